@@ -1,0 +1,75 @@
+/* Arenal: a malloc for multithreaded Linux servers.
+ *
+ * Programs need none of this to run on Arenal: preloading or linking the library replaces malloc and operator new.
+ * This header is for programs that want to ask the allocator something, or to steer it.
+ *
+ * Every function here may be called from any thread at any time, but not from a signal handler. */
+#ifndef ARENAL_H
+#define ARENAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARENAL_VERSION_MAJOR 0
+#define ARENAL_VERSION_MINOR 1
+#define ARENAL_VERSION_PATCH 0
+#define ARENAL_VERSION_STRING "0.1.0"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define ARENAL_API __attribute__((visibility("default")))
+#else
+#define ARENAL_API
+#endif
+
+/* The version of the library that is loaded, "MAJOR.MINOR.PATCH". A static string. Compare it with
+ * ARENAL_VERSION_STRING to see whether the program runs on the version it was compiled against. */
+ARENAL_API const char *arenal_version(void);
+
+/* Gives every free page back to the kernel now: the calling thread's cache is emptied, free runs and the free pages
+ * inside partly used spans are purged, the break is lowered. Returns the number of bytes that were given back (an upper
+ * bound of what the resident set loses). Takes the time of a walk over the heap; other threads go on meanwhile. */
+ARENAL_API size_t arenal_purge(void);
+
+/* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without stopping
+ * them, so the figures of one call belong to slightly different moments. */
+struct arenal_stats {
+	size_t allocated;       /* in blocks the program holds, sizes rounded up to their size class */
+	size_t cached;          /* in blocks that lie in thread caches, ready for malloc */
+	size_t active;          /* in spans, slice runs and huge mappings that are in use: >= allocated + cached */
+	size_t dirty;           /* free slices that the kernel still backs with memory */
+	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions, huge mappings */
+	size_t metadata;        /* memory for Arenal's own records, at most this much of it resident */
+	size_t brk_bytes;       /* part of `mapped` that lies in the brk heap */
+	size_t huge_bytes;      /* part of `mapped` in direct mappings */
+	size_t huge_blocks;     /* number of direct mappings */
+	size_t regions;         /* number of 64 MiB regions from mmap */
+	size_t arenas;          /* number of arenas in use, the main arena included */
+	size_t threads;         /* number of threads that have a cache now */
+	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start */
+	uint64_t refills;       /* times a thread cache took a batch from an arena since the start */
+	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
+};
+
+/* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields; a program
+ * compiled against an older header gets the fields it knows. Returns 0, or EINVAL when out is NULL or size is 0. */
+ARENAL_API int arenal_stats_get(struct arenal_stats *out, size_t size);
+
+/* Writes the table of ARENAL_STATS=1 to the file descriptor `fd`. Returns 0, or the errno of the write that failed. */
+ARENAL_API int arenal_stats_print(int fd);
+
+/* Reads the tunable `name` ("arena_max", "mmap_threshold", ...; the README lists them) into *value. Sizes are in bytes,
+ * switches are 0 or 1. Returns 0, ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
+ARENAL_API int arenal_get(const char *name, int64_t *value);
+
+/* Sets the tunable `name` for allocations from now on. Returns 0, ENOENT when there is no such tunable, EINVAL when the
+ * value is out of its range, or EPERM when the tunable only counts at start-up. The old value is kept on error. */
+ARENAL_API int arenal_set(const char *name, int64_t value);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
