@@ -1,0 +1,74 @@
+/* Blocks with an alignment: aligned_alloc and its older relatives. */
+#include "api/api.h"
+#include "arena/large.h"
+#include "base/os.h"
+
+void *allocate_aligned(size_t align, size_t size) {
+	int saved = errno;
+	void *block = NULL;
+	if (align <= MIN_ALIGN) {
+		block = PUBLIC(malloc)(size);
+	} else if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
+		/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
+		 * are all classes. */
+		size_t rounded = ALIGN_UP(max_size(size, 1), align);
+		if (rounded <= SMALL_MAX) {
+			unsigned c = class_of_size(rounded);
+			while (size_classes[c].size % align != 0) c++;
+			block = PUBLIC(malloc)(size_classes[c].size);
+		} else {
+			ensure_started();
+			block = large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
+		}
+	}
+	errno = saved;
+	return block;
+}
+
+static void *aligned_or_enomem(size_t align, size_t size) {
+	void *block = allocate_aligned(align, size);
+	if (block == NULL) errno = ENOMEM;
+	return block;
+}
+
+/* C17: the size need not be a multiple of the alignment. */
+EXPORT void *PUBLIC(aligned_alloc)(size_t align, size_t size) {
+	if (!is_power_of_two(align)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return aligned_or_enomem(align, size);
+}
+
+EXPORT int PUBLIC(posix_memalign)(void **block, size_t align, size_t size) {
+	if (!is_power_of_two(align) || align % sizeof(void *) != 0) return EINVAL;
+	void *p = allocate_aligned(align, size);
+	if (p == NULL) return ENOMEM;
+	*block = p;
+	return 0;
+}
+
+/* As glibc: an alignment that is no power of two is rounded up to one. */
+EXPORT void *PUBLIC(memalign)(size_t align, size_t size) {
+	if (align > PTRDIFF_MAX) {
+		errno = EINVAL;
+		return NULL;
+	}
+	size_t power = MIN_ALIGN;
+	while (power < align) power *= 2;
+	return aligned_or_enomem(power, size);
+}
+
+EXPORT void *PUBLIC(valloc)(size_t size) {
+	ensure_started();
+	return aligned_or_enomem(os_page_size, size);
+}
+
+EXPORT void *PUBLIC(pvalloc)(size_t size) {
+	ensure_started();
+	if (size > PTRDIFF_MAX) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return aligned_or_enomem(os_page_size, ALIGN_UP(max_size(size, 1), os_page_size));
+}

@@ -1,0 +1,43 @@
+/* The functions of include/arenal/arenal.h. */
+#include "arenal/arenal.h"
+
+#include <string.h>
+
+#include "api/api.h"
+#include "base/conf.h"
+#include "observe/stats.h"
+
+const char *arenal_version(void) { return ARENAL_VERSION_STRING; }
+
+size_t arenal_purge(void) {
+	ensure_started();
+	tcache_flush();
+	return arena_purge_all(0);
+}
+
+int arenal_stats_get(struct arenal_stats *out, size_t size) {
+	if (out == NULL || size == 0) return EINVAL;
+	ensure_started();
+	struct arenal_stats all;
+	stats_get(&all);
+	if (size > sizeof all) memset((char *)out + sizeof all, 0, size - sizeof all);
+	memcpy(out, &all, min_size(size, sizeof all));
+	return 0;
+}
+
+int arenal_stats_print(int fd) {
+	ensure_started();
+	return stats_print(fd);
+}
+
+int arenal_get(const char *name, int64_t *value) {
+	if (name == NULL || value == NULL) return EINVAL;
+	ensure_started();
+	return conf_get(name, value);
+}
+
+int arenal_set(const char *name, int64_t value) {
+	if (name == NULL) return ENOENT;
+	ensure_started();
+	return conf_set(name, value);
+}

@@ -1,0 +1,142 @@
+/* C++'s operator new and delete, in C, so that C programs need no libstdc++. The names are the Itanium ABI's. */
+#include <dlfcn.h>
+
+#include "api/api.h"
+#include "base/print.h"
+
+typedef void (*new_handler)(void);
+
+/* Bound when the program brings a C++ library, NULL otherwise. */
+extern new_handler get_new_handler(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
+extern _Noreturn void throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
+
+/* A C++ library that came with dlopen is not in the scope that weak names were bound in, but in its user's: ask the
+ * object that called operator new. */
+static void *find_for_caller(const char *name, const void *caller) {
+	Dl_info info;
+	if (dladdr(caller, &info) == 0 || info.dli_fname == NULL) return NULL;
+	void *object = dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
+	if (object == NULL) return NULL;
+	void *found = dlsym(object, name);
+	dlclose(object);
+	return found;
+}
+
+static new_handler current_handler(const void *caller) {
+	new_handler (*get)(void) = get_new_handler;
+	if (get == NULL) *(void **)&get = find_for_caller("_ZSt15get_new_handlerv", caller);
+	return get != NULL ? get() : NULL;
+}
+
+static _Noreturn COLD void fail(const void *caller) {
+	void (*throw_)(void) = throw_bad_alloc;
+	if (throw_ == NULL) *(void **)&throw_ = find_for_caller("_ZSt17__throw_bad_allocv", caller);
+	if (throw_ != NULL) throw_();
+	print_fd(2, "arenal: operator new is out of memory, and there is no C++ library to throw std::bad_alloc\n");
+	os_abort();
+}
+
+/* As the standard asks: call the handler and try again, until there is memory or no handler. */
+static COLD void *try_again(size_t align, size_t size, const void *caller) {
+	new_handler handler;
+	while ((handler = current_handler(caller)) != NULL) {
+		handler(); /* may throw */
+		void *block = allocate_aligned(align, size);
+		if (block != NULL) return block;
+	}
+	return NULL;
+}
+
+static COLD void *try_again_or_throw(size_t align, size_t size, const void *caller) {
+	void *block = try_again(align, size, caller);
+	if (block == NULL) fail(caller);
+	return block;
+}
+
+/* A handler may throw, which the nothrow forms must turn into NULL. Catching takes C++: libstdc++'s own nothrow
+ * operators call the throwing ones, that is ours, in a try block. */
+static COLD void *try_again_nothrow(size_t align, size_t size, const void *caller) {
+	if (current_handler(caller) == NULL) return NULL;
+	extern char nothrow __asm__("_ZSt7nothrow") __attribute__((weak));
+	if (align <= MIN_ALIGN) {
+		void *(*next)(size_t, const void *);
+		*(void **)&next = dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
+		if (next != NULL) return next(size, &nothrow);
+	} else {
+		void *(*next)(size_t, size_t, const void *);
+		*(void **)&next = dlsym(RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
+		if (next != NULL) return next(size, align, &nothrow);
+	}
+	return try_again(align, size, caller);
+}
+
+#define NAMED(symbol) __asm__(symbol) EXPORT
+
+void *new_(size_t size) NAMED("_Znwm");
+void *new_array(size_t size) NAMED("_Znam");
+void *new_nothrow(size_t size, const void *tag) NAMED("_ZnwmRKSt9nothrow_t");
+void *new_array_nothrow(size_t size, const void *tag) NAMED("_ZnamRKSt9nothrow_t");
+void *new_aligned(size_t size, size_t align) NAMED("_ZnwmSt11align_val_t");
+void *new_array_aligned(size_t size, size_t align) NAMED("_ZnamSt11align_val_t");
+void *new_aligned_nothrow(size_t size, size_t align, const void *tag) NAMED("_ZnwmSt11align_val_tRKSt9nothrow_t");
+void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) NAMED("_ZnamSt11align_val_tRKSt9nothrow_t");
+void delete_(void *block) NAMED("_ZdlPv");
+void delete_array(void *block) NAMED("_ZdaPv");
+void delete_nothrow(void *block, const void *tag) NAMED("_ZdlPvRKSt9nothrow_t");
+void delete_array_nothrow(void *block, const void *tag) NAMED("_ZdaPvRKSt9nothrow_t");
+void delete_sized(void *block, size_t size) NAMED("_ZdlPvm");
+void delete_array_sized(void *block, size_t size) NAMED("_ZdaPvm");
+void delete_aligned(void *block, size_t align) NAMED("_ZdlPvSt11align_val_t");
+void delete_array_aligned(void *block, size_t align) NAMED("_ZdaPvSt11align_val_t");
+void delete_sized_aligned(void *block, size_t size, size_t align) NAMED("_ZdlPvmSt11align_val_t");
+void delete_array_sized_aligned(void *block, size_t size, size_t align) NAMED("_ZdaPvmSt11align_val_t");
+void delete_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdlPvSt11align_val_tRKSt9nothrow_t");
+void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdaPvSt11align_val_tRKSt9nothrow_t");
+
+static inline void *new_or_throw(size_t size, const void *caller) {
+	void *block = malloc(size);
+	return likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, caller);
+}
+
+static inline void *new_or_null(size_t size, const void *caller) {
+	void *block = malloc(size);
+	return likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, caller);
+}
+
+static inline void *aligned_or_throw(size_t size, size_t align, const void *caller) {
+	void *block = allocate_aligned(align, size);
+	return likely(block != NULL) ? block : try_again_or_throw(align, size, caller);
+}
+
+static inline void *aligned_or_null(size_t size, size_t align, const void *caller) {
+	void *block = allocate_aligned(align, size);
+	return likely(block != NULL) ? block : try_again_nothrow(align, size, caller);
+}
+
+#define CALLER __builtin_return_address(0)
+
+void *new_(size_t size) { return new_or_throw(size, CALLER); }
+void *new_array(size_t size) { return new_or_throw(size, CALLER); }
+void *new_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, CALLER); }
+void *new_array_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, CALLER); }
+void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, CALLER); }
+void *new_array_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, CALLER); }
+void *new_aligned_nothrow(size_t size, size_t align, const void *tag) {
+	return (void)tag, aligned_or_null(size, align, CALLER);
+}
+void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
+	return (void)tag, aligned_or_null(size, align, CALLER);
+}
+
+void delete_(void *block) { free(block); }
+void delete_array(void *block) { free(block); }
+void delete_nothrow(void *block, const void *tag) { (void)tag, free(block); }
+void delete_array_nothrow(void *block, const void *tag) { (void)tag, free(block); }
+void delete_sized(void *block, size_t size) { (void)size, free(block); }
+void delete_array_sized(void *block, size_t size) { (void)size, free(block); }
+void delete_aligned(void *block, size_t align) { (void)align, free(block); }
+void delete_array_aligned(void *block, size_t align) { (void)align, free(block); }
+void delete_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
+void delete_array_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
+void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
+void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }

@@ -1,0 +1,60 @@
+/* realloc, reallocarray and malloc_usable_size. */
+#include "api/api.h"
+#include "arena/huge.h"
+#include "arena/large.h"
+#include "arena/report.h"
+
+#include <string.h>
+
+size_t usable_size(const void *block) {
+	if (block == NULL) return 0;
+	const struct span *s = span_of(block);
+	if (s == NULL) {
+		size_t size = huge_size(block);
+		if (unlikely(size == 0)) report_bad_free(block, "is not a block");
+		return size;
+	}
+	if (s->kind == SPAN_SMALL) return size_classes[s->class_].size;
+	if (unlikely(s->start != block)) report_bad_free(block, "is not the start of a block");
+	return s->slices * SLICE_SIZE;
+}
+
+EXPORT size_t PUBLIC(malloc_usable_size)(void *block) { return usable_size(block); }
+
+/* A shrinking block stays where it is while it fills more than half of its place. */
+static bool still_fits(size_t size, size_t usable) { return size <= usable && size >= usable / 2; }
+
+static void *move(void *block, size_t size, size_t usable) {
+	void *moved = PUBLIC(malloc)(size);
+	if (moved == NULL) return NULL;
+	memcpy(moved, block, min_size(size, usable));
+	PUBLIC(free)(block);
+	return moved;
+}
+
+EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
+	if (block == NULL) return PUBLIC(malloc)(size);
+	if (size == 0) { /* as glibc does */
+		PUBLIC(free)(block);
+		return NULL;
+	}
+	size_t usable = usable_size(block);
+	if (still_fits(size, usable)) return block;
+	if (usable <= SMALL_MAX || size <= SMALL_MAX) return move(block, size, usable);
+	struct span *s = span_of(block);
+	if (s != NULL) return large_resize_run(s, size) ? block : move(block, size, usable);
+	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
+	if (size <= usable && size < RUN_MAX / 16) return move(block, size, usable);
+	void *moved = huge_resize(block, size);
+	if (moved == NULL) errno = ENOMEM;
+	return moved;
+}
+
+EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
+	size_t bytes;
+	if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return PUBLIC(realloc)(block, bytes);
+}

@@ -1,0 +1,219 @@
+#include "arena/arena.h"
+
+#include "arena/page_map.h"
+#include "arena/report.h"
+#include "base/bitmap.h"
+#include "base/conf.h"
+#include "base/meta.h"
+
+struct arena *arena_list[ARENAS_MAX];
+_Atomic uint32_t arena_count;
+
+static struct arena main_arena;
+
+static void setup(struct arena *a, enum region_kind kind) {
+	a->kind = kind;
+	for (unsigned c = 0; c < CLASS_COUNT; c++) a->bins[c].arena = a;
+}
+
+void arena_init(void) {
+	setup(&main_arena, REGION_BRK);
+	arena_list[0] = &main_arena;
+	atomic_store_explicit(&arena_count, 1, memory_order_release);
+}
+
+struct arena *arena_create(void) {
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : os_cpu_count();
+	if (count >= limit || count >= ARENAS_MAX) return NULL;
+	struct arena *a = meta_alloc(sizeof *a);
+	if (a == NULL) return NULL;
+	setup(a, REGION_MAPPED);
+	arena_list[count] = a;
+	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
+	return a;
+}
+
+/* ---- spans of a bin; all under bin->lock ---- */
+
+static void link_span(struct bin *bin, struct span *s) {
+	s->prev = NULL;
+	s->next = bin->partial;
+	if (s->next != NULL) s->next->prev = s;
+	bin->partial = s;
+	s->listed = true;
+}
+
+static void unlink_span(struct bin *bin, struct span *s) {
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		bin->partial = s->next;
+	if (s->next != NULL) s->next->prev = s->prev;
+	s->listed = false;
+}
+
+static struct span *create_span(struct bin *bin, unsigned class_) {
+	const struct size_class *c = &size_classes[class_];
+	bool zeroed;
+	struct span *s = heap_alloc(c->slices, 1, (enum region_kind)bin->arena->kind, SPAN_SMALL, &zeroed);
+	if (s == NULL) return NULL;
+	struct region *r = page_map_region((uintptr_t)s->start);
+	s->free_blocks = r->free_blocks[slice_number(r, (uintptr_t)s->start)];
+	for (size_t w = 0; w * 64 < c->blocks; w++) s->free_blocks[w] = bits_in_word(w, 0, c->blocks);
+	s->bin = bin;
+	s->class_ = (uint8_t)class_;
+	s->free_count = c->blocks;
+	s->scan = 0;
+	for (uint16_t i = 1; i < c->slices; i++) {
+		s[i].head = i;
+		s[i].kind = SPAN_CONTINUED;
+	}
+	page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
+	link_span(bin, s);
+	bin->spans++;
+	return s;
+}
+
+static void destroy_span(struct bin *bin, struct span *s) {
+	unlink_span(bin, s);
+	bin->spans--;
+	page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+	for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
+	heap_free(s);
+}
+
+/* ---- taking and giving ---- */
+
+static size_t take_from_span(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	size_t taken = 0, word = s->scan;
+	while (taken < count && s->free_count > 0) {
+		uint64_t bits = s->free_blocks[word];
+		uint64_t left = bits;
+		while (left != 0 && taken < count) {
+			size_t number = word * 64 + (size_t)__builtin_ctzll(left);
+			left &= left - 1;
+			blocks[taken++] = s->start + number * c->size;
+			s->free_count--;
+		}
+		s->free_blocks[word] = left;
+		if (left == 0) word++;
+	}
+	s->scan = (uint16_t)word;
+	return taken;
+}
+
+size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count) {
+	struct bin *bin = &arena->bins[class_];
+	size_t taken = 0;
+	lock_take(&bin->lock, RANK_BIN);
+	while (taken < count) {
+		struct span *s = bin->partial;
+		/* A new span for the first block only: what the batch has got by then is enough. */
+		if (s == NULL && (taken > 0 || (s = create_span(bin, class_)) == NULL)) break;
+		taken += take_from_span(s, &size_classes[class_], blocks + taken, count - taken);
+		if (s->free_count == 0) unlink_span(bin, s);
+	}
+	bin->blocks_out += taken;
+	bin->refills++;
+	lock_drop(&bin->lock, RANK_BIN);
+	return taken;
+}
+
+/* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
+ * program or a cache held, and checked for all others. */
+static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block) {
+	const struct size_class *c = &size_classes[class_];
+	size_t offset = (size_t)((char *)block - s->start);
+	size_t number = block_number(c, offset);
+	if (unlikely(number * c->size != offset || number >= c->blocks)) report_bad_free(block, "is not the start of a block");
+	uint64_t *word = &s->free_blocks[number / 64], bit = UINT64_C(1) << (number % 64);
+	if (unlikely(*word & bit)) report_bad_free(block, "was freed already");
+	*word |= bit;
+	s->free_count++;
+	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
+	if (s->free_count == c->blocks && bin->partial != NULL && !(bin->partial == s && s->next == NULL)) {
+		if (!s->listed) link_span(bin, s);
+		destroy_span(bin, s);
+	} else if (!s->listed) {
+		link_span(bin, s);
+	}
+}
+
+static struct span *owned_span(void *block, unsigned class_) {
+	struct span *s = span_of(block);
+	if (unlikely(s == NULL || s->kind != SPAN_SMALL || s->class_ != class_)) report_bad_free(block, "is not a block");
+	return s;
+}
+
+void arena_give(unsigned class_, void **blocks, size_t count) {
+	while (count > 0) {
+		struct bin *bin = owned_span(blocks[0], class_)->bin;
+		size_t others = 0, given = 0;
+		lock_take(&bin->lock, RANK_BIN);
+		for (size_t i = 0; i < count; i++) {
+			struct span *s = owned_span(blocks[i], class_);
+			if (s->bin == bin) {
+				give_block(bin, s, class_, blocks[i]);
+				given++;
+			} else {
+				blocks[others++] = blocks[i];
+			}
+		}
+		bin->blocks_out -= given;
+		bin->flushes++;
+		lock_drop(&bin->lock, RANK_BIN);
+		count = others;
+	}
+}
+
+/* Gives the pages of a partly used span that hold only free blocks back to the kernel. The lock is held, so that nobody
+ * takes these blocks meanwhile: this is for arenal_purge and malloc_trim alone. Returns the bytes. */
+static size_t purge_holes(const struct span *s) {
+	const struct size_class *c = &size_classes[s->class_];
+	size_t purged = 0, end = c->blocks;
+	for (size_t first = bit_find(s->free_blocks, 0, end, true); first < end;) {
+		size_t stop = bit_find(s->free_blocks, first, end, false);
+		size_t from = ALIGN_UP(first * c->size, os_page_size);
+		size_t to = stop == end ? s->slices * SLICE_SIZE : ALIGN_DOWN(stop * c->size, os_page_size);
+		if (from < to && os_purge(s->start + from, to - from)) purged += to - from;
+		first = bit_find(s->free_blocks, stop, end, true);
+	}
+	heap_count_purged(purged);
+	return purged;
+}
+
+size_t arena_purge_all(size_t keep_top) {
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	size_t purged = 0;
+	for (uint32_t a = 0; a < count; a++) {
+		for (unsigned c = 1; c < CLASS_COUNT; c++) {
+			struct bin *bin = &arena_list[a]->bins[c];
+			lock_take(&bin->lock, RANK_BIN);
+			for (struct span *s = bin->partial, *next; s != NULL; s = next) {
+				next = s->next;
+				if (s->free_count == size_classes[c].blocks)
+					destroy_span(bin, s);
+				else
+					purged += purge_holes(s);
+			}
+			lock_drop(&bin->lock, RANK_BIN);
+		}
+	}
+	purged += heap_trim(keep_top);
+	return purged + heap_purge(0);
+}
+
+void arena_lock_all(void) {
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = 0; a < count; a++)
+		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_take(&arena_list[a]->bins[c].lock, RANK_BIN);
+	heap_lock();
+}
+
+void arena_unlock_all(void) {
+	heap_unlock();
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = count; a-- > 0;)
+		for (unsigned c = CLASS_COUNT; c-- > 1;) lock_drop(&arena_list[a]->bins[c].lock, RANK_BIN);
+}

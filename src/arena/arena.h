@@ -1,0 +1,58 @@
+/* Arenas: the spans that threads take small blocks from, and give them back to.
+ *
+ * An arena is a set of bins, one per size class, each with a lock of its own. A block goes back to the bin that owns its
+ * span, whichever thread frees it. There are as many arenas as CPUs; arena 0, the main arena, lives in the brk heap. */
+#ifndef ARENA_ARENA_H
+#define ARENA_ARENA_H
+
+#include "arena/heap.h"
+#include "base/lock.h"
+
+#define ARENAS_MAX 1024
+
+/* Blocks that move between a thread cache and an arena in one step. */
+#define BATCH_MAX 256
+
+struct bin {
+	struct lock lock;
+	uint32_t spans;         /* that belong to the bin. This and what follows: owner lock */
+	struct span *partial;   /* spans with free blocks; allocation takes from the first */
+	uint64_t blocks_out;    /* blocks that are handed out: to thread caches and to the program */
+	uint64_t refills;       /* batches handed out since the start */
+	uint64_t flushes;       /* batches taken back since the start */
+	struct arena *arena;
+} __attribute__((aligned(CACHE_LINE)));
+static_assert(sizeof(struct bin) == CACHE_LINE, "bins of different locks share no cache line");
+
+struct arena {
+	struct bin bins[CLASS_COUNT];
+	uint32_t threads;       /* that use this arena. Owner: threads lock (cache/) */
+	uint32_t kind;          /* enum region_kind: where it likes its spans */
+};
+
+/* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */
+extern struct arena *arena_list[ARENAS_MAX];
+extern _Atomic uint32_t arena_count;
+
+void arena_init(void);
+
+/* A further arena; NULL when out of memory or when there are as many as may be. Called under the threads lock. */
+struct arena *arena_create(void);
+
+/* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns how many;
+ * 0 means out of memory. */
+size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count);
+
+/* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A pointer that is
+ * not the start of a handed-out block ends the program with a message. */
+void arena_give(unsigned class_, void **blocks, size_t count);
+
+/* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty slices,
+ * the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
+size_t arena_purge_all(size_t keep_top);
+
+/* Around fork: every lock of this layer. */
+void arena_lock_all(void);
+void arena_unlock_all(void);
+
+#endif

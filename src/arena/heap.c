@@ -1,0 +1,334 @@
+#include "arena/heap.h"
+
+#include <stdatomic.h>
+
+#include "arena/brk.h"
+#include "arena/layout.h"
+#include "arena/page_map.h"
+#include "base/bitmap.h"
+#include "base/conf.h"
+#include "base/lock.h"
+
+/* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
+#define PIECE_SIZE MIB
+
+static struct {
+	struct lock lock;
+	struct region *with_free[2];     /* by kind: regions with free slices */
+	_Atomic(struct region *) regions; /* all */
+	struct heap_stats stats;
+} heap;
+
+/* ---- regions ---- */
+
+static void link_free(struct region *r) {
+	r->prev_free = NULL;
+	r->next_free = heap.with_free[r->kind];
+	if (r->next_free != NULL) r->next_free->prev_free = r;
+	heap.with_free[r->kind] = r;
+}
+
+static void unlink_free(struct region *r) {
+	if (r->prev_free != NULL)
+		r->prev_free->next_free = r->next_free;
+	else
+		heap.with_free[r->kind] = r->next_free;
+	if (r->next_free != NULL) r->next_free->prev_free = r->prev_free;
+}
+
+static struct region *region_create(uintptr_t base, enum region_kind kind) {
+	if (!page_map_commit(base)) return NULL;
+	struct region *r = os_map(ALIGN_UP(sizeof *r, os_page_size), os_page_size);
+	if (r == NULL) return NULL;
+	r->base = base;
+	r->kind = kind;
+	if (!page_map_set_region(base, r)) {
+		os_unmap(r, ALIGN_UP(sizeof *r, os_page_size));
+		return NULL;
+	}
+	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
+	atomic_store_explicit(&heap.regions, r, memory_order_release);
+	heap.stats.regions += kind == REGION_MAPPED;
+	heap.stats.metadata += sizeof *r;
+	arenal_layout.regions = (uintptr_t)r;
+	return r;
+}
+
+/* Makes the slices [start, end), fresh from the kernel, available. What no record can be had for stays unused. */
+static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
+	bool any = false;
+	while (start < end) {
+		uintptr_t base = ALIGN_DOWN(start, REGION_SIZE);
+		uintptr_t stop = min_size(end, base + REGION_SIZE);
+		struct region *r = page_map_region(base);
+		if (r == NULL) r = region_create(base, kind);
+		if (r != NULL) {
+			size_t first = slice_number(r, start), count = (stop - start) >> SLICE_SHIFT;
+			if (r->slices_used == r->slices_total) link_free(r);
+			bits_set(r->ours, first, count);
+			bits_set(r->free, first, count);
+			r->slices_total += count;
+			r->run_bound = REGION_SLICES;
+			heap.stats.mapped += stop - start;
+			if (r->kind == REGION_BRK) heap.stats.brk_bytes += stop - start;
+			any = true;
+		}
+		start = stop;
+	}
+	return any;
+}
+
+/* Forgets slices that are free and about to go back to the kernel. */
+static void remove_slices(struct region *r, size_t first, size_t count) {
+	r->slices_total -= count;
+	size_t dirty = bits_count(r->dirty, first, count);
+	r->slices_dirty -= dirty;
+	heap.stats.dirty -= dirty * SLICE_SIZE;
+	bits_clear(r->dirty, first, count);
+	bits_clear(r->free, first, count);
+	bits_clear(r->ours, first, count);
+	if (r->slices_used == r->slices_total) unlink_free(r);
+	heap.stats.mapped -= count * SLICE_SIZE;
+	if (r->kind == REGION_BRK) heap.stats.brk_bytes -= count * SLICE_SIZE;
+}
+
+static bool grow_brk(size_t slices) {
+	struct brk_range got = brk_grow(slices * SLICE_SIZE);
+	return add_slices(got.start, got.end, REGION_BRK);
+}
+
+static bool grow_mapped(size_t bytes) {
+	char *p = os_map(bytes, min_size(bytes, REGION_SIZE));
+	if (p == NULL) return false;
+	if (add_slices((uintptr_t)p, (uintptr_t)p + bytes, REGION_MAPPED)) return true;
+	os_unmap(p, bytes);
+	return false;
+}
+
+/* ---- runs ---- */
+
+static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
+	size_t start = bit_find(map, 0, REGION_SLICES, true);
+	while (start < REGION_SLICES) {
+		size_t end = bit_find(map, start, REGION_SLICES, false);
+		size_t aligned = ALIGN_UP(start, align);
+		if (aligned + slices <= end) return aligned;
+		*longest = max_size(*longest, end - start);
+		start = bit_find(map, end, REGION_SLICES, true);
+	}
+	return REGION_SLICES;
+}
+
+static struct span *take_run(struct region *r, size_t first, size_t slices, bool *zeroed) {
+	size_t dirty = bits_count(r->dirty, first, slices);
+	bits_clear(r->free, first, slices);
+	bits_clear(r->dirty, first, slices);
+	r->slices_used += slices;
+	r->slices_dirty -= dirty;
+	heap.stats.used += slices * SLICE_SIZE;
+	heap.stats.dirty -= dirty * SLICE_SIZE;
+	if (r->slices_used == r->slices_total) unlink_free(r);
+	*zeroed = dirty == 0;
+	struct span *s = &r->spans[first];
+	s->start = (char *)r->base + first * SLICE_SIZE;
+	s->slices = (uint16_t)slices;
+	return s;
+}
+
+/* First fit, in the region that last had something freed. */
+static struct span *take_free(enum region_kind kind, size_t slices, size_t align, bool dirty, bool *zeroed) {
+	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
+	for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
+		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
+		size_t longest = 0;
+		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
+		if (at < REGION_SLICES) return take_run(r, at, slices, zeroed);
+		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
+	}
+	return NULL;
+}
+
+/* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
+ * the preferred kind, then new memory. */
+static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, bool *zeroed) {
+	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
+	struct span *s = take_free(preferred, slices, align, true, zeroed);
+	if (s == NULL) s = take_free(other, slices, align, true, zeroed);
+	if (s == NULL) s = take_free(preferred, slices, align, false, zeroed);
+	if (s != NULL) return s;
+
+	size_t wanted = slices + align - 1;
+	if (preferred == REGION_BRK && grow_brk(wanted)) s = take_free(REGION_BRK, slices, align, false, zeroed);
+	if (s == NULL) s = take_free(other, slices, align, false, zeroed);
+	if (s != NULL) return s;
+
+	size_t piece = ALIGN_UP(wanted * SLICE_SIZE, PIECE_SIZE);
+	if (grow_mapped(REGION_SIZE) || (piece < REGION_SIZE && grow_mapped(piece)))
+		s = take_free(REGION_MAPPED, slices, align, false, zeroed);
+	if (s == NULL && preferred == REGION_MAPPED && grow_brk(wanted))
+		s = take_free(REGION_BRK, slices, align, false, zeroed);
+	return s;
+}
+
+struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
+	lock_take(&heap.lock, RANK_HEAP);
+	struct span *s = find_or_grow(slices, align, preferred, zeroed);
+	if (s != NULL) s->kind = (uint8_t)kind;
+	lock_drop(&heap.lock, RANK_HEAP);
+	return s;
+}
+
+/* ---- giving back ---- */
+
+static void put_free(struct region *r, size_t first, size_t count, bool dirty) {
+	if (r->slices_used == r->slices_total) link_free(r);
+	bits_set(r->free, first, count);
+	r->slices_used -= count;
+	heap.stats.used -= count * SLICE_SIZE;
+	r->run_bound = REGION_SLICES;
+	if (dirty) {
+		bits_set(r->dirty, first, count);
+		r->slices_dirty += count;
+		heap.stats.dirty += count * SLICE_SIZE;
+	}
+}
+
+/* The free slices at the end of window r, up to slice `end`: the first of them. */
+static size_t free_tail(const struct region *r, size_t end) {
+	size_t first = end;
+	while (first > 0 && bit_get(r->free, first - 1)) first--;
+	return first;
+}
+
+/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes on from
+ * window to window, for a free top may be longer than one. */
+static size_t trim_locked(size_t threshold, size_t keep) {
+	uintptr_t top = brk_top();
+	size_t total = 0;
+	while (top != 0) {
+		struct region *r = page_map_region(top - 1);
+		if (r == NULL || r->kind != REGION_BRK) break;
+		size_t end = slice_number(r, top - 1) + 1, first = free_tail(r, end);
+		bool whole = first == 0;
+		if (!whole && (end - first) * SLICE_SIZE <= threshold) break;
+		if (!whole) first = min_size(end, first + (ALIGN_UP(keep, SLICE_SIZE) >> SLICE_SHIFT));
+		uintptr_t bottom = r->base + first * SLICE_SIZE;
+		if (bottom == top || !brk_shrink(bottom)) break;
+		remove_slices(r, first, end - first);
+		total += top - bottom;
+		top = whole ? bottom : 0;
+	}
+	heap.stats.purged_total += total;
+	return total;
+}
+
+/* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel nothing. */
+static bool trim_is_due(const struct region *r, size_t first) {
+	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
+	size_t end = bit_find(r->free, first, REGION_SLICES, false);
+	if (r->base + end * SLICE_SIZE != brk_extent().end) return false;
+	return (end - free_tail(r, end)) * SLICE_SIZE > (size_t)conf.trim_threshold;
+}
+
+/* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
+static size_t purge_run(struct region *r, size_t first, size_t count) {
+	bool zeroed;
+	take_run(r, first, count, &zeroed);
+	lock_drop(&heap.lock, RANK_HEAP);
+	bool done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE);
+	lock_take(&heap.lock, RANK_HEAP);
+	put_free(r, first, count, !done);
+	if (!done) return 0;
+	heap.stats.purged_total += count * SLICE_SIZE;
+	return count * SLICE_SIZE;
+}
+
+static size_t purge_locked(size_t keep) {
+	size_t total = 0;
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
+		while (first < REGION_SLICES && heap.stats.dirty > keep) {
+			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
+			size_t bytes = purge_run(r, first, end - first);
+			total += bytes;
+			first = bit_find(r->dirty, end, REGION_SLICES, true);
+		}
+	}
+	return total;
+}
+
+static size_t dirty_limit(void) {
+	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	return max_size(heap.stats.used / 4, DIRTY_MIN);
+}
+
+void heap_free(struct span *run) {
+	lock_take(&heap.lock, RANK_HEAP);
+	struct region *r = page_map_region((uintptr_t)run->start);
+	size_t first = slice_number(r, (uintptr_t)run->start);
+	size_t slices = run->slices;
+	run->kind = SPAN_NONE;
+	put_free(r, first, slices, true);
+	if (trim_is_due(r, first)) trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
+	if (heap.stats.dirty > dirty_limit()) purge_locked(dirty_limit() / 2);
+	lock_drop(&heap.lock, RANK_HEAP);
+}
+
+bool heap_resize(struct span *run, size_t slices) {
+	lock_take(&heap.lock, RANK_HEAP);
+	struct region *r = page_map_region((uintptr_t)run->start);
+	size_t first = slice_number(r, (uintptr_t)run->start), old = run->slices;
+	bool done = true;
+	if (slices < old) {
+		put_free(r, first + slices, old - slices, true);
+	} else if (slices > old) {
+		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
+		bool zeroed;
+		if (done) take_run(r, first + old, slices - old, &zeroed);
+	}
+	if (done) run->slices = (uint16_t)slices;
+	lock_drop(&heap.lock, RANK_HEAP);
+	return done;
+}
+
+size_t heap_purge(size_t keep) {
+	lock_take(&heap.lock, RANK_HEAP);
+	size_t purged = purge_locked(keep);
+	lock_drop(&heap.lock, RANK_HEAP);
+	return purged;
+}
+
+size_t heap_trim(size_t keep) {
+	lock_take(&heap.lock, RANK_HEAP);
+	size_t trimmed = trim_locked(0, keep);
+	lock_drop(&heap.lock, RANK_HEAP);
+	return trimmed;
+}
+
+void heap_count_purged(size_t bytes) {
+	lock_take(&heap.lock, RANK_HEAP);
+	heap.stats.purged_total += bytes;
+	lock_drop(&heap.lock, RANK_HEAP);
+}
+
+void heap_stats_get(struct heap_stats *out) {
+	lock_take(&heap.lock, RANK_HEAP);
+	*out = heap.stats;
+	struct brk_range brk = brk_extent();
+	lock_drop(&heap.lock, RANK_HEAP);
+	out->brk_start = brk.start;
+	out->brk_end = brk.end;
+}
+
+struct region *heap_regions(void) { return atomic_load_explicit(&heap.regions, memory_order_acquire); }
+
+struct span *span_of(const void *address) {
+	struct region *r = page_map_region((uintptr_t)address);
+	if (r == NULL) return NULL;
+	struct span *s = &r->spans[slice_number(r, (uintptr_t)address)];
+	if (s->kind == SPAN_CONTINUED) s -= s->head;
+	return s->kind == SPAN_NONE ? NULL : s;
+}
+
+void heap_lock(void) { lock_take(&heap.lock, RANK_HEAP); }
+void heap_unlock(void) { lock_drop(&heap.lock, RANK_HEAP); }

@@ -1,0 +1,46 @@
+/* The page heap: hands out runs of slices from every region, and grows by the break or by mapping regions.
+ *
+ * One lock for all of it. Each arena has a kind of region that it prefers (the main arena the brk heap, the others mapped
+ * regions), but free slices serve everybody before new memory is taken from the kernel. */
+#ifndef ARENA_HEAP_H
+#define ARENA_HEAP_H
+
+#include "arena/region.h"
+
+/* The longest run: above it, memory is mapped directly. Half a region, so that a region still packs two of them. */
+#define RUN_MAX (REGION_SIZE / 2)
+
+struct heap_stats {
+	size_t mapped, used, dirty; /* bytes */
+	size_t brk_bytes, regions, metadata;
+	uintptr_t brk_start, brk_end;
+	uint64_t purged_total; /* bytes since the start */
+};
+
+/* A run of `slices`, its first slice's number a multiple of `align` slices (a power of two up to REGION_SLICES). The
+ * record's start, slices and kind are set; *zeroed tells whether all of it reads as zero. NULL when out of memory. */
+struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed);
+
+/* Takes the run back. Neighbouring free slices are one run again at once. */
+void heap_free(struct span *run);
+
+/* Changes the length of a run in place. Growing fails (false, nothing changed) when the slices behind are in use. */
+bool heap_resize(struct span *run, size_t slices);
+
+/* Gives dirty slices back to the kernel until at most `keep` bytes of them are left. Returns the bytes given back. */
+size_t heap_purge(size_t keep);
+
+/* Lowers the break as far as the top is free, but for `keep` bytes. Returns the bytes given back. */
+size_t heap_trim(size_t keep);
+
+void heap_count_purged(size_t bytes);
+void heap_stats_get(struct heap_stats *out);
+
+/* The newest region; the others follow at ->next. */
+struct region *heap_regions(void);
+
+/* Around fork. */
+void heap_lock(void);
+void heap_unlock(void);
+
+#endif

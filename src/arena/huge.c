@@ -1,0 +1,169 @@
+#include "arena/huge.h"
+
+#include "arena/heap.h"
+#include "arena/layout.h"
+#include "base/lock.h"
+#include "base/meta.h"
+
+/* Open addressing with linear probing; at most half of the entries are in use or deleted. */
+#define CAPACITY_FIRST 64
+#define ENTRY_FREE 0
+#define ENTRY_DELETED 1
+
+/* A block that grows is given so much more than asked for (address space, no memory), so that a program that appends
+ * little by little makes few system calls. */
+#define GROWTH_SHARE 8
+
+static struct {
+	struct lock lock;
+	uint32_t capacity;
+	uint32_t filled;  /* entries that are used or deleted */
+	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
+	struct huge_entry *entries;
+	size_t bytes, blocks;
+} huge;
+
+static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
+	return (uint32_t)((uint64_t)(address >> 12) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (capacity - 1);
+}
+
+static struct huge_entry *find(uintptr_t address) {
+	if (huge.capacity == 0 || address <= ENTRY_DELETED) return NULL;
+	for (uint32_t i = first_slot(address, huge.capacity);; i = (i + 1) & (huge.capacity - 1)) {
+		if (huge.entries[i].address == address) return &huge.entries[i];
+		if (huge.entries[i].address == ENTRY_FREE) return NULL;
+	}
+}
+
+static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size) {
+	uint32_t i = first_slot(address, capacity);
+	while (entries[i].address > ENTRY_DELETED) i = (i + 1) & (capacity - 1);
+	if (entries[i].address == ENTRY_FREE && entries == huge.entries) huge.filled++;
+	entries[i].size = size;
+	entries[i].address = address;
+}
+
+/* Room for one more entry. */
+static bool make_room(void) {
+	if (huge.filled + huge.resizing + 1 <= huge.capacity / 2) return true;
+	uint32_t capacity = huge.capacity == 0 ? CAPACITY_FIRST : huge.capacity;
+	while (capacity < 4 * (huge.blocks + huge.resizing + 1)) capacity *= 2;
+	struct huge_entry *entries = meta_alloc(capacity * sizeof *entries);
+	if (entries == NULL) return false;
+	uint32_t filled = 0;
+	for (uint32_t i = 0; i < huge.capacity; i++) {
+		if (huge.entries[i].address <= ENTRY_DELETED) continue;
+		place(entries, capacity, huge.entries[i].address, huge.entries[i].size);
+		filled++;
+	}
+	if (huge.entries != NULL) meta_free(huge.entries, huge.capacity * sizeof *entries);
+	huge.entries = entries;
+	huge.capacity = capacity;
+	huge.filled = filled;
+	arenal_layout.huge_table = (uintptr_t)entries;
+	arenal_layout.huge_capacity = capacity;
+	return true;
+}
+
+static void count(size_t size) {
+	huge.bytes += size;
+	huge.blocks++;
+}
+
+static bool add(void *block, size_t size) {
+	lock_take(&huge.lock, RANK_HUGE);
+	bool done = make_room();
+	if (done) {
+		place(huge.entries, huge.capacity, (uintptr_t)block, size);
+		count(size);
+	}
+	lock_drop(&huge.lock, RANK_HUGE);
+	return done;
+}
+
+/* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
+static size_t take_out(const void *block, bool resizing) {
+	lock_take(&huge.lock, RANK_HUGE);
+	struct huge_entry *e = find((uintptr_t)block);
+	size_t size = 0;
+	if (e != NULL) {
+		size = e->size;
+		e->address = ENTRY_DELETED;
+		huge.bytes -= size;
+		huge.blocks--;
+		huge.resizing += resizing;
+	}
+	lock_drop(&huge.lock, RANK_HUGE);
+	return size;
+}
+
+static void put_back(void *block, size_t size) {
+	lock_take(&huge.lock, RANK_HUGE);
+	huge.resizing--;
+	place(huge.entries, huge.capacity, (uintptr_t)block, size);
+	count(size);
+	lock_drop(&huge.lock, RANK_HUGE);
+}
+
+void *huge_alloc(size_t size, size_t align) {
+	if (size > PTRDIFF_MAX - os_page_size) return NULL;
+	size = ALIGN_UP(size, os_page_size);
+	void *block = os_map(size, max_size(align, os_page_size));
+	if (block == NULL) return NULL;
+	if (add(block, size)) return block;
+	os_unmap(block, size);
+	return NULL;
+}
+
+bool huge_free(void *block) {
+	size_t size = take_out(block, false);
+	if (size == 0) return false;
+	os_unmap(block, size);
+	heap_count_purged(size);
+	return true;
+}
+
+size_t huge_size(const void *block) {
+	lock_take(&huge.lock, RANK_HUGE);
+	struct huge_entry *e = find((uintptr_t)block);
+	size_t size = e != NULL ? e->size : 0;
+	lock_drop(&huge.lock, RANK_HUGE);
+	return size;
+}
+
+void *huge_resize(void *block, size_t size) {
+	if (size > PTRDIFF_MAX - os_page_size) return NULL;
+	size = ALIGN_UP(size, os_page_size);
+	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
+	size_t old = take_out(block, true);
+	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
+	void *moved = NULL;
+	if (size > old && roomy < PTRDIFF_MAX) moved = os_remap(block, old, roomy, true);
+	if (moved != NULL)
+		size = roomy;
+	else
+		moved = os_remap(block, old, size, true);
+	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
+	if (moved != NULL && size < old) heap_count_purged(old - size);
+	return moved;
+}
+
+void huge_stats_get(size_t *bytes, size_t *blocks) {
+	lock_take(&huge.lock, RANK_HUGE);
+	*bytes = huge.bytes;
+	*blocks = huge.blocks;
+	lock_drop(&huge.lock, RANK_HUGE);
+}
+
+size_t huge_resident(void) {
+	size_t resident = 0;
+	lock_take(&huge.lock, RANK_HUGE);
+	for (uint32_t i = 0; i < huge.capacity; i++)
+		if (huge.entries[i].address > ENTRY_DELETED)
+			resident += os_resident((void *)huge.entries[i].address, huge.entries[i].size);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return resident;
+}
+
+void huge_lock(void) { lock_take(&huge.lock, RANK_HUGE); }
+void huge_unlock(void) { lock_drop(&huge.lock, RANK_HUGE); }

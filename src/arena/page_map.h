@@ -1,0 +1,44 @@
+/* From an address to what is there, in two forms.
+ *
+ * Tags: a flat table with one 16-bit tag per slice of the whole address space, for the fast path of free: one load, no
+ * test. It is 4 GiB of address space (8 on AArch64) that reads as zero; only the pages that describe regions are ever
+ * written. A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
+ * that holds no small blocks, leads to a magazine that is always full, and so to the slow path.
+ * Until start-up, and where the table cannot be had (RLIMIT_AS), mask is 0 and every address has tag 0: free then takes
+ * the slow path, which asks the second form.
+ *
+ * Regions: a radix tree of two levels over the 64 MiB windows, for the slow paths. Exact for every 64-bit value.
+ *
+ * Written under the heap lock, read without a lock: what belongs to a block is in place before the block is handed out. */
+#ifndef ARENA_PAGE_MAP_H
+#define ARENA_PAGE_MAP_H
+
+#include "arena/size_class.h"
+
+struct region;
+
+#define TAG_SHIFT 5
+#define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
+
+struct page_map {
+	uint16_t *tags;
+	uintptr_t mask; /* of slice numbers */
+};
+extern struct page_map page_map;
+
+static inline uint16_t page_map_tag(const void *p) {
+	return page_map.tags[(uintptr_t)p >> SLICE_SHIFT & page_map.mask];
+}
+
+void page_map_init(void);
+
+/* Makes tags of the region at `base` writable. False when out of memory: nothing changed. */
+bool page_map_commit(uintptr_t base);
+
+void page_map_set_tags(uintptr_t address, size_t slices, uint16_t tag);
+
+/* The region that describes the window around `address`, NULL when there is none. */
+struct region *page_map_region(uintptr_t address);
+bool page_map_set_region(uintptr_t base, struct region *region);
+
+#endif

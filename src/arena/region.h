@@ -1,0 +1,61 @@
+/* Regions and spans: the records of a 64 MiB window of the address space, kept outside the window itself. */
+#ifndef ARENA_REGION_H
+#define ARENA_REGION_H
+
+#include "arena/size_class.h"
+
+struct bin;
+
+enum span_kind {
+	SPAN_NONE,     /* free slices, the inside of a run, or memory that is not ours */
+	SPAN_SMALL,    /* first slice of a span of small blocks */
+	SPAN_CONTINUED,/* later slice of a span of small blocks */
+	SPAN_RUN,      /* first slice of a run that is one large block */
+};
+
+/* One slice or several that are used together: blocks of one size class, or one large block. */
+struct span {
+	struct span *next, *prev; /* small: in the list of the bin's partly used spans. Owner: bin->lock */
+	struct bin *bin;          /* small: whom the blocks go back to */
+	char *start;
+	uint64_t *free_blocks;    /* small: bit i is set when block i is free. Owner: bin->lock */
+	uint16_t free_count;      /* small: bits set there */
+	uint16_t scan;            /* small: no bit is set in words before this one */
+	uint16_t slices;
+	uint16_t head;            /* continued: how many slices before this one the span starts */
+	uint8_t kind;             /* enum span_kind */
+	uint8_t class_;           /* small: size class */
+	uint8_t listed;           /* small: in the bin's list */
+};
+static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache line");
+
+enum region_kind {
+	REGION_MAPPED, /* from mmap */
+	REGION_BRK,    /* a window that the brk heap reaches into */
+};
+
+/* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's version. */
+struct region {
+	struct region *next;    /* of all regions; written once */
+	uintptr_t base;
+	uint32_t kind;          /* enum region_kind */
+	uint32_t slices_total;  /* slices that are ours. This and what follows: owner heap lock */
+	uint32_t slices_used;   /* in spans and runs */
+	uint32_t slices_dirty;  /* free, but the kernel still backs them */
+	uint32_t run_bound;     /* no free run is longer than this */
+	struct region *next_free, *prev_free; /* in the list of regions with free slices */
+	uint64_t ours[REGION_SLICES / 64];    /* slices that are ours at all: in a brk window, not all are */
+	uint64_t free[REGION_SLICES / 64];
+	uint64_t dirty[REGION_SLICES / 64];   /* free slices whose content is unknown; clean ones read as zero */
+	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
+	uint64_t free_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
+};
+
+static inline size_t slice_number(const struct region *region, uintptr_t address) {
+	return (address - region->base) >> SLICE_SHIFT;
+}
+
+/* The span or run that `address` lies in (for a run: whose first slice it lies in), NULL when it is none of ours. */
+struct span *span_of(const void *address);
+
+#endif

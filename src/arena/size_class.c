@@ -1,0 +1,20 @@
+#include "arena/size_class.h"
+
+#define CLASS(size, slices) \
+	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)((slices)*SLICE_SIZE / (size)), slices }
+
+const struct size_class size_classes[CLASS_COUNT] = {
+	{ 0, 0, 0, 0 },
+	CLASS(16, 1),    CLASS(32, 1),    CLASS(48, 1),    CLASS(64, 1),
+	CLASS(80, 1),    CLASS(96, 1),    CLASS(112, 1),   CLASS(128, 1),
+	CLASS(160, 1),   CLASS(192, 1),   CLASS(224, 1),   CLASS(256, 1),
+	CLASS(320, 1),   CLASS(384, 1),   CLASS(448, 1),   CLASS(512, 1),
+	CLASS(640, 1),   CLASS(768, 1),   CLASS(896, 1),   CLASS(1024, 1),
+	CLASS(1280, 1),  CLASS(1536, 1),  CLASS(1792, 1),  CLASS(2048, 1),
+	CLASS(2560, 1),  CLASS(3072, 1),  CLASS(3584, 1),  CLASS(4096, 1),
+	CLASS(5120, 1),  CLASS(6144, 1),  CLASS(7168, 1),  CLASS(8192, 1),
+	CLASS(10240, 1), CLASS(12288, 1), CLASS(14336, 2), CLASS(16384, 2),
+	CLASS(20480, 2), CLASS(24576, 3), CLASS(28672, 4), CLASS(32768, 4),
+};
+
+static_assert(SLICE_SIZE / MIN_ALIGN == SPAN_BLOCKS_MAX, "the bitmap of a span has a bit for each of the smallest blocks");

@@ -1,0 +1,46 @@
+/* Operations on bitmaps: arrays of 64-bit words, bit i in word i / 64. */
+#ifndef BASE_BITMAP_H
+#define BASE_BITMAP_H
+
+#include "base/base.h"
+
+static inline bool bit_get(const uint64_t *map, size_t i) { return map[i / 64] >> (i % 64) & 1; }
+static inline void bit_set(uint64_t *map, size_t i) { map[i / 64] |= UINT64_C(1) << (i % 64); }
+static inline void bit_clear(uint64_t *map, size_t i) { map[i / 64] &= ~(UINT64_C(1) << (i % 64)); }
+
+/* The bits [first, first + count) of word `word`, as a mask. */
+static inline uint64_t bits_in_word(size_t word, size_t first, size_t count) {
+	size_t start = word * 64, end = first + count;
+	if (end <= start || first >= start + 64) return 0;
+	uint64_t mask = ~UINT64_C(0);
+	if (first > start) mask &= ~UINT64_C(0) << (first - start);
+	if (end < start + 64) mask &= ~UINT64_C(0) >> (start + 64 - end);
+	return mask;
+}
+
+static inline void bits_set(uint64_t *map, size_t first, size_t count) {
+	for (size_t w = first / 64; w * 64 < first + count; w++) map[w] |= bits_in_word(w, first, count);
+}
+
+static inline void bits_clear(uint64_t *map, size_t first, size_t count) {
+	for (size_t w = first / 64; w * 64 < first + count; w++) map[w] &= ~bits_in_word(w, first, count);
+}
+
+static inline size_t bits_count(const uint64_t *map, size_t first, size_t count) {
+	size_t n = 0;
+	for (size_t w = first / 64; w * 64 < first + count; w++)
+		n += (size_t)__builtin_popcountll(map[w] & bits_in_word(w, first, count));
+	return n;
+}
+
+/* The first bit at or after `from` (below `end`) that is `value`; `end` when there is none. */
+static inline size_t bit_find(const uint64_t *map, size_t from, size_t end, bool value) {
+	while (from < end) {
+		uint64_t word = (value ? map[from / 64] : ~map[from / 64]) >> (from % 64);
+		if (word != 0) return min_size(from + (size_t)__builtin_ctzll(word), end);
+		from = (from / 64 + 1) * 64;
+	}
+	return end;
+}
+
+#endif

@@ -1,0 +1,167 @@
+#include "base/conf.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/os.h"
+#include "base/print.h"
+
+/* Defaults: measured on the public suites, see src/README.md. */
+struct conf conf = {
+	.arena_max = 0,
+	.tcache_max = (int64_t)(1 * MIB),
+	.mmap_threshold = (int64_t)(32 * MIB),
+	.trim_threshold = (int64_t)(2 * MIB),
+	.top_pad = (int64_t)(1 * MIB),
+	.dirty_max = -1,
+	.stats = 0,
+};
+
+#define BYTES_MAX ((int64_t)1 << 46)
+
+const struct tunable tunables[] = {
+	{ "arena_max", "MALLOC_ARENA_MAX", &conf.arena_max, 0, 1024, false },
+	{ "tcache_max", NULL, &conf.tcache_max, 0, BYTES_MAX, true },
+	{ "mmap_threshold", "MALLOC_MMAP_THRESHOLD_", &conf.mmap_threshold, 0, BYTES_MAX, true },
+	{ "trim_threshold", "MALLOC_TRIM_THRESHOLD_", &conf.trim_threshold, -1, BYTES_MAX, true },
+	{ "top_pad", "MALLOC_TOP_PAD_", &conf.top_pad, 0, BYTES_MAX, true },
+	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
+	{ "stats", NULL, &conf.stats, 0, 1, true },
+	{ NULL, NULL, NULL, 0, 0, false },
+};
+
+#define PREFIX "ARENAL_"
+#define PREFIX_LENGTH (sizeof PREFIX - 1)
+
+/* Variables with our prefix that belong to others: the list of all tunables, and what tools/arenal reads. */
+#define LIST_VARIABLE "ARENAL_CONF"
+#define TOOL_VARIABLE "ARENAL_LIBRARY"
+
+bool conf_parse(const char *text, size_t length, int64_t *value) {
+	const char *end = text + length;
+	bool negative = text < end && *text == '-';
+	if (negative) text++;
+	if (text == end || *text < '0' || *text > '9') return false;
+	uint64_t n = 0;
+	for (; text < end && *text >= '0' && *text <= '9'; text++) {
+		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*text - '0'), &n)) return false;
+	}
+	if (text < end) {
+		static const char units[] = "KMG";
+		char unit = (char)(*text++ & ~0x20);
+		const char *known = unit == 0 ? NULL : strchr(units, unit);
+		if (known == NULL || text != end) return false;
+		uint64_t factor = UINT64_C(1) << (10 * (known - units + 1));
+		if (__builtin_mul_overflow(n, factor, &n)) return false;
+	}
+	if (n > INT64_MAX) return false;
+	*value = negative ? -(int64_t)n : (int64_t)n;
+	return true;
+}
+
+static bool same_name(const char *name, const char *text, size_t length) {
+	return strlen(name) == length && memcmp(name, text, length) == 0;
+}
+
+static const struct tunable *find(const char *text, size_t length) {
+	for (const struct tunable *t = tunables; t->name != NULL; t++)
+		if (same_name(t->name, text, length)) return t;
+	return NULL;
+}
+
+/* ARENA_MAX and the like: the tunable whose name it is in capitals. */
+static const struct tunable *find_variable(const char *text, size_t length) {
+	char name[32];
+	if (length >= sizeof name) return NULL;
+	for (size_t i = 0; i < length; i++) name[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 32 : text[i]);
+	for (size_t i = 0; i < length; i++)
+		if (text[i] >= 'a' && text[i] <= 'z') return NULL;
+	return find(name, length);
+}
+
+static void complain(const char *what, const char *text, size_t length, const char *why) {
+	print_fd(2, "arenal: %s: \"%.*s\" %s; ignored\n", what, (int)length, text, why);
+}
+
+static void set_from_text(const struct tunable *t, const char *variable, const char *text, size_t length) {
+	int64_t value;
+	if (!conf_parse(text, length, &value)) {
+		complain(variable, text, length, "is no number (a suffix K, M or G is allowed)");
+	} else if (value < t->min || value > t->max) {
+		char why[96];
+		print_text(why, sizeof why, "is not in the range from %ld to %ld", (long)t->min, (long)t->max);
+		complain(variable, text, length, why);
+	} else {
+		*t->value = value;
+	}
+}
+
+/* name:value,name:value */
+static void set_from_list(const char *text) {
+	while (*text != 0) {
+		size_t length = strcspn(text, ",");
+		const char *colon = memchr(text, ':', length);
+		size_t name_length = colon != NULL ? (size_t)(colon - text) : length;
+		const struct tunable *t = find(text, name_length);
+		if (length > 0 && colon == NULL)
+			complain(LIST_VARIABLE, text, length, "is not of the form name:value");
+		else if (length > 0 && t == NULL)
+			complain(LIST_VARIABLE, text, name_length, "is no tunable");
+		else if (length > 0)
+			set_from_text(t, LIST_VARIABLE, colon + 1, length - name_length - 1);
+		text += length + (text[length] == ',');
+	}
+}
+
+enum pass { GLIBC_NAMES, LIST, OWN_NAMES, PASSES };
+
+static void load_variable(enum pass pass, const char *variable) {
+	const char *equals = strchr(variable, '=');
+	if (equals == NULL) return;
+	size_t length = (size_t)(equals - variable);
+	const char *value = equals + 1;
+	if (pass == GLIBC_NAMES) {
+		for (const struct tunable *t = tunables; t->name != NULL; t++)
+			if (t->glibc_name != NULL && same_name(t->glibc_name, variable, length))
+				set_from_text(t, t->glibc_name, value, strlen(value));
+		return;
+	}
+	if (memcmp(variable, PREFIX, min_size(length, PREFIX_LENGTH)) != 0 || length <= PREFIX_LENGTH) return;
+	if (same_name(TOOL_VARIABLE, variable, length)) return;
+	bool is_list = same_name(LIST_VARIABLE, variable, length);
+	if (pass == LIST && is_list) set_from_list(value);
+	if (pass != OWN_NAMES || is_list) return;
+	const struct tunable *t = find_variable(variable + PREFIX_LENGTH, length - PREFIX_LENGTH);
+	char name[64];
+	print_text(name, sizeof name, "%.*s", (int)length, variable);
+	if (t == NULL)
+		complain(name, value, strlen(value), "sets no tunable that Arenal knows");
+	else
+		set_from_text(t, name, value, strlen(value));
+}
+
+bool conf_load(void) {
+	char **environment = os_environ();
+	if (environment == NULL) return false;
+	if (os_is_secure()) return true;
+	/* What is said more specifically comes later and wins: glibc's names, our list, our variables. */
+	for (enum pass pass = GLIBC_NAMES; pass < PASSES; pass++)
+		for (char **e = environment; *e != NULL; e++) load_variable(pass, *e);
+	return true;
+}
+
+int conf_set(const char *name, int64_t value) {
+	const struct tunable *t = find(name, strlen(name));
+	if (t == NULL) return ENOENT;
+	if (value < t->min || value > t->max) return EINVAL;
+	if (!t->live) return EPERM;
+	*t->value = value;
+	return 0;
+}
+
+int conf_get(const char *name, int64_t *value) {
+	const struct tunable *t = find(name, strlen(name));
+	if (t == NULL) return ENOENT;
+	*value = *t->value;
+	return 0;
+}

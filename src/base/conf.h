@@ -1,0 +1,44 @@
+/* The tunables: their values, and how they are read from the environment, by mallopt and by arenal_set. */
+#ifndef BASE_CONF_H
+#define BASE_CONF_H
+
+#include "base/base.h"
+
+/* Values in bytes where the name says nothing else. Written at start-up and by conf_set; read without a lock: a value
+ * that changes under a reader's eyes is as good as one that changed a moment later. */
+struct conf {
+	_Atomic int64_t arena_max;       /* arenas, the main arena included; 0: one per CPU */
+	_Atomic int64_t tcache_max;      /* a thread cache may hold so much; 0: no caching */
+	_Atomic int64_t mmap_threshold;  /* larger requests get a mapping of their own */
+	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
+	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
+	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse; -1: a quarter of what is in use */
+	_Atomic int64_t stats;           /* 1: print the table at exit */
+};
+extern struct conf conf;
+
+/* Free memory up to this is always kept for reuse, unless dirty_max says otherwise. */
+#define DIRTY_MIN (8 * MIB)
+
+struct tunable {
+	const char *name;
+	const char *glibc_name;  /* environment variable of glibc with the same meaning, or NULL */
+	_Atomic int64_t *value;
+	int64_t min, max;
+	bool live;               /* may change while the program runs */
+};
+
+/* All tunables; ends with an entry whose name is NULL. */
+extern const struct tunable tunables[];
+
+/* Reads the environment; complaints go to stderr, one line each. Returns false when libc has no environment yet. */
+bool conf_load(void);
+
+/* Returns 0, or ENOENT, EINVAL (out of range) or EPERM (not while running). */
+int conf_set(const char *name, int64_t value);
+int conf_get(const char *name, int64_t *value);
+
+/* "4096", "64K", "-1", "1G" into a number. False when the text is none, or too large. */
+bool conf_parse(const char *text, size_t length, int64_t *value);
+
+#endif

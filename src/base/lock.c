@@ -1,0 +1,45 @@
+#include "base/lock.h"
+
+/* A critical section takes well under a microsecond: a short spin saves most system calls on several cores. Longer
+ * spinning starves the owner when there are more threads than cores. */
+#define SPINS 60
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+void lock_wait(struct lock *lock) {
+	for (int i = 0; i < SPINS; i++) {
+		uint32_t open = 0;
+		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
+		    atomic_compare_exchange_weak_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
+			return;
+		relax();
+	}
+	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
+		os_futex_wait((uint32_t *)&lock->state, 2);
+}
+
+#ifndef NDEBUG
+/* One bit per rank that this thread holds. fork takes several locks of RANK_BIN, so a rank may be taken again while it
+ * is the highest one; the count of RANK_BIN locks says when the bit goes. */
+static __thread __attribute__((tls_model("initial-exec"))) struct {
+	uint32_t held;
+	uint32_t count[RANK_META + 1];
+} order;
+
+void lock_check_order(enum lock_rank rank, bool take) {
+	if (take) {
+		assert((order.held >> rank) <= 1 && "a lock of a higher rank is held");
+		order.held |= 1u << rank;
+		order.count[rank]++;
+	} else {
+		assert(order.count[rank] > 0 && "this lock is not held");
+		if (--order.count[rank] == 0) order.held &= ~(1u << rank);
+	}
+}
+#endif

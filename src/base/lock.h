@@ -1,0 +1,47 @@
+/* A 4-byte lock: spins briefly, then sleeps in the kernel. Zero-initialised memory is an open lock.
+ *
+ * libc's mutexes are not used, because the allocator must not call what might allocate or be interposed. In debug builds
+ * every thread checks that it takes locks in the order of enum lock_rank (see src/README.md). */
+#ifndef BASE_LOCK_H
+#define BASE_LOCK_H
+
+#include <stdatomic.h>
+
+#include "base/os.h"
+
+/* Locks are taken in this order, lowest first; two locks of one rank are never held together, but by fork. */
+enum lock_rank {
+	RANK_INIT,    /* start-up */
+	RANK_THREADS, /* the list of thread caches */
+	RANK_BIN,     /* one size class of one arena */
+	RANK_HEAP,    /* slices of all regions, the break */
+	RANK_HUGE,    /* the table of direct mappings */
+	RANK_META,    /* memory for metadata */
+};
+
+struct lock {
+	_Atomic uint32_t state; /* 0 open, 1 held, 2 held and somebody may sleep */
+};
+
+#ifdef NDEBUG
+static inline void lock_check_order(enum lock_rank rank, bool take) { (void)rank, (void)take; }
+#else
+void lock_check_order(enum lock_rank rank, bool take);
+#endif
+
+void lock_wait(struct lock *lock);
+
+static inline void lock_take(struct lock *lock, enum lock_rank rank) {
+	lock_check_order(rank, true);
+	uint32_t open = 0;
+	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
+		lock_wait(lock);
+}
+
+static inline void lock_drop(struct lock *lock, enum lock_rank rank) {
+	lock_check_order(rank, false);
+	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
+		os_futex_wake((uint32_t *)&lock->state);
+}
+
+#endif

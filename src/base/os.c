@@ -1,0 +1,150 @@
+/* The only file with system calls. They go through libc's functions by name, so that a test can interpose them. */
+#include "base/os.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+size_t os_page_size = 4096;
+
+void os_init(void) {
+	size_t size = getauxval(AT_PAGESZ);
+	if (is_power_of_two(size)) os_page_size = size;
+}
+
+unsigned os_cpu_count(void) {
+	/* sched_getaffinity rather than sysconf: a container that pins its processes should get few arenas. */
+	cpu_set_t set;
+	int saved = errno;
+	int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+	errno = saved;
+	return count > 0 ? (unsigned)count : 1;
+}
+
+static void *map_anywhere(size_t size, int protection, int flags) {
+	int saved = errno;
+	void *p = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void *os_map(size_t size, size_t align) {
+	void *p = map_anywhere(size, PROT_READ | PROT_WRITE, 0);
+	if (p == NULL || ((uintptr_t)p & (align - 1)) == 0) return p;
+	/* Not aligned by luck: map more, and cut both ends off. */
+	os_unmap(p, size);
+	if (size + align < size) return NULL;
+	char *start = map_anywhere(size + align, PROT_READ | PROT_WRITE, 0);
+	if (start == NULL) return NULL;
+	char *aligned = (char *)ALIGN_UP((uintptr_t)start, align);
+	size_t head = (size_t)(aligned - start);
+	if (head > 0) os_unmap(start, head);
+	if (align > head) os_unmap(aligned + size, align - head);
+	return aligned;
+}
+
+void os_unmap(void *address, size_t size) {
+	int saved = errno;
+	/* munmap fails when it would split a mapping past vm.max_map_count: the memory is given back all the same. */
+	if (munmap(address, size) != 0) madvise(address, size, MADV_DONTNEED);
+	errno = saved;
+}
+
+void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NORESERVE); }
+
+bool os_commit(void *address, size_t size) {
+	int saved = errno;
+	bool done = mprotect(address, size, PROT_READ | PROT_WRITE) == 0;
+	errno = saved;
+	return done;
+}
+
+void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
+	int saved = errno;
+	void *p = mremap(address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0);
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+bool os_purge(void *address, size_t size) {
+	int saved = errno;
+	bool done = madvise(address, size, MADV_DONTNEED) == 0;
+	errno = saved;
+	return done;
+}
+
+void *os_brk(void) { return os_brk_move(0); }
+
+void *os_brk_move(intptr_t delta) {
+	int saved = errno;
+	void *old = sbrk(delta);
+	errno = saved;
+	return old == (void *)-1 ? NULL : old;
+}
+
+size_t os_resident(void *address, size_t size) {
+	unsigned char pages[1024];
+	size_t resident = 0, step = sizeof pages * os_page_size;
+	int saved = errno;
+	for (size_t done = 0; done < size; done += step) {
+		size_t part = min_size(step, size - done);
+		if (mincore((char *)address + done, part, pages) != 0) continue;
+		for (size_t i = 0; i < (part + os_page_size - 1) / os_page_size; i++) resident += pages[i] & 1;
+	}
+	errno = saved;
+	return resident * os_page_size;
+}
+
+size_t os_address_space_limit(void) {
+	struct rlimit limit;
+	int saved = errno;
+	int failed = getrlimit(RLIMIT_AS, &limit);
+	errno = saved;
+	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
+
+char **os_environ(void) { return environ; }
+
+uint64_t os_milliseconds(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int os_write(int fd, const char *text, size_t length) {
+	int saved = errno, result = 0;
+	while (length > 0 && result == 0) {
+		ssize_t n = write(fd, text, length);
+		if (n >= 0) {
+			text += n;
+			length -= (size_t)n;
+		} else if (errno != EINTR) {
+			result = errno;
+		}
+	}
+	errno = saved;
+	return result;
+}
+
+void os_futex_wait(uint32_t *word, uint32_t expected) {
+	int saved = errno;
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
+	errno = saved;
+}
+
+void os_futex_wake(uint32_t *word) {
+	int saved = errno;
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+_Noreturn void os_abort(void) { abort(); }

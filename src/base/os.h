@@ -1,0 +1,58 @@
+/* The only door to the kernel. Functions that fail return false, NULL or a negative errno and leave errno alone. */
+#ifndef BASE_OS_H
+#define BASE_OS_H
+
+#include "base/base.h"
+
+/* The kernel's page size in bytes, known after os_init(). */
+extern size_t os_page_size;
+
+void os_init(void);
+
+/* Number of CPUs this process may run on, at least 1. */
+unsigned os_cpu_count(void);
+
+/* Maps `size` bytes (a multiple of the page size) of zeroed memory, aligned to `align` (a power of two). NULL when the
+ * kernel refuses. */
+void *os_map(size_t size, size_t align);
+void os_unmap(void *address, size_t size);
+
+/* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
+void *os_reserve_zero(size_t size);
+bool os_commit(void *address, size_t size);
+
+/* Grows or shrinks a mapping; moves it when `may_move`. Returns where it is now, NULL when refused (nothing changed). */
+void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
+
+/* Gives the memory behind the pages back to the kernel: they read as zero afterwards. False when the kernel refuses. */
+bool os_purge(void *address, size_t size);
+
+/* The break now, and a change of it by `delta` bytes. os_brk_move returns the old break, or NULL when refused. */
+void *os_brk(void);
+void *os_brk_move(intptr_t delta);
+
+/* Bytes of [address, address + size) that are backed by memory now. */
+size_t os_resident(void *address, size_t size);
+
+/* The address-space limit of the process in bytes, SIZE_MAX when there is none. */
+size_t os_address_space_limit(void);
+
+/* True in set-uid programs and the like, where the environment belongs to somebody we must not trust. */
+bool os_is_secure(void);
+
+/* The environment, NULL when libc has not found it yet. */
+char **os_environ(void);
+
+/* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
+uint64_t os_milliseconds(void);
+
+/* Writes all of it. Returns 0 or the errno. */
+int os_write(int fd, const char *text, size_t length);
+
+/* Sleeps while *word == expected; wakes one sleeper. */
+void os_futex_wait(uint32_t *word, uint32_t expected);
+void os_futex_wake(uint32_t *word);
+
+_Noreturn void os_abort(void);
+
+#endif

@@ -1,0 +1,114 @@
+#include "cache/magazine.h"
+
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/meta.h"
+
+/* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full, up to the
+ * larger limits. Small starts keep threads that allocate little small; long magazines keep busy ones off the locks. */
+#define START_BYTES (4 * KIB)
+#define START_SLOTS ((size_t)16)
+#define LIMIT_BYTES (64 * KIB)
+#define LIMIT_SLOTS ((size_t)512)
+#define LEAST_SLOTS ((size_t)2)
+static_assert(LIMIT_SLOTS / 2 <= BATCH_MAX, "half a magazine is one batch");
+
+/* After so many refills and flushes, magazines that nobody used since are halved. */
+#define EVENTS_BETWEEN_LOOKS 256
+
+static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
+	return max_size(min_size(bytes / size_classes[class_].size, slots), LEAST_SLOTS);
+}
+
+static bool has_room_for(const struct tcache *tc, unsigned class_, size_t slots) {
+	return tc->room + slots * size_classes[class_].size <= (size_t)conf.tcache_max;
+}
+
+/* Gives the oldest `count` blocks back. They leave the magazine before they reach the arena: a child that is forked in
+ * between may lose them, but never finds one in two places. */
+static void flush(struct tcache *tc, unsigned class_, size_t count) {
+	struct magazine *m = &tc->magazines[class_];
+	while (count > 0) {
+		void *batch[BATCH_MAX];
+		size_t n = min_size(count, BATCH_MAX), left = (size_t)(m->top - m->empty) - n;
+		memcpy(batch, m->empty, n * sizeof *batch);
+		memmove(m->empty, m->empty + n, left * sizeof *batch);
+		m->top = m->empty + left;
+		arena_give(class_, batch, n);
+		count -= n;
+	}
+}
+
+/* Changes the number of slots; there must be no more blocks than that. Stays as it is when out of memory. */
+static void resize(struct tcache *tc, unsigned class_, size_t slots) {
+	struct magazine *m = &tc->magazines[class_];
+	void **array = slots > 0 ? meta_alloc(slots * sizeof *array) : NULL;
+	if (array == NULL && slots > 0) return;
+	size_t blocks = (size_t)(m->top - m->empty), old = m->capacity;
+	void **old_array = m->empty;
+	if (array != NULL && blocks > 0) memcpy(array, old_array, blocks * sizeof *array);
+	m->empty = array;
+	m->top = array + blocks;
+	m->full = array + slots;
+	m->capacity = (uint16_t)slots;
+	tc->room = tc->room - old * size_classes[class_].size + slots * size_classes[class_].size;
+	if (old > 0) meta_free(old_array, old * sizeof *array);
+}
+
+/* Magazines without a refill or flush, and as full as at the last look, lie idle: give half of each back. */
+static void look_for_idle(struct tcache *tc) {
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct magazine *m = &tc->magazines[c];
+		size_t blocks = (size_t)(m->top - m->empty);
+		if (m->capacity > LEAST_SLOTS && m->events == 0 && m->seen == blocks) {
+			flush(tc, c, (blocks + 1) / 2);
+			resize(tc, c, max_size(m->capacity / 2, LEAST_SLOTS));
+		}
+		m->events = 0;
+		m->seen = (uint16_t)(m->top - m->empty);
+	}
+}
+
+/* Called when the magazine turned out too short. */
+static void grow(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
+	m->events++;
+	size_t slots = m->capacity == 0 ? slots_in(START_BYTES, START_SLOTS, class_)
+	                                : min_size((size_t)m->capacity * 2, slots_in(LIMIT_BYTES, LIMIT_SLOTS, class_));
+	if (slots > m->capacity && has_room_for(tc, class_, slots - m->capacity)) resize(tc, class_, slots);
+}
+
+void *magazine_pop(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	if (m->top == m->empty) {
+		grow(tc, class_);
+		void *batch[BATCH_MAX];
+		size_t n = arena_take(tc->arena, class_, batch, max_size(m->capacity / 2, 1));
+		if (n == 0) return NULL;
+		/* The lowest address is the next to go. */
+		for (size_t i = n; i-- > 1;) *m->top++ = batch[i];
+		return batch[0];
+	}
+	return *--m->top;
+}
+
+void magazine_push(struct tcache *tc, unsigned class_, void *block) {
+	struct magazine *m = &tc->magazines[class_];
+	if (m->top == m->full) {
+		grow(tc, class_);
+		if (m->top == m->full) flush(tc, class_, (size_t)(m->capacity + 1) / 2);
+		if (m->top == m->full) {
+			arena_give(class_, &block, 1);
+			return;
+		}
+	}
+	*m->top++ = block;
+}
+
+void magazine_dispose(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	flush(tc, class_, (size_t)(m->top - m->empty));
+	resize(tc, class_, 0);
+}

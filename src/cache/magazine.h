@@ -1,0 +1,16 @@
+/* Refill, flush and size of one magazine. Called by the thread that owns the cache. */
+#ifndef CACHE_MAGAZINE_H
+#define CACHE_MAGAZINE_H
+
+#include "cache/tcache.h"
+
+/* A block of the class; when the magazine is empty, it is refilled first. NULL when out of memory. */
+void *magazine_pop(struct tcache *tc, unsigned class_);
+
+/* Adds a block; when the magazine is full, half of it is given back first. */
+void magazine_push(struct tcache *tc, unsigned class_, void *block);
+
+/* Gives all blocks back and the array of slots too. */
+void magazine_dispose(struct tcache *tc, unsigned class_);
+
+#endif

@@ -1,0 +1,67 @@
+/* Thread caches: a magazine of free blocks per size class, used by one thread without lock or atomics.
+ *
+ * The fast paths (api/malloc.c) need no test for special cases, because each of these is a magazine that is empty and
+ * full at once: class 0 of every cache (not a small block), and all of the static caches that stand for "this thread has
+ * none". So a thread that starts, a process that starts and a pointer that is none of ours take the slow paths here. */
+#ifndef CACHE_TCACHE_H
+#define CACHE_TCACHE_H
+
+#include "arena/arena.h"
+#include "arena/page_map.h"
+
+/* Requests up to this find their size class in a table, larger ones compute it. */
+#define TABLE_MAX ((size_t)1024)
+
+struct magazine {
+	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
+	void **full;       /* top == full: no room */
+	void **empty;      /* top == empty: nothing in it */
+	uint16_t capacity; /* full - empty */
+	uint16_t seen;     /* blocks in it at the last look for idle magazines */
+	uint16_t events;   /* refills and flushes since then */
+};
+static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
+
+/* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics. */
+struct tcache {
+	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
+	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16 */
+	uint16_t exit_rounds; /* times that the thread's destructors were run over it */
+	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
+	size_t room;          /* bytes that the magazines could hold: sum of capacity * size; at most conf.tcache_max */
+	struct arena *arena;
+	struct tcache *next, *prev;
+};
+static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
+static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct magazine), "tags fit 16 bits");
+
+/* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
+extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
+	return (struct magazine *)((char *)tc + tag);
+}
+
+/* Once, at start-up. */
+void tcache_init(void);
+
+/* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
+ * there can be none. NULL when out of memory. */
+void *tcache_alloc(unsigned class_);
+void tcache_free(unsigned class_, void *block);
+
+/* The arena of the calling thread; makes the thread's cache when it has none. */
+struct arena *tcache_arena(void);
+
+/* Gives everything in the calling thread's cache back to the arenas. */
+void tcache_flush(void);
+
+/* Bytes in all caches, and their number. */
+void tcache_stats_get(size_t *bytes, size_t *threads);
+
+/* Around fork: the threads lock. In the child, only the calling thread's cache goes on. */
+void tcache_lock(void);
+void tcache_unlock(void);
+void tcache_forget_others(void);
+
+#endif

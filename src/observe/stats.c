@@ -1,0 +1,168 @@
+#include "observe/stats.h"
+
+#include "arena/arena.h"
+#include "arena/huge.h"
+#include "base/bitmap.h"
+#include "base/conf.h"
+#include "base/meta.h"
+#include "base/print.h"
+#include "cache/tcache.h"
+
+void stats_of_class(unsigned class_, struct class_stats *out) {
+	*out = (struct class_stats){ 0 };
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = 0; a < count; a++) {
+		struct bin *bin = &arena_list[a]->bins[class_];
+		lock_take(&bin->lock, RANK_BIN);
+		out->spans += bin->spans;
+		out->blocks_out += bin->blocks_out;
+		out->refills += bin->refills;
+		out->flushes += bin->flushes;
+		lock_drop(&bin->lock, RANK_BIN);
+	}
+}
+
+void stats_get(struct arenal_stats *out) {
+	struct heap_stats heap;
+	size_t cached, threads, huge_bytes, huge_blocks, small = 0, spans = 0;
+	uint64_t refills = 0, flushes = 0;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct class_stats class_stats;
+		stats_of_class(c, &class_stats);
+		small += class_stats.blocks_out * size_classes[c].size;
+		spans += class_stats.spans * size_classes[c].slices * SLICE_SIZE;
+		refills += class_stats.refills;
+		flushes += class_stats.flushes;
+	}
+	tcache_stats_get(&cached, &threads);
+	heap_stats_get(&heap);
+	huge_stats_get(&huge_bytes, &huge_blocks);
+	cached = min_size(cached, small); /* the two were read at different moments */
+	size_t runs = heap.used > spans ? heap.used - spans : 0;
+	*out = (struct arenal_stats){
+		.allocated = small - cached + runs + huge_bytes,
+		.cached = cached,
+		.active = heap.used + huge_bytes,
+		.dirty = heap.dirty,
+		.mapped = heap.mapped + huge_bytes,
+		.metadata = meta_mapped() + heap.metadata,
+		.brk_bytes = heap.brk_bytes,
+		.huge_bytes = huge_bytes,
+		.huge_blocks = huge_blocks,
+		.regions = heap.regions,
+		.arenas = atomic_load_explicit(&arena_count, memory_order_acquire),
+		.threads = threads,
+		.purged_total = heap.purged_total,
+		.refills = refills,
+		.flushes = flushes,
+	};
+}
+
+size_t stats_resident(void) {
+	size_t resident = 0;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
+		/* Slice by slice in a brk window, for what is not ours there may be resident as well. */
+		for (size_t i = 0; i < REGION_SLICES; i++)
+			if (bit_get(r->ours, i)) resident += os_resident((char *)r->base + i * SLICE_SIZE, SLICE_SIZE);
+	}
+	return resident + huge_resident();
+}
+
+/* ---- the table ---- */
+
+struct writer {
+	int fd, error;
+};
+
+static void line(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void line(struct writer *w, const char *format, ...) {
+	char text[256];
+	va_list args;
+	va_start(args, format);
+	size_t length = print_text_args(text, sizeof text - 1, format, args);
+	va_end(args);
+	text[length++] = '\n';
+	if (w->error == 0) w->error = os_write(w->fd, text, length);
+}
+
+/* "12.3 MiB" */
+struct human {
+	char text[24];
+};
+static struct human human(size_t bytes) {
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	struct human h;
+	unsigned unit = 0;
+	size_t tenths = bytes * 10;
+	if (bytes > SIZE_MAX / 16) tenths = bytes;
+	while (tenths >= 10240 && unit < 4) {
+		tenths /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		print_text(h.text, sizeof h.text, "%zu B", bytes);
+	else
+		print_text(h.text, sizeof h.text, "%zu.%zu %s", tenths / 10, tenths % 10, units[unit]);
+	return h;
+}
+
+static void print_memory(struct writer *w, const struct arenal_stats *s, const struct heap_stats *heap) {
+	line(w, "  %-10s %12s  %s", "allocated", human(s->allocated).text, "in blocks that the program holds");
+	line(w, "  %-10s %12s  in %zu thread caches", "cached", human(s->cached).text, s->threads);
+	line(w, "  %-10s %12s  %s", "active", human(s->active).text, "in spans, runs and huge blocks");
+	line(w, "  %-10s %12s  %s", "dirty", human(s->dirty).text, "free, kept for reuse");
+	line(w, "  %-10s %12s  %s", "resident", human(stats_resident()).text, "backed by memory now");
+	line(w, "  %-10s %12s  %s", "mapped", human(s->mapped).text, "address space for blocks");
+	line(w, "  %-10s %12s  %s", "metadata", human(s->metadata).text, "address space for Arenal's own records");
+	line(w, "  %-10s %12s  %s", "purged", human(s->purged_total).text, "given back to the kernel since the start");
+	line(w, "  brk heap   %12s  at %p, break at %p", human(s->brk_bytes).text, (void *)heap->brk_start, (void *)heap->brk_end);
+	line(w, "  regions    %12zu  of 64 MiB", s->regions);
+	line(w, "  huge       %12s  in %zu direct mappings", human(s->huge_bytes).text, s->huge_blocks);
+}
+
+static void print_arenas(struct writer *w) {
+	line(w, "arena      prefers  threads    spans   blocks out");
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = 0; a < count; a++) {
+		size_t spans = 0, bytes = 0;
+		for (unsigned c = 1; c < CLASS_COUNT; c++) {
+			struct bin *bin = &arena_list[a]->bins[c];
+			lock_take(&bin->lock, RANK_BIN);
+			spans += bin->spans;
+			bytes += bin->blocks_out * size_classes[c].size;
+			lock_drop(&bin->lock, RANK_BIN);
+		}
+		line(w, "%5u %12s %8u %8zu %12s", a, arena_list[a]->kind == REGION_BRK ? "brk" : "regions",
+		     arena_list[a]->threads, spans, human(bytes).text);
+	}
+}
+
+static void print_classes(struct writer *w) {
+	line(w, " size      spans   blocks out        bytes    fill      refills      flushes");
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct class_stats s;
+		stats_of_class(c, &s);
+		if (s.refills == 0) continue;
+		size_t room = s.spans * size_classes[c].blocks;
+		line(w, "%5u %10zu %12zu %12s %6zu%% %12lu %12lu", size_classes[c].size, s.spans, s.blocks_out,
+		     human(s.blocks_out * size_classes[c].size).text, room == 0 ? (size_t)0 : s.blocks_out * 100 / room,
+		     (unsigned long)s.refills, (unsigned long)s.flushes);
+	}
+}
+
+int stats_print(int fd) {
+	struct writer w = { fd, 0 };
+	struct arenal_stats s;
+	struct heap_stats heap;
+	stats_get(&s);
+	heap_stats_get(&heap);
+	line(&w, "arenal " ARENAL_VERSION_STRING " statistics");
+	print_memory(&w, &s, &heap);
+	print_arenas(&w);
+	print_classes(&w);
+	return w.error;
+}
+
+__attribute__((destructor)) static void print_at_exit(void) {
+	if (conf.stats) stats_print(2);
+}

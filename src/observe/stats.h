@@ -1,0 +1,23 @@
+/* Counters of all layers put together, and the table that a person reads. */
+#ifndef OBSERVE_STATS_H
+#define OBSERVE_STATS_H
+
+#include "arenal/arenal.h"
+#include "base/base.h"
+
+void stats_get(struct arenal_stats *out);
+
+/* Bytes of Arenal's memory that the kernel backs now. Walks the heap with mincore. */
+size_t stats_resident(void);
+
+/* One size class over all arenas. */
+struct class_stats {
+	size_t spans, blocks_out; /* blocks_out: held by the program and by thread caches */
+	uint64_t refills, flushes;
+};
+void stats_of_class(unsigned class_, struct class_stats *out);
+
+/* Writes the table. Returns 0 or the errno of the write that failed. */
+int stats_print(int fd);
+
+#endif
