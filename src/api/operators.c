@@ -4,6 +4,8 @@
 #include "api/api.h"
 #include "base/print.h"
 
+#ifndef ARENAL_PREFIX /* the C++ library under test has operators of its own */
+
 typedef void (*new_handler)(void);
 
 /* Bound when the program brings a C++ library, NULL otherwise. */
@@ -140,3 +142,4 @@ void delete_sized_aligned(void *block, size_t size, size_t align) { (void)size, 
 void delete_array_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
 void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
 void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
+#endif
