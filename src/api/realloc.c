@@ -3,6 +3,7 @@
 #include "arena/huge.h"
 #include "arena/large.h"
 #include "arena/report.h"
+#include "base/conf.h"
 
 #include <string.h>
 
@@ -44,7 +45,7 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	struct span *s = span_of(block);
 	if (s != NULL) return large_resize_run(s, size) ? block : move(block, size, usable);
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
-	if (size <= usable && size < RUN_MAX / 16) return move(block, size, usable);
+	if (size <= usable && size < (size_t)conf.mmap_threshold / 2) return move(block, size, usable);
 	void *moved = huge_resize(block, size);
 	if (moved == NULL) errno = ENOMEM;
 	return moved;

@@ -1,5 +1,6 @@
 #include "arena/arena.h"
 
+#include "arena/huge.h"
 #include "arena/page_map.h"
 #include "arena/report.h"
 #include "base/bitmap.h"
@@ -200,7 +201,7 @@ size_t arena_purge_all(size_t keep_top) {
 			lock_drop(&bin->lock, RANK_BIN);
 		}
 	}
-	purged += heap_trim(keep_top);
+	purged += heap_trim(keep_top) + huge_purge();
 	return purged + heap_purge(0);
 }
 

@@ -1,7 +1,9 @@
 #include "arena/huge.h"
 
 #include "arena/heap.h"
+#include "arena/huge_cache.h"
 #include "arena/layout.h"
+#include "base/conf.h"
 #include "base/lock.h"
 #include "base/meta.h"
 
@@ -65,7 +67,7 @@ static bool make_room(void) {
 	return true;
 }
 
-static void count(size_t size) {
+static void count_block(size_t size) {
 	huge.bytes += size;
 	huge.blocks++;
 }
@@ -75,7 +77,7 @@ static bool add(void *block, size_t size) {
 	bool done = make_room();
 	if (done) {
 		place(huge.entries, huge.capacity, (uintptr_t)block, size);
-		count(size);
+		count_block(size);
 	}
 	lock_drop(&huge.lock, RANK_HUGE);
 	return done;
@@ -101,14 +103,70 @@ static void put_back(void *block, size_t size) {
 	lock_take(&huge.lock, RANK_HUGE);
 	huge.resizing--;
 	place(huge.entries, huge.capacity, (uintptr_t)block, size);
-	count(size);
+	count_block(size);
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
-void *huge_alloc(size_t size, size_t align) {
+/* As for free slices (heap.c): a share of what is in use, or what the tunable says. */
+static size_t cache_limit(void) {
+	return conf.dirty_max >= 0 ? (size_t)conf.dirty_max : max_size(huge.bytes / 4, DIRTY_MIN);
+}
+
+static struct mapping take_cached(size_t size) {
+	lock_take(&huge.lock, RANK_HUGE);
+	struct mapping m = huge_cache_take(size);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return m;
+}
+
+static void unmap_all(const struct mapping *mappings, size_t count) {
+	size_t bytes = 0;
+	for (size_t i = 0; i < count; i++) {
+		os_unmap(mappings[i].address, mappings[i].size);
+		bytes += mappings[i].size;
+	}
+	if (bytes > 0) heap_count_purged(bytes);
+}
+
+size_t huge_purge(void) {
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t bytes = huge_cache_bytes();
+	size_t count = huge_cache_put((struct mapping){ NULL, 0 }, 0, victims);
+	lock_drop(&huge.lock, RANK_HUGE);
+	unmap_all(victims, count);
+	return bytes;
+}
+
+/* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
+static void *map_cached(size_t *size) {
+	struct mapping m = take_cached(*size);
+	if (m.address == NULL) return NULL;
+	if (m.size < *size) {
+		void *grown = os_remap(m.address, m.size, *size, true);
+		if (grown == NULL) {
+			unmap_all(&m, 1);
+			return NULL;
+		}
+		return grown;
+	}
+	*size = m.size;
+	return m.address;
+}
+
+static void *map_fresh(size_t size, size_t align) {
+	void *block = os_map(size, align);
+	/* The limit that was hit may be one that the cache counts against. */
+	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
+	return block;
+}
+
+void *huge_alloc(size_t size, size_t align, bool *zeroed) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
-	void *block = os_map(size, max_size(align, os_page_size));
+	void *block = align <= os_page_size ? map_cached(&size) : NULL;
+	*zeroed = block == NULL;
+	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
 	if (block == NULL) return NULL;
 	if (add(block, size)) return block;
 	os_unmap(block, size);
@@ -116,10 +174,13 @@ void *huge_alloc(size_t size, size_t align) {
 }
 
 bool huge_free(void *block) {
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	size_t size = take_out(block, false);
 	if (size == 0) return false;
-	os_unmap(block, size);
-	heap_count_purged(size);
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t count = huge_cache_put((struct mapping){ block, size }, cache_limit(), victims);
+	lock_drop(&huge.lock, RANK_HUGE);
+	unmap_all(victims, count);
 	return true;
 }
 
@@ -148,10 +209,9 @@ void *huge_resize(void *block, size_t size) {
 	return moved;
 }
 
-void huge_stats_get(size_t *bytes, size_t *blocks) {
+void huge_stats_get(struct huge_stats *out) {
 	lock_take(&huge.lock, RANK_HUGE);
-	*bytes = huge.bytes;
-	*blocks = huge.blocks;
+	*out = (struct huge_stats){ huge.bytes, huge.blocks, huge_cache_bytes() };
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 

@@ -10,10 +10,12 @@ struct huge_entry {
 	size_t size;       /* bytes mapped */
 };
 
-/* A mapping of at least `size` bytes that reads as zero, aligned to `align` (a power of two). NULL: out of memory. */
-void *huge_alloc(size_t size, size_t align);
+/* A mapping of at least `size` bytes, aligned to `align` (a power of two); *zeroed tells whether it reads as zero. NULL:
+ * out of memory. */
+void *huge_alloc(size_t size, size_t align, bool *zeroed);
 
-/* Unmaps the block. False when there is no huge block at this address. */
+/* Takes the block back: keeps the mapping for the next one (huge_cache.h) or unmaps it. False when there is no huge
+ * block at this address. */
 bool huge_free(void *block);
 
 /* The block's usable bytes; 0 when there is no huge block at this address. */
@@ -22,7 +24,14 @@ size_t huge_size(const void *block);
 /* Makes the block `size` bytes long, moving it (without copying) if need be. NULL when out of memory: the block stays. */
 void *huge_resize(void *block, size_t size);
 
-void huge_stats_get(size_t *bytes, size_t *blocks);
+/* Unmaps what is kept for the next block. Returns the bytes given back. */
+size_t huge_purge(void);
+
+struct huge_stats {
+	size_t bytes, blocks; /* in use */
+	size_t cached;        /* bytes kept for the next block */
+};
+void huge_stats_get(struct huge_stats *out);
 
 /* Bytes of all huge blocks that are backed by memory now. */
 size_t huge_resident(void);

@@ -17,14 +17,21 @@ static void *run_alloc(size_t size, size_t align, bool zero, enum region_kind pr
 	return run->start;
 }
 
+static void *map_block(size_t size, size_t align, bool zero) {
+	bool zeroed;
+	void *block = huge_alloc(size, align, &zeroed);
+	if (block != NULL && zero && !zeroed) memset(block, 0, size);
+	return block;
+}
+
 void *large_alloc(size_t size, size_t align, bool zero, enum region_kind preferred) {
 	bool fits = size <= RUN_MAX && align <= RUN_MAX;
 	if (fits && size <= (size_t)conf.mmap_threshold) {
 		void *block = run_alloc(size, align, zero, preferred);
 		/* No whole region to be had: a mapping of just this size may still be. */
-		return block != NULL ? block : huge_alloc(size, align);
+		return block != NULL ? block : map_block(size, align, zero);
 	}
-	void *block = huge_alloc(size, align);
+	void *block = map_block(size, align, zero);
 	if (block == NULL && fits) block = run_alloc(size, align, zero, preferred);
 	return block;
 }

@@ -10,7 +10,7 @@
 struct conf conf = {
 	.arena_max = 0,
 	.tcache_max = (int64_t)(1 * MIB),
-	.mmap_threshold = (int64_t)(32 * MIB),
+	.mmap_threshold = (int64_t)(1 * MIB),
 	.trim_threshold = (int64_t)(2 * MIB),
 	.top_pad = (int64_t)(1 * MIB),
 	.dirty_max = -1,

@@ -24,7 +24,8 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 
 void stats_get(struct arenal_stats *out) {
 	struct heap_stats heap;
-	size_t cached, threads, huge_bytes, huge_blocks, small = 0, spans = 0;
+	struct huge_stats huge;
+	size_t cached, threads, small = 0, spans = 0;
 	uint64_t refills = 0, flushes = 0;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct class_stats class_stats;
@@ -36,19 +37,19 @@ void stats_get(struct arenal_stats *out) {
 	}
 	tcache_stats_get(&cached, &threads);
 	heap_stats_get(&heap);
-	huge_stats_get(&huge_bytes, &huge_blocks);
+	huge_stats_get(&huge);
 	cached = min_size(cached, small); /* the two were read at different moments */
 	size_t runs = heap.used > spans ? heap.used - spans : 0;
 	*out = (struct arenal_stats){
-		.allocated = small - cached + runs + huge_bytes,
+		.allocated = small - cached + runs + huge.bytes,
 		.cached = cached,
-		.active = heap.used + huge_bytes,
-		.dirty = heap.dirty,
-		.mapped = heap.mapped + huge_bytes,
+		.active = heap.used + huge.bytes,
+		.dirty = heap.dirty + huge.cached,
+		.mapped = heap.mapped + huge.bytes + huge.cached,
 		.metadata = meta_mapped() + heap.metadata,
 		.brk_bytes = heap.brk_bytes,
-		.huge_bytes = huge_bytes,
-		.huge_blocks = huge_blocks,
+		.huge_bytes = huge.bytes,
+		.huge_blocks = huge.blocks,
 		.regions = heap.regions,
 		.arenas = atomic_load_explicit(&arena_count, memory_order_acquire),
 		.threads = threads,

@@ -1,0 +1,58 @@
+#include "arena/huge_cache.h"
+
+#include <string.h>
+
+#include "base/os.h"
+
+/* A mapping that is longer than asked for by at most this share is handed out whole: the rest would be a scrap. */
+#define SLACK_SHARE 16
+
+/* A shorter mapping is worth growing when it is at least this share of what is needed. */
+#define WORTH_SHARE 4
+
+/* Oldest first. */
+static struct mapping entries[HUGE_CACHE_ENTRIES];
+static size_t count, bytes;
+
+static struct mapping take_out(size_t i) {
+	struct mapping m = entries[i];
+	bytes -= m.size;
+	count--;
+	memmove(&entries[i], &entries[i + 1], (count - i) * sizeof *entries);
+	return m;
+}
+
+struct mapping huge_cache_take(size_t size) {
+	size_t longer = count, shorter = count;
+	for (size_t i = 0; i < count; i++) {
+		size_t have = entries[i].size;
+		if (have >= size && (longer == count || have < entries[longer].size)) longer = i;
+		if (have < size && (shorter == count || have > entries[shorter].size)) shorter = i;
+	}
+	if (longer < count) {
+		size_t rest = entries[longer].size - size;
+		if (rest <= size / SLACK_SHARE) return take_out(longer);
+		struct mapping head = { entries[longer].address, size };
+		entries[longer].address += size;
+		entries[longer].size = rest;
+		bytes -= size;
+		return head;
+	}
+	if (shorter < count && entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
+	return (struct mapping){ NULL, 0 };
+}
+
+size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims) {
+	size_t dropped = 0;
+	if (mapping.size > limit) {
+		victims[dropped++] = mapping;
+	} else if (mapping.size > 0) {
+		if (count == HUGE_CACHE_ENTRIES) victims[dropped++] = take_out(0);
+		entries[count++] = mapping;
+		bytes += mapping.size;
+	}
+	while (bytes > limit) victims[dropped++] = take_out(0);
+	return dropped;
+}
+
+size_t huge_cache_bytes(void) { return bytes; }

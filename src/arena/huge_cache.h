@@ -1,0 +1,29 @@
+/* Freed mappings that wait for the next huge block, so that a program which allocates and frees large buffers does not
+ * pay for the same page faults again and again. All functions: owner huge lock.
+ *
+ * Any mapping serves any size: a longer one is cut, a shorter one is grown by mremap, which moves page tables and copies
+ * nothing. So what is kept is not lost to fragmentation, and little of it goes a long way. */
+#ifndef ARENA_HUGE_CACHE_H
+#define ARENA_HUGE_CACHE_H
+
+#include "base/base.h"
+
+#define HUGE_CACHE_ENTRIES 32
+
+struct mapping {
+	char *address;
+	size_t size; /* bytes, whole pages */
+};
+
+/* Takes a mapping for `size` bytes out of the cache: one a little longer, or cut from a longer one, or a shorter one
+ * that the caller grows. Address NULL when nothing is worth taking. */
+struct mapping huge_cache_take(size_t size);
+
+/* Keeps the mapping, and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
+ * perhaps, is written to victims[HUGE_CACHE_ENTRIES + 1], for the caller to unmap without the lock. Returns how many. */
+size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims);
+
+/* Bytes in the cache. */
+size_t huge_cache_bytes(void);
+
+#endif
