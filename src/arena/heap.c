@@ -105,6 +105,12 @@ static bool grow_mapped(size_t bytes) {
 	return false;
 }
 
+static bool grow(enum region_kind kind, size_t slices) {
+	if (kind == REGION_BRK) return grow_brk(slices);
+	size_t piece = ALIGN_UP(slices * SLICE_SIZE, PIECE_SIZE);
+	return grow_mapped(REGION_SIZE) || (piece < REGION_SIZE && grow_mapped(piece));
+}
+
 /* ---- runs ---- */
 
 static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
@@ -149,7 +155,7 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 }
 
 /* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
- * the preferred kind, then new memory. */
+ * the preferred kind, then new memory of that kind; then the other kind. */
 static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, bool *zeroed) {
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
 	struct span *s = take_free(preferred, slices, align, true, zeroed);
@@ -157,16 +163,13 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	if (s == NULL) s = take_free(preferred, slices, align, false, zeroed);
 	if (s != NULL) return s;
 
-	size_t wanted = slices + align - 1;
-	if (preferred == REGION_BRK && grow_brk(wanted)) s = take_free(REGION_BRK, slices, align, false, zeroed);
-	if (s == NULL) s = take_free(other, slices, align, false, zeroed);
-	if (s != NULL) return s;
-
-	size_t piece = ALIGN_UP(wanted * SLICE_SIZE, PIECE_SIZE);
-	if (grow_mapped(REGION_SIZE) || (piece < REGION_SIZE && grow_mapped(piece)))
-		s = take_free(REGION_MAPPED, slices, align, false, zeroed);
-	if (s == NULL && preferred == REGION_MAPPED && grow_brk(wanted))
-		s = take_free(REGION_BRK, slices, align, false, zeroed);
+	for (int i = 0; i < 2 && s == NULL; i++) {
+		enum region_kind kind = i == 0 ? preferred : other;
+		if (i == 1) s = take_free(other, slices, align, false, zeroed);
+		/* Twice: what the break gained first may lie on both sides of a window's end, which no run crosses. */
+		for (int again = 0; again < 2 && s == NULL && grow(kind, slices + align - 1); again++)
+			s = take_free(kind, slices, align, false, zeroed);
+	}
 	return s;
 }
 

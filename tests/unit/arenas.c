@@ -1,0 +1,140 @@
+/* arena/arena: blocks of spans. */
+#include "unit.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena/page_map.h"
+#include "base/os.h"
+
+static void takes_lowest_first(void **state) {
+	(void)state;
+	void *blocks[64];
+	unsigned c = class_of_size(1000);
+	assert_int_equal(arena_take(arena_list[0], c, blocks, 64), 64);
+	for (int i = 1; i < 64; i++) assert_true(blocks[i] != blocks[i - 1]);
+	struct span *s = span_of(blocks[0]);
+	assert_int_equal(s->class_, c);
+	assert_int_equal(page_map_tag(blocks[0]), page_map.mask == 0 ? 0 : TAG_OF_CLASS(c));
+	/* The hole that is lowest is filled first. */
+	void *low = blocks[10], *high = blocks[20], *again;
+	void *scratch = high;
+	arena_give(c, &scratch, 1);
+	scratch = low;
+	arena_give(c, &scratch, 1);
+	assert_int_equal(arena_take(arena_list[0], c, &again, 1), 1);
+	assert_ptr_equal(again, low < high ? low : high);
+	blocks[10] = again;
+	blocks[20] = blocks[63];
+	arena_give(c, blocks, 63);
+}
+
+static void every_class(void **state) {
+	(void)state;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		enum { BLOCKS = 200 };
+		char *blocks[BLOCKS];
+		for (size_t n = 0; n < BLOCKS;) {
+			size_t taken = arena_take(arena_list[0], c, (void **)blocks + n, BLOCKS - n);
+			assert_true(taken > 0);
+			n += taken;
+		}
+		for (int i = 0; i < BLOCKS; i++) memset(blocks[i], i, size_classes[c].size);
+		for (int i = 0; i < BLOCKS; i++) {
+			assert_int_equal(blocks[i][0], (char)i);
+			assert_int_equal(blocks[i][size_classes[c].size - 1], (char)i);
+		}
+		arena_give(c, (void **)blocks, BLOCKS);
+		assert_int_equal(arena_list[0]->bins[c].blocks_out, 0);
+	}
+}
+
+static void blocks_go_home(void **state) {
+	(void)state;
+	/* A mixed batch from two arenas comes back to both. */
+	struct arena *second = arena_create();
+	if (second == NULL) skip(); /* one CPU: one arena */
+	unsigned c = class_of_size(48);
+	void *mixed[40];
+	assert_int_equal(arena_take(arena_list[0], c, mixed, 20), 20);
+	assert_int_equal(arena_take(second, c, mixed + 20, 20), 20);
+	for (int i = 0; i < 20; i += 2) {
+		void *swap = mixed[i];
+		mixed[i] = mixed[39 - i];
+		mixed[39 - i] = swap;
+	}
+	uint64_t first_out = arena_list[0]->bins[c].blocks_out;
+	arena_give(c, mixed, 40);
+	assert_int_equal(second->bins[c].blocks_out, 0);
+	assert_int_equal(arena_list[0]->bins[c].blocks_out, first_out - 20);
+}
+
+static void holes_go_back(void **state) {
+	(void)state;
+	unsigned c = class_of_size(256);
+	enum { BLOCKS = 256 };
+	void *blocks[BLOCKS];
+	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	for (int i = 0; i < BLOCKS; i++) memset(blocks[i], 7, 256);
+	struct span *s = span_of(blocks[0]);
+	assert_true(os_resident(s->start, SLICE_SIZE) >= 60 * KIB);
+	void *kept = blocks[100];
+	blocks[100] = blocks[BLOCKS - 1];
+	arena_give(c, blocks, BLOCKS - 1);
+	arena_purge_all(0);
+	/* One block is left: the page it lies on stays, and its content. */
+	assert_true(os_resident(s->start, SLICE_SIZE) <= os_page_size);
+	for (int i = 0; i < 256; i++) assert_int_equal(((char *)kept)[i], 7);
+	arena_give(c, &kept, 1);
+}
+
+/* Runs `misuse` in a child: it must end by SIGABRT with the expected words on stderr. */
+static void expect_abort(void (*misuse)(void), const char *words) {
+	int fds[2], status;
+	assert_int_equal(pipe(fds), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(fds[1], 2);
+		misuse();
+		_exit(0);
+	}
+	close(fds[1]);
+	char text[512] = { 0 };
+	size_t length = 0;
+	for (ssize_t n; (n = read(fds[0], text + length, sizeof text - 1 - length)) > 0;) length += (size_t)n;
+	close(fds[0]);
+	waitpid(child, &status, 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	assert_non_null(strstr(text, words));
+}
+
+static void give_twice(void) {
+	unsigned c = class_of_size(64);
+	void *block, *scratch;
+	arena_take(arena_list[0], c, &block, 1);
+	scratch = block;
+	arena_give(c, &scratch, 1);
+	arena_give(c, &block, 1);
+}
+
+static void give_inside(void) {
+	unsigned c = class_of_size(64);
+	void *block;
+	arena_take(arena_list[0], c, &block, 1);
+	block = (char *)block + 16;
+	arena_give(c, &block, 1);
+}
+
+static void misuse_is_found(void **state) {
+	(void)state;
+	expect_abort(give_twice, "was freed already");
+	expect_abort(give_inside, "is not the start of a block");
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
+		cmocka_unit_test(holes_go_back), cmocka_unit_test(misuse_is_found),
+	};
+	return cmocka_run_group_tests(tests, start_arenal, NULL);
+}

@@ -1,0 +1,123 @@
+/* arena/huge, arena/huge_cache and arena/large. */
+#include "unit.h"
+
+#include "arena/huge.h"
+#include "arena/huge_cache.h"
+#include "arena/large.h"
+#include "base/conf.h"
+#include "base/os.h"
+
+static struct huge_stats stats(void) {
+	struct huge_stats s;
+	huge_stats_get(&s);
+	return s;
+}
+
+static void table_grows(void **state) {
+	(void)state;
+	enum { BLOCKS = 500 };
+	char *blocks[BLOCKS];
+	bool zeroed;
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = huge_alloc((size_t)(i + 1) * 4096, 1, &zeroed);
+		assert_non_null(blocks[i]);
+		blocks[i][0] = (char)i;
+	}
+	assert_int_equal(stats().blocks, BLOCKS);
+	for (int i = 0; i < BLOCKS; i++) {
+		assert_int_equal(huge_size(blocks[i]), (size_t)(i + 1) * 4096);
+		assert_int_equal(huge_size(blocks[i] + 4096), 0);
+		assert_int_equal(blocks[i][0], (char)i);
+	}
+	for (int i = 0; i < BLOCKS; i++) assert_true(huge_free(blocks[i]));
+	assert_false(huge_free(blocks[0]));
+	assert_int_equal(stats().blocks, 0);
+	assert_int_equal(stats().bytes, 0);
+	huge_purge();
+}
+
+static void kept_mappings_are_reused(void **state) {
+	(void)state;
+	bool zeroed;
+	huge_purge();
+	char *a = huge_alloc(4 * MIB, 1, &zeroed);
+	assert_true(zeroed);
+	memset(a, 1, 4 * MIB);
+	huge_free(a);
+	assert_int_equal(stats().cached, 4 * MIB);
+	/* A shorter one is cut from it; a longer one grows it, and keeps what is resident. */
+	char *b = huge_alloc(1 * MIB, 1, &zeroed);
+	assert_ptr_equal(b, a);
+	assert_false(zeroed);
+	assert_int_equal(stats().cached, 3 * MIB);
+	char *c = huge_alloc(5 * MIB, 1, &zeroed);
+	assert_int_equal(stats().cached, 0);
+	assert_int_equal(os_resident(c, 5 * MIB), 3 * MIB);
+	assert_int_equal(huge_size(c), 5 * MIB);
+	memset(c, 2, 5 * MIB);
+	assert_int_equal(b[MIB - 1], 1);
+	huge_free(b);
+	huge_free(c);
+	assert_int_equal(huge_purge(), 6 * MIB);
+	assert_int_equal(stats().cached, 0);
+}
+
+static void cache_is_bounded(void **state) {
+	(void)state;
+	bool zeroed;
+	huge_purge();
+	char *large = huge_alloc(64 * MIB, 1, &zeroed);
+	huge_free(large);
+	assert_int_equal(stats().cached, 0); /* more than the limit: unmapped at once */
+	char *blocks[40];
+	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &zeroed);
+	for (int i = 0; i < 40; i++) huge_free(blocks[i]);
+	assert_in_range(stats().cached, 1, DIRTY_MIN);
+	conf.dirty_max = 0;
+	huge_free(huge_alloc(MIB, 1, &zeroed));
+	assert_int_equal(stats().cached, 0);
+	conf.dirty_max = -1;
+}
+
+static void resizing_keeps_content(void **state) {
+	(void)state;
+	bool zeroed;
+	char *p = huge_alloc(2 * MIB, 1, &zeroed);
+	memset(p, 3, 2 * MIB);
+	for (size_t size = 3 * MIB; size <= 300 * MIB; size += 27 * MIB) {
+		p = huge_resize(p, size);
+		assert_non_null(p);
+		assert_true(huge_size(p) >= size);
+		p[size - 1] = 4;
+	}
+	assert_null(huge_resize(p, (size_t)PTRDIFF_MAX));
+	p = huge_resize(p, 2 * MIB);
+	assert_int_equal(huge_size(p), 2 * MIB);
+	for (size_t i = 0; i < 2 * MIB; i++) assert_int_equal(p[i], 3);
+	huge_free(p);
+}
+
+static void large_blocks(void **state) {
+	(void)state;
+	static const size_t sizes[] = { SMALL_MAX + 1, 100 * KIB, 1 * MIB, 1 * MIB + 1, 70 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		for (size_t align = 16; align <= 128 * MIB; align *= 8) {
+			char *p = large_alloc(sizes[i], align, true, REGION_BRK);
+			assert_non_null(p);
+			assert_int_equal((uintptr_t)p % align, 0);
+			for (size_t j = 0; j < sizes[i]; j += 4096) assert_int_equal(p[j], 0);
+			memset(p, 9, sizes[i] < 2 * MIB ? sizes[i] : 2 * MIB); /* dirty for the next round */
+			release(p);
+		}
+	}
+	assert_null(large_alloc(SIZE_MAX, 16, false, REGION_BRK));
+	assert_null(large_alloc((size_t)PTRDIFF_MAX + 1, 16, false, REGION_BRK));
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
+		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(large_blocks),
+	};
+	return cmocka_run_group_tests(tests, start_arenal, NULL);
+}

@@ -1,0 +1,157 @@
+/* arena/heap and arena/brk: runs of slices. */
+#include "unit.h"
+
+#include <unistd.h>
+
+#include "arena/brk.h"
+#include "arena/heap.h"
+#include "base/conf.h"
+#include "base/os.h"
+
+static struct heap_stats stats(void) {
+	struct heap_stats s;
+	heap_stats_get(&s);
+	return s;
+}
+
+static struct span *run(size_t slices, size_t align, enum region_kind kind) {
+	bool zeroed;
+	return heap_alloc(slices, align, kind, SPAN_RUN, &zeroed);
+}
+
+static void kinds(void **state) {
+	(void)state;
+	struct span *low = run(3, 1, REGION_BRK), *high = run(3, 1, REGION_MAPPED);
+	assert_non_null(low);
+	assert_non_null(high);
+	uintptr_t brk = (uintptr_t)sbrk(0);
+	assert_true((uintptr_t)low->start < brk && (uintptr_t)high->start > brk);
+	assert_ptr_equal(span_of(low->start), low);
+	assert_ptr_equal(span_of(high->start + SLICE_SIZE - 1), high);
+	assert_null(span_of(high->start + SLICE_SIZE)); /* a run is known by its first slice alone */
+	memset(low->start, 1, 3 * SLICE_SIZE);
+	memset(high->start, 1, 3 * SLICE_SIZE);
+	heap_free(low);
+	heap_free(high);
+	assert_null(span_of(high->start));
+}
+
+static void dirty_slices_serve_everybody(void **state) {
+	(void)state;
+	heap_purge(0);
+	struct span *high = run(5, 1, REGION_MAPPED);
+	char *start = high->start;
+	memset(start, 1, 5 * SLICE_SIZE);
+	heap_free(high);
+	assert_int_equal(stats().dirty, 5 * SLICE_SIZE);
+	bool zeroed = true;
+	struct span *other = heap_alloc(5, 1, REGION_BRK, SPAN_RUN, &zeroed);
+	assert_ptr_equal(other->start, start);
+	assert_false(zeroed);
+	assert_int_equal(stats().dirty, 0);
+	heap_free(other);
+}
+
+static void purged_slices_read_as_zero(void **state) {
+	(void)state;
+	struct span *s = run(4, 1, REGION_MAPPED);
+	char *start = s->start;
+	memset(start, 0xee, 4 * SLICE_SIZE);
+	heap_free(s);
+	uint64_t before = stats().purged_total;
+	assert_true(heap_purge(0) >= 4 * SLICE_SIZE);
+	assert_true(stats().purged_total >= before + 4 * SLICE_SIZE);
+	assert_int_equal(stats().dirty, 0);
+	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 0);
+	bool zeroed = false;
+	struct span *again = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	assert_true(zeroed);
+	for (size_t i = 0; i < 4 * SLICE_SIZE; i++) assert_int_equal(again->start[i], 0);
+	heap_free(again);
+}
+
+static void resizing(void **state) {
+	(void)state;
+	struct span *s = run(8, 1, REGION_MAPPED);
+	assert_true(heap_resize(s, 2));
+	struct span *wedge = run(1, 1, REGION_MAPPED);
+	/* Whether or not the wedge lies right behind: growing must never take slices that are in use. */
+	bool free_behind = wedge->start < s->start || wedge->start >= s->start + 8 * SLICE_SIZE;
+	assert_int_equal(heap_resize(s, 8), free_behind);
+	heap_free(wedge);
+	assert_true(heap_resize(s, 8));
+	assert_int_equal(s->slices, 8);
+	memset(s->start, 1, 8 * SLICE_SIZE);
+	heap_free(s);
+}
+
+static void alignment(void **state) {
+	(void)state;
+	for (size_t align = 1; align <= REGION_SLICES / 2; align *= 2) {
+		struct span *s = run(3, align, align % 3 ? REGION_MAPPED : REGION_BRK);
+		assert_non_null(s);
+		assert_int_equal((uintptr_t)s->start % (align * SLICE_SIZE), 0);
+		heap_free(s);
+	}
+}
+
+static void no_overlap(void **state) {
+	(void)state;
+	enum { RUNS = 600 };
+	struct span *runs[RUNS];
+	size_t used = stats().used;
+	for (size_t i = 0; i < RUNS; i++) {
+		runs[i] = run(1 + i % 17, 1, i % 2 ? REGION_MAPPED : REGION_BRK);
+		memset(runs[i]->start, (int)i, runs[i]->slices * SLICE_SIZE);
+	}
+	for (size_t i = 0; i < RUNS; i++) {
+		assert_int_equal(runs[i]->start[0], (char)i);
+		assert_int_equal(runs[i]->start[runs[i]->slices * SLICE_SIZE - 1], (char)i);
+	}
+	for (size_t i = 0; i < RUNS; i += 2) heap_free(runs[i]);
+	for (size_t i = 1; i < RUNS; i += 2) heap_free(runs[i]);
+	assert_int_equal(stats().used, used);
+}
+
+static void break_goes_down(void **state) {
+	(void)state;
+	heap_purge(0);
+	heap_trim(0);
+	uintptr_t before = (uintptr_t)sbrk(0);
+	struct span *s = run(512, 1, REGION_BRK);
+	uintptr_t raised = (uintptr_t)sbrk(0);
+	assert_true(raised >= before + 512 * SLICE_SIZE - MIB);
+	assert_true((uintptr_t)s->start < raised);
+	memset(s->start, 1, 512 * SLICE_SIZE);
+	heap_free(s);
+	/* Past the trim threshold: all but top_pad is gone, unasked. */
+	assert_true((uintptr_t)sbrk(0) <= before + (uintptr_t)conf.top_pad + SLICE_SIZE);
+	assert_int_equal(stats().brk_end, (uintptr_t)sbrk(0));
+}
+
+static void somebody_moves_the_break(void **state) {
+	(void)state;
+	heap_purge(0);
+	heap_trim(0);
+	char *foreign = sbrk(12345);
+	memset(foreign, 0x5a, 12345);
+	struct span *s = run(64, 1, REGION_BRK);
+	assert_non_null(s);
+	memset(s->start, 1, 64 * SLICE_SIZE);
+	assert_true(s->start >= foreign + 12345 || s->start + 64 * SLICE_SIZE <= foreign);
+	char *top = sbrk(777);
+	memset(top, 0x5b, 777);
+	heap_free(s);
+	assert_ptr_equal(sbrk(0), top + 777); /* not ours to lower */
+	for (int i = 0; i < 12345; i++) assert_int_equal(foreign[i], 0x5a);
+	for (int i = 0; i < 777; i++) assert_int_equal(top[i], 0x5b);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
+		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
+		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
+	};
+	return cmocka_run_group_tests(tests, start_arenal, NULL);
+}

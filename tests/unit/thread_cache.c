@@ -1,0 +1,119 @@
+/* cache/: magazines and the life of thread caches. */
+#include "unit.h"
+
+#include <pthread.h>
+
+#include "base/conf.h"
+
+static struct magazine *magazine_of(size_t size) { return &tcache_current->magazines[class_of_size(size)]; }
+
+static size_t blocks_in(const struct magazine *m) { return (size_t)(m->top - m->empty); }
+
+static void last_freed_comes_first(void **state) {
+	(void)state;
+	void *a = arenal_test_malloc(100), *b = arenal_test_malloc(100);
+	arenal_test_free(a);
+	arenal_test_free(b);
+	assert_ptr_equal(arenal_test_malloc(100), b);
+	assert_ptr_equal(arenal_test_malloc(100), a);
+	arenal_test_free(a);
+	arenal_test_free(b);
+}
+
+static void magazines_adapt(void **state) {
+	(void)state;
+	enum { BLOCKS = 5000 };
+	static void *blocks[BLOCKS];
+	tcache_flush();
+	blocks[0] = arenal_test_malloc(64);
+	uint16_t start = magazine_of(64)->capacity;
+	for (int i = 1; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(64);
+	assert_true(magazine_of(64)->capacity > start);
+	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	assert_true(blocks_in(magazine_of(64)) <= magazine_of(64)->capacity);
+	assert_true(magazine_of(64)->capacity <= 512);
+	tcache_flush();
+	assert_int_equal(blocks_in(magazine_of(64)), 0);
+	size_t bytes, threads;
+	tcache_stats_get(&bytes, &threads);
+	assert_int_equal(bytes, 0);
+	assert_int_equal(threads, 1);
+}
+
+static void idle_magazines_shrink(void **state) {
+	(void)state;
+	enum { BLOCKS = 2000 };
+	static void *blocks[BLOCKS];
+	for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(96);
+	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	size_t idle = blocks_in(magazine_of(96));
+	assert_true(idle > 8);
+	/* Work in another class drains it, little by little. */
+	for (int round = 0; round < 200; round++) {
+		for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(200);
+		for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	}
+	assert_true(blocks_in(magazine_of(96)) <= 2);
+	tcache_flush();
+}
+
+static void budget_holds(void **state) {
+	(void)state;
+	for (size_t size = 16; size <= SMALL_MAX; size += size / 2) {
+		void *blocks[200];
+		for (int i = 0; i < 200; i++) blocks[i] = arenal_test_malloc(size);
+		for (int i = 0; i < 200; i++) arenal_test_free(blocks[i]);
+	}
+	assert_true(tcache_current->room <= (size_t)conf.tcache_max);
+	size_t bytes, threads;
+	tcache_stats_get(&bytes, &threads);
+	assert_true(bytes <= (size_t)conf.tcache_max);
+	tcache_flush();
+}
+
+static void no_caching(void **state) {
+	(void)state;
+	tcache_flush();
+	conf.tcache_max = 0;
+	void *blocks[100];
+	for (int i = 0; i < 100; i++) memset(blocks[i] = arenal_test_malloc(48), i, 48);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(*(char *)blocks[i], i);
+		arenal_test_free(blocks[i]);
+	}
+	assert_int_equal(blocks_in(magazine_of(48)), 0);
+	conf.tcache_max = MIB;
+}
+
+static void *use_and_exit(void *blocks_out) {
+	void *block = arenal_test_malloc(300);
+	assert_non_null(block);
+	arenal_test_free(block);
+	*(uint64_t *)blocks_out = tcache_current->arena->bins[class_of_size(300)].blocks_out;
+	return tcache_current->arena;
+}
+
+static void exit_flushes(void **state) {
+	(void)state;
+	pthread_t thread;
+	uint64_t during = 0;
+	void *used;
+	assert_int_equal(pthread_create(&thread, NULL, use_and_exit, &during), 0);
+	pthread_join(thread, &used);
+	struct arena *arena = used;
+	assert_true(during > 0);
+	assert_int_equal(arena->bins[class_of_size(300)].blocks_out, 0);
+	assert_int_equal(arena->threads, arena == tcache_current->arena);
+	size_t bytes, threads;
+	tcache_stats_get(&bytes, &threads);
+	assert_int_equal(threads, 1);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
+		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
+		cmocka_unit_test(exit_flushes),
+	};
+	return cmocka_run_group_tests(tests, start_arenal, NULL);
+}
