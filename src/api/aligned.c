@@ -50,7 +50,7 @@ EXPORT int PUBLIC(posix_memalign)(void **block, size_t align, size_t size) {
 
 /* As glibc: an alignment that is no power of two is rounded up to one. */
 EXPORT void *PUBLIC(memalign)(size_t align, size_t size) {
-	if (align > PTRDIFF_MAX) {
+	if (align > SIZE_MAX / 2 + 1) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -96,6 +96,12 @@ static void set_from_text(const struct tunable *t, const char *variable, const c
 	}
 }
 
+static void set_from_list_entry(const struct tunable *t, const char *text, size_t length) {
+	char what[64];
+	print_text(what, sizeof what, LIST_VARIABLE ", %s", t->name);
+	set_from_text(t, what, text, length);
+}
+
 /* name:value,name:value */
 static void set_from_list(const char *text) {
 	while (*text != 0) {
@@ -108,7 +114,7 @@ static void set_from_list(const char *text) {
 		else if (length > 0 && t == NULL)
 			complain(LIST_VARIABLE, text, name_length, "is no tunable");
 		else if (length > 0)
-			set_from_text(t, LIST_VARIABLE, colon + 1, length - name_length - 1);
+			set_from_list_entry(t, colon + 1, length - name_length - 1);
 		text += length + (text[length] == ',');
 	}
 }
