@@ -1,13 +1,13 @@
 /* Size classes: the block sizes of small allocations, 16 bytes to 32 KiB.
  *
- * Steps of 16 bytes up to 128, then four classes per doubling, so that rounding up wastes at most a fifth of a block.
+ * Steps of 16 bytes up to 128, then eight classes per doubling, so that rounding up wastes at most a ninth of a block.
  * Class 0 is no class: it stands for everything that is not a small block. */
 #ifndef ARENA_SIZE_CLASS_H
 #define ARENA_SIZE_CLASS_H
 
 #include "base/base.h"
 
-#define CLASS_COUNT 41 /* classes 1..40, and 0 */
+#define CLASS_COUNT 73 /* classes 1..72, and 0 */
 #define SMALL_MAX ((size_t)32768)
 #define SPAN_BLOCKS_MAX 4096 /* 16-byte blocks in one slice */
 
@@ -24,7 +24,7 @@ extern const struct size_class size_classes[CLASS_COUNT];
 static inline unsigned class_of_size(size_t n) {
 	if (n <= 128) return n == 0 ? 1 : (unsigned)(n + 15) >> 4;
 	unsigned doubling = 63 - (unsigned)__builtin_clzll(n - 1); /* 7 for 129..256, 8 for 257..512, ... */
-	return 8 + (doubling - 7) * 4 + (unsigned)((n - 1) >> (doubling - 2)) - 3;
+	return 8 + (doubling - 7) * 8 + (unsigned)((n - 1) >> (doubling - 3)) - 7;
 }
 
 /* The number of the block that `offset` bytes from the start of a span lie in. */

@@ -17,7 +17,7 @@ static void little_waste(void **state) {
 	(void)state;
 	for (unsigned c = 2; c < CLASS_COUNT; c++) {
 		size_t smallest = size_classes[c - 1].size + 1, span = size_classes[c].slices * SLICE_SIZE;
-		if (smallest > 128) assert_true((size_classes[c].size - smallest) * 5 <= size_classes[c].size);
+		if (smallest > 128) assert_true((size_classes[c].size - smallest) * 9 <= size_classes[c].size);
 		size_t tail = span - size_classes[c].blocks * size_classes[c].size;
 		assert_true(tail < size_classes[c].size);
 		assert_true(tail * 100 <= span * 7);
