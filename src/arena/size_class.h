@@ -13,7 +13,7 @@
 
 struct size_class {
 	uint32_t size;       /* bytes of a block */
-	uint32_t reciprocal; /* 2^32 / size, rounded up: offset * reciprocal >> 32 is the number of the block */
+	uint32_t reciprocal; /* 2^32 / size, rounded up, for block_number */
 	uint16_t blocks;     /* in one span */
 	uint16_t slices;     /* of one span: enough for the tail that no block fits into to stay below 7% */
 };
@@ -27,7 +27,8 @@ static inline unsigned class_of_size(size_t n) {
 	return 8 + (doubling - 7) * 8 + (unsigned)((n - 1) >> (doubling - 3)) - 7;
 }
 
-/* The number of the block that `offset` bytes from the start of a span lie in. */
+/* The number of the block that starts `offset` bytes into a span. For an offset where none starts, some number whose block
+ * starts elsewhere: rounding may even lead past the end of the span. */
 static inline size_t block_number(const struct size_class *c, size_t offset) {
 	return (size_t)((uint64_t)offset * c->reciprocal >> 32);
 }

@@ -30,7 +30,8 @@ static void block_numbers(void **state) {
 	(void)state;
 	for (unsigned c = 1; c < CLASS_COUNT; c++)
 		for (size_t offset = 0; offset < size_classes[c].slices * SLICE_SIZE; offset++)
-			if (block_number(&size_classes[c], offset) != offset / size_classes[c].size)
+			if ((block_number(&size_classes[c], offset) * size_classes[c].size == offset) !=
+			    (offset % size_classes[c].size == 0))
 				fail_msg("class %u, offset %zu", c, offset);
 }
 
