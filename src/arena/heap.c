@@ -17,7 +17,7 @@ static struct {
 	struct region *with_free[2];     /* by kind: regions with free slices */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
-} heap;
+} heap __attribute__((aligned(CACHE_LINE)));
 
 /* ---- regions ---- */
 

@@ -20,10 +20,11 @@ struct region;
 #define TAG_SHIFT 5
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
+/* A cache line of its own: every free reads it, and nothing near it may be written. */
 struct page_map {
 	uint16_t *tags;
 	uintptr_t mask; /* of slice numbers */
-};
+} __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map;
 
 static inline uint16_t page_map_tag(const void *p) {

@@ -15,7 +15,7 @@ static struct {
 	char *next, *end; /* the rest of the current chunk */
 	void *free[META_SHIFTS];
 	size_t mapped;
-} meta;
+} meta __attribute__((aligned(CACHE_LINE)));
 
 static unsigned shift_of(size_t size) {
 	if (size <= (size_t)1 << META_MIN_SHIFT) return META_MIN_SHIFT;
