@@ -1,0 +1,24 @@
+/* A library that is preloaded before Arenal and makes its system calls fail. What fails is said in the environment:
+ *
+ *   FAULT_CALL=mmap       the function: mmap munmap mremap madvise mprotect sbrk
+ *   FAULT_AT=3            its third call fails ...
+ *   FAULT_FOREVER=1       ... and all later ones too
+ *   FAULT_FOREIGN=before  with sbrk: the call succeeds, but somebody else moves the break just before it, or "after" it
+ *
+ * Programs find these functions by dlsym. */
+#ifndef FAULT_SHIM_H
+#define FAULT_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* From now on nothing fails. */
+typedef void fault_off_function(void);
+
+/* How many calls failed, or met a foreign move of the break. */
+typedef size_t fault_count_function(void);
+
+/* Is all memory that the foreign moves claimed still there, untouched? */
+typedef bool fault_foreign_intact_function(void);
+
+#endif

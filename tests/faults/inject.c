@@ -1,0 +1,79 @@
+/* inject PATTERN: runs the workload again and again, and lets another one of its system calls fail each time: the first
+ * mmap, the second mmap, ... until it makes fewer calls than that. PATTERN chooses among the tests, as in "mmap*". */
+#include "support.h"
+
+#include <stdio.h>
+
+enum { MOST_RUNS = 400 };
+
+struct fault {
+	const char *call;
+	bool forever;
+	const char *foreign; /* the variable for the shim, or NULL */
+	bool strict;         /* no allocation may fail: there is another way to get the memory */
+};
+
+static const char *const settings[] = {
+	"ARENAL_MMAP_THRESHOLD=256K", /* mappings for what the workload calls large */
+	"ARENAL_TRIM_THRESHOLD=64K",  /* and a break that moves all the time */
+};
+
+/* Returns whether the fault came to pass. */
+static bool run(const struct fault *fault, const char *setting, size_t at) {
+	static struct outcome outcome;
+	const char *arguments[] = { WORKLOAD, fault->strict ? "strict" : NULL, NULL };
+	char call[32], number[32];
+
+	snprintf(call, sizeof call, "FAULT_CALL=%s", fault->call);
+	snprintf(number, sizeof number, "FAULT_AT=%zu", at);
+	const char *forever = fault->forever ? "FAULT_FOREVER=1" : "FAULT_FOREVER";
+	const char *foreign = fault->foreign ? fault->foreign : "FAULT_FOREIGN";
+	const char *changes[] = { "LD_PRELOAD=" FAULT_SHIM ":" LIBRARY, call, number, forever, foreign, setting, NULL };
+
+	run_program(&outcome, arguments, changes, NULL);
+	if (outcome.status != 0 && outcome.status != 10)
+		fail_msg("%s %s %s %s %s: status %d: %s", call, number, forever, foreign, setting, outcome.status, outcome.err);
+	return outcome.status == 10;
+}
+
+static void run_until_it_no_longer_happens(const struct fault *fault) {
+	for (size_t i = 0; i < COUNT_OF(settings); i++) {
+		size_t at = 1, runs = 0;
+
+		/* Each of the first calls, and a sample of the later ones. */
+		for (; run(fault, settings[i], at); at += 1 + at / 8)
+			assert_true(++runs < MOST_RUNS);
+		assert_true(runs > 0);
+	}
+}
+
+static void inject(void **state) {
+	run_until_it_no_longer_happens(*state);
+}
+
+#define FAULT(name, ...) { #name, inject, NULL, NULL, &(struct fault){ __VA_ARGS__ } }
+
+int main(int argc, char **argv) {
+	struct CMUnitTest tests[] = {
+		FAULT(mmap_once, .call = "mmap"),
+		FAULT(mmap_forever, .call = "mmap", .forever = true),
+		FAULT(munmap_once, .call = "munmap", .strict = true),
+		FAULT(munmap_forever, .call = "munmap", .forever = true, .strict = true),
+		FAULT(mremap_once, .call = "mremap", .strict = true),
+		FAULT(mremap_forever, .call = "mremap", .forever = true, .strict = true),
+		FAULT(madvise_once, .call = "madvise", .strict = true),
+		FAULT(madvise_forever, .call = "madvise", .forever = true, .strict = true),
+		FAULT(mprotect_once, .call = "mprotect"),
+		FAULT(mprotect_forever, .call = "mprotect", .forever = true),
+		FAULT(sbrk_once, .call = "sbrk", .strict = true),
+		FAULT(sbrk_forever, .call = "sbrk", .forever = true, .strict = true),
+		FAULT(foreign_sbrk_before_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=before", .strict = true),
+		FAULT(foreign_sbrk_before_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=before", .strict = true),
+		FAULT(foreign_sbrk_after_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=after", .strict = true),
+		FAULT(foreign_sbrk_after_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=after", .strict = true),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

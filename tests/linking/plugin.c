@@ -1,0 +1,28 @@
+/* A shared library that is linked with Arenal, for a program that is not. */
+#include "plugin.h"
+
+#include "stamp.h"
+
+#include <arenal/arenal.h>
+#include <stdlib.h>
+
+static int exercise(void) {
+	enum { BLOCKS = 500 };
+	void *blocks[BLOCKS];
+	int problems = 0;
+
+	for (size_t i = 0; i < BLOCKS; i++) {
+		blocks[i] = i % 2 ? malloc(i * 40 + 1) : calloc(1, i * 40 + 1);
+		if (!blocks[i])
+			return 1;
+		stamp_block(blocks[i], i * 40 + 1, i);
+	}
+	for (size_t i = 0; i < BLOCKS; i++) {
+		problems += !stamp_intact(blocks[i], i * 40 + 1, i);
+		free(blocks[i]);
+	}
+	return problems;
+}
+
+extern const struct plugin plugin __attribute__((visibility("default")));
+const struct plugin plugin = { arenal_version, malloc, free, exercise };

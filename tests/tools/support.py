@@ -1,0 +1,108 @@
+"""What the tests of tools/arenal share. CMake names the things under test in the environment."""
+
+import faulthandler
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOOL = os.environ["TEST_TOOL"]
+LIBRARY = os.environ["ARENAL_LIBRARY"]
+WORKLOAD = os.environ["TEST_WORKLOAD"]
+FAKE_LAYOUT = os.environ["TEST_FAKE_LAYOUT"]
+NOBODY = 65534
+MIB = 1 << 20
+DEADLINE = 30           # seconds that nothing here takes, on a slow machine either
+
+# Before ctest ends a test that hangs: where it hangs.
+faulthandler.dump_traceback_later(280, exit=True)
+
+
+def environment(**changes):
+    """The test's environment without what would steer the tool; None removes a variable."""
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("LD_PRELOAD", "ARENAL_CONF", "ARENAL_STATS", "XDG_RUNTIME_DIR")}
+    env["ARENAL_LIBRARY"] = LIBRARY
+    for name, value in changes.items():
+        env.pop(name, None)
+        if value is not None:
+            env[name] = value
+    return env
+
+
+def system_calls(pid):
+    """What each thread of a process waits for, as the kernel tells it: the number of the system call, and more."""
+    lines = []
+    for thread in sorted(os.listdir(f"/proc/{pid}/task")):
+        with open(f"/proc/{pid}/task/{thread}/comm", encoding="utf-8") as name, \
+                open(f"/proc/{pid}/task/{thread}/syscall", encoding="utf-8") as call:
+            lines.append(f"{thread} {name.read().strip()}: {call.read().strip()}")
+    return "\n".join(lines)
+
+
+def as_nobody():
+    """The words that make a command run as an ordinary user; none when the tests are not run by root."""
+    if os.getuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+class ToolTest(unittest.TestCase):
+    def setUp(self):
+        # Everybody may look into it, so that an ordinary user can run a copy of the tool there.
+        self.folder = tempfile.mkdtemp(prefix="arenal test:", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        os.chmod(self.folder, 0o755)
+
+    def arenal(self, *arguments, env=None, tool=TOOL, prefix=(), **options):
+        """Runs the tool to its end. Whatever happens to it, a traceback is a bug."""
+        done = subprocess.run([*prefix, sys.executable, "-B", tool, *arguments], env=env or environment(), text=True,
+                              encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=DEADLINE,
+                              check=False, **options)
+        self.assertNotIn("Traceback", done.stderr)
+        return done
+
+    def assert_sentence(self, done, *words, status=1):
+        """The tool failed with one line on stderr, that has these words in it."""
+        self.assertEqual(done.returncode, status, done)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("arenal: "), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def start(self, command, **options):
+        """Starts a program that says "ready", and waits until it does. It ends with the test."""
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+        self.addCleanup(self.stop, process)
+        if not select.select([process.stdout], [], [], DEADLINE)[0]:
+            self.fail(f"{command} says nothing after {DEADLINE} s; its threads are in\n{system_calls(process.pid)}")
+        self.assertEqual(process.stdout.readline(), "ready\n", command)
+        return process
+
+    def stop(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+    def on_arenal(self, *command, **options):
+        """A program on Arenal, as `start` gives it."""
+        return self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
+
+    def copy_of_tool(self, *places):
+        """A copy of the tool and of the library in a tree of their own: pairs of (what, where in the tree). Returns
+        the tree."""
+        tree = os.path.join(self.folder, "a tree")
+        for what, where in places:
+            target = os.path.join(tree, where)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if os.path.isdir(what):
+                shutil.copytree(what, target)
+            else:
+                shutil.copy(what, target)
+        return tree

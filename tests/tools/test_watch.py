@@ -1,0 +1,132 @@
+"""Tests of `arenal maps -- COMMAND`: a command on Arenal, looked at while it runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
+
+# Takes a block of 200 MiB, touches it, gives it back, and goes on for a moment with little memory.
+PEAK_IN_THE_MIDDLE = """
+import ctypes, time
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+block = libc.malloc(200 << 20)
+ctypes.memset(block, 1, 200 << 20)
+time.sleep(0.5)
+libc.free(block)
+time.sleep(0.5)
+print("done")
+"""
+
+
+def exists(pid):
+    try:
+        os.kill(pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+class Watch(ToolTest):
+    def watch_json(self, *command, options=(), status=0):
+        """Runs a command under the tool; returns its stdout, and what the tool saw."""
+        path = os.path.join(self.folder, "looks")
+        done = self.arenal("maps", "--json", "--output", path, *options, "--", *command)
+        self.assertEqual((done.returncode, done.stderr), (status, ""))
+        with open(path, encoding="utf-8") as file:
+            return done.stdout, [json.loads(line) for line in file]
+
+    def test_the_peak_is_kept(self):
+        printed, looks = self.watch_json(sys.executable, "-c", PEAK_IN_THE_MIDDLE)
+        self.assertEqual(printed, "done\n")
+        self.assertEqual(len(looks), 1)
+        peak = looks[0]
+        self.assertTrue(peak["exact"])
+        self.assertGreater(peak["looks"], 3)
+        huge = peak["totals"]["huge"]
+        self.assertGreaterEqual(huge["mapped"], 200 * MIB)
+        self.assertGreaterEqual(huge["resident"], 190 * MIB, "the look was taken after the block was touched")
+
+    def test_every_so_often(self):
+        _, looks = self.watch_json("sleep", "0.8", options=("--every", "0.1"))
+        self.assertGreaterEqual(len(looks), 3)
+        self.assertEqual({look["moment"] for look in looks[:-1]}, {"now"})
+        times = [look["seconds"] for look in looks[:-1]]
+        self.assertEqual(times, sorted(times))
+        self.assertIn("fullest", looks[-1]["moment"])
+
+    def test_the_picture_follows_the_output_on_stderr(self):
+        done = self.arenal("maps", "--", "sh", "-c", "sleep 0.3; echo hello; exit 5")
+        self.assertEqual((done.returncode, done.stdout), (5, "hello\n"))
+        self.assertIn("on Arenal, the fullest of", done.stderr.splitlines()[0])
+        self.assertIn("total", done.stderr.splitlines()[-1])
+
+    def test_settings_reach_the_command(self):
+        done = self.arenal("maps", "--set", "arena_max=1", "--", "sh", "-c", "sleep 0.3; echo $ARENAL_CONF")
+        self.assertEqual((done.returncode, done.stdout), (0, "arena_max:1\n"))
+
+    def test_standard_input_is_the_command_s(self):
+        done = self.arenal("maps", "--", "sh", "-c", "sleep 0.2; cat", input="text\n")
+        self.assertEqual((done.returncode, done.stdout), (0, "text\n"))
+
+    def test_killed_by_a_signal(self):
+        done = self.arenal("maps", "--", "sh", "-c", "sleep 0.3; kill -KILL $$")
+        self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+
+    def test_commands_that_cannot_run(self):
+        self.assert_sentence(self.arenal("maps", "--", "no-such-command"), "no-such-command", status=127)
+        done = self.arenal("maps", "--", "true", env=environment(ARENAL_LIBRARY="/nowhere"))
+        self.assert_sentence(done, "/nowhere", status=125)
+
+    def test_a_static_command(self):
+        done = self.arenal("maps", "--", "/sbin/ldconfig", "-p")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("statically linked", done.stderr.splitlines()[0])
+        self.assertEqual(len(done.stderr.splitlines()), 2)
+
+    def watching(self):
+        """The tool with a command that waits for its standard input, and the process ID of the command."""
+        tool = subprocess.Popen([sys.executable, "-B", TOOL, "maps", "--", WORKLOAD, "1", "1", "1", "0"],
+                                env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.stop, tool)
+        self.assertEqual(tool.stdout.readline(), "ready\n")
+        with open(f"/proc/{tool.pid}/task/{tool.pid}/children", encoding="utf-8") as file:
+            return tool, int(file.read().split()[0])
+
+    def assert_ended(self, tool, command, status):
+        _, errors = tool.communicate(timeout=DEADLINE)
+        self.assertEqual(tool.returncode, status, errors)
+        self.assertNotIn("Traceback", errors)
+        self.assertIn("on Arenal", errors, "what was seen so far is shown")
+        self.assertFalse(exists(command), "the command was left running")
+
+    def test_interrupted_alone(self):
+        tool, command = self.watching()
+        time.sleep(0.3)
+        tool.send_signal(signal.SIGINT)         # as by kill: the command does not get it from the terminal
+        self.assert_ended(tool, command, 130)
+
+    def test_interrupted_together_as_from_a_terminal(self):
+        tool, command = self.watching()
+        time.sleep(0.3)
+        tool.send_signal(signal.SIGINT)
+        os.kill(command, signal.SIGINT)
+        self.assert_ended(tool, command, 130)
+
+    def test_terminated(self):
+        tool, command = self.watching()
+        time.sleep(0.3)
+        tool.send_signal(signal.SIGTERM)
+        self.assert_ended(tool, command, 143)
+
+
+if __name__ == "__main__":
+    unittest.main()

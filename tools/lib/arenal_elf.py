@@ -1,0 +1,108 @@
+"""Just enough of the ELF format to find the address of one symbol in a program or a shared library."""
+
+import struct
+from collections import namedtuple
+
+ET_EXEC, ET_DYN = 2, 3
+PT_LOAD, PT_INTERP = 1, 3
+SHT_SYMTAB, SHT_DYNSYM = 2, 11
+SHN_UNDEF = 0
+SYMBOL_SIZE = 24
+TABLE_LIMIT = 1 << 28           # no sane symbol table is larger; a damaged header must not eat the memory
+
+Header = namedtuple("Header", "type machine entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx")
+Segment = namedtuple("Segment", "type flags offset vaddr paddr filesz memsz align")
+Section = namedtuple("Section", "name type flags addr offset size link info align entsize")
+
+
+class NotElf(Exception):
+    """The file is no 64-bit little-endian ELF file, or it is cut short."""
+
+
+def _read(file, offset, size):
+    if not 0 <= size <= TABLE_LIMIT:
+        raise NotElf("a table of absurd size")
+    file.seek(offset)
+    data = file.read(size)
+    if len(data) != size:
+        raise NotElf("cut short")
+    return data
+
+
+def header(file):
+    ident = _read(file, 0, 64)
+    if ident[:4] != b"\x7fELF" or ident[4] != 2 or ident[5] != 1:
+        raise NotElf("not a 64-bit little-endian ELF file")
+    kind, machine, _version, *rest = struct.unpack_from("<HHIQQQIHHHHHH", ident, 16)
+    return Header(kind, machine, *rest)
+
+
+def segments(file, head):
+    table = _read(file, head.phoff, head.phentsize * head.phnum)
+    return [Segment(*struct.unpack_from("<IIQQQQQQ", table, i * head.phentsize)) for i in range(head.phnum)]
+
+
+def sections(file, head):
+    table = _read(file, head.shoff, head.shentsize * head.shnum)
+    return [Section(*struct.unpack_from("<IIQQQQIIQQ", table, i * head.shentsize)) for i in range(head.shnum)]
+
+
+def symbol(path, name):
+    """Returns (value, first) of a defined symbol: its address in the file's own numbering, and the address that the
+    file's first loaded byte has in the same numbering. None when the file does not define the symbol.
+    Raises NotElf and OSError."""
+    wanted = name.encode() + b"\0"
+    try:
+        with open(path, "rb") as file:
+            head = header(file)
+            loads = [s for s in segments(file, head) if s.type == PT_LOAD]
+            if not loads:
+                return None
+            first = loads[0].vaddr - loads[0].offset
+            tables = sections(file, head)
+            for table in tables:
+                if table.type in (SHT_SYMTAB, SHT_DYNSYM) and table.link < len(tables):
+                    value = _lookup(file, table, tables[table.link], wanted)
+                    if value is not None:
+                        return value, first
+    except (struct.error, OverflowError, ValueError) as error:
+        raise NotElf(str(error)) from error
+    return None
+
+
+def _lookup(file, table, strings, wanted):
+    names = _read(file, strings.offset, strings.size)
+    symbols = _read(file, table.offset, table.size)
+    # Names are found by searching the string table once, instead of decoding the name of every symbol. A name may also
+    # be the tail of a longer one, and occur more than once.
+    offsets = set()
+    at = names.find(wanted)
+    while at >= 0:
+        offsets.add(at)
+        at = names.find(wanted, at + 1)
+    if not offsets:
+        return None
+    whole = len(symbols) // SYMBOL_SIZE * SYMBOL_SIZE
+    for st_name, _info, _other, shndx, value, _size in struct.iter_unpack("<IBBHQQ", symbols[:whole]):
+        if st_name in offsets and shndx != SHN_UNDEF:
+            return value
+    return None
+
+
+def is_shared_library(path):
+    """Whether the file can be preloaded at all. Raises OSError when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return header(file).type == ET_DYN
+    except (NotElf, struct.error):
+        return False
+
+
+def is_static_program(path):
+    """Whether the file is a program that the dynamic linker never sees, so that LD_PRELOAD has no effect on it."""
+    try:
+        with open(path, "rb") as file:
+            head = header(file)
+            return head.type in (ET_EXEC, ET_DYN) and all(s.type != PT_INTERP for s in segments(file, head))
+    except (NotElf, OSError, struct.error):
+        return False

@@ -1,0 +1,187 @@
+"""Which memory of a process is Arenal's: exactly, from the records that the library keeps in the process, or guessed
+from the memory map alone."""
+
+import os
+import re
+import struct
+from collections import namedtuple
+
+import arenal_elf
+from arenal_errors import Torn
+
+# struct arenal_layout: magic, version, slice_shift, region_shift, huge_capacity, heap_start, heap_end, regions,
+# huge_table. Exported by the library for this tool; struct region below is the start of the library's own.
+LAYOUT = struct.Struct("<8sIIIIQQQQ")
+REGION = struct.Struct("<QQIIII")           # next, base, kind, slices_total, slices_used, slices_dirty
+HUGE = struct.Struct("<QQ")                 # address, size
+MAGIC, VERSION = b"ARENAL\0\0", 1
+REGION_FROM_MMAP, WINDOW_OVER_HEAP = 0, 1
+HUGE_FREE, HUGE_DELETED = 0, 1
+
+# The records are read while the process goes on changing them, and it may be damaged: nothing read is believed without
+# these limits. 2^21 regions of 64 MiB are the whole address space of a process.
+REGIONS_LIMIT = 1 << 21
+HUGE_LIMIT = 1 << 24
+
+REGION_SIZE = 64 << 20
+BIG = 1 << 20           # smaller anonymous mappings are not worth a line when guessing
+
+# A range of addresses and what it holds. `used` and `dirty` are bytes, or None where only the library could tell.
+Range = namedtuple("Range", "kind start end mapped used dirty")
+
+ALLOCATORS = (
+    (r"libjemalloc", "jemalloc"), (r"libtcmalloc", "tcmalloc"), (r"libmimalloc", "mimalloc"),
+    (r"libsnmalloc", "snmalloc"), (r"librpmalloc", "rpmalloc"), (r"libhardened_malloc", "hardened_malloc"),
+    (r"libscudo", "scudo"), (r"lib[at]san", "a sanitizer's malloc"), (r"ld-musl", "musl's malloc"),
+    (r"libc\.so\.6|libc-2", "glibc's malloc"),
+)
+
+
+def locate(process):
+    """The address of arenal_layout in the process, or None when it is not on Arenal: in the mapped libarenal.so, else
+    in the program itself, which may be linked with libarenal.a."""
+    seen = set()
+    libraries = [m for m in process.mappings if os.path.basename(m.path).startswith("libarenal")]
+    for first in libraries:
+        if first.offset == 0 and first.path not in seen:
+            seen.add(first.path)
+            for name in process.file_of(first):
+                address = _symbol_address(name, first.start)
+                if address:
+                    return address
+    program = process.executable()
+    for first in process.mappings:
+        if first.offset == 0 and first.path == program:
+            return _symbol_address(f"{process.root}/exe", first.start)
+    return None
+
+
+def _symbol_address(path, start):
+    """Where the symbol lies in memory, when the first byte of its file lies at `start`."""
+    try:
+        found = arenal_elf.symbol(path, "arenal_layout")
+    except (arenal_elf.NotElf, OSError):
+        return None
+    return found and start - found[1] + found[0]
+
+
+def has_library(process):
+    return any(os.path.basename(m.path).startswith("libarenal") for m in process.mappings)
+
+
+def exact(process, address):
+    """The ranges that the library's own records list. Raises Torn when they make no sense (now), PermissionError when
+    they cannot be read."""
+    magic, version, slice_shift, region_shift, capacity, heap_start, heap_end, first, table = \
+        LAYOUT.unpack(process.read(address, LAYOUT.size))
+    if magic != MAGIC:
+        raise Torn("not initialised yet")
+    if version != VERSION:
+        raise Torn(f"they have version {version}, and this tool knows version {VERSION}")
+    if not 12 <= slice_shift <= region_shift <= 40 or heap_start > heap_end:
+        raise Torn("sizes out of range")
+    ranges = _regions(process, first, slice_shift, region_shift, heap_start, heap_end)
+    ranges += _rest_of_heap(process, ranges, heap_start, heap_end)
+    ranges += _huge(process, table, capacity)
+    return sorted(ranges, key=lambda r: r.start)
+
+
+def _regions(process, address, slice_shift, region_shift, heap_start, heap_end):
+    ranges, seen = [], set()
+    while address:
+        if address in seen or len(seen) >= REGIONS_LIMIT:
+            raise Torn("the list of regions runs in a circle")
+        seen.add(address)
+        address, base, kind, total, used, dirty = REGION.unpack(process.read(address, REGION.size))
+        end = base + (1 << region_shift)
+        if base & ((1 << region_shift) - 1) or max(total, used + dirty) > 1 << (region_shift - slice_shift):
+            raise Torn("a region with impossible figures")
+        if kind == WINDOW_OVER_HEAP:
+            name, start, end = "heap", max(base, heap_start), min(end, heap_end)
+        else:
+            name, start = "region", base
+        mapped = process.mapped(start, end) if start < end else 0
+        if mapped:              # a region's record may outlive its memory
+            ranges.append(Range(name, start, end, mapped, used << slice_shift, dirty << slice_shift))
+    return ranges
+
+
+def _rest_of_heap(process, ranges, heap_start, heap_end):
+    """Parts of the brk heap that no window describes: heap that was taken this moment, and, outside heap_start and
+    heap_end, what other users of sbrk hold."""
+    gaps = []
+    for piece in (m for m in process.mappings if m.path == "[heap]"):
+        at = piece.start
+        for known in sorted(r for r in ranges if r.kind == "heap"):
+            if known.start < piece.end and known.end > at:
+                gaps.append((at, known.start))
+                at = known.end
+        gaps.append((at, piece.end))
+    rest = []
+    for start, end in gaps:
+        if start >= end:
+            continue            # no gap, or the break moved between the reading of the map and that of the records
+        cuts = sorted({start, end} | {cut for cut in (heap_start, heap_end) if start < cut < end})
+        for low, high in zip(cuts, cuts[1:]):
+            ours = heap_start <= low and high <= heap_end
+            rest.append(Range("heap" if ours else "foreign", low, high, high - low, 0 if ours else None,
+                              0 if ours else None))
+    return rest
+
+
+def _huge(process, table, capacity):
+    if capacity == 0:
+        return []
+    if capacity > HUGE_LIMIT or capacity & (capacity - 1):
+        raise Torn("a table of huge blocks with an impossible size")
+    ranges = []
+    for address, size in HUGE.iter_unpack(process.read(table, capacity * HUGE.size)):
+        if address in (HUGE_FREE, HUGE_DELETED) or size == 0:
+            continue
+        # An entry may be half written. What is not mapped is not shown; a real block always is.
+        mapped = process.mapped(address, address + size)
+        if mapped:
+            ranges.append(Range("huge", address, address + size, mapped, min(size, mapped), 0))
+    return ranges
+
+
+# Guessing
+
+def _anonymous(process):
+    """Neighbouring anonymous mappings as (start, end), whatever their protection: allocators protect single pages."""
+    runs = []
+    for m in process.mappings:
+        if m.inode == 0 and (m.path == "" or m.path.startswith("[anon")):
+            if runs and runs[-1][1] == m.start:
+                runs[-1][1] = m.end
+            else:
+                runs.append([m.start, m.end])
+    return runs
+
+
+def guessed(process, arenal):
+    """What the memory map alone shows: [heap], and the big anonymous mappings. When the process is known to be on
+    Arenal, every whole, aligned 64 MiB of them is taken for a region, since the kernel joins neighbouring mappings."""
+    ranges = [Range("heap", m.start, m.end, m.end - m.start, None, None)
+              for m in process.mappings if m.path == "[heap]"]
+    for start, end in _anonymous(process):
+        if not arenal:
+            pieces = [("anon", start, end)]
+        else:
+            low, high = -(-start // REGION_SIZE) * REGION_SIZE, end // REGION_SIZE * REGION_SIZE
+            if low >= high:
+                pieces = [("huge", start, end)]
+            else:
+                pieces = [("huge", start, low), ("huge", high, end)]
+                pieces += [("region", base, base + REGION_SIZE) for base in range(low, high, REGION_SIZE)]
+        ranges += [Range(kind, a, b, process.mapped(a, b), None, None) for kind, a, b in pieces if b - a >= BIG]
+    return sorted(ranges, key=lambda r: r.start)
+
+
+def allocator(process):
+    """A name for the allocator of a process that is not on Arenal."""
+    names = {os.path.basename(m.path) for m in process.mappings if m.path.startswith("/")}
+    for pattern, name in ALLOCATORS:
+        if any(re.match(pattern, n) for n in names):
+            return name
+    return "a malloc of its own, linked statically"

@@ -1,0 +1,98 @@
+"""`arenal maps PID`: what a process's memory looks like now."""
+
+import time
+
+import arenal_layout
+import arenal_picture
+import arenal_process
+from arenal_errors import Failure, Gone, Torn
+
+TRIES = 5               # readings of the library's records before they count as unreadable
+
+
+def look(pid, guess=False, least=None):
+    """A Snapshot of process `pid`. With `least`, the weight of another snapshot: None when this one weighs less, as
+    soon as that is known."""
+    why = "asked not to read the memory of the process"
+    for attempt in range(0 if guess else TRIES):
+        if attempt:
+            time.sleep(0.002)
+        with arenal_process.Process(pid) as process:
+            address = arenal_layout.locate(process)
+            if not address:
+                why = "the library of this process is not readable, it may have been replaced since (root can read it)"
+                break
+            try:
+                return _measured(process, arenal_layout.exact(process, address), "arenal", True, [], least)
+            except PermissionError:
+                why = "the kernel does not permit reading the memory of this process (become root, or see ptrace(2))"
+                break
+            except Torn as torn:
+                why = f"the records that Arenal keeps in the process are not readable: {torn}"
+    with arenal_process.Process(pid) as process:
+        if arenal_layout.has_library(process) or arenal_layout.locate(process):
+            name, notes = "arenal", [f"guessed from the memory map alone: {why}"]
+        else:
+            name, notes = arenal_layout.allocator(process), []
+        return _measured(process, arenal_layout.guessed(process, name == "arenal"), name, False, notes, least)
+
+
+def _measured(process, ranges, allocator, exact, notes, least):
+    if least and (exact, sum(r.mapped for r in ranges if r.kind != "foreign")) < least[:2]:
+        return None
+    rows = [(r, process.residency(r.start, r.end, arenal_picture.CELLS)) for r in ranges]
+    estimated = process.residency_is_estimated
+    if estimated:
+        notes = notes + ["where pages are resident is partly an estimate: the kernel only told sums"]
+    snapshot = arenal_picture.Snapshot(process.pid, process.name, allocator, exact, estimated, notes, rows)
+    return None if least and weight(snapshot) < least else snapshot
+
+
+def weight(snapshot):
+    """Snapshots are compared by this to find the peak: real figures count more than guesses."""
+    sums = arenal_picture.totals(snapshot)["all"]
+    return snapshot.exact, sums["mapped"], sums["resident"]
+
+
+class Output:
+    """Where pictures go, and how they are written."""
+
+    def __init__(self, path, json, default):
+        self.json = json
+        self.unicode = arenal_picture.utf8_locale()
+        try:
+            self.stream = open(path, "w", encoding="utf-8") if path else default
+        except OSError as error:
+            raise Failure(f"{path}: {error.strerror}") from error
+        self.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+    def show(self, snapshot, heading="", **extra):
+        if self.json:
+            text = arenal_picture.as_json(snapshot, **extra)
+        else:
+            text = arenal_picture.table(snapshot, self.unicode, heading)
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def not_on_arenal(snapshot):
+    return f"process {snapshot.pid} ({snapshot.name}) is not on Arenal: it seems to be on {snapshot.allocator}"
+
+
+def show_process(pid, output, every=None, guess=False):
+    """`arenal maps PID`: once, or every so many seconds until the process ends."""
+    shown = 0
+    while True:
+        try:
+            snapshot = look(pid, guess)
+        except Gone:
+            if shown:
+                return 0
+            raise
+        output.show(snapshot)
+        shown += 1
+        if snapshot.allocator != "arenal":
+            raise Failure(not_on_arenal(snapshot))
+        if not every:
+            return 0
+        time.sleep(every)

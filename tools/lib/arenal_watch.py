@@ -1,0 +1,141 @@
+"""`arenal maps -- COMMAND`: runs a command on Arenal, and shows its memory when it was at its peak.
+
+The moment before a process ends cannot be stopped at without becoming its debugger, which would change how it runs (and
+keep gdb and strace away from it). So the command is looked at again and again, and the look at its peak is kept."""
+
+import errno
+import signal
+import subprocess
+import time
+
+import arenal_library
+import arenal_maps
+import arenal_run
+from arenal_errors import Failure
+
+FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
+PAUSE = 0.05            # this many seconds,
+SHARE = 0.1             # or to as many as keep us below this part of one processor
+PATIENCE = 1.0          # seconds that the command gets to react to the terminal's Ctrl-C
+
+
+class Terminated(Exception):
+    """We were told to end by SIGTERM."""
+
+
+def _on_sigterm(*_):
+    raise Terminated
+
+
+def _start(tool, command, settings, stats):
+    env = arenal_library.environment(arenal_library.find(tool), settings, stats)
+    path = arenal_run.find_command(command[0], env)
+    arenal_run.warn_if_static(path)
+    try:
+        try:
+            return subprocess.Popen(command, executable=path, env=env, close_fds=False)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            return subprocess.Popen(arenal_run.shell_command(path, command), executable="/bin/sh", env=env,
+                                    close_fds=False)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", 126) from error
+
+
+class Watch:
+    """The looks at one command."""
+
+    def __init__(self, child, output, every, guess):
+        self.child, self.output, self.every, self.guess = child, output, every, guess
+        self.started = time.monotonic()
+        self.looks = 0
+        self.peak = None            # the Snapshot with the greatest weight
+        self.peak_weight = None
+        self.peak_time = 0.0
+        self.other = None           # the last look that did not find Arenal
+        self.broken_pipe = False
+
+    def show(self, snapshot, moment, seconds):
+        if self.broken_pipe:
+            return                  # nobody reads any more, but the command goes on
+        heading = f", {moment}, {seconds:.2f} s after its start"
+        try:
+            self.output.show(snapshot, heading, moment=moment, seconds=round(seconds, 3), looks=self.looks)
+        except BrokenPipeError:
+            self.broken_pipe = True
+
+    def look(self, compare):
+        """One look. Returns the snapshot, or None: the command is ending, or it is past its peak and `compare` says
+        that only a peak is wanted."""
+        seconds = time.monotonic() - self.started
+        try:
+            snapshot = arenal_maps.look(self.child.pid, self.guess, self.peak_weight if compare else None)
+        except Failure:
+            return None
+        self.looks += 1
+        if snapshot and snapshot.allocator != "arenal":
+            self.other = snapshot
+        elif snapshot and (self.peak is None or arenal_maps.weight(snapshot) >= self.peak_weight):
+            self.peak, self.peak_weight, self.peak_time = snapshot, arenal_maps.weight(snapshot), seconds
+        return snapshot
+
+    def until_end(self):
+        pause = FIRST_PAUSE
+        due = self.every
+        while True:
+            begin = time.monotonic()
+            show = self.every and begin - self.started >= due
+            snapshot = self.look(compare=not show)
+            if show and snapshot:
+                self.show(snapshot, "now", begin - self.started)
+                due = begin - self.started + self.every
+            pause = min(pause * 1.5, PAUSE)
+            try:
+                return self.child.wait(max(pause, (time.monotonic() - begin) / SHARE))
+            except subprocess.TimeoutExpired:
+                pass
+
+    def finish(self):
+        if self.peak:
+            self.show(self.peak, f"the fullest of {self.looks} looks", self.peak_time)
+        elif self.other:
+            raise Failure(arenal_maps.not_on_arenal(self.other))
+        else:
+            raise Failure("the command ended before it could be looked at")
+
+
+def _interrupted(child):
+    """Ctrl-C reaches the command too when it comes from the terminal, and only us when it is sent by kill."""
+    try:
+        child.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            child.kill()
+            child.wait()
+
+
+def watch(tool, command, settings, stats, output, every=None, guess=False):
+    """Returns the exit code of the command, as a shell would give it."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    child = _start(tool, command, settings, stats)
+    watcher = Watch(child, output, every, guess)
+    status = None
+    try:
+        code = watcher.until_end()
+        status = code if code >= 0 else 128 - code
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+        _interrupted(child)
+    except Terminated:
+        status = 128 + signal.SIGTERM
+        child.terminate()
+        child.wait()
+    try:
+        watcher.finish()
+    except Failure as failure:
+        raise Failure(str(failure), status or failure.status) from failure
+    return status
