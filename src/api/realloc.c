@@ -47,8 +47,8 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
 	if (size <= usable && size < (size_t)conf.mmap_threshold / 2) return move(block, size, usable);
 	void *moved = huge_resize(block, size);
-	if (moved == NULL) errno = ENOMEM;
-	return moved;
+	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
+	return moved != NULL ? moved : move(block, size, usable);
 }
 
 EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
