@@ -132,7 +132,7 @@ static void load_variable(enum pass pass, const char *variable) {
 				set_from_text(t, t->glibc_name, value, strlen(value));
 		return;
 	}
-	if (memcmp(variable, PREFIX, min_size(length, PREFIX_LENGTH)) != 0 || length <= PREFIX_LENGTH) return;
+	if (strncmp(variable, PREFIX, PREFIX_LENGTH) != 0 || length <= PREFIX_LENGTH) return;
 	if (same_name(TOOL_VARIABLE, variable, length)) return;
 	bool is_list = same_name(LIST_VARIABLE, variable, length);
 	if (pass == LIST && is_list) set_from_list(value);
@@ -144,6 +144,12 @@ static void load_variable(enum pass pass, const char *variable) {
 		complain(name, value, strlen(value), "sets no tunable that Arenal knows");
 	else
 		set_from_text(t, name, value, strlen(value));
+}
+
+bool conf_is_given(void) {
+	for (char **e = os_environ(); e != NULL && *e != NULL; e++)
+		if (strncmp(*e, PREFIX, PREFIX_LENGTH) == 0) return true;
+	return false;
 }
 
 bool conf_load(void) {

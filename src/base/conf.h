@@ -35,6 +35,9 @@ extern const struct tunable tunables[];
 /* Reads the environment; complaints go to stderr, one line each. Returns false when libc has no environment yet. */
 bool conf_load(void);
 
+/* Is any of our variables set? */
+bool conf_is_given(void);
+
 /* Returns 0, or ENOENT, EINVAL (out of range) or EPERM (not while running). */
 int conf_set(const char *name, int64_t value);
 int conf_get(const char *name, int64_t *value);

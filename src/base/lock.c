@@ -12,7 +12,14 @@ static inline void relax(void) {
 #endif
 }
 
+_Atomic(void *) lock_owner_of_all;
+
+void lock_own_all(bool own) {
+	atomic_store_explicit(&lock_owner_of_all, own ? __builtin_thread_pointer() : NULL, memory_order_relaxed);
+}
+
 void lock_wait(struct lock *lock) {
+	if (lock_owns_all()) return;
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t open = 0;
 		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
@@ -33,6 +40,7 @@ static __thread __attribute__((tls_model("initial-exec"))) struct {
 } order;
 
 void lock_check_order(enum lock_rank rank, bool take) {
+	if (lock_owns_all()) return;
 	if (take) {
 		assert((order.held >> rank) <= 1 && "a lock of a higher rank is held");
 		order.held |= 1u << rank;

@@ -31,15 +31,28 @@ void lock_check_order(enum lock_rank rank, bool take);
 
 void lock_wait(struct lock *lock);
 
+/* Between lock_own_all(true), said by a thread that holds every lock of the allocator, and lock_own_all(false), taking and
+ * dropping locks are no-ops for this thread: handlers of fork that run meanwhile may allocate. */
+void lock_own_all(bool own);
+
+/* The thread that owns all, as its thread pointer; NULL when none does. */
+extern _Atomic(void *) lock_owner_of_all;
+
+static inline bool lock_owns_all(void) {
+	void *owner = atomic_load_explicit(&lock_owner_of_all, memory_order_relaxed);
+	return unlikely(owner != NULL) && owner == __builtin_thread_pointer();
+}
+
 static inline void lock_take(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, true);
 	uint32_t open = 0;
 	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
-		lock_wait(lock);
+		lock_wait(lock); /* at once, when the thread owns all */
 }
 
 static inline void lock_drop(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, false);
+	if (lock_owns_all()) return;
 	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
 		os_futex_wake((uint32_t *)&lock->state);
 }

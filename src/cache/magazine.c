@@ -97,7 +97,14 @@ void *magazine_pop(struct tcache *tc, unsigned class_) {
 void magazine_push(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
 	if (m->top == m->full) {
+		bool first = m->capacity == 0;
 		grow(tc, class_);
+		/* A thread that starts by freeing what another one gave it would get that block back at once, and write to the
+		 * cache line of its neighbours, which are still with the other thread. */
+		if (first && span_of(block)->bin->arena != tc->arena) {
+			arena_give(class_, &block, 1);
+			return;
+		}
 		if (m->top == m->full) flush(tc, class_, (size_t)(m->capacity + 1) / 2);
 		if (m->top == m->full) {
 			arena_give(class_, &block, 1);

@@ -6,6 +6,7 @@
 
 #include "base/conf.h"
 #include "base/meta.h"
+#include "cache/fork.h"
 #include "cache/magazine.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
@@ -16,7 +17,7 @@ __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"))
 static struct {
 	struct lock lock;
 	struct tcache *first;
-	size_t count;
+	_Atomic size_t count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
 } threads;
@@ -42,6 +43,7 @@ static struct arena *choose_arena(void) {
 }
 
 static struct tcache *create(void) {
+	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));

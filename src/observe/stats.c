@@ -3,7 +3,6 @@
 #include "arena/arena.h"
 #include "arena/huge.h"
 #include "base/bitmap.h"
-#include "base/conf.h"
 #include "base/meta.h"
 #include "base/print.h"
 #include "cache/tcache.h"
@@ -162,8 +161,4 @@ int stats_print(int fd) {
 	print_arenas(&w);
 	print_classes(&w);
 	return w.error;
-}
-
-__attribute__((destructor)) static void print_at_exit(void) {
-	if (conf.stats) stats_print(2);
 }

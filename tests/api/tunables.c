@@ -63,6 +63,7 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_MMAP_THRESHOLD=1000000", "mmap_threshold", 1000000);
 	expect_one("ARENAL_TRIM_THRESHOLD=500000", "trim_threshold", 500000);
 	expect_one("ARENAL_TOP_PAD=300000", "top_pad", 300000);
+	expect_one("ARENAL_DIRTY_MAX=200000", "dirty_max", 200000);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
@@ -131,6 +132,7 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_MMAP_THRESHOLD", "mmap_threshold" },
 		{ "ARENAL_TRIM_THRESHOLD", "trim_threshold" },
 		{ "ARENAL_TOP_PAD", "top_pad" },
+		{ "ARENAL_DIRTY_MAX", "dirty_max" },
 		{ "ARENAL_STATS", "stats" },
 		{ "MALLOC_ARENA_MAX", "arena_max" },
 		{ "MALLOC_MMAP_THRESHOLD_", "mmap_threshold" },
@@ -226,6 +228,17 @@ static void trim_threshold_keeps_the_top(void **state) {
 	probe(soon);
 	assert_true(value_of("brk_full") >= 30 * MIB);
 	assert_true(value_of("brk_freed") <= 8 * MIB);
+}
+
+static void dirty_max_bounds_what_is_kept(void **state) {
+	(void)state;
+	static const char *const none[] = { "ARENAL_DIRTY_MAX=0", "ARENAL_TRIM_THRESHOLD=1G", NULL };
+	static const char *const all[] = { "ARENAL_DIRTY_MAX=1G", "ARENAL_TRIM_THRESHOLD=1G", NULL };
+
+	probe(none);
+	assert_true(value_of("dirty") <= MIB / 4);
+	probe(all);
+	assert_true(value_of("dirty") >= 30 * MIB);
 }
 
 static void stats_prints_a_table_at_exit(void **state) {
@@ -330,6 +343,7 @@ int main(void) {
 		cmocka_unit_test(tcache_max_zero_switches_caching_off),
 		cmocka_unit_test(top_pad_raises_the_break_further),
 		cmocka_unit_test(trim_threshold_keeps_the_top),
+		cmocka_unit_test(dirty_max_bounds_what_is_kept),
 		cmocka_unit_test(stats_prints_a_table_at_exit),
 		cmocka_unit_test_setup_teardown(set_uid_programs_ignore_the_environment, make_set_uid_program,
 		                                remove_set_uid_program),

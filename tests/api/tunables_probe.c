@@ -9,7 +9,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const tunables[] = {
-	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "stats",
+	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "stats",
 };
 
 static struct arenal_stats stats_now(void) {
@@ -51,6 +51,7 @@ static void show_heap(void) {
 	for (size_t i = 0; i < COUNT_OF(blocks); i++)
 		free(blocks[i]);
 	show("brk_freed", stats_now().brk_bytes);
+	show("dirty", stats_now().dirty);
 }
 
 static void show_cache(void) {

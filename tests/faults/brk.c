@@ -171,6 +171,41 @@ static void something_is_in_the_way_of_the_break(void **state) {
 	assert_int_equal(run_in_child(grow_past_an_obstacle, &anything), 0);
 }
 
+/* The heap is described in windows of 64 MiB. A free top that begins in one window and ends in the next is one free top:
+ * the break goes down over it, in whichever order the blocks are freed. */
+static void free_a_top_across_windows(void *argument) {
+	enum { MOST = 1000 };
+	const bool downwards = *(const bool *)argument;
+	const size_t window = 64 * MIB;
+	static void *blocks[MOST];
+	size_t count = 0;
+
+	CHILD_CHECK(mallopt(M_TRIM_THRESHOLD, MIB) == 1);
+	CHILD_CHECK(mallopt(M_TOP_PAD, 0) == 1);
+	/* The break goes to 20 MiB below a boundary, and the blocks fill the heap to a little beyond it. */
+	uintptr_t boundary = ((uintptr_t)sbrk(0) + 20 * MIB + window - 1) / window * window;
+	CHILD_CHECK(sbrk((intptr_t)(boundary - 20 * MIB - (uintptr_t)sbrk(0))) != (void *)-1);
+	uintptr_t start = (uintptr_t)sbrk(0);
+	while ((uintptr_t)sbrk(0) < boundary + MIB / 4) {
+		CHILD_CHECK(count < MOST);
+		blocks[count] = malloc(100000);
+		CHILD_CHECK(blocks[count]);
+		count++;
+	}
+	CHILD_CHECK((uintptr_t)sbrk(0) < boundary + MIB);
+	for (size_t i = 0; i < count; i++)
+		free(blocks[downwards ? count - 1 - i : i]);
+	CHILD_CHECK((uintptr_t)sbrk(0) <= start + 4 * MIB);
+}
+
+static void free_top_across_windows_is_trimmed(void **state) {
+	(void)state;
+	bool downwards[] = { false, true };
+
+	for (size_t i = 0; i < COUNT_OF(downwards); i++)
+		assert_int_equal(run_in_child(free_a_top_across_windows, &downwards[i]), 0);
+}
+
 /* "VmData" of /proc/self/status: what RLIMIT_DATA counts. */
 static size_t data_bytes(void) {
 	char text[8192];
@@ -252,6 +287,7 @@ int main(void) {
 		cmocka_unit_test(program_takes_pieces_of_the_break),
 		cmocka_unit_test(program_gives_the_break_back),
 		cmocka_unit_test(something_is_in_the_way_of_the_break),
+		cmocka_unit_test(free_top_across_windows_is_trimmed),
 		cmocka_unit_test(data_limit_at_the_current_use),
 	};
 

@@ -53,10 +53,10 @@ int main(void) {
 	CHECK(strcmp(arenal_version(), ARENAL_VERSION_STRING) == 0);
 
 	size_t before = allocated();
-	char *block = malloc(1 << 20);
+	char *volatile block = malloc(1 << 20); /* volatile: or compilers may do without the block */
 	CHECK(block);
 	CHECK(allocated() >= before + (1 << 20));
-	char *copy = strdup("what the libc allocates comes from the same malloc");
+	char *volatile copy = strdup("what the libc allocates comes from the same malloc");
 	CHECK(copy);
 	free(copy);
 	free(block);

@@ -185,8 +185,8 @@ class Workload(MapsTest):
         self.assertTrue(self.ranges(found, "huge"))
 
     def test_a_process_that_changes_all_the_time(self):
-        process = self.on_arenal(WORKLOAD, "1", "4", "1", "0", "churn")
-        for _ in range(25):
+        process = self.on_arenal(WORKLOAD, "1", "2", "1", "0", "churn")
+        for _ in range(12):
             done = self.arenal("maps", "--json", str(process.pid))
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             found = json.loads(done.stdout)
@@ -267,11 +267,11 @@ class Errors(MapsTest):
         self.assert_sentence(done, "not permitted", str(process.pid))
 
     def test_processes_that_end_meanwhile(self):
-        for delay in range(12):
+        for delay in range(8):
             process = self.on_arenal(WORKLOAD, "8", "2", "8", "80")
             look = subprocess.Popen([sys.executable, "-B", TOOL, "maps", str(process.pid)], env=environment(),
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            time.sleep(0.1 + delay * 0.01)          # somewhere in the tool's start or its work
+            time.sleep(0.1 + delay * 0.015)          # somewhere in the tool's start or its work
             process.kill()
             process.wait()
             _, errors = look.communicate(timeout=DEADLINE)

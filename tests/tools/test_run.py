@@ -47,6 +47,12 @@ class Run(ToolTest):
         self.assertEqual(self.arenal().returncode, 2)
         self.assertEqual(self.arenal("no-such-action").returncode, 2)
 
+    def test_a_forgotten_separator(self):
+        for words in (["run", "ls", "-l"], ["maps", "ls"], ["maps", "1", "2"]):
+            done = self.arenal(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn('"--"', done.stderr.splitlines()[-1])
+
     def test_arguments_and_options_reach_the_command(self):
         done = self.arenal("run", "--", "printf", "%s|", "--help", "--", "a b", "")
         self.assertEqual(done.stdout, "--help|--|a b||")

@@ -1,0 +1,37 @@
+#include "cache/fork.h"
+
+#include <pthread.h>
+
+#include "arena/huge.h"
+#include "base/meta.h"
+#include "cache/tcache.h"
+
+/* Lock order: threads, bins, heap, huge, metadata. The thread that forks holds them all, so nobody is in the middle of
+ * anything; it exists in the child too and lets go of them in both processes. Handlers of others that run in between may
+ * allocate: for this thread, the locks are open. */
+static void before_fork(void) {
+	tcache_lock();
+	arena_lock_all();
+	huge_lock();
+	meta_lock();
+	lock_own_all(true);
+}
+
+static void after_fork(void) {
+	lock_own_all(false);
+	meta_unlock();
+	huge_unlock();
+	arena_unlock_all();
+	tcache_unlock();
+}
+
+static void after_fork_in_child(void) {
+	tcache_forget_others();
+	after_fork();
+}
+
+void fork_expect_threads(void) {
+	static atomic_flag done = ATOMIC_FLAG_INIT;
+	/* Registering may allocate, and so come back here. */
+	if (!atomic_flag_test_and_set(&done)) pthread_atfork(before_fork, after_fork, after_fork_in_child);
+}
