@@ -229,8 +229,15 @@ static size_t trim_locked(size_t threshold, size_t keep) {
 static bool trim_is_due(const struct region *r, size_t first) {
 	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
 	size_t end = bit_find(r->free, first, REGION_SLICES, false);
-	if (r->base + end * SLICE_SIZE != brk_extent().end) return false;
-	return (end - free_tail(r, end)) * SLICE_SIZE > (size_t)conf.trim_threshold;
+	uintptr_t start = r->base + free_tail(r, end) * SLICE_SIZE, stop = r->base + end * SLICE_SIZE;
+	const uintptr_t top = brk_extent().end;
+	/* The free stretch may go on over windows that are all free. */
+	while (stop < top && stop % REGION_SIZE == 0) {
+		r = page_map_region(stop);
+		if (r == NULL || r->kind != REGION_BRK || r->slices_used > 0) return false;
+		stop = min_size(top, stop + REGION_SIZE);
+	}
+	return stop == top && stop - start > (size_t)conf.trim_threshold;
 }
 
 /* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
