@@ -42,8 +42,22 @@ struct mapping huge_cache_take(size_t size) {
 	return (struct mapping){ NULL, 0 };
 }
 
+/* What was cut apart grows together again. */
+static struct mapping join_neighbours(struct mapping m) {
+	for (size_t i = count; i-- > 0;) {
+		if (entries[i].address + entries[i].size == m.address) {
+			m.address = entries[i].address;
+			m.size += take_out(i).size;
+		} else if (m.address + m.size == entries[i].address) {
+			m.size += take_out(i).size;
+		}
+	}
+	return m;
+}
+
 size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims) {
 	size_t dropped = 0;
+	if (mapping.size <= limit) mapping = join_neighbours(mapping);
 	if (mapping.size > limit) {
 		victims[dropped++] = mapping;
 	} else if (mapping.size > 0) {
