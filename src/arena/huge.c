@@ -107,10 +107,10 @@ static void put_back(void *block, size_t size) {
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
-/* A share of what is in use, or what the tunable says. Half: large buffers come and go, and each page fault that they
- * are spared is worth more than the page (malloc-large of mimalloc-bench: 8.0 s with a quarter, 5.7 s with half). */
+/* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each page
+ * fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(void) {
-	return conf.dirty_max >= 0 ? (size_t)conf.dirty_max : max_size(huge.bytes / 2, DIRTY_MIN);
+	return conf.dirty_max >= 0 ? (size_t)conf.dirty_max : max_size(huge.bytes / 4 * 3, DIRTY_MIN);
 }
 
 static struct mapping take_cached(size_t size) {
@@ -154,8 +154,9 @@ static void *map_cached(size_t *size) {
 	if (m.address == NULL) return NULL;
 	if (m.size < *size) {
 		void *grown = os_remap(m.address, m.size, *size, true);
-		/* Refused for what the kernel sees as several mappings: good for smaller blocks still. */
-		if (grown == NULL) keep(m);
+		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
+		 * faults are worth. */
+		if (grown == NULL) unmap_all(&m, 1);
 		return grown;
 	}
 	*size = m.size;

@@ -13,7 +13,7 @@ struct conf {
 	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
 	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
 	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: a quarter
-	                                    and half of what is in use, DIRTY_MIN at least */
+	                                    and three quarters of what is in use, DIRTY_MIN at least */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -12,7 +12,11 @@
 #define LIMIT_BYTES (64 * KIB)
 #define LIMIT_SLOTS ((size_t)512)
 #define LEAST_SLOTS ((size_t)2)
-static_assert(LIMIT_SLOTS / 2 <= BATCH_MAX, "half a magazine is one batch");
+
+/* While there are few threads, they share so much: what one thread keeps is little beside the rest of the process. */
+#define SHARED_BYTES (512 * KIB)
+#define SHARED_SLOTS ((size_t)4096)
+static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine.capacity counts any magazine's slots");
 
 /* After so many refills and flushes, magazines that nobody used since are halved. */
 #define EVENTS_BETWEEN_LOOKS 256
@@ -75,8 +79,9 @@ static void grow(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
 	m->events++;
-	size_t slots = m->capacity == 0 ? slots_in(START_BYTES, START_SLOTS, class_)
-	                                : min_size((size_t)m->capacity * 2, slots_in(LIMIT_BYTES, LIMIT_SLOTS, class_));
+	size_t threads = tcache_count();
+	size_t limit = slots_in(max_size(LIMIT_BYTES, SHARED_BYTES / threads), max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
+	size_t slots = m->capacity == 0 ? slots_in(START_BYTES, START_SLOTS, class_) : min_size((size_t)m->capacity * 2, limit);
 	if (slots > m->capacity && has_room_for(tc, class_, slots - m->capacity)) resize(tc, class_, slots);
 }
 
@@ -85,7 +90,8 @@ void *magazine_pop(struct tcache *tc, unsigned class_) {
 	if (m->top == m->empty) {
 		grow(tc, class_);
 		void *batch[BATCH_MAX];
-		size_t n = arena_take(tc->arena, class_, batch, max_size(m->capacity / 2, 1));
+		size_t n = arena_take(tc->arena, class_, batch,
+		                      max_size(min_size(m->capacity / 2, BATCH_MAX), 1));
 		if (n == 0) return NULL;
 		/* The lowest address is the next to go. */
 		for (size_t i = n; i-- > 1;) *m->top++ = batch[i];

@@ -109,6 +109,8 @@ void tcache_flush(void) {
 	for (unsigned c = 1; tc != NULL && c < CLASS_COUNT; c++) magazine_dispose(tc, c);
 }
 
+size_t tcache_count(void) { return max_size(atomic_load_explicit(&threads.count, memory_order_relaxed), 1); }
+
 /* Reads what other threads are changing: each figure is one that was true a moment ago. */
 __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *count) {
 	lock_take(&threads.lock, RANK_THREADS);

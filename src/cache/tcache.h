@@ -56,6 +56,9 @@ struct arena *tcache_arena(void);
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
 
+/* The number of caches now: threads that allocate. */
+size_t tcache_count(void);
+
 /* Bytes in all caches, and their number. */
 void tcache_stats_get(size_t *bytes, size_t *threads);
 

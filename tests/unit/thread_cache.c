@@ -31,7 +31,7 @@ static void magazines_adapt(void **state) {
 	assert_true(magazine_of(64)->capacity > start);
 	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
 	assert_true(blocks_in(magazine_of(64)) <= magazine_of(64)->capacity);
-	assert_true(magazine_of(64)->capacity <= 512);
+	assert_true(magazine_of(64)->capacity <= 4096);
 	tcache_flush();
 	assert_int_equal(blocks_in(magazine_of(64)), 0);
 	size_t bytes, threads;
