@@ -141,19 +141,25 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 	}
 }
 
-static struct span *owned_span(void *block, unsigned class_) {
-	struct span *s = span_of(block);
-	if (unlikely(s == NULL || s->kind != SPAN_SMALL || s->class_ != class_)) report_bad_free(block, "is not a block");
+/* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same one. */
+static struct span *owned_span(void *block, unsigned class_, struct region **region) {
+	uintptr_t address = (uintptr_t)block;
+	if (unlikely(*region == NULL || address - (*region)->base >= REGION_SIZE)) *region = page_map_region(address);
+	if (unlikely(*region == NULL)) report_bad_free(block, "is not a block");
+	struct span *s = &(*region)->spans[slice_number(*region, address)];
+	if (s->kind == SPAN_CONTINUED) s -= s->head;
+	if (unlikely(s->kind != SPAN_SMALL || s->class_ != class_)) report_bad_free(block, "is not a block");
 	return s;
 }
 
 void arena_give(unsigned class_, void **blocks, size_t count) {
+	struct region *region = NULL;
 	while (count > 0) {
-		struct bin *bin = owned_span(blocks[0], class_)->bin;
+		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);
 		for (size_t i = 0; i < count; i++) {
-			struct span *s = owned_span(blocks[i], class_);
+			struct span *s = owned_span(blocks[i], class_, &region);
 			if (s->bin == bin) {
 				give_block(bin, s, class_, blocks[i]);
 				given++;

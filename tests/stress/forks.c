@@ -36,8 +36,8 @@ static void *allocate_in_thread(void *number) {
 	return NULL;
 }
 
-/* ThreadSanitizer supports no new threads after a fork with several. */
-#ifdef UNDER_TSAN
+/* The sanitizers support no new threads in the child of a process with several: their own malloc may be locked there. */
+#ifdef ARENAL_TEST_PREFIX
 enum { CHILD_THREADS = 0 };
 #else
 enum { CHILD_THREADS = 1 };

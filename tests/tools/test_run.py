@@ -186,6 +186,10 @@ class Library(ToolTest):
         self.assertRegex(with_header.stdout, r"^arenal \d+\.\d+\.\d+\n$")
         self.assertEqual(without.stdout, with_header.stdout)
 
+    def test_installed_without_its_modules(self):
+        tree = self.copy_of_tool((TOOL, "bin/arenal"))
+        self.assert_sentence(self.arenal("--version", tool=tree + "/bin/arenal"), "modules")
+
     def test_help(self):
         self.assertIn("maps", self.arenal("--help").stdout)
         self.assertIn("ARENAL_LIBRARY", self.arenal("run", "--help").stdout)

@@ -42,10 +42,10 @@ static void magazines_adapt(void **state) {
 
 static void idle_magazines_shrink(void **state) {
 	(void)state;
-	enum { BLOCKS = 2000 };
+	enum { IDLE = 2000, BLOCKS = 6000 };
 	static void *blocks[BLOCKS];
-	for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(96);
-	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	for (int i = 0; i < IDLE; i++) blocks[i] = arenal_test_malloc(96);
+	for (int i = 0; i < IDLE; i++) arenal_test_free(blocks[i]);
 	size_t idle = blocks_in(magazine_of(96));
 	assert_true(idle > 8);
 	/* Work in another class drains it, little by little. */
