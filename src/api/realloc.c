@@ -25,9 +25,15 @@ EXPORT size_t PUBLIC(malloc_usable_size)(void *block) { return usable_size(block
 /* A shrinking block stays where it is while it fills more than half of its place. */
 static bool still_fits(size_t size, size_t usable) { return size <= usable && size >= usable / 2; }
 
+/* Programs do not expect that a block cannot be made smaller: without memory for a copy it stays as long as it is. */
 static void *move(void *block, size_t size, size_t usable) {
+	int saved = errno;
 	void *moved = PUBLIC(malloc)(size);
-	if (moved == NULL) return NULL;
+	if (moved == NULL) {
+		if (size > usable) return NULL;
+		errno = saved;
+		return block;
+	}
 	memcpy(moved, block, min_size(size, usable));
 	PUBLIC(free)(block);
 	return moved;
