@@ -12,11 +12,16 @@
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
 
+/* Milliseconds over which the peak of what is in use is remembered, once or twice. */
+#define INTERVAL 250
+
 static struct {
 	struct lock lock;
 	struct region *with_free[2];     /* by kind: regions with free slices */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
+	uint64_t interval_start;          /* milliseconds, of the running interval */
+	size_t peak, peak_before;         /* most bytes in use in the running interval, and in the one before */
 } heap __attribute__((aligned(CACHE_LINE)));
 
 /* ---- regions ---- */
@@ -173,10 +178,21 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	return s;
 }
 
+static void note_use(void) {
+	uint64_t now = os_milliseconds();
+	if (now - heap.interval_start >= INTERVAL) {
+		heap.peak_before = now - heap.interval_start < 2 * INTERVAL ? heap.peak : heap.stats.used;
+		heap.peak = heap.stats.used;
+		heap.interval_start = now;
+	}
+	heap.peak = max_size(heap.peak, heap.stats.used);
+}
+
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
+	note_use();
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
 }
@@ -267,9 +283,18 @@ static size_t purge_locked(size_t keep) {
 	return total;
 }
 
+/* How much free memory may stay: a share of what is in use, and whatever was in use a moment ago. A program that frees
+ * and allocates in waves keeps its pages; one that has become smaller for good gives them back as it goes on. */
 static size_t dirty_limit(void) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
-	return max_size(heap.stats.used / 4, DIRTY_MIN);
+	size_t used = heap.stats.used, recent = max_size(heap.peak, heap.peak_before);
+	return max_size(max_size(used / 4, recent - min_size(recent, used)), DIRTY_MIN);
+}
+
+static void purge_if_due(void) {
+	note_use();
+	size_t limit = dirty_limit();
+	if (heap.stats.dirty > limit) purge_locked(limit / 2);
 }
 
 void heap_free(struct span *run) {
@@ -280,7 +305,7 @@ void heap_free(struct span *run) {
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	if (trim_is_due(r, first)) trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
-	if (heap.stats.dirty > dirty_limit()) purge_locked(dirty_limit() / 2);
+	purge_if_due();
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 

@@ -12,8 +12,8 @@ struct conf {
 	_Atomic int64_t mmap_threshold;  /* larger requests get a mapping of their own */
 	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
 	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
-	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: a quarter
-	                                    and three quarters of what is in use, DIRTY_MIN at least */
+	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: see
+	                                    dirty_limit in heap.c and cache_limit in huge.c; DIRTY_MIN at least */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -50,6 +50,12 @@ expect_version "pkg-config, shared" env LD_LIBRARY_PATH="$library_directory" "$w
     $(pkg-config --static --cflags --libs arenal)
 expect_version "pkg-config, static" "$work/static"
 
+output=$("$work/prefix/bin/arenal" run --stats -- true 2>&1)
+case $output in
+"arenal "[0-9]*" statistics"*) ;;
+*) echo "the installed tool: unexpected output: $output" >&2; exit 1 ;;
+esac
+
 mkdir "$work/project"
 cp "$source/linked_program.c" "$work/project"
 cp "$source/consumer.cmake" "$work/project/CMakeLists.txt"
