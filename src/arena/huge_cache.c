@@ -10,45 +10,45 @@
 /* A shorter mapping is worth growing when it is at least this share of what is needed. */
 #define WORTH_SHARE 4
 
-/* Oldest first. */
-static struct mapping entries[HUGE_CACHE_ENTRIES];
+struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
 static size_t count, bytes;
 
 static struct mapping take_out(size_t i) {
-	struct mapping m = entries[i];
+	struct mapping m = huge_cache_entries[i];
 	bytes -= m.size;
 	count--;
-	memmove(&entries[i], &entries[i + 1], (count - i) * sizeof *entries);
+	memmove(&huge_cache_entries[i], &huge_cache_entries[i + 1], (count - i) * sizeof *huge_cache_entries);
+	huge_cache_entries[count] = (struct mapping){ NULL, 0 };
 	return m;
 }
 
 struct mapping huge_cache_take(size_t size) {
 	size_t longer = count, shorter = count;
 	for (size_t i = 0; i < count; i++) {
-		size_t have = entries[i].size;
-		if (have >= size && (longer == count || have < entries[longer].size)) longer = i;
-		if (have < size && (shorter == count || have > entries[shorter].size)) shorter = i;
+		size_t have = huge_cache_entries[i].size;
+		if (have >= size && (longer == count || have < huge_cache_entries[longer].size)) longer = i;
+		if (have < size && (shorter == count || have > huge_cache_entries[shorter].size)) shorter = i;
 	}
 	if (longer < count) {
-		size_t rest = entries[longer].size - size;
+		size_t rest = huge_cache_entries[longer].size - size;
 		if (rest <= size / SLACK_SHARE) return take_out(longer);
-		struct mapping head = { entries[longer].address, size };
-		entries[longer].address += size;
-		entries[longer].size = rest;
+		struct mapping head = { huge_cache_entries[longer].address, size };
+		huge_cache_entries[longer].address += size;
+		huge_cache_entries[longer].size = rest;
 		bytes -= size;
 		return head;
 	}
-	if (shorter < count && entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
+	if (shorter < count && huge_cache_entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
 	return (struct mapping){ NULL, 0 };
 }
 
 /* What was cut apart grows together again. */
 static struct mapping join_neighbours(struct mapping m) {
 	for (size_t i = count; i-- > 0;) {
-		if (entries[i].address + entries[i].size == m.address) {
-			m.address = entries[i].address;
+		if (huge_cache_entries[i].address + huge_cache_entries[i].size == m.address) {
+			m.address = huge_cache_entries[i].address;
 			m.size += take_out(i).size;
-		} else if (m.address + m.size == entries[i].address) {
+		} else if (m.address + m.size == huge_cache_entries[i].address) {
 			m.size += take_out(i).size;
 		}
 	}
@@ -62,7 +62,7 @@ size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *vict
 		victims[dropped++] = mapping;
 	} else if (mapping.size > 0) {
 		if (count == HUGE_CACHE_ENTRIES) victims[dropped++] = take_out(0);
-		entries[count++] = mapping;
+		huge_cache_entries[count++] = mapping;
 		bytes += mapping.size;
 	}
 	while (bytes > limit) victims[dropped++] = take_out(0);

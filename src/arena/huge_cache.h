@@ -15,6 +15,9 @@ struct mapping {
 	size_t size; /* bytes, whole pages */
 };
 
+/* The kept mappings, oldest first, then entries of size 0. For struct arenal_layout. */
+extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
+
 /* Takes a mapping for `size` bytes out of the cache: one a little longer, or cut from a longer one, or a shorter one
  * that the caller grows. Address NULL when nothing is worth taking. */
 struct mapping huge_cache_take(size_t size);

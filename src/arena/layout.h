@@ -4,6 +4,7 @@
 #define ARENA_LAYOUT_H
 
 #include "arena/huge.h"
+#include "arena/huge_cache.h"
 #include "arena/region.h"
 
 struct arenal_layout {
@@ -14,13 +15,15 @@ struct arenal_layout {
 	uint64_t heap_start, heap_end;  /* from our first to our newest byte below the break. Owner: heap lock */
 	uint64_t regions;               /* address of the newest struct region. Owner: heap lock */
 	uint64_t huge_table;            /* address of struct huge_entry [huge_capacity]. Owner: huge lock */
+	uint64_t kept_table;            /* address of struct mapping [kept_capacity]: freed mappings that wait for the next */
+	uint64_t kept_capacity;         /* huge block; size 0: a free entry. Owner: huge lock */
 };
 extern struct arenal_layout arenal_layout __attribute__((visibility("default")));
 
 static_assert(offsetof(struct region, next) == 0 && offsetof(struct region, base) == 8 &&
                   offsetof(struct region, kind) == 16 && offsetof(struct region, slices_total) == 20 &&
                   offsetof(struct region, slices_used) == 24 && offsetof(struct region, slices_dirty) == 28 &&
-                  sizeof(struct huge_entry) == 16,
-              "the records of layout version 1");
+                  sizeof(struct huge_entry) == 16 && sizeof(struct mapping) == 16,
+              "the records of layout version 2");
 
 #endif

@@ -11,7 +11,7 @@
 struct arenal_layout {
 	char magic[8];
 	uint32_t version, slice_shift, region_shift, huge_capacity;
-	uint64_t heap_start, heap_end, regions, huge_table;
+	uint64_t heap_start, heap_end, regions, huge_table, kept_table, kept_capacity;
 };
 struct region {
 	uint64_t next, base;
@@ -21,7 +21,7 @@ struct huge {
 	uint64_t address, size;
 };
 
-struct arenal_layout arenal_layout = {"ARENAL\0", 1, 16, 26, 0, 0, 0, 0, 0};
+struct arenal_layout arenal_layout = {"ARENAL\0", 2, 16, 26, 0, 0, 0, 0, 0, 0, 0};
 static struct region regions[2];
 static struct huge table[4];
 
@@ -61,6 +61,12 @@ static int damage(const char *how) {
 		arenal_layout.magic[0] = 'X';
 	} else if (!strcmp(how, "version")) {
 		arenal_layout.version = 99;
+	} else if (!strcmp(how, "kept")) { /* a freed mapping that waits for the next huge block: not damaged at all */
+		static struct huge kept[2];
+		kept[0].address = (uint64_t)(uintptr_t)mmap(NULL, 8 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		kept[0].size = 8 * MIB;
+		arenal_layout.kept_table = (uint64_t)(uintptr_t)kept;
+		arenal_layout.kept_capacity = 2;
 	} else if (!strcmp(how, "entry")) {
 		table[3] = (struct huge){0xffffffffffff0000, 0xffffffffffffffff};
 	} else if (strcmp(how, "sound")) {

@@ -209,6 +209,12 @@ class Static(MapsTest):
         self.assertEqual(region["cells"], [1.0] * 8 + [0.0] * 24)
         self.assertEqual((huge["used"], huge["resident"]), (96 * MIB, 0))
 
+    def test_kept_mappings_are_dirty(self):
+        process = self.start([FAKE_LAYOUT, "kept"])
+        found = self.maps_json(process.pid)
+        figures = sorted((huge["used"], huge["dirty"]) for huge in self.ranges(found, "huge"))
+        self.assertEqual(figures, [(0, 8 * MIB), (96 * MIB, 0)])
+
     def test_damaged_records(self):
         for how in ("circle", "pointer", "figures", "capacity", "table", "shift", "magic", "version"):
             with self.subTest(how=how):

@@ -10,11 +10,12 @@ import arenal_elf
 from arenal_errors import Torn
 
 # struct arenal_layout: magic, version, slice_shift, region_shift, huge_capacity, heap_start, heap_end, regions,
-# huge_table. Exported by the library for this tool; struct region below is the start of the library's own.
-LAYOUT = struct.Struct("<8sIIIIQQQQ")
+# huge_table, kept_table, kept_capacity. Exported by the library for this tool; struct region below is the start of the
+# library's own.
+LAYOUT = struct.Struct("<8sIIIIQQQQQQ")
 REGION = struct.Struct("<QQIIII")           # next, base, kind, slices_total, slices_used, slices_dirty
 HUGE = struct.Struct("<QQ")                 # address, size
-MAGIC, VERSION = b"ARENAL\0\0", 1
+MAGIC, VERSION = b"ARENAL\0\0", 2
 REGION_FROM_MMAP, WINDOW_OVER_HEAP = 0, 1
 HUGE_FREE, HUGE_DELETED = 0, 1
 
@@ -72,7 +73,7 @@ def has_library(process):
 def exact(process, address):
     """The ranges that the library's own records list. Raises Torn when they make no sense (now), PermissionError when
     they cannot be read."""
-    magic, version, slice_shift, region_shift, capacity, heap_start, heap_end, first, table = \
+    magic, version, slice_shift, region_shift, capacity, heap_start, heap_end, first, table, kept, kept_capacity = \
         LAYOUT.unpack(process.read(address, LAYOUT.size))
     if magic != MAGIC:
         raise Torn("not initialised yet")
@@ -82,7 +83,8 @@ def exact(process, address):
         raise Torn("sizes out of range")
     ranges = _regions(process, first, slice_shift, region_shift, heap_start, heap_end)
     ranges += _rest_of_heap(process, ranges, heap_start, heap_end)
-    ranges += _huge(process, table, capacity)
+    ranges += _mappings(process, table, capacity, False)
+    ranges += _mappings(process, kept, kept_capacity, True)
     return sorted(ranges, key=lambda r: r.start)
 
 
@@ -129,7 +131,8 @@ def _rest_of_heap(process, ranges, heap_start, heap_end):
     return rest
 
 
-def _huge(process, table, capacity):
+def _mappings(process, table, capacity, kept):
+    """Huge blocks, or freed mappings that the library keeps for the next one: those are dirty, and none of it is used."""
     if capacity == 0:
         return []
     if capacity > HUGE_LIMIT or capacity & (capacity - 1):
@@ -141,7 +144,8 @@ def _huge(process, table, capacity):
         # An entry may be half written. What is not mapped is not shown; a real block always is.
         mapped = process.mapped(address, address + size)
         if mapped:
-            ranges.append(Range("huge", address, address + size, mapped, min(size, mapped), 0))
+            ours = min(size, mapped)
+            ranges.append(Range("huge", address, address + size, mapped, 0 if kept else ours, ours if kept else 0))
     return ranges
 
 
