@@ -76,12 +76,23 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	return s;
 }
 
-static void destroy_span(struct bin *bin, struct span *s) {
+/* Takes an empty span out of the bin and adds it to a list, whose spans are freed when the bin's lock is dropped: freeing
+ * may purge, and nobody should wait for that. */
+static void retire_span(struct bin *bin, struct span *s, struct span **retired) {
 	unlink_span(bin, s);
 	bin->spans--;
-	page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
-	for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-	heap_free(s);
+	s->next = *retired;
+	*retired = s;
+}
+
+static void free_retired(struct span *s) {
+	while (s != NULL) {
+		struct span *next = s->next;
+		page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
+		heap_free(s);
+		s = next;
+	}
 }
 
 /* ---- taking and giving ---- */
@@ -123,7 +134,7 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 
 /* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
  * program or a cache held, and checked for all others. */
-static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block) {
+static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, struct span **retired) {
 	const struct size_class *c = &size_classes[class_];
 	size_t offset = (size_t)((char *)block - s->start);
 	size_t number = block_number(c, offset);
@@ -135,7 +146,7 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
 	if (s->free_count == c->blocks && bin->partial != NULL && !(bin->partial == s && s->next == NULL)) {
 		if (!s->listed) link_span(bin, s);
-		destroy_span(bin, s);
+		retire_span(bin, s, retired);
 	} else if (!s->listed) {
 		link_span(bin, s);
 	}
@@ -156,12 +167,13 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 	struct region *region = NULL;
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
+		struct span *retired = NULL;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);
 		for (size_t i = 0; i < count; i++) {
 			struct span *s = owned_span(blocks[i], class_, &region);
 			if (s->bin == bin) {
-				give_block(bin, s, class_, blocks[i]);
+				give_block(bin, s, class_, blocks[i], &retired);
 				given++;
 			} else {
 				blocks[others++] = blocks[i];
@@ -170,6 +182,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		bin->blocks_out -= given;
 		bin->flushes++;
 		lock_drop(&bin->lock, RANK_BIN);
+		free_retired(retired);
 		count = others;
 	}
 }
@@ -196,15 +209,17 @@ size_t arena_purge_all(size_t keep_top) {
 	for (uint32_t a = 0; a < count; a++) {
 		for (unsigned c = 1; c < CLASS_COUNT; c++) {
 			struct bin *bin = &arena_list[a]->bins[c];
+			struct span *retired = NULL;
 			lock_take(&bin->lock, RANK_BIN);
 			for (struct span *s = bin->partial, *next; s != NULL; s = next) {
 				next = s->next;
 				if (s->free_count == size_classes[c].blocks)
-					destroy_span(bin, s);
+					retire_span(bin, s, &retired);
 				else
 					purged += purge_holes(s);
 			}
 			lock_drop(&bin->lock, RANK_BIN);
+			free_retired(retired);
 		}
 	}
 	purged += heap_trim(keep_top) + huge_purge();

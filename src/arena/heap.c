@@ -103,7 +103,7 @@ static bool grow_brk(size_t slices) {
 }
 
 static bool grow_mapped(size_t bytes) {
-	char *p = os_map(bytes, min_size(bytes, REGION_SIZE));
+	char *p = os_map(bytes, bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE);
 	if (p == NULL) return false;
 	if (add_slices((uintptr_t)p, (uintptr_t)p + bytes, REGION_MAPPED)) return true;
 	os_unmap(p, bytes);
