@@ -247,7 +247,11 @@ static bool trim_is_due(const struct region *r, size_t first) {
 	size_t end = bit_find(r->free, first, REGION_SLICES, false);
 	uintptr_t start = r->base + free_tail(r, end) * SLICE_SIZE, stop = r->base + end * SLICE_SIZE;
 	const uintptr_t top = brk_extent().end;
-	/* The free stretch may go on over windows that are all free. */
+	/* The free stretch may begin in a window below, and go on over windows that are all free. */
+	for (const struct region *below = r; below != NULL && below->kind == REGION_BRK && start == below->base;) {
+		below = page_map_region(start - 1);
+		if (below != NULL) start = below->base + free_tail(below, REGION_SLICES) * SLICE_SIZE;
+	}
 	while (stop < top && stop % REGION_SIZE == 0) {
 		r = page_map_region(stop);
 		if (r == NULL || r->kind != REGION_BRK || r->slices_used > 0) return false;

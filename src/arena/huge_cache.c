@@ -65,7 +65,18 @@ size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *vict
 		huge_cache_entries[count++] = mapping;
 		bytes += mapping.size;
 	}
-	while (bytes > limit) victims[dropped++] = take_out(0);
+	while (bytes > limit) {
+		struct mapping *oldest = &huge_cache_entries[0];
+		size_t excess = ALIGN_UP(bytes - limit, os_page_size);
+		if (oldest->size <= excess) {
+			victims[dropped++] = take_out(0);
+		} else {
+			victims[dropped++] = (struct mapping){ oldest->address, excess };
+			oldest->address += excess;
+			oldest->size -= excess;
+			bytes -= excess;
+		}
+	}
 	return dropped;
 }
 

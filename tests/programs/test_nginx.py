@@ -82,7 +82,7 @@ class Nginx(ProgramTest):
 
     def load(self, path, seconds):
         """Runs wrk, on Arenal as well; returns how many requests were answered."""
-        done = subprocess.run([program("wrk"), "-t2", "-c40", f"-d{seconds}s", "-H", "Accept-Encoding: gzip",
+        done = subprocess.run([program("wrk"), "-t2", "-c40", f"-d{seconds}s", "--timeout", "30s", "-H", "Accept-Encoding: gzip",
                                f"http://127.0.0.1:{self.port}/{path}"], cwd=self.folder, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, env=environment(True, self.folder),
                               timeout=DEADLINE, check=False)
