@@ -178,21 +178,11 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	return s;
 }
 
-static void note_use(void) {
-	uint64_t now = os_milliseconds();
-	if (now - heap.interval_start >= INTERVAL) {
-		heap.peak_before = now - heap.interval_start < 2 * INTERVAL ? heap.peak : heap.stats.used;
-		heap.peak = heap.stats.used;
-		heap.interval_start = now;
-	}
-	heap.peak = max_size(heap.peak, heap.stats.used);
-}
-
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
-	note_use();
+	heap.peak = max_size(heap.peak, heap.stats.used);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
 }
@@ -296,7 +286,12 @@ static size_t dirty_limit(void) {
 }
 
 static void purge_if_due(void) {
-	note_use();
+	uint64_t now = os_milliseconds();
+	if (now - heap.interval_start >= INTERVAL) {
+		heap.peak_before = now - heap.interval_start < 2 * INTERVAL ? heap.peak : heap.stats.used;
+		heap.peak = heap.stats.used;
+		heap.interval_start = now;
+	}
 	size_t limit = dirty_limit();
 	if (heap.stats.dirty > limit) purge_locked(limit / 2);
 }
