@@ -57,10 +57,10 @@ static struct mapping join_neighbours(struct mapping m) {
 
 size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims) {
 	size_t dropped = 0;
-	if (mapping.size <= limit) mapping = join_neighbours(mapping);
 	if (mapping.size > limit) {
 		victims[dropped++] = mapping;
 	} else if (mapping.size > 0) {
+		mapping = join_neighbours(mapping); /* may be longer than the limit now: cut below */
 		if (count == HUGE_CACHE_ENTRIES) victims[dropped++] = take_out(0);
 		huge_cache_entries[count++] = mapping;
 		bytes += mapping.size;

@@ -73,6 +73,15 @@ static void cache_is_bounded(void **state) {
 	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &zeroed);
 	for (int i = 0; i < 40; i++) huge_free(blocks[i]);
 	assert_in_range(stats().cached, 1, DIRTY_MIN);
+	/* Neighbours grow together to more than the limit: only what is too much is dropped. */
+	huge_purge();
+	char *parts = huge_alloc(12 * MIB, 1, &zeroed);
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	assert_int_equal(huge_cache_put((struct mapping){ parts, 6 * MIB }, 8 * MIB, victims), 0);
+	assert_int_equal(huge_cache_put((struct mapping){ parts + 6 * MIB, 6 * MIB }, 8 * MIB, victims), 1);
+	assert_int_equal(victims[0].size, 4 * MIB);
+	assert_int_equal(huge_cache_take(8 * MIB).size, 8 * MIB);
+	huge_free(parts);
 	conf.dirty_max = 0;
 	huge_free(huge_alloc(MIB, 1, &zeroed));
 	assert_int_equal(stats().cached, 0);

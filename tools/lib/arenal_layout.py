@@ -85,7 +85,16 @@ def exact(process, address):
     ranges += _rest_of_heap(process, ranges, heap_start, heap_end)
     ranges += _mappings(process, table, capacity, False)
     ranges += _mappings(process, kept, kept_capacity, True)
-    return sorted(ranges, key=lambda r: r.start)
+    return _without_overlaps(sorted(ranges, key=lambda r: r.start))
+
+
+def _without_overlaps(ranges):
+    """A mapping may change tables, or be cut, between the reading of one table and of the next: it is shown once."""
+    shown = []
+    for r in ranges:
+        if r.kind != "huge" or not shown or r.start >= shown[-1].end:
+            shown.append(r)
+    return shown
 
 
 def _regions(process, address, slice_shift, region_shift, heap_start, heap_end):
