@@ -56,6 +56,17 @@ case $output in
 *) echo "the installed tool: unexpected output: $output" >&2; exit 1 ;;
 esac
 
+# A library directory of two levels, as Debian's packages have it: the prefix is found from there as well.
+"$cmake" -S "$source/../.." -B "$work/packaged" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_INSTALL_LIBDIR=lib/machine \
+    -DARENAL_TESTS=OFF -DARENAL_BENCHMARKS=OFF >"$work/packaged.log"
+mkdir -p "$work/usr/lib/machine/pkgconfig"
+cp "$(find "$work/packaged" -name arenal.pc)" "$work/usr/lib/machine/pkgconfig"
+prefix=$(PKG_CONFIG_PATH="$work/usr/lib/machine/pkgconfig" pkg-config --variable=prefix arenal)
+[ "$(realpath -m "$prefix")" = "$(realpath "$work/usr")" ] || {
+    echo "pkg-config takes $prefix for the prefix of $work/usr/lib/machine/pkgconfig" >&2
+    exit 1
+}
+
 mkdir "$work/project"
 cp "$source/linked_program.c" "$work/project"
 cp "$source/consumer.cmake" "$work/project/CMakeLists.txt"
