@@ -63,7 +63,7 @@ def parse_options():
                "closed loop, on a machine that also runs the clients.\n\n"
                "exit status: 0, 1 when something failed (also a single row), 2 for wrong options, 130 after ctrl-C")
     parser.add_argument("--server", choices=sorted(SERVERS), default="embedded",
-                        help="what to run: the cache server in benchmarks/ (default), or Debian's redis or memcached")
+                        help="what to run: the cache server in benchmarks/server/ (default), or Debian's redis or memcached")
     parser.add_argument("--seconds", type=number(float, 0.5, 3600), default=3, metavar="S",
                         help="length of each measured phase (default 3)")
     parser.add_argument("--rounds", type=number(int, 1, 100), default=3, metavar="N",
@@ -152,7 +152,7 @@ class Row:
     def __init__(self, name, server_class, build_dir, scratch):
         self.name = os.path.basename(name)
         self.server_class = server_class
-        self.bench_dir = os.path.join(build_dir, "benchmarks")
+        self.bench_dir = os.path.join(build_dir, "benchmarks", "server")
         self.scratch = scratch
         self.malloc = None
         self.rounds = []

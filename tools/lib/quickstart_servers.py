@@ -145,7 +145,7 @@ class Server:
 
 
 class EmbeddedServer(Server):
-    note = ("benchmarks/cache_server under benchmarks/cache_load: 70% gets, 25% sets, 5% deletes of values of 16 B to "
+    note = ("benchmarks/server/cache_server under cache_load: 70% gets, 25% sets, 5% deletes of values of 16 B to "
             "32 KiB.")
 
     def command(self):
@@ -166,7 +166,7 @@ class EmbeddedServer(Server):
 
 class MemcachedServer(Server):
     packages = ["memcached"]
-    note = ("Debian's memcached under benchmarks/cache_load. It keeps its items in slabs of its own that it never "
+    note = ("Debian's memcached under cache_load. It keeps its items in slabs of its own that it never "
             "gives back:\nmalloc sees the slabs, the connections and little else.")
 
     def command(self):

@@ -1,0 +1,94 @@
+// What the workloads share. Each of them is one program: a file that defines `workload` and does its work in run(), linked
+// with workload.c, which has main(): options, workers, the clock, and the result as one line of JSON on stdout.
+//
+//   NAME [--seed N] [--threads N] [--operations N | --seconds S] [--latency]
+#ifndef WORKLOAD_H
+#define WORKLOAD_H
+
+#include "histogram.h"
+#include "random.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Durations of single calls, when --latency asked for them. Owned by one worker, added up at the end; no lock.
+struct latencies {
+    struct histogram malloc, free, realloc;
+};
+
+// One thread of a workload. Workers are given to run() ready: with a sequence of random numbers of their own and, under
+// --latency, with histograms. `operations` is the worker's own count; workers are a cache line apart.
+struct worker {
+    struct run *run;
+    unsigned index;
+    uint64_t random;             // state of random_next
+    uint64_t operations;         // done so far, kept by the workload
+    struct latencies *latencies; // NULL without --latency
+} __attribute__((aligned(128)));
+
+// One run: what the options ask for, and what the workload reports.
+struct run {
+    uint64_t seed;
+    unsigned threads;
+    uint64_t operations; // to be done by all workers together; 0 when `seconds` counts
+    double seconds;
+    struct worker *workers; // `threads` of them; not in the heap that is measured
+
+    // What the workload fills in beyond the operations and the time of its workers; 0 is left out of the JSON.
+    uint64_t live_bytes;     // requested and not freed when the program was at rest
+    uint64_t rest_rss_bytes; // resident when the program was at rest: see workload_rest
+    double measured_seconds; // the time that counts; run_workers adds to it
+};
+
+struct workload {
+    const char *name;
+    const char *about; // one sentence, for --help
+    unsigned threads;  // defaults
+    uint64_t operations;
+    unsigned max_threads; // 1 for what has one thread by nature; 0: no limit of its own
+    void (*run)(struct run *run);
+};
+
+extern const struct workload workload;
+
+// Starts run->threads threads, lets them go together, waits for them. The time between counts as measured.
+void run_workers(struct run *run, void (*body)(struct worker *worker));
+
+// The same for a workload that starts threads itself: what happens between the two calls counts as measured.
+void run_clock_start(struct run *run);
+void run_clock_stop(struct run *run);
+
+// True while there is work left: for `operations`, while the worker has done less than its share; for `seconds`, until
+// the time is over (the clock is read every 1024 calls or so).
+bool worker_continues(struct worker *worker);
+
+// malloc, free, realloc that end the program with a sentence when memory is short, and measure the call under --latency.
+void *worker_malloc(struct worker *worker, size_t size);
+void *worker_realloc(struct worker *worker, void *block, size_t size);
+void worker_free(struct worker *worker, void *block);
+
+// Writes to a block as a program would that fills it: its first and last bytes, and one byte of each page.
+void block_touch(void *block, size_t size);
+
+// Sizes. Requests of real programs are small and skewed: most below 128 B, few large ones that hold most of the bytes.
+// log-uniform between low and high, both included.
+size_t size_between(uint64_t *random, size_t low, size_t high);
+// A server's mixture: 60% 16-255 B, 30% 256-4095 B, 9% 4-32 KiB, 1% 32-256 KiB.
+size_t size_mixed(uint64_t *random);
+// Pareto distributed (alpha 1.2) from 16 B, cut off at 64 KiB.
+size_t size_pareto(uint64_t *random);
+
+// Sleeps so many seconds with all other threads blocked, then notes what is resident in run->rest_rss_bytes.
+void workload_rest(struct run *run, double seconds, uint64_t live_bytes);
+
+uint64_t resident_bytes(void); // of this process, now
+uint64_t clock_ns(void);       // monotonic
+
+// Memory that is not the heap's: zeroed, from mmap, never given back. For tables that shall not disturb the measurement.
+void *table_allocate(size_t bytes);
+
+// Ends the program with status 1 after "NAME: " and the sentence.
+void workload_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+#endif
