@@ -28,11 +28,15 @@ void histogram_record(struct histogram *histogram, uint64_t nanoseconds)
 {
     histogram->counts[bucket_of(nanoseconds)]++;
     histogram->total++;
+    if (nanoseconds > histogram->max)
+        histogram->max = nanoseconds;
 }
 
 void histogram_add(struct histogram *sum, const struct histogram *part)
 {
     sum->total += part->total;
+    if (part->max > sum->max)
+        sum->max = part->max;
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         sum->counts[i] += part->counts[i];
 }
@@ -44,7 +48,7 @@ uint64_t histogram_percentile(const struct histogram *histogram, double share)
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
         seen += histogram->counts[i];
         if (seen > 0 && seen >= wanted)
-            return bucket_end(i);
+            return bucket_end(i) < histogram->max ? bucket_end(i) : histogram->max;
     }
     return 0;
 }

@@ -10,13 +10,15 @@ enum { HISTOGRAM_BUCKETS = (HISTOGRAM_MAX_BITS - HISTOGRAM_SUB_BITS + 1) << HIST
 
 struct histogram {
     uint64_t total;
+    uint64_t max; // exact
     uint64_t counts[HISTOGRAM_BUCKETS];
 };
 
 void histogram_record(struct histogram *histogram, uint64_t nanoseconds);
 void histogram_add(struct histogram *sum, const struct histogram *part);
 
-// The value that a share (0 to 1) of the records do not exceed, rounded up to the bucket's end.
+// The value that a share (0 to 1) of the records do not exceed, rounded up to the bucket's end, but never above the
+// largest record.
 uint64_t histogram_percentile(const struct histogram *histogram, double share);
 
 #endif

@@ -1,7 +1,7 @@
 // What the workloads share. Each of them is one program: a file that defines `workload` and does its work in run(), linked
 // with workload.c, which has main(): options, workers, the clock, and the result as one line of JSON on stdout.
 //
-//   NAME [--seed N] [--threads N] [--operations N | --seconds S] [--latency]
+//   NAME [--seed N] [--threads N] [--operations N | --seconds S] [--latency] [options of the workload's own]
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
 
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 // Durations of single calls, when --latency asked for them. Owned by one worker, added up at the end; no lock.
 struct latencies {
@@ -18,13 +19,19 @@ struct latencies {
 };
 
 // One thread of a workload. Workers are given to run() ready: with a sequence of random numbers of their own and, under
-// --latency, with histograms. `operations` is the worker's own count; workers are a cache line apart.
+// --latency, with histograms. `operations` is the worker's own count; workers are cache lines apart.
 struct worker {
     struct run *run;
     unsigned index;
     uint64_t random;             // state of random_next
     uint64_t operations;         // done so far, kept by the workload
+    uint64_t share;              // of run->operations; equal shares, unless run() sets others before it starts the workers
     struct latencies *latencies; // NULL without --latency
+
+    // Of worker_continues: when it looks at the clock again, and what it saw.
+    uint64_t next_look;
+    unsigned calls;
+    bool over;
 } __attribute__((aligned(128)));
 
 // One run: what the options ask for, and what the workload reports.
@@ -36,9 +43,20 @@ struct run {
     struct worker *workers; // `threads` of them; not in the heap that is measured
 
     // What the workload fills in beyond the operations and the time of its workers; 0 is left out of the JSON.
-    uint64_t live_bytes;     // requested and not freed when the program was at rest
-    uint64_t rest_rss_bytes; // resident when the program was at rest: see workload_rest
-    double measured_seconds; // the time that counts; run_workers adds to it
+    uint64_t live_bytes;        // requested and not freed when the program was at rest
+    uint64_t rest_rss_bytes;    // resident when the program was at rest: see workload_rest
+    uint64_t rest_rss_1s_bytes; // the same one second into a longer rest
+    double measured_seconds;    // the time that counts; run_workers adds to it
+
+    uint64_t started_ns, deadline_ns; // of run_clock_start
+};
+
+// A numeric option that one workload has: --NAME NUMBER. `value` is the default, and after main() read the options what
+// was asked for. A table of them ends with a name of NULL.
+struct workload_option {
+    const char *name;
+    const char *about; // for --help
+    double value, low, high;
 };
 
 struct workload {
@@ -48,25 +66,59 @@ struct workload {
     uint64_t operations;
     unsigned max_threads; // 1 for what has one thread by nature; 0: no limit of its own
     void (*run)(struct run *run);
+    unsigned min_threads;            // 0: one is enough
+    struct workload_option *options; // NULL: none
 };
 
 extern const struct workload workload;
 
-// Starts run->threads threads, lets them go together, waits for them. The time between counts as measured.
+// Starts run->threads threads, lets them go together, waits for them. The time between counts as measured. A single
+// worker is the program's first thread: then the process has no other.
 void run_workers(struct run *run, void (*body)(struct worker *worker));
 
-// The same for a workload that starts threads itself: what happens between the two calls counts as measured.
+// The same, but before the threads end they wait, blocked, while rest(run) is called: workload_rest belongs there.
+void run_workers_and_rest(struct run *run, void (*body)(struct worker *worker), void (*rest)(struct run *run));
+
+// For a workload that starts threads itself: what happens between the two calls counts as measured.
 void run_clock_start(struct run *run);
 void run_clock_stop(struct run *run);
 
 // True while there is work left: for `operations`, while the worker has done less than its share; for `seconds`, until
-// the time is over (the clock is read every 1024 calls or so).
+// the time is over (the clock is read every 256 operations or calls).
 bool worker_continues(struct worker *worker);
 
+// What the calls below do under --latency, and when memory is short.
+void *latency_malloc(struct worker *worker, size_t size);
+void *latency_realloc(struct worker *worker, void *block, size_t size);
+void latency_free(struct worker *worker, void *block);
+void out_of_memory(size_t size) __attribute__((cold, noreturn));
+
 // malloc, free, realloc that end the program with a sentence when memory is short, and measure the call under --latency.
-void *worker_malloc(struct worker *worker, size_t size);
-void *worker_realloc(struct worker *worker, void *block, size_t size);
-void worker_free(struct worker *worker, void *block);
+static inline void *worker_malloc(struct worker *worker, size_t size)
+{
+    void *block = worker->latencies ? latency_malloc(worker, size) : malloc(size);
+
+    if (!block)
+        out_of_memory(size);
+    return block;
+}
+
+static inline void *worker_realloc(struct worker *worker, void *block, size_t size)
+{
+    void *moved = worker->latencies ? latency_realloc(worker, block, size) : realloc(block, size);
+
+    if (!moved)
+        out_of_memory(size);
+    return moved;
+}
+
+static inline void worker_free(struct worker *worker, void *block)
+{
+    if (worker->latencies)
+        latency_free(worker, block);
+    else
+        free(block);
+}
 
 // Writes to a block as a program would that fills it: its first and last bytes, and one byte of each page.
 void block_touch(void *block, size_t size);

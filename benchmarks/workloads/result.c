@@ -1,0 +1,78 @@
+// The result: one line of JSON.
+#include "harness.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static void print_histogram(const char *name, const struct histogram *histogram, const char *before)
+{
+    static const struct {
+        const char *name;
+        double share;
+    } points[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}};
+
+    printf("%s\"%s\":{\"count\":%" PRIu64, before, name, histogram->total);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
+        printf(",\"%s\":%" PRIu64, points[i].name, histogram_percentile(histogram, points[i].share));
+    printf(",\"max\":%" PRIu64 "}", histogram->max);
+}
+
+static void print_latencies(const struct run *run)
+{
+    struct latencies *sum = table_allocate(sizeof *sum);
+    const struct {
+        const char *name;
+        const struct histogram *histogram;
+    } calls[] = {{"malloc", &sum->malloc}, {"free", &sum->free}, {"realloc", &sum->realloc}};
+    const char *before = "";
+
+    for (unsigned i = 0; i < run->threads; i++) {
+        histogram_add(&sum->malloc, &run->workers[i].latencies->malloc);
+        histogram_add(&sum->free, &run->workers[i].latencies->free);
+        histogram_add(&sum->realloc, &run->workers[i].latencies->realloc);
+    }
+    printf(",\"latency_ns\":{");
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        if (calls[i].histogram->total) { // calls that the workload never makes have no percentiles
+            print_histogram(calls[i].name, calls[i].histogram, before);
+            before = ",";
+        }
+    }
+    printf("}");
+}
+
+static void print_bytes(const char *name, uint64_t bytes)
+{
+    if (bytes)
+        printf(",\"%s\":%" PRIu64, name, bytes);
+}
+
+void result_print(const struct run *run)
+{
+    static char buffer[BUFSIZ];
+    uint64_t operations = 0, peak = peak_resident_bytes();
+
+    for (unsigned i = 0; i < run->threads; i++)
+        operations += run->workers[i].operations;
+    if (!operations || !(run->measured_seconds > 0))
+        workload_fail("the run was too short to do anything");
+
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
+    printf("{\"workload\":\"%s\",\"seed\":%" PRIu64 ",\"threads\":%u,\"operations\":%" PRIu64 ",\"seconds\":%.6f",
+           workload.name, run->seed, run->threads, operations, run->measured_seconds);
+    printf(",\"operations_per_second\":%.0f,\"ns_per_operation\":%.3f", (double)operations / run->measured_seconds,
+           run->measured_seconds * 1e9 / (double)operations);
+    print_bytes("peak_rss_bytes", peak);
+    print_bytes("rest_rss_bytes", run->rest_rss_bytes);
+    print_bytes("rest_rss_1s_bytes", run->rest_rss_1s_bytes);
+    print_bytes("live_bytes", run->live_bytes);
+    if (run->rest_rss_bytes && run->live_bytes)
+        printf(",\"rest_rss_per_live_byte\":%.4f", (double)run->rest_rss_bytes / (double)run->live_bytes);
+    if (run->workers[0].latencies)
+        print_latencies(run);
+    printf("}\n");
+    if (fflush(stdout) || ferror(stdout))
+        workload_fail("cannot write the result: %s", strerror(errno));
+}
