@@ -1,0 +1,88 @@
+"""What can be measured: the base class of cases, and all cases that the modules beside this one define."""
+
+import glob
+import importlib
+import os
+import re
+from dataclasses import dataclass, field
+
+from compare.results import Failed
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@dataclass
+class Settings:
+    """What the options say about how to measure; handed to every case."""
+
+    quick: bool = True
+    seed: int = 1
+    threads: list = field(default_factory=list)  # thread counts wished by --threads; empty: each case's own choice
+    build_dir: str = ""
+    latency: bool = True  # whether durations of single calls are wanted in this round
+
+
+class Case:
+    """One thing to measure. Most cases yield one result that has the case's name; a case that runs many benchmarks in one
+    process yields many, and overrides names(), describe() and narrowed().
+
+    A module defines CASES, a list of them, or cases(settings), which returns such a list.
+    """
+
+    name = ""           # "workload/session_churn"
+    group = ""          # micro, workload, program or command
+    family = ""         # what cases have in common that differ in the number of threads only
+    title = ""
+    about = ""          # one sentence
+    unit = "ns/op"
+    threads = 1
+    packages = []       # of Debian; what the case needs beside Arenal's own build
+    seconds = 1.5       # what a run takes, about; a guess until the first one was measured
+    timeout = 60        # after so many seconds a run hangs
+
+    @property
+    def pinned(self):
+        """Whether runs are tied to one CPU: what has a single thread does not profit from being moved about."""
+        return self.threads == 1 and self.group in ("micro", "workload")
+
+    def measure(self, launcher, settings):
+        """Runs the case once; returns [(name of the result, Run), ...]. Raises Failed."""
+        raise NotImplementedError
+
+    def names(self, settings):
+        """The names of its results, for --list and --only."""
+        return [self.name]
+
+    def narrowed(self, matches, settings):
+        """What is left of the case when only results are wanted whose name matches(); None when nothing is."""
+        return self if matches(self.name) else None
+
+    def describe(self, name):
+        """What the results file says about the result of this name."""
+        return {"name": name, "group": self.group, "family": self.family or name, "title": self.title or name,
+                "about": self.about, "unit": self.unit, "threads": self.threads}
+
+
+def collect(settings):
+    """Every case there is."""
+    found = []
+    for name in _modules():
+        module = importlib.import_module(f"compare.{name}")
+        found += module.cases(settings) if hasattr(module, "cases") else module.CASES
+    names = [case.name for case in found]
+    doubles = {name for name in names if names.count(name) > 1}
+    if doubles:
+        raise Failed(f"several cases are called {', '.join(sorted(doubles))}")
+    return found
+
+
+def _modules():
+    """The modules that define cases. The folder of programs also holds scripts that are the programs' work, which must
+    not be imported: hence the look at the text."""
+    paths = [os.path.join(HERE, name + ".py") for name in ("micro", "workloads")]
+    paths += sorted(glob.glob(os.path.join(glob.escape(HERE), "programs", "*.py")))
+    for path in paths:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                if re.search(r"^(CASES\b|def cases\()", file.read(), re.MULTILINE):
+                    yield os.path.relpath(path, HERE)[:-3].replace(os.sep, ".")
