@@ -1,0 +1,135 @@
+"""The words and the tables of the page."""
+
+from compare import numbers
+from compare.page_allocators import subject
+from compare.page_behind import behind
+from compare.page_format import ABSENT, count, mebibytes, ratio, short, span, usable
+from compare.page_ratios import METRICS, group_title, groups_of
+
+KNOWN_METRICS = {name for name, _, _ in METRICS}
+
+
+def answer(results, own):
+    if own is None:
+        return "Arenal was not measured: this page compares the others with each other."
+    cases = results["cases"]
+    parts = []
+    for metric, word in (("time", "time"), ("peak_rss", "peak memory")):
+        best = numbers.geometric_mean_ratio(results, cases, metric, own)
+        glibc = numbers.geometric_mean_ratio(results, cases, metric, own, "glibc")
+        against = [f"{ratio(one.median)} of {whose}" for one, whose in ((best, "the best peer's"), (glibc, "glibc's")) if one]
+        if against:
+            parts.append(f"{' and '.join(against)} {word}")
+    if not parts:
+        return f"{own} was compared with nobody."
+    compared = [numbers.ratio(case, "time", own, peer) for case in cases
+                if (peer := numbers.best_peer(results, case, "time"))]
+    compared = [one for one in compared if one]
+    slower = [one for one in compared if one.median > 1]
+    noise = sum(one.inside_noise for one in slower)
+    text = f"{own} takes {' and '.join(parts)} (geometric means); it is behind in {len(slower)} of {count(len(compared), 'case')}"
+    return text + (f", in {noise} of them inside the noise." if noise else ".")
+
+
+def notices(results):
+    made = []
+    if results.get("interrupted"):
+        made.append("The measuring was interrupted: what is shown is what was measured until then.")
+    load = results.get("other_load")
+    if usable(load) and load > 0.05:
+        made.append(f"Other programs used {100 * load:.0f}% of the machine meanwhile: the figures are less certain than usual.")
+    if results.get("rounds") == 1:
+        made.append("There was one round only, so there is no spread, and nothing says what is noise.")
+    return made
+
+
+def facts(results):
+    machine = results.get("machine") or {}
+    memory = machine.get("memory_bytes")
+    shown = [("processor", machine.get("cpu")), ("cores", machine.get("cores")),
+             ("memory", f"{memory / (1 << 30):.1f} GiB" if usable(memory) else None), ("kernel", machine.get("kernel")),
+             ("libc", machine.get("libc")), ("compiler", machine.get("compiler")),
+             ("transparent huge pages", machine.get("transparent_hugepages")), ("frequency governor", machine.get("governor")),
+             ("started", results.get("started")), ("rounds", results.get("rounds")),
+             ("took", f"{results['seconds']:,.0f} s" if usable(results.get("seconds")) else None)]
+    return [(name, str(value)) for name, value in shown if value is not None]
+
+
+def allocator_table(allocators):
+    rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words"},
+             {"text": one["problem"], "class": "failed"} if one.get("problem") else
+             {"text": one.get("library") or "the program's own libc", "class": "words"}] for one in allocators]
+    return {"caption": "Allocators", "columns": [{"text": text} for text in ("name", "version", "library")], "rows": rows}
+
+
+def figure_cell(case, name, metric, show, best):
+    result = case["results"].get(name)
+    if not result or not result.get("runs"):
+        failure = (result or {}).get("failure")
+        return {"text": failure, "class": "failed"} if failure else {"text": ABSENT}
+    value = numbers.median(case, name, metric)
+    low, high = numbers.spread(case, name, metric) or (None, None)
+    note = span(low, high, show) if high != low else None
+    return {"text": show(value), "note": note, "class": "best" if best and usable(value) and value == best else ""}
+
+
+def ratio_cells(results, case, metric, own):
+    peer = numbers.best_peer(results, case, metric)
+    compared = peer and numbers.ratio(case, metric, own, peer)
+    if not compared:
+        return [{"text": ABSENT}, {"text": ""}]
+    verdict = "inside the noise" if compared.inside_noise else "ahead" if compared.median < 1 else "behind"
+    return [{"text": ratio(compared.median), "note": span(compared.low, compared.high, ratio)},
+            {"text": verdict, "note": f"best peer: {peer}",
+             "class": {"ahead": "words good", "behind": "words bad"}.get(verdict, "words muted")}]
+
+
+def metric_table(results, cases, metric, title, allocators, own):
+    """A row for each case that has this figure, or failed under every allocator."""
+    rows = []
+    for case in cases:
+        values = [numbers.median(case, one["name"], metric) for one in allocators]
+        values = [value for value in values if usable(value)]
+        if not values and (metric != "time" or not case["results"]):
+            continue
+        show = short if metric == "time" else mebibytes
+        note = f"{case['title']}, {case['unit']}" if metric == "time" else case["title"]
+        rows.append([{"text": case["name"], "note": note}] +
+                    (ratio_cells(results, case, metric, own) if own else []) +
+                    [figure_cell(case, one["name"], metric, show, min(values, default=None)) for one in allocators])
+    columns = [{"text": "case"}] + ([{"text": f"{own} / best peer"}, {"text": "verdict"}] if own else [])
+    columns += [{"text": one["name"]} for one in allocators]
+    caption = title if metric == "time" else f"{title}, MiB"
+    return {"caption": f"{caption}: median, and the lowest to the highest round", "columns": columns, "rows": rows}
+
+
+def other_table(cases, allocators):
+    """What cases say beyond time and memory: requests per second, p99, threads created."""
+    rows = []
+    for case in cases:
+        names = {name for result in case["results"].values() for run in result.get("runs") or [] for name in run["metrics"]}
+        for metric in sorted(names - KNOWN_METRICS):
+            rows.append([{"text": case["name"], "note": metric.replace("_", " ")}] +
+                        [figure_cell(case, one["name"], metric, short, None) for one in allocators])
+    return {"caption": "Other figures: median, and the lowest to the highest round",
+            "columns": [{"text": text} for text in ["case", *(one["name"] for one in allocators)]], "rows": rows}
+
+
+def groups(results, allocators, own):
+    shown = [one for one in allocators if one["measured"] or not one.get("problem")]
+    made = []
+    for group in groups_of(results):
+        cases = [case for case in results["cases"] if case["group"] == group]
+        tables = [metric_table(results, cases, metric, title, shown, own) for metric, _, title in METRICS]
+        tables.append(other_table(cases, shown))
+        made.append({"id": f"group-{len(made)}", "title": f"{group_title(group)}: all figures", "short": group_title(group),
+                     "cases": cases, "tables": [one for one in tables if one["rows"]]})
+    return made
+
+
+def content(results, allocators):
+    own = subject(allocators)
+    return {"title": "Arenal and its peers" if own else "Allocators compared", "answer": answer(results, own),
+            "notices": notices(results), "command": results.get("command") or "tools/compare", "facts": facts(results),
+            "allocator_table": allocator_table(allocators), "behind": behind(results, own),
+            "groups": groups(results, allocators, own)}
