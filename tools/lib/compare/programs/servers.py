@@ -1,0 +1,277 @@
+"""Servers on the loopback interface: how each is started under an allocator, loaded, checked and stopped.
+
+tools/compare and tools/quickstart share them. The programs that make the load run without the allocator.
+"""
+
+import glob
+import json
+import os
+import random
+import re
+import socket
+import time
+
+from compare import process_tree
+from compare.programs import find_program
+from compare.results import Failed
+
+START_SECONDS = 10
+LOAD_SECONDS = 600  # what takes longer hangs, even in a long round of quickstart's own
+ATTEMPTS = 5
+
+
+class Server:
+    """A server; a context manager that starts it and stops it. Subclasses say how."""
+
+    packages = []  # of Debian, beside what the build needs
+    takes_port = True  # False for one that chooses a free port itself, which is safer
+
+    def __init__(self, launcher):
+        self.launcher = launcher
+        self.scratch = launcher.scratch
+        self.bench_dir = os.path.join(launcher.build_dir, "benchmarks", "server")
+        self.service = None
+        self.port = None
+
+    def command(self):
+        """The command; self.port is a port that was free a moment ago."""
+        raise NotImplementedError
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        for attempt in range(ATTEMPTS):
+            self.port = free_port()
+            self.service = self.launcher.start(self.command(), cwd=self.scratch)
+            try:
+                self.port = self.service.wait_for(self.own_port, START_SECONDS)
+                return
+            except Failed:
+                self.stop()
+                # Somebody may have taken the port first; whatever else went wrong would go wrong again.
+                if not self.takes_port or attempt == ATTEMPTS - 1 or is_free(self.port):
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+
+    def own_port(self):
+        """The port that this very process listens on: another program's must not be measured in its place."""
+        ports = listening_ports(self.service.pid)
+        return next((port for port in ports if port == self.port or not self.takes_port), None)
+
+    def stop(self):
+        if self.service:
+            self.service.stop()
+
+    def load(self, command):
+        """The output of a load generator; a dead server explains a failure better than the generator does."""
+        try:
+            return self.launcher.run(command, timeout=LOAD_SECONDS, preload=False).output
+        except Failed as error:
+            time.sleep(0.1)  # a process has closed its connections a moment before it can be waited for
+            self.service.check_alive()
+            raise Failed(f"{os.path.basename(command[0])} {error}") from None
+
+    def connect(self):
+        try:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        except OSError as error:
+            self.service.check_alive()
+            raise Failed(f"connecting to the server: {error}") from None
+
+    def idle(self, seconds):
+        """Leaves it alone; returns what it has in memory then. One that dies meanwhile is found out."""
+        time.sleep(seconds)
+        return self.service.rss()
+
+
+class CacheServer(Server):
+    """benchmarks/server/cache_server: the project's own, multithreaded."""
+
+    takes_port = False
+    memory = 192  # MiB
+
+    def command(self):
+        return [os.path.join(self.bench_dir, "cache_server"), "--memory", str(self.memory)]
+
+    def load_cache(self, *options):
+        """Runs cache_load, which checks every answer; returns what it prints: requests_per_second, p50_us, ..."""
+        output = self.load([os.path.join(self.bench_dir, "cache_load"), "--port", str(self.port), *map(str, options)])
+        try:
+            return json.loads(output)
+        except ValueError:
+            raise Failed(f"cache_load printed no result: {output.strip()[-200:]}") from None
+
+
+class Memcached(CacheServer):
+    packages = ["memcached"]
+
+    def command(self):
+        command = [find_program("memcached", "memcached"), "-l", "127.0.0.1", "-p", "-1", "-U", "0",
+                   "-m", str(self.memory), "-t", "2"]
+        return command + ["-u", "root"] if os.getuid() == 0 else command
+
+
+class Redis(Server):
+    packages = ["redis-server", "redis-tools"]
+
+    def command(self):
+        return [find_program("redis-server", "redis-server"), "--bind", "127.0.0.1", "--port", str(self.port),
+                "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", "."]
+
+    def benchmark(self, kind, count, keys, size, depth, connections=16):
+        """Runs redis-benchmark; returns its Load. It ends with the first answer that is an error."""
+        output = self.load([find_program("redis-benchmark", "redis-tools"), "-h", "127.0.0.1", "-p", str(self.port),
+                            "-t", kind, "-d", str(size), "-n", str(count), "-r", str(keys), "-P", str(depth),
+                            "-c", str(connections)])
+        return Load.parse(output, count)
+
+    def delete(self, keys, keep_percent, seed):
+        """Deletes all keys of redis-benchmark's but a few random ones; returns the requests per second, and the keys
+        that were not chosen."""
+        chosen = random.Random(seed)
+        names = [f"key:{key:012d}" for key in range(keys)]
+        kept = [name for name in names if chosen.random() * 100 < keep_percent]
+        doomed = sorted(set(names) - set(kept))
+        chosen.shuffle(doomed)
+        batches = [(len(batch), "".join(f"DEL {name}\r\n" for name in batch).encode())
+                   for batch in (doomed[start:start + 200] for start in range(0, len(doomed), 200))]
+        before = self.count_keys()
+        deleted = 0
+        start = time.monotonic()
+        try:
+            with self.connect() as connection, connection.makefile("rb") as answers:
+                for length, batch in batches:
+                    connection.sendall(batch)
+                    for _ in range(length):
+                        deleted += int(answers.readline().removeprefix(b":"))
+        except (OSError, ValueError) as error:
+            self.service.check_alive()
+            raise Failed(f"deleting keys from redis: {error}") from None
+        seconds = time.monotonic() - start
+        if self.count_keys() != before - deleted:
+            raise Failed(f"redis had {before} keys, deleted {deleted} and has {self.count_keys()}")
+        return len(doomed) / seconds, kept
+
+    def count_keys(self):
+        with self.connect() as connection, connection.makefile("rb") as answers:
+            connection.sendall(b"DBSIZE\r\n")
+            return int(answers.readline().removeprefix(b":"))
+
+    def values(self, names):
+        """The values of the keys that are there."""
+        found = []
+        try:
+            with self.connect() as connection, connection.makefile("rb") as answers:
+                for start in range(0, len(names), 100):
+                    batch = names[start:start + 100]
+                    connection.sendall("".join(f"GET {name}\r\n" for name in batch).encode())
+                    for _ in batch:
+                        size = int(answers.readline().removeprefix(b"$"))
+                        if size >= 0:
+                            found.append(answers.read(size + 2)[:-2])
+        except (OSError, ValueError) as error:
+            self.service.check_alive()
+            raise Failed(f"reading values from redis: {error}") from None
+        return found
+
+
+class Load:
+    """What redis-benchmark measured, in one run or in several together."""
+
+    def __init__(self, requests, seconds, steps):
+        self.requests = requests
+        self.seconds = seconds
+        self.steps = steps  # [(µs, requests that took at most this, and more than the step before), ...]
+
+    def __add__(self, other):
+        return Load(self.requests + other.requests, self.seconds + other.seconds, self.steps + other.steps)
+
+    @classmethod
+    def parse(cls, text, requests):
+        rate = re.search(r"throughput summary: ([\d.]+) requests per second", text)
+        # Two tables, of shares and of even distances, are points of one curve.
+        points = {(float(time) * 1000, int(count)) for time, count in
+                  re.findall(r"^[\d.]+% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)", text, re.MULTILINE)}
+        if not rate or float(rate.group(1)) <= 0 or not points:
+            raise Failed(f"redis-benchmark printed no result: {text.strip()[-200:]}")
+        steps, before = [], 0
+        for time_us, count in sorted(points):
+            steps.append((time_us, count - before))
+            before = count
+        if before != requests:
+            raise Failed(f"redis answered {before} of {requests} requests")
+        return cls(requests, requests / float(rate.group(1)), steps)
+
+    def percentile(self, share):
+        seen = 0
+        for time_us, count in sorted(self.steps):
+            seen += count
+            if seen >= share / 100 * self.requests:
+                return time_us
+        return max(self.steps)[0]
+
+    def metrics(self):
+        return request_metrics({"requests_per_second": self.requests / self.seconds, "p50_us": self.percentile(50),
+                                "p99_us": self.percentile(99), "p999_us": self.percentile(99.9)})
+
+
+def request_metrics(load):
+    """The metrics of tools/compare for a load: its cost is the time of a request."""
+    metrics = {"time": 1e6 / load["requests_per_second"], "requests_per_second": load["requests_per_second"],
+               "p50_us": load["p50_us"], "p99_us": load["p99_us"]}
+    if "p999_us" in load:
+        metrics["p99.9_us"] = load["p999_us"]
+    return metrics
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that wait for their end do not count
+        try:
+            probe.bind(("127.0.0.1", port))
+            return True
+        except OSError:
+            return False
+
+
+def listening_ports(pid):
+    """The TCP ports on 127.0.0.1 that a process listens on."""
+    sockets = set()
+    try:
+        for link in glob.glob(f"/proc/{pid}/fd/*"):
+            try:
+                sockets.add(os.readlink(link))
+            except OSError:
+                continue  # closed meanwhile
+        with open(f"/proc/{pid}/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table][1:]
+    except OSError:
+        return []
+    listening = "0A"  # the kernel's TCP_LISTEN
+    return [int(row[1].split(":")[1], 16) for row in rows
+            if row[1].startswith("0100007F:") and row[3] == listening and f"socket:[{row[9]}]" in sockets]
+
+
+def tree_memory(pid, name):
+    """VmRSS or VmHWM of a server and its workers together, in bytes."""
+    total = 0
+    for process in process_tree.processes(pid):
+        try:
+            with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as status:
+                total += sum(int(line.split()[1]) * 1024 for line in status if line.startswith(name + ":"))
+        except OSError:
+            continue  # has just ended
+    return total
