@@ -1,0 +1,102 @@
+"""Instructions per operation, counted by valgrind's callgrind.
+
+Two figures, for two uses. *All* instructions of the process: under the same program, libc and processor, whatever differs
+between two builds is due to the allocator, and what it makes libc do (memset, memcpy, starting a thread) counts as well.
+The *library's* own: they do not change with libc, which picks its memset by the processor, nor with the program around
+it; these can be compared with counts that were taken on another machine."""
+
+import os
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from compare.builds import CannotCompare, clean_environment, run
+
+# Enough for the slow paths of each mode to be taken hundreds of times; a run is 0.3 s of valgrind's start and little else.
+OPERATIONS = 20_000
+OPERATIONS_OF = {"threads": 200}        # one of these is some 30,000 instructions
+
+# The number of arenas follows the number of CPUs, unless it is set. By glibc's name, which every revision knows.
+SETTINGS = {"MALLOC_ARENA_MAX": "4"}
+
+
+@dataclass
+class Count:
+    """Instructions per operation, start-up left out."""
+    library: float
+    all: float
+
+
+def modes_of(program):
+    """The names of the program's modes, and what they do."""
+    lines = run([program, "--list"], f"cannot run {program}").splitlines()
+    return dict(line.split("\t") for line in lines)
+
+
+def parse_costs(profile, library):
+    """(instructions inside the library, all) from the text of a callgrind profile without compressed names. The cost of
+    a line is that of the function itself; the line after `calls=` repeats what the called function spent."""
+    inside = total = 0
+    current = None
+    lines = iter(profile.splitlines())
+    for line in lines:
+        if line.startswith("ob="):
+            current = line[3:]
+        elif line.startswith("calls="):
+            next(lines, None)
+        elif line[:1].isdigit():
+            cost = int(line.split()[1])
+            total += cost
+            if current == library:
+                inside += cost
+    return inside, total
+
+
+def instructions(program, mode, operations, library, directory):
+    """(inside the library, all) of one run."""
+    profile = os.path.join(directory, f"{mode}.{operations}.callgrind")
+    # Few variables, and a library with the same short name for every build: what the dynamic linker has to do before
+    # the program starts should not differ. --vgdb: no pipes in the directory for temporary files.
+    env = {name: value for name, value in clean_environment().items() if name in ("PATH", "VALGRIND_LIB")}
+    env.update(SETTINGS, LD_PRELOAD=library)
+    run(["valgrind", "--tool=callgrind", "--vgdb=no", f"--callgrind-out-file={profile}", "--compress-strings=no",
+         "--compress-pos=no", program, mode, str(operations)], f"cannot count {mode}", cwd=directory, env=env)
+    with open(profile, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    os.unlink(profile)
+    inside, total = parse_costs(text, library)
+    stated = re.search(r"^totals: (\d+)$", text, re.M)
+    if stated is None or int(stated[1]) != total:
+        raise CannotCompare(f"cannot count {mode}: this version of valgrind writes profiles that are not understood")
+    if inside == 0:
+        raise CannotCompare(f"cannot count {mode}: the program ran without {os.path.basename(library)}")
+    return inside, total
+
+
+def require_valgrind():
+    if shutil.which("valgrind") is None:
+        raise CannotCompare("instructions cannot be counted: valgrind is not installed")
+
+
+def count(program, mode, library, directory):
+    n = OPERATIONS_OF.get(mode, OPERATIONS)
+    once = instructions(program, mode, n, library, directory)
+    twice = instructions(program, mode, 2 * n, library, directory)
+    return Count(*((more - less) / n for less, more in zip(once, twice)))
+
+
+def count_all(program, library, directory, tick=lambda: None):
+    """{mode: Count} of a library. Calls tick() after each mode. The runs share the CPUs: counts do not depend on load."""
+    os.makedirs(directory, exist_ok=True)
+    copy = os.path.join(directory, "arenal.so")
+    shutil.copyfile(library, copy)
+
+    def count_one(mode):
+        counted = count(program, mode, copy, directory)
+        tick()
+        return counted
+
+    modes = list(modes_of(program))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(modes, pool.map(count_one, modes)))

@@ -1,0 +1,234 @@
+"""tools/compare --gate: is a build of Arenal worse than another one? Ends with 0 when it is not, with 1 when it is, and with
+2 after a sentence when that cannot be said."""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import signal
+import sys
+
+from compare import builds, counts
+from compare.builds import CannotCompare
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
+BASELINE = os.path.join(ROOT, "benchmarks", "counts", "baseline.json")
+
+# Counts hardly have noise (none, but 0.2% for threads), so these say what matters. One more instruction for each malloc is
+# 2% of the pair and must not pass. 1%, so that slow paths of a thousand instructions may change by a few; and half an
+# instruction, so that a slow path that is taken rarely does not fail a fast one.
+COUNT_RATIO = 1.01
+COUNT_DIFFERENCE = 0.5
+
+
+def add_options(parser):
+    parser.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
+                        help="compare two builds of Arenal, made from two git revisions, and fail when NEW is worse than OLD. "
+                        "NEW is the working tree unless given; OLD is HEAD if the library was changed since, else HEAD~1")
+    parser.add_argument("--counts", action="store_true",
+                        help="with --gate: compare counts of instructions only, no times: these do not depend on the machine")
+    parser.add_argument("--baseline", action="store_true",
+                        help="with --gate: compare the working tree's counts with those in benchmarks/counts/baseline.json")
+    parser.add_argument("--update-baseline", action="store_true",
+                        help="with --gate: count, and write benchmarks/counts/baseline.json anew")
+
+
+def run(options):
+    """What `--gate` does; returns the exit code."""
+    try:
+        with _ended_by_signals(), builds.workshop() as directory:
+            return _run(options, directory)
+    except CannotCompare as problem:
+        print(f"compare: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("compare: interrupted, there is no verdict", file=sys.stderr)
+        return 130
+
+
+def _run(options, directory):
+    revisions = options.gate or []
+    if len(revisions) > 2:
+        raise CannotCompare("--gate takes at most two revisions")
+    if options.baseline or options.update_baseline:
+        if revisions:
+            raise CannotCompare("the baseline takes the place of revisions: name none")
+        return _update_baseline(directory) if options.update_baseline else _gate_baseline(directory)
+    return _gate_revisions(revisions, not options.counts, directory)
+
+
+@contextlib.contextmanager
+def _ended_by_signals():
+    """SIGTERM and SIGHUP end us as ctrl-C does, with everything cleaned up."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _progress(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# ---- two revisions ----
+
+def _gate_revisions(revisions, with_times, directory):
+    old = revisions[0] if revisions else ("HEAD" if builds.has_changes(ROOT) else "HEAD~1")
+    new = revisions[1] if len(revisions) > 1 else None
+    # Misspelt revisions are found out before anything is built.
+    for revision in (old, new):
+        if revision is not None:
+            builds.commit_of(ROOT, revision)
+    counts.require_valgrind()
+
+    _progress("building")
+    pair = [builds.build_library(ROOT, revision, os.path.join(directory, side))
+            for side, revision in (("old", old), ("new", new))]
+    print(f"old: {pair[0].name}\nnew: {pair[1].name}\n")
+    if _same_file(pair[0].library, pair[1].library):
+        print("No regression: the two libraries are the same, byte for byte.")
+        return 0
+    targets = ["arenal_counts"]
+    if with_times:
+        from compare import timings     # pylint: disable=import-outside-toplevel  # needs more than counting does
+        targets += timings.targets()
+    programs = builds.build_programs(ROOT, targets, os.path.join(directory, "programs"))
+
+    _progress("counting instructions")
+    both = [_count(programs, build, directory) for build in pair]
+    found = _judge_counts(*({mode: count.all for mode, count in counted.items()} for counted in both))
+    if with_times:
+        found += _judge_times(timings, pair, programs, directory)
+    return _conclude(found)
+
+
+def _same_file(one, other):
+    with open(one, "rb") as first, open(other, "rb") as second:
+        return first.read() == second.read()
+
+
+def _count(programs, build, directory):
+    program = os.path.join(programs, "benchmarks", "counts", "arenal_counts")
+    return counts.count_all(program, build.library, os.path.join(directory, "counting"))
+
+
+def _judge_counts(old, new):
+    """Prints the table of two {mode: instructions per operation}; returns what became worse, in words."""
+    worse = []
+    print(f"{'instructions per operation':<28}{'old':>12}{'new':>12}{'difference':>22}")
+    for mode in dict.fromkeys((*new, *old)):
+        before, after = old.get(mode), new.get(mode)
+        if before is None or after is None:
+            print(f"{mode:<28}{_figure(before)}{_figure(after)}")
+            continue
+        ratio, more = after / before, after - before
+        note = ""
+        if ratio > COUNT_RATIO and more > COUNT_DIFFERENCE:
+            note = "  worse"
+            worse.append(f"{mode} takes {more:.1f} instructions more ({ratio - 1:+.1%})")
+        elif ratio < 1 / COUNT_RATIO and more < -COUNT_DIFFERENCE:
+            note = "  better"
+        change = f"{more:+.1f} ({ratio - 1:+.1%})" if abs(more) >= 0.05 else "="
+        print(f"{mode:<28}{_figure(before)}{_figure(after)}{change:>22}{note}")
+    print()
+    return worse
+
+
+def _figure(value):
+    return f"{'-':>12}" if value is None else f"{value:>12,.1f}"
+
+
+def _judge_times(timings, pair, programs, directory):
+    """The same for times and memory."""
+    worse = []
+    print(f"{'time and peak memory':<40}{'new / old':>10}{'by chance':>12}")
+    for name, case in timings.chosen_cases(programs):
+        _progress(f"measuring {name}")
+        for verdict in timings.judge(name, case, pair, programs, directory):
+            if verdict.failure:
+                print(f"{name:<40}{verdict.failure}")
+                words = f"{name}: {verdict.failure}"
+            else:
+                found = verdict.difference
+                label = f"{name} {verdict.metric}"
+                print(f"{label:<40}{found.ratio:>10.3f}{found.chance:>12.1%}{'  worse' if verdict.regression else ''}")
+                words = f"{name} needs {found.ratio - 1:.1%} more {'time' if verdict.metric == 'time' else 'memory'}"
+            if verdict.regression:
+                worse.append(words)
+    print()
+    return worse
+
+
+def _conclude(worse):
+    if worse:
+        print(f"Regression: {'; '.join(worse)}.")
+        return 1
+    print("No regression.")
+    return 0
+
+
+# ---- the baseline ----
+
+def _count_working_tree(directory):
+    """What was counted with, and the counts: those inside the library, for libc's would differ elsewhere."""
+    counts.require_valgrind()
+    _progress("building")
+    build = builds.build_library(ROOT, None, os.path.join(directory, "new"))
+    programs = builds.build_programs(ROOT, ["arenal_counts"], os.path.join(directory, "programs"))
+    _progress("counting instructions")
+    return {mode: round(count.library, 2) for mode, count in _count(programs, build, directory).items()}
+
+
+def _counted_with(directory):
+    """What counts depend on besides the sources: {"compiler": "GNU 12.2.0", "architecture": "x86_64"}."""
+    build = os.path.join(directory, "new")      # where it will be built later
+    builds.configure(ROOT, build, "the working tree", benchmarks=False)
+    return {"compiler": builds.compiler_of(build), "architecture": platform.machine()}
+
+
+def _major(compiler):
+    return re.match(r"\S+ \d+", compiler)[0]
+
+
+def _update_baseline(directory):
+    found = {"about": "Instructions per operation inside the library; written by tools/compare --gate --update-baseline.",
+             **_counted_with(directory), "instructions": _count_working_tree(directory)}
+    with open(BASELINE, "w", encoding="utf-8") as file:
+        file.write(json.dumps(found, indent=2) + "\n")
+    print(f"wrote {os.path.relpath(BASELINE)}")
+    return 0
+
+
+def _gate_baseline(directory):
+    try:
+        with open(BASELINE, encoding="utf-8") as file:
+            baseline = json.load(file)
+        theirs = (_major(baseline["compiler"]), baseline["architecture"])
+        expected = {mode: float(count) for mode, count in baseline["instructions"].items()}
+    except OSError as error:
+        raise CannotCompare(f"cannot read {BASELINE}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CannotCompare(f"{BASELINE} is not what --update-baseline writes") from None
+
+    ours = _counted_with(directory)
+    if theirs != (_major(ours["compiler"]), ours["architecture"]):
+        # Another compiler makes other instructions of the same source. Comparing revisions is the same question.
+        print(f"The baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on {ours['architecture']}: "
+              "its counts do not compare.")
+        try:
+            return _gate_revisions([], False, directory)
+        except CannotCompare as problem:
+            print(f"Nothing was compared: {problem}.")
+            return 0
+    print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
+          f"({ours['compiler']})\n")
+    status = _conclude(_judge_counts(expected, _count_working_tree(directory)))
+    if status == 1:
+        print("If that is worth it, accept it by: tools/compare --gate --update-baseline")
+    return status

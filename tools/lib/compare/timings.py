@@ -1,0 +1,100 @@
+"""Time and memory of two builds of Arenal on workloads. Runs alternate between the builds, see paired.py."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+
+from compare import paired
+from compare.allocators import Allocator
+from compare.builds import CannotCompare
+from compare.cases import Settings, collect
+from compare.process import Launcher
+from compare.results import Failed
+
+# A choice of what reacts to the fast paths, to blocks that change threads, to threads that end, and to lasting data.
+CASES = ["micro/pair/64", "workload/session_churn", "workload/producer_consumer", "workload/interpreter",
+         "workload/key_value", "workload/short_threads"]
+
+# The fewest for which one pair may disagree with all others and the test still finds a difference (2 in 128).
+PAIRS = 7
+
+# What is smaller than this is not worth an alarm, even if it is certain: moving code about changes as much.
+LIMITS = {"time": 1.02, "peak_rss": 1.03}
+
+
+@dataclass
+class Verdict:
+    """About one metric of one case. `failure` is a sentence, when a build could not do the case."""
+    case: str
+    metric: str
+    difference: paired.Difference = None
+    regression: bool = False
+    failure: str = None
+
+
+def chosen_cases(build_dir):
+    """[(name, case)] of CASES; each case is narrowed down to the one result."""
+    settings = Settings(quick=True, build_dir=build_dir, latency=False)
+    found = {}
+    for case in collect(settings):
+        for name in CASES:
+            narrowed = case.narrowed(lambda known, name=name: known == name, settings)
+            if narrowed is not None:
+                found[name] = narrowed
+    missing = [name for name in CASES if name not in found]
+    if missing:
+        raise CannotCompare(f"there is no case called {missing[0]}")
+    return [(name, found[name]) for name in CASES]
+
+
+def targets():
+    """What has to be built for CASES."""
+    return ["arenal_micro" if name.startswith("micro/") else name.split("/")[1] for name in CASES]
+
+
+def measure_once(name, case, build, build_dir, directory):
+    """The metrics of one run."""
+    scratch = tempfile.mkdtemp(dir=directory)
+    try:
+        library = os.path.realpath(build.library)
+        launcher = Launcher(Allocator("arenal", library, own=True, preload=library), scratch, build_dir)
+        if case.pinned:
+            launcher.cpu = max(os.sched_getaffinity(0))     # interrupts tend to be handled by the first
+        return dict(case.measure(launcher, Settings(quick=True, build_dir=build_dir, latency=False)))[name].metrics
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def series(name, case, builds, build_dir, directory):
+    """{metric: [values of the old build, values of the new one]} of PAIRS pairs."""
+    values = {metric: [[], []] for metric in LIMITS}
+    for pair in range(PAIRS):
+        # The order changes from pair to pair, so that going first is neither's advantage.
+        for which in ((0, 1) if pair % 2 == 0 else (1, 0)):
+            try:
+                metrics = measure_once(name, case, builds[which], build_dir, directory)
+            except Failed as failure:
+                failure.build = which
+                raise
+            for metric in LIMITS:
+                values[metric][which].append(metrics[metric])
+    return values
+
+
+def judge(name, case, builds, build_dir, directory):
+    """A list of Verdicts. What looks like a regression is measured a second time, all of it anew, and only counts when
+    that says the same: a dozen tests of 5% each would raise an alarm in every other run of the gate otherwise."""
+    try:
+        found = {metric: paired.difference(*values)
+                 for metric, values in series(name, case, builds, build_dir, directory).items()}
+        suspects = [metric for metric, difference in found.items() if difference.is_regression(LIMITS[metric])]
+        again = series(name, case, builds, build_dir, directory) if suspects else {}
+        for metric in suspects:
+            found[metric] = paired.difference(*again[metric])
+    except Failed as failure:
+        # What only the old build cannot do is no regression.
+        return [Verdict(name, "run", regression=failure.build == 1,
+                        failure=f"{('old', 'new')[failure.build]} build {failure}")]
+    return [Verdict(name, metric, difference, metric in suspects and difference.is_regression(LIMITS[metric]))
+            for metric, difference in found.items()]
