@@ -32,6 +32,15 @@ uint64_t resident_bytes(void)
     return exact ? exact : proc_bytes("/proc/self/status", "\nVmRSS:");
 }
 
+uint64_t private_dirty_bytes(void)
+{
+    uint64_t bytes = proc_bytes("/proc/self/smaps_rollup", "\nPrivate_Dirty:");
+
+    if (!bytes)
+        workload_fail("/proc/self/smaps_rollup does not tell the private memory (Linux 4.14 or later is needed)");
+    return bytes;
+}
+
 uint64_t peak_resident_bytes(void)
 {
     // Not getrusage: its maximum includes what this process was before it became this program.

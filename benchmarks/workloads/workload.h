@@ -135,6 +135,7 @@ size_t size_pareto(uint64_t *random);
 void workload_rest(struct run *run, double seconds, uint64_t live_bytes);
 
 uint64_t resident_bytes(void); // of this process, now
+uint64_t private_dirty_bytes(void); // of this process, now: written, and shared with no other process
 uint64_t clock_ns(void);       // monotonic
 
 // Memory that is not the heap's: zeroed, from mmap, never given back. For tables that shall not disturb the measurement.
