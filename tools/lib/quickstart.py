@@ -11,29 +11,20 @@ import platform
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-from quickstart_servers import KEEP_PERCENT, SERVERS, Failed
+from machine import cpu_seconds, others_share, our_libc
+from preparing import BUILD_PACKAGES, ROOT, NotPrepared, build, need_packages
+from compare.allocators import Allocator
+from compare.process import Launcher
+from compare.results import Failed
+from quickstart_servers import KEEP_PERCENT, SERVERS
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-# The preset configures the tests, too: hence the last two.
-BUILD_PACKAGES = ["cmake", "make", "gcc", "g++", "libc6-dev", "pkg-config", "libcmocka-dev"]
 IDLE_SECONDS = 10
 MIB = 1024 * 1024
-
-
-class Allocator:
-    """What a row of the table measures. `preload` is None when the server uses this allocator anyway."""
-
-    def __init__(self, name, library):
-        self.name = name
-        self.library = library  # where malloc is expected to come from
-        self.preload = None
 
 
 def main():
@@ -42,7 +33,7 @@ def main():
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     try:
         return quickstart(options)
-    except Failed as error:
+    except (Failed, NotPrepared) as error:
         print(f"quickstart: {error}", file=sys.stderr)
     except OSError as error:  # a full disk, for example
         print(f"quickstart: {error.strerror}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
@@ -92,69 +83,34 @@ def number(kind, low, high):
 
 
 def quickstart(options):
-    server_class = SERVERS[options.server]
-    packages = server_class.packages + (["libjemalloc2"] if "jemalloc" in options.allocators else [])
-    need_packages(packages + ([] if options.build_dir else BUILD_PACKAGES))
-    build_dir = os.path.abspath(options.build_dir) if options.build_dir else build()
+    choice = SERVERS[options.server]
+    packages = ["time"] + choice.server.packages + (["libjemalloc2"] if "jemalloc" in options.allocators else [])
+    if not need_packages(packages + ([] if options.build_dir else BUILD_PACKAGES), "quickstart"):
+        return 1  # it has said why
+    build_dir = os.path.abspath(options.build_dir) if options.build_dir else build(["arenal", "cache_server", "cache_load"])
     if options.json:
         open(options.json, "a").close()  # a wrong path shall not be found out at the end
 
     with tempfile.TemporaryDirectory(prefix="arenal-quickstart-") as scratch:
-        rows = [Row(name, server_class, build_dir, scratch) for name in options.allocators]
+        rows = [Row(name, choice, build_dir, scratch) for name in options.allocators]
         before = cpu_seconds()
         measure(rows, options)
         others = others_share(before, cpu_seconds())
-    print_table(rows, server_class, options, others)
+    print_table(rows, choice, options, others)
     if options.json:
         write_json(rows, options)
     return 0 if all(row.rounds and not row.failure for row in rows) else 1
 
 
-def need_packages(packages):
-    script = '. "$1"; shift; need_packages "$@"'
-    # $0 is the name that its messages start with.
-    status = subprocess.run(["bash", "-c", script, "quickstart", os.path.join(HERE, "packages.sh")] + packages,
-                            stdout=sys.stderr, stdin=subprocess.DEVNULL).returncode
-    if status != 0:
-        sys.exit(1)  # it has said why
-
-
-def build():
-    print("building Arenal (preset release)", file=sys.stderr)
-    for command in (["cmake", "--preset", "release"],
-                    ["cmake", "--build", "--preset", "release", "-j", str(os.cpu_count() or 1),
-                     "--target", "arenal", "cache_server", "cache_load"]):  # without the tests
-        try:
-            result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT, text=True, errors="replace")
-        except FileNotFoundError:
-            raise Failed("cmake is not installed") from None
-        if result.returncode != 0:
-            raise Failed(f"{' '.join(command)} failed: {build_error(result.stdout)}")
-    return os.path.join(ROOT, "build", "release")
-
-
-def build_error(output):
-    """The first line that says what went wrong; CMake puts the reason under its headline."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (r"No space left on device", r"\berror\b|\bError:|undefined reference"):
-        for position, line in enumerate(lines):
-            if re.search(pattern, line, re.IGNORECASE):
-                if line.startswith("CMake Error") and position + 1 < len(lines):
-                    return lines[position + 1]
-                return line
-    return lines[-1] if lines else "no message"
-
-
 class Row:
     """One allocator: its rounds, or why there are none."""
 
-    def __init__(self, name, server_class, build_dir, scratch):
+    def __init__(self, name, choice, build_dir, scratch):
         self.name = os.path.basename(name)
-        self.server_class = server_class
-        self.bench_dir = os.path.join(build_dir, "benchmarks", "server")
+        self.choice = choice
+        self.build_dir = build_dir
         self.scratch = scratch
-        self.malloc = None
+        self.allocator = None
         self.rounds = []
         self.failure = None
         try:
@@ -165,6 +121,8 @@ class Row:
     def find_allocator(self, name, build_dir):
         if name == "glibc":
             library = our_libc()
+            if not library:
+                raise Failed("this Python does not use glibc")
         elif name == "jemalloc":
             found = glob.glob("/usr/lib/*/libjemalloc.so.2") + glob.glob("/usr/lib/libjemalloc.so.2")
             library = found[0] if found else "libjemalloc.so.2"
@@ -176,7 +134,7 @@ class Row:
             raise Failed(f"not built: {os.path.relpath(library, ROOT)} is missing" if name == "arenal" else
                          f"{library} is missing")
         allocator = Allocator(name, os.path.realpath(library))
-        if name != self.server_class.linked_malloc:
+        if name != (self.choice.server.linked_malloc or "glibc"):  # else it is used anyway
             # LD_PRELOAD separates its entries by spaces and colons, which a project's path may hold.
             link = os.path.join(tempfile.mkdtemp(dir=self.scratch), os.path.basename(library))
             os.symlink(allocator.library, link)
@@ -184,31 +142,6 @@ class Row:
                 raise Failed(f"nothing can be preloaded from {self.scratch}: set TMPDIR to a path without spaces")
             allocator.preload = link
         return allocator
-
-
-def our_libc():
-    """The libc.so.6 that the servers use, too: preloading it puts its malloc in front of that of a linked jemalloc."""
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            path = line.split(None, 5)[-1].strip()
-            if os.path.basename(path).startswith("libc.so") or os.path.basename(path).startswith("libc-"):
-                return path
-    raise Failed("this Python does not use glibc")
-
-
-def cpu_seconds():
-    """What all processes have used, what ours have used, and the time that there was."""
-    with open("/proc/stat") as stat:
-        ticks = [int(word) for word in stat.readline().split()[1:9]]
-    tick = os.sysconf("SC_CLK_TCK")
-    used = sum(ticks[:3]) / tick  # user, nice, system; interrupts cannot be told apart
-    own = os.times()
-    return used, own.user + own.system + own.children_user + own.children_system, sum(ticks) / tick
-
-
-def others_share(before, after):
-    used, ours, available = (end - start for start, end in zip(before, after))
-    return max(0, used - ours) / available if available > 0 else 0
 
 
 def measure(rows, options):
@@ -236,15 +169,13 @@ def measure(rows, options):
 
 def measure_once(row, seconds, seed, stop):
     """Loads a new server; returns the thread that watches it while it is idle."""
-    scratch = tempfile.mkdtemp(dir=row.scratch)
-    server = row.server_class(row.allocator, row.bench_dir, scratch)
+    server = row.choice.server(Launcher(row.allocator, tempfile.mkdtemp(dir=row.scratch), row.build_dir))
+    server.load_timeout = 600 + 10 * seconds
     try:
         server.start()
-        if row.malloc is None:
-            row.malloc = check_malloc(server, row.allocator)
-        result = server.load(seconds, seed)
-        result["peak_rss_bytes"] = server.memory("VmHWM")
-        result["rss_after_load_bytes"] = server.memory("VmRSS")
+        result = row.choice.load(server, seconds, seed)
+        result["peak_rss_bytes"] = server.service.peak_rss()
+        result["rss_after_load_bytes"] = server.service.rss()
     except Failed as error:
         row.failure = str(error)
         server.stop()
@@ -256,7 +187,7 @@ def measure_once(row, seconds, seed, stop):
     def watch_idle():
         try:
             if not stop.wait(IDLE_SECONDS):
-                result["rss_idle_bytes"] = server.memory("VmRSS")
+                result["rss_idle_bytes"] = server.service.rss()
                 row.rounds.append(result)
         except Failed as error:
             row.failure = f"while idle, {error}"
@@ -268,18 +199,11 @@ def measure_once(row, seconds, seed, stop):
     return idler
 
 
-def check_malloc(server, allocator):
-    found = server.malloc_in_use()
-    if found != allocator.library:
-        raise Failed(f"the server takes its malloc from {found or 'an unknown place'} instead of {allocator.library}")
-    return found
-
-
 def median(row, field):
     return statistics.median(result[field] for result in row.rounds)
 
 
-def print_table(rows, server_class, options, others):
+def print_table(rows, choice, options, others):
     columns = [("requests/s", lambda row: f"{median(row, 'requests_per_second'):,.0f}"),
                ("p50 µs", lambda row: f"{median(row, 'p50_us'):,.0f}"),
                ("p99 µs", lambda row: f"{median(row, 'p99_us'):,.0f}"),
@@ -303,7 +227,7 @@ def print_table(rows, server_class, options, others):
     if others >= 0.05:
         print(f"Other programs used {others:.0%} of the CPUs meanwhile: expect other figures on a quiet machine.")
     print(f"Idle RSS: {IDLE_SECONDS} s after {100 - KEEP_PERCENT}% of the keys, chosen at random, were deleted.\n"
-          f"{server_class.note}")
+          f"{choice.note}")
 
 
 def write_json(rows, options):
@@ -312,7 +236,7 @@ def write_json(rows, options):
         "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "architecture": platform.machine(),
                     "libc": " ".join(platform.libc_ver())},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "allocators": [{"name": row.name, "malloc_from": row.malloc, "failure": row.failure, "rounds": row.rounds}
+        "allocators": [{"name": row.name, "malloc_from": row.allocator and row.allocator.library, "failure": row.failure, "rounds": row.rounds}
                        for row in rows],
     }
     with open(options.json, "w") as file:

@@ -47,7 +47,7 @@ class Program(Case):
         return described
 
     def measure(self, launcher, settings):
-        """What the programs measure is called after the parts; the names of results and their selection are added here."""
+        """What programs measure is called after their parts; here, results get their names and are selected."""
         results = self.measure_parts(launcher, settings)
         named = [(f"{self.name}/{part}" if part else self.name, Run(metrics=metrics))
                  for part, metrics in results.items()]

@@ -1,4 +1,4 @@
-"""gcc and g++ compile a file to object code: cc1 and cc1plus, which inherit the preloaded allocator, and the assembler."""
+"""gcc and g++ compile a file to object code. What allocates is cc1 and cc1plus, which inherit what is preloaded."""
 
 import os
 

@@ -4,7 +4,7 @@ Debian links redis with libjemalloc. The allocator is preloaded all the same, gl
 """
 
 from compare.programs import Program, mode
-from compare.programs.servers import Redis
+from compare.programs.servers import Redis, request_metrics
 from compare.results import Failed
 
 KEYS = {"quick": 20000, "full": 40000}
@@ -23,9 +23,9 @@ class RedisCase(Program):
     packages = Redis.packages
     seconds = 2.5
     parts = {
-        "plain": ("redis, one by one", "redis-benchmark -t set: 16 connections, values of 100 B, no pipelining."),
-        "pipelined": ("redis, pipelined", "Sets in batches of 16, of values of 32 B to 8 KiB that replace each other, then gets."),
-        "deleted": ("redis, after deletes", "90% of the keys, chosen at random, are deleted; what stays in memory then."),
+        "plain": ("redis, one by one", "Sets of 100 B by 16 connections of redis-benchmark, no pipelining."),
+        "pipelined": ("redis, pipelined", "In batches of 16: sets of 32 B to 8 KiB that replace each other, then gets."),
+        "deleted": ("redis, after deletes", "90% of the keys, chosen at random, are deleted, and what stays then."),
     }
 
     def measure_parts(self, launcher, settings):
@@ -33,12 +33,12 @@ class RedisCase(Program):
         results = {}
         with Redis(launcher) as server:
             load = server.benchmark("set", PLAIN_REQUESTS[mode(settings)], keys, PLAIN_SIZE, depth=1)
-            results["plain"] = dict(load.metrics(), peak_rss=server.service.peak_rss())
+            results["plain"] = dict(request_metrics(load.figures()), peak_rss=server.service.peak_rss())
 
             loads = [server.benchmark("set", int(keys * share), keys, size, DEPTH) for size, share in MIXED]
             loads.append(server.benchmark("get", keys, keys, 0, DEPTH))
             load = sum(loads[1:], loads[0])
-            results["pipelined"] = dict(load.metrics(), peak_rss=server.service.peak_rss())
+            results["pipelined"] = dict(request_metrics(load.figures()), peak_rss=server.service.peak_rss())
 
             rate, kept = server.delete(keys, KEEP_PERCENT, settings.seed)
             rest = server.idle(IDLE_SECONDS[mode(settings)])

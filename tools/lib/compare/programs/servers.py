@@ -16,7 +16,6 @@ from compare.programs import find_program
 from compare.results import Failed
 
 START_SECONDS = 10
-LOAD_SECONDS = 600  # what takes longer hangs, even in a long round of quickstart's own
 ATTEMPTS = 5
 
 
@@ -25,6 +24,8 @@ class Server:
 
     packages = []  # of Debian, beside what the build needs
     takes_port = True  # False for one that chooses a free port itself, which is safer
+    linked_malloc = None  # the allocator that the program is linked with, when that is not libc's
+    load_timeout = 60  # seconds; a load generator that takes longer hangs
 
     def __init__(self, launcher):
         self.launcher = launcher
@@ -72,7 +73,7 @@ class Server:
     def load(self, command):
         """The output of a load generator; a dead server explains a failure better than the generator does."""
         try:
-            return self.launcher.run(command, timeout=LOAD_SECONDS, preload=False).output
+            return self.launcher.run(command, timeout=self.load_timeout, preload=False).output
         except Failed as error:
             time.sleep(0.1)  # a process has closed its connections a moment before it can be waited for
             self.service.check_alive()
@@ -120,6 +121,7 @@ class Memcached(CacheServer):
 
 class Redis(Server):
     packages = ["redis-server", "redis-tools"]
+    linked_malloc = "jemalloc"
 
     def command(self):
         return [find_program("redis-server", "redis-server"), "--bind", "127.0.0.1", "--port", str(self.port),
@@ -217,9 +219,10 @@ class Load:
                 return time_us
         return max(self.steps)[0]
 
-    def metrics(self):
-        return request_metrics({"requests_per_second": self.requests / self.seconds, "p50_us": self.percentile(50),
-                                "p99_us": self.percentile(99), "p999_us": self.percentile(99.9)})
+    def figures(self):
+        """Called as in the output of cache_load."""
+        return {"requests_per_second": self.requests / self.seconds, "p50_us": self.percentile(50),
+                "p99_us": self.percentile(99), "p999_us": self.percentile(99.9), "requests": self.requests}
 
 
 def request_metrics(load):

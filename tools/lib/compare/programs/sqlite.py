@@ -10,7 +10,8 @@ CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT, town TEXT, age INTEGER);
 CREATE TABLE orders(id INTEGER PRIMARY KEY, person INTEGER, amount INTEGER, note TEXT);
 BEGIN;
 WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < {people})
-  INSERT INTO people SELECT i, printf('person %d', i * 7919 % 20011), printf('town %d', i * 31 % 97), 18 + i % 70 FROM n;
+  INSERT INTO people SELECT i, printf('person %d', i * 7919 % 20011), printf('town %d', i * 31 % 97), 18 + i % 70
+                     FROM n;
 WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 4 * {people})
   INSERT INTO orders SELECT i, 1 + i * 104729 % {people}, i * 13 % 1000,
                             substr(printf('%.*c', i % 120, 'x') || hex(i), 1 + i % 7) FROM n;
