@@ -31,6 +31,7 @@ struct bench_state {
     State *google;      // nullptr in setup and teardown
     enum { READY, RUNNING, PAUSED, STOPPED, SKIPPED } phase = READY;
     Clock::rep paused_since = 0, paused = 0;
+    double seconds = 0; // on the clock, known after the stop
 };
 
 namespace {
@@ -184,10 +185,7 @@ void bench_thread_range(bench *bench, int least, int most)
 
 void bench_use_clock(bench *bench)
 {
-    guarded([=] {
-        bench->on_clock = true;
-        bench->google->UseManualTime();
-    });
+    bench->on_clock = true;
 }
 
 void bench_setup(bench *bench, bench_function setup)
@@ -269,12 +267,8 @@ void bench_stop(bench_state *state)
         raise(state->owner->last_stop, now());
         state->google->KeepRunningBatch(1); // the batch being over, this stops the time and waits for the others
         state->phase = bench_state::STOPPED;
-        // Google Benchmark's real time is each thread's own, averaged. Where there are more threads than processors,
-        // some end before others begin, and the sum of their work seems to take the time of one.
-        if (state->owner->on_clock) {
-            Clock::duration span(state->owner->last_stop - state->owner->first_start - state->paused);
-            state->google->SetIterationTime(std::chrono::duration<double>(span).count());
-        }
+        Clock::duration span(state->owner->last_stop - state->owner->first_start - state->paused);
+        state->seconds = std::chrono::duration<double>(span).count();
     });
 }
 
@@ -306,15 +300,24 @@ void bench_skip(bench_state *state, const char *message)
 
 void bench_items(bench_state *state, uint64_t items)
 {
-    guarded([=] { state->google->SetItemsProcessed((int64_t)items); });
+    bench_counter(state, "items_per_second", (double)items, BENCH_PER_SECOND);
 }
 
 void bench_counter(bench_state *state, const char *name, double value, bench_counter_kind kind)
 {
+    using benchmark::Counter;
+
     guarded([=] {
-        auto flags = kind == BENCH_AVERAGE      ? benchmark::Counter::kAvgThreads
-                     : kind == BENCH_PER_SECOND ? benchmark::Counter::kIsRate
-                                                : benchmark::Counter::kDefaults;
-        state->google->counters[name] = benchmark::Counter(value, flags);
+        if (state->phase == bench_state::SKIPPED)
+            return;
+        if (state->phase != bench_state::STOPPED)
+            fail(state->owner->name + ": " + name + " is given before bench_stop");
+        auto &counters = state->google->counters;
+        if (kind == BENCH_PER_SECOND && state->owner->on_clock)
+            counters[name] = Counter(value / state->seconds);
+        else
+            counters[name] = Counter(value, kind == BENCH_PER_SECOND ? Counter::kIsRate
+                                            : kind == BENCH_AVERAGE  ? Counter::kAvgThreads
+                                                                     : Counter::kDefaults);
     });
 }

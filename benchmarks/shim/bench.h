@@ -75,11 +75,13 @@ void bench_threads(struct bench *bench, int threads);
 /* The same for `least`, `most` and the powers of two between them. */
 void bench_thread_range(struct bench *bench, int least, int most);
 
-/* Measures the time on the clock, from the first thread's bench_start to the last one's bench_stop, rather than that of
- * the thread's processor. For every benchmark that has more than one thread: without it, the time is the sum of all
- * threads' processor time. The full name has "/manual_time" in it then. The time of an iteration is this time divided by
- * the iterations of all threads, the inverse of the throughput. What threads leave out between bench_pause and
- * bench_resume is left out as the average of all threads. */
+/* Has "per second" mean seconds of the clock, from the first thread's bench_start to the last one's bench_stop, rather
+ * than of processor time: for every benchmark that has more than one thread. Google Benchmark's own real time is that of
+ * each thread, averaged; where there are more threads than processors, some end before others begin, and all of them seem
+ * to be done in the time of one. What threads leave out between bench_pause and bench_resume is left out of their share.
+ *
+ * How many iterations are done is decided by processor time nevertheless: the clock would end the measurement too soon
+ * whenever somebody else had the processor. */
 void bench_use_clock(struct bench *bench);
 
 /* Functions for what is not measured and belongs to all threads: called once per run, setup before the threads start,
@@ -114,12 +116,12 @@ void bench_resume(struct bench_state *state);
  * after it, without bench_stop. */
 void bench_skip(struct bench_state *state, const char *message);
 
-/* How many operations this thread's iterations were; the report has the sum of all threads, per second. After
- * bench_stop. */
+/* How many operations this thread's iterations were; the report has the sum of all threads per second, as
+ * "items_per_second". After bench_stop. */
 void bench_items(struct bench_state *state, uint64_t items);
 
 /* Adds a figure of the benchmark's own to the report: the sum of what the threads give, their average, or their sum per
- * second of measured time. After bench_stop. */
+ * second. After bench_stop. */
 enum bench_counter_kind { BENCH_SUM, BENCH_AVERAGE, BENCH_PER_SECOND };
 void bench_counter(struct bench_state *state, const char *name, double value, enum bench_counter_kind kind);
 
