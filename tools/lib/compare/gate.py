@@ -147,17 +147,17 @@ def _figure(value):
 def _judge_times(timings, pair, programs, directory):
     """The same for times and memory."""
     worse = []
-    print(f"{'time and peak memory':<40}{'new / old':>10}{'by chance':>12}")
+    print(f"{'time and peak memory':<44}{'new / old':>10}{'by chance':>12}")
     for name, case in timings.chosen_cases(programs):
         _progress(f"measuring {name}")
         for verdict in timings.judge(name, case, pair, programs, directory):
             if verdict.failure:
-                print(f"{name:<40}{verdict.failure}")
+                print(f"{name:<44}{verdict.failure}")
                 words = f"{name}: {verdict.failure}"
             else:
                 found = verdict.difference
                 label = f"{name} {verdict.metric}"
-                print(f"{label:<40}{found.ratio:>10.3f}{found.chance:>12.1%}{'  worse' if verdict.regression else ''}")
+                print(f"{label:<44}{found.ratio:>10.3f}{found.chance:>12.1%}{'  worse' if verdict.regression else ''}")
                 words = f"{name} needs {found.ratio - 1:.1%} more {'time' if verdict.metric == 'time' else 'memory'}"
             if verdict.regression:
                 worse.append(words)
