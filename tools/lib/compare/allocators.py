@@ -1,4 +1,25 @@
+"""The allocators that are compared: which there are, where Debian installed them, and how they are preloaded."""
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
 from dataclasses import dataclass
+
+from compare.results import Failed
+from machine import our_libc
+from preparing import ROOT
+
+# name: ((library, packages of Debian that have had it), ...), what is preferred first
+DEBIAN = {
+    "jemalloc": (("libjemalloc.so.2", ["libjemalloc2"]),),
+    "mimalloc": (("libmimalloc.so.3", ["libmimalloc3"]), ("libmimalloc.so.2", ["libmimalloc2.0"])),
+    "tcmalloc": (("libtcmalloc_minimal.so.4", ["libtcmalloc-minimal4", "libtcmalloc-minimal4t64"]),
+                 ("libtcmalloc.so.4", ["libgoogle-perftools4", "libgoogle-perftools4t64"])),
+    "tbbmalloc": (("libtbbmalloc_proxy.so.2", ["libtbbmalloc2"]),),
+}
+NAMES = ["arenal", "glibc", *DEBIAN]
 
 
 @dataclass
@@ -11,3 +32,119 @@ class Allocator:
     own: bool = False       # Arenal, as opposed to its peers
     problem: str = None     # why it cannot be measured
     preload: str = None     # what LD_PRELOAD is set to: a path without spaces and colons that leads to the library
+    package: str = None     # of Debian, when it is missing
+
+    def to_json(self):
+        return {"name": self.name, "library": None if self.name == "glibc" else self.library, "version": self.version,
+                "own": self.own, "problem": self.problem}
+
+
+def find(names, build_dir, scratch):
+    """The allocators of these names or paths, in this order; what is not there has a problem."""
+    found = find_all(names, build_dir)
+    for allocator in found:
+        same = [one for one in found if one.name == allocator.name]
+        for one in same[1:]:  # two builds of one library: tell them apart by their folders
+            one.name = f"{os.path.basename(os.path.dirname(one.library or ''))}/{one.name}"
+    if len({one.name for one in found}) < len(found):
+        raise Failed("--allocators names the same allocator twice")
+    for allocator in found:
+        if not allocator.problem:
+            allocator.preload = _preloadable(allocator.library, scratch)
+    return found
+
+
+def find_all(names, build_dir=""):
+    """Before anything is prepared to preload them."""
+    return [_find_one(name, build_dir) for name in names]
+
+
+def _find_one(name, build_dir):
+    if name == "arenal":
+        library = os.path.join(build_dir, "src", "libarenal.so")
+        problem = None if os.path.exists(library) else f"not built: {os.path.relpath(library)} is missing"
+        return Allocator(name, os.path.realpath(library), _own_version(build_dir), True, problem)
+    if name == "glibc":
+        # Preloaded, too, so that a program that is linked with another malloc (Debian's redis) uses it.
+        library = our_libc()
+        return Allocator(name, library and os.path.realpath(library), os.confstr("CS_GNU_LIBC_VERSION").split()[-1],
+                         problem=None if library else "this Python does not use glibc")
+    if name in DEBIAN:
+        for library, _ in DEBIAN[name]:
+            for folder in _library_folders():
+                path = os.path.join(folder, library)
+                if os.path.exists(path):
+                    return Allocator(name, os.path.realpath(path), _package_version(path))
+        return Allocator(name, problem="not installed (tools/compare --install gets it)", package=_package(name))
+    return _given(name)
+
+
+def _given(path):
+    name = os.path.basename(path)
+    library = os.path.realpath(path)
+    problem = None
+    if not os.path.exists(library):
+        problem = f"{path} is missing"
+    elif not os.path.isfile(library):
+        problem = f"{path} is no library"
+    return Allocator(name, library, "" if problem else _package_version(library), problem=problem)
+
+
+def _library_folders():
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    return ([f"/usr/lib/{multiarch}"] if multiarch else []) + ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
+
+
+def _own_version(build_dir):
+    words = []
+    try:
+        with open(os.path.join(build_dir, "CMakeCache.txt"), encoding="utf-8", errors="replace") as cache:
+            words += re.findall(r"^CMAKE_PROJECT_VERSION:\w+=(.+)$", cache.read(), re.MULTILINE)
+    except OSError:
+        pass
+    words.append(_output("git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"))
+    return " ".join(word for word in words if word)
+
+
+def _package_version(path):
+    """The version of the package that a library belongs to; for others, what its file name says."""
+    owner = _output("dpkg-query", "-S", os.path.realpath(path)).split(":")[0]
+    version = _output("dpkg-query", "-W", "-f", "${Version}\n", owner).splitlines() if owner else []
+    if version:
+        return version[0]
+    return os.path.basename(os.path.realpath(path)).partition(".so.")[2]
+
+
+def _package(name):
+    """The package to install: names differ between releases of Debian."""
+    candidates = [package for _, packages in DEBIAN[name] for package in packages]
+    return next((package for package in candidates if _output("apt-cache", "show", package)), candidates[-1])
+
+
+def _output(*command):
+    """What a command prints; nothing when it fails or is not there."""
+    if not shutil.which(command[0]):
+        return ""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, errors="replace")
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def missing_packages(packages):
+    """Those of Debian's packages that are not installed; none where there is no dpkg to ask."""
+    if not packages or not shutil.which("dpkg-query"):
+        return []
+    return [package for package in packages
+            if _output("dpkg-query", "-W", "-f", "${db:Status-Status}\n", package).split("\n")[0] != "installed"]
+
+
+def _preloadable(library, scratch):
+    """A path to the library that LD_PRELOAD can name: there, spaces and colons separate the entries, and $ begins a
+    word of the dynamic linker's. Only then a link: a library may look for others where it lies."""
+    if not re.search(r"[\s:$]", library):
+        return library
+    folder = os.path.join(scratch, f"preload-{len(os.listdir(scratch))}")
+    os.mkdir(folder)
+    link = os.path.join(folder, re.sub(r"[\s:$]", "_", os.path.basename(library)))
+    os.symlink(library, link)
+    return link

@@ -19,7 +19,6 @@ class Settings:
     seed: int = 1
     threads: list = field(default_factory=list)  # thread counts wished by --threads; empty: each case's own choice
     build_dir: str = ""
-    latency: bool = True  # whether durations of single calls are wanted in this round
 
 
 class Case:

@@ -4,6 +4,7 @@ A process is started in a session of its own, so that all of its descendants can
 terminal's ctrl-C goes to tools/compare alone.
 """
 
+import functools
 import os
 import re
 import select
@@ -14,10 +15,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
+import arenal_elf
 from compare import process_tree
 from compare.results import Failed
 
 SAMPLE_SECONDS = 0.02   # between two looks at the memory
+MOST_SAMPLES = 2000     # then every other one is dropped, and looks are twice as far apart
 PEEK_SECONDS = 0.001    # between two looks at the libraries, until the allocator is seen
 UNSEEN_SECONDS = 0.1    # a process that lives longer has mapped its libraries before it ends
 PRELOAD_ERROR = re.compile(r"^ERROR: ld\.so: object '.*' from LD_PRELOAD cannot be preloaded \((.*?)\)", re.MULTILINE)
@@ -59,6 +62,7 @@ class Launcher:
         """Runs a command to its end, see Finished. Raises Failed when it does not end well. `preload` is False for
         programs that only help to measure; `output` is False for what may print very much that nobody wants."""
         command = [str(word) for word in command]
+        program = _program(command[0], cwd, self.allocator if preload else None)
         timeout = min(timeout, self.timeout) if self.timeout else timeout
         report = tempfile.mkstemp(prefix="time-", dir=self.scratch)[1]
         # GNU time, because a child that Python starts inherits Python's own peak: the kernel keeps ru_maxrss over
@@ -66,7 +70,7 @@ class Launcher:
         words = [_tool("time"), "-o", report, "-f", "%M"]
         if self.cpu is not None:
             words += [_tool("taskset"), "-c", str(self.cpu)]
-        words += [_tool("env"), *self._preload_words(preload), _program(command[0], cwd), *command[1:]]
+        words += [_tool("env"), *self._preload_words(preload), program, *command[1:]]
 
         stdin = _memory_file("stdin", input or "")
         stdout = _memory_file("stdout") if output else os.open(os.devnull, os.O_WRONLY)
@@ -100,7 +104,7 @@ class Launcher:
         environment = clean_environment(env)
         if preload:
             environment.update(word.split("=", 1) for word in self._preload_words(preload))
-        command[0] = _program(command[0], cwd)
+        command[0] = _program(command[0], cwd, self.allocator if preload else None)
         return Service(command, cwd or self.scratch, environment, self.allocator if preload else None)
 
     def _preload_words(self, preload):
@@ -212,19 +216,23 @@ class _Watch:
         self.seen = self.library is None
         self.wants_series = wants_series
         self.series = []
+        self.pause = SAMPLE_SECONDS
 
     def look(self, pid, seconds):
         """Returns the seconds until the next look is due; None when there is nothing more to see."""
         tree = process_tree.processes(pid)[1:]  # without `time` itself
         if not self.seen:
             self.seen = any(process_tree.maps_library(child, self.library) for child in tree)
-        if self.wants_series and (not self.series or seconds - self.series[-1][0] >= SAMPLE_SECONDS * 0.9):
+        if self.wants_series and (not self.series or seconds - self.series[-1][0] >= self.pause * 0.9):
             resident = process_tree.rss(tree)
             if resident:
                 self.series.append([round(seconds, 4), resident])
+            if len(self.series) >= MOST_SAMPLES:
+                del self.series[1::2]
+                self.pause *= 2
         if not self.seen:
-            return PEEK_SECONDS if seconds < UNSEEN_SECONDS else SAMPLE_SECONDS
-        return SAMPLE_SECONDS if self.wants_series else None
+            return PEEK_SECONDS if seconds < UNSEEN_SECONDS else self.pause
+        return self.pause if self.wants_series else None
 
 
 def _wait(pid, start, timeout, watch):
@@ -316,16 +324,25 @@ def _tool(name):
     return _tools[name]
 
 
-def _program(name, cwd):
-    """Looked up here rather than by `env`, whose words about a missing one are about itself."""
-    if "/" in name:
-        path = os.path.join(cwd or os.getcwd(), name)
-        if not os.path.exists(path):
-            raise Failed(f"{name} is missing")
-        if os.path.isdir(path) or not os.access(path, os.X_OK):
-            raise Failed(f"{name} cannot be executed")
-        return path
-    return find_program(name)
+def _program(name, cwd, allocator):
+    """Its path, looked up here rather than by `env`, whose words about a missing one are about itself."""
+    path = find_program(name) if "/" not in name else os.path.join(cwd or os.getcwd(), name)
+    if not os.path.exists(path):
+        raise Failed(f"{name} is missing")
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise Failed(f"{name} cannot be executed")
+    if allocator and _brings_malloc(path):
+        raise Failed(f"{os.path.basename(path)} does not use {allocator.name}: it is linked with a malloc of its own")
+    return path
+
+
+@functools.lru_cache(None)
+def _brings_malloc(path):
+    """Whether a program cannot be made to use another malloc, as it defines one or never sees the dynamic linker."""
+    try:
+        return arenal_elf.is_static_program(path) or arenal_elf.symbol(path, "malloc") is not None
+    except (arenal_elf.NotElf, OSError):
+        return False  # a script
 
 
 def _memory_file(name, text=""):

@@ -1,0 +1,221 @@
+"""Builds, measures, reports. Called by tools/compare, which see."""
+
+import os
+import sys
+
+# Not this directory, which Python puts first: numbers.py would hide the module of Python's own library.
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import signal  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+
+from compare import allocators, cases, numbers, options as option_list, tables  # noqa: E402
+from compare.command import CommandCase  # noqa: E402
+from compare.progress import progress  # noqa: E402
+from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
+from compare.schedule import Limits, Schedule  # noqa: E402
+from machine import cpu_seconds, describe, others_share  # noqa: E402
+from preparing import BUILD_PACKAGES, ROOT, NotPrepared, build, need_packages  # noqa: E402
+
+TOOL = "compare"
+OWN_PACKAGES = ["python3-rich", "python3-jinja2", "libjs-chart.js", "time"]
+# What --quick and --full promise for the whole command, and what of that may go into measuring; the rest is building
+# and writing. After a slow build, less is left.
+WHOLE_SECONDS = {"quick": 165, "full": 1680}
+BUDGET_SECONDS = {"quick": 150, "full": 1620}
+LEAST_SECONDS = {"quick": 100, "full": 1500}
+ROUNDS = {"quick": 3, "full": 7}
+QUICK_TIMEOUT = 20
+COMMAND_ROUNDS = 5
+
+
+def main(arguments):
+    started = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        if "--gate" in arguments:
+            return gate([word for word in arguments if word != "--gate"])
+        options, command = parse(arguments)
+        return compare(options, command, arguments, started)
+    except (Failed, NotPrepared) as error:
+        print(f"{TOOL}: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads the table has seen enough
+    except OSError as error:  # a full disk, for example
+        print(f"{TOOL}: {error.strerror}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{TOOL}: interrupted", file=sys.stderr)
+        return 130
+    return 1
+
+
+def interrupt(*_):
+    """Once: what was measured is being printed and written then."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def gate(arguments):
+    import argparse
+    from compare import gate as gate_module
+    parser = argparse.ArgumentParser(prog="compare --gate", usage="tools/compare --gate [OPTION...]")
+    gate_module.add_options(parser)
+    return gate_module.run(parser.parse_args(arguments))
+
+
+def parse(arguments):
+    arguments, command = list(arguments), None
+    if "--" in arguments:
+        position = arguments.index("--")
+        arguments, command = arguments[:position], arguments[position + 1:]
+    parser = option_list.parser()
+    options = parser.parse_args(arguments)
+    option_list.check(parser, options)
+    if command is not None and not command:
+        parser.error("there is no command after --")
+    if command and (options.only or options.full or options.quick or options.threads or options.list):
+        parser.error("--quick, --full, --only, --threads and --list choose among Arenal's own cases; they do not go with "
+                     "a command")
+    options.mode = "command" if command else "full" if options.full else "quick"
+    return options, command
+
+
+def compare(options, command, arguments, started):
+    earlier = read_results(options.against) if options.against else None
+    names = options.allocators or allocators.NAMES
+    build_dir = prepare(options, names, needs_benchmarks=not command)
+    settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads,
+                              build_dir=build_dir)
+    wanted = option_list.matcher(options.only) if options.only else lambda name: True
+    chosen = [CommandCase(command)] if command else choose(settings, options.only, wanted)
+    if options.list:
+        print_list(chosen, settings, wanted)
+        return 0
+    if options.install:
+        packages = sorted({package for case in chosen for package in case.packages})
+        if not need_packages(packages, TOOL):
+            return 1
+    files = {kind: ResultsFile(path or os.path.join(ROOT, "build", "compare", f"results.{kind}"))
+             for kind, path in (("json", options.json), ("html", options.html))}
+
+    with tempfile.TemporaryDirectory(prefix="arenal-compare-", dir=scratch_parent(),
+                                     ignore_cleanup_errors=True) as scratch:
+        compared = allocators.find(names, build_dir, scratch)
+        if options.allocators and all(one.problem for one in compared):
+            raise Failed(f"{compared[0].name}: {compared[0].problem}")
+        results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
+    results["command"] = "tools/compare" + "".join(" " + quoted(word) for word in arguments)
+    print(tables.report(results))
+    if earlier:
+        print(tables.agreement_report(numbers.agreements(earlier, results), options.against))
+    sys.stdout.flush()
+    written = write(results, files)
+    return 130 if schedule.interrupted else 0 if written and succeeded(results, options) else 1
+
+
+def quoted(word):
+    import shlex
+    return shlex.quote(word)
+
+
+def prepare(options, names, needs_benchmarks):
+    """Installs what is needed, builds; returns the build's directory."""
+    packages = list(OWN_PACKAGES)
+    if not options.build_dir:
+        packages += BUILD_PACKAGES + (["libbenchmark-dev"] if needs_benchmarks else [])
+    if options.install:
+        packages += [one.package for one in allocators.find_all(names) if one.package]
+    if not need_packages(packages, TOOL):
+        sys.exit(1)  # it has said why
+    if options.build_dir:
+        if not os.path.isdir(options.build_dir):
+            raise Failed(f"there is no directory {options.build_dir}")
+        return os.path.abspath(options.build_dir)
+    return build(["arenal", "benchmarks"] if needs_benchmarks else ["arenal"])
+
+
+def choose(settings, only, wanted):
+    found = cases.collect(settings)
+    for pattern in only or ():
+        one = option_list.matcher([pattern])
+        if not any(case.narrowed(one, settings) for case in found):
+            raise Failed(f"no case is called {pattern}; tools/compare --list shows the names of this mode")
+    return [case for case in (case.narrowed(wanted, settings) for case in found) if case] if only else found
+
+
+def print_list(chosen, settings, wanted):
+    for case in chosen:
+        for name in filter(wanted, case.names(settings)):
+            print(f"{name}  {case.describe(name)['title']}")
+
+
+def scratch_parent():
+    """Where temporary files go, unless LD_PRELOAD could not name a link there."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if any(character in " :$\t\n" for character in usual) else usual
+
+
+def measure(chosen, compared, settings, options, wanted, scratch, started):
+    limits = limits_of(options, time.monotonic() - started)
+    results = {"version": VERSION, "tool": "arenal compare", "command": "", "mode": options.mode, "seed": options.seed,
+               "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": describe(),
+               "allocators": [one.to_json() for one in compared]}
+    before = cpu_seconds()
+    start = time.monotonic()
+    with progress() as told:
+        schedule = Schedule(chosen, compared, settings, limits, scratch, wanted=wanted, progress=told)
+        schedule.run()
+    results.update(seconds=round(time.monotonic() - start, 1), rounds=schedule.rounds, interrupted=schedule.interrupted,
+                   other_load=round(others_share(before, cpu_seconds()), 3), left_out=schedule.left_out,
+                   cases=schedule.results())
+    return results, schedule
+
+
+def limits_of(options, passed):
+    if options.mode == "command":
+        return Limits(options.rounds or COMMAND_ROUNDS, options.budget, options.timeout)
+    budget = options.budget
+    if not budget and not options.rounds:  # rounds that are asked for are made, however long they take
+        budget = max(LEAST_SECONDS[options.mode], min(BUDGET_SECONDS[options.mode], WHOLE_SECONDS[options.mode] - passed))
+    return Limits(options.rounds or ROUNDS[options.mode], budget,
+                  options.timeout or (QUICK_TIMEOUT if options.mode == "quick" else None))
+
+
+def write(results, files):
+    """Both files, each as far as possible. Returns whether both were written."""
+    good = True
+    try:
+        files["json"].write(results)
+        print(f"results: {files['json'].path}")
+    except Failed as error:
+        print(f"{TOOL}: {error}", file=sys.stderr)
+        good = False
+    try:
+        from compare import page
+    except ImportError as error:
+        print(f"{TOOL}: no page: {error}", file=sys.stderr)
+        return False
+    try:
+        page.write_page(results, files["html"].path)
+        print(f"page: {files['html'].path}")
+    except OSError as error:
+        print(f"{TOOL}: cannot write {files['html'].path}: {error.strerror}", file=sys.stderr)
+        good = False
+    except Exception as error:  # the results are there: a picture that fails must not cost them
+        print(f"{TOOL}: no page: {error}", file=sys.stderr)
+        good = False
+    return good
+
+
+def succeeded(results, options):
+    """No row failed. An allocator that is not installed counts when it was asked for by name."""
+    problems = options.allocators and any(one["problem"] for one in results["allocators"])
+    failures = any(result["failure"] for case in results["cases"] for result in case["results"].values())
+    return bool(results["cases"]) and not problems and not failures
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,208 @@
+"""The report as plain text: it reads the same on a terminal, in a log and in a mail."""
+
+import textwrap
+
+from compare import numbers
+
+WIDTH = 100
+MIB = 1024 * 1024
+BEHIND_SHOWN = 15
+PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
+METRIC_TITLES = {"time": "time", "peak_rss": "peak RSS", "rest_rss": "resting RSS"}
+
+
+def report(results):
+    """All tables, one after the other."""
+    parts = [_summary, _behind, _times, _memory, _latencies, _failures, _notes]
+    return "\n".join(text for text in (part(results) for part in parts) if text)
+
+
+def grid(rows, indent=""):
+    """Columns as wide as they need be; the first one to the left, the others to the right."""
+    columns = max(len(row) for row in rows)
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def figure(value):
+    """Three digits that count."""
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}" if value >= 1 else f"{value:.3g}"
+
+
+def mebibytes(value):
+    return "-" if value is None else f"{value / MIB:,.1f}"
+
+
+def ratio_text(ratio):
+    """A ratio; ~ marks one whose rounds lie on both sides of 1, or that only one round is known of."""
+    return "-" if ratio is None else f"{ratio.median:.2f}" + ("~" if ratio.inside_noise else " ")
+
+
+def range_text(ratio):
+    return f"{ratio.median:.3f} ({ratio.low:.3f}..{ratio.high:.3f})"
+
+
+def measured_names(results):
+    return [one["name"] for one in results["allocators"] if not one["problem"]]
+
+
+def groups(results):
+    found = []
+    for case in results["cases"]:
+        if case["group"] not in found:
+            found.append(case["group"])
+    return found
+
+
+def _summary(results):
+    """Per group and allocator the geometric mean of the ratios to the best peer."""
+    if not results["cases"]:
+        return ""
+    text = "Ratio to the best peer, geometric means (below 1 is better than every peer in each case):\n\n"
+    rows = [["", *METRIC_TITLES.values(), "cases"]]
+    for group in groups(results):
+        cases = [case for case in results["cases"] if case["group"] == group]
+        rows.append([group])
+        for name in measured_names(results):
+            ratios = [numbers.geometric_mean_ratio(results, cases, metric, name) for metric in METRIC_TITLES]
+            count = sum(numbers.median(case, name, "time") is not None for case in cases)
+            rows.append(["  " + name, *[range_text(one) if one else "-" for one in ratios], str(count)])
+    text += grid(rows)
+    for one in results["allocators"]:
+        if one["problem"]:
+            text += f"  {one['name']}: {one['problem']}\n"
+    return text
+
+
+def losses(results):
+    """[(Ratio, case, metric, peer)] where our own allocator's median is behind, worst first; clear ones before those
+    inside the noise."""
+    own, found = numbers.own(results), []
+    for case in results["cases"] if own else ():
+        for metric in METRIC_TITLES:
+            peer = numbers.best_peer(results, case, metric)
+            ratio = peer and numbers.ratio(case, metric, own, peer)
+            if ratio and ratio.median > 1:
+                found.append((ratio, case, metric, peer))
+    return sorted(found, key=lambda one: (one[0].inside_noise, -one[0].median))
+
+
+def _behind(results):
+    found = losses(results)
+    clear = [one for one in found if not one[0].inside_noise]
+    if not clear:
+        return "Where Arenal is behind: nowhere beyond the noise.\n" if numbers.own(results) and results["cases"] else ""
+    rows = [["case", "what", "best peer", "ratio (lowest..highest)"]]
+    for ratio, case, metric, peer in clear[:BEHIND_SHOWN]:
+        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio)])
+    more = len(clear) - len(rows) + 1
+    return ("Where Arenal is behind, worst first:\n\n" + grid(rows)
+            + (f"and {more} more beyond the noise, " if more > 0 else "")
+            + f"{len(found) - len(clear)} more inside the noise\n")
+
+
+def _times(results):
+    names, own = measured_names(results), numbers.own(results)
+    rows = []
+    for case in results["cases"]:
+        if any(numbers.median(case, name, "time") is not None for name in names):
+            rows.append([case["name"], case["unit"], *[figure(numbers.median(case, name, "time")) for name in names],
+                         *_own_ratio(results, case, "time", own)])
+    if not rows:
+        return ""
+    head = ["time", "unit", *names] + ([f"{own}/best", "spread"] if own else [])
+    return "Medians of the rounds; ~ means that the difference is inside the noise.\n\n" + grid([head, *rows])
+
+
+def _own_ratio(results, case, metric, own):
+    if not own:
+        return []
+    peer = numbers.best_peer(results, case, metric)
+    ratio = peer and numbers.ratio(case, metric, own, peer)
+    return [ratio_text(ratio), f"{ratio.low:.2f}..{ratio.high:.2f}"] if ratio else ["-", ""]
+
+
+def _memory(results):
+    names, own = measured_names(results), numbers.own(results)
+    text = ""
+    for metric in ("peak_rss", "rest_rss"):
+        rows = []
+        for case in results["cases"]:
+            medians = [numbers.median(case, name, metric) for name in names]
+            if any(value is not None for value in medians):
+                rows.append([case["name"], *map(mebibytes, medians), *_own_ratio(results, case, metric, own)])
+        if rows:
+            head = [f"{METRIC_TITLES[metric]}, MiB", *names] + ([f"{own}/best", "spread"] if own else [])
+            text += ("\n" if text else "") + grid([head, *rows])
+    return text
+
+
+def _latencies(results):
+    text = ""
+    for case in results["cases"]:
+        for call in _calls(case):
+            rows = []
+            for name in measured_names(results):
+                medians = [numbers.median_latency(case, name, call, percentile) for percentile in PERCENTILES]
+                if any(value is not None for value in medians):
+                    rows.append([name, *map(_nanoseconds, medians)])
+            if rows:
+                text += ("\n" if text else "") + grid([[f"{case['name']}: {call}, ns", *PERCENTILES], *rows])
+    return text
+
+
+def _nanoseconds(value):
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _calls(case):
+    found = []
+    for result in case["results"].values():
+        for run in result["runs"]:
+            found += [call for call in run.get("latency") or () if call not in found]
+    return found
+
+
+def _failures(results):
+    """What went wrong: one line for what went wrong under every allocator alike."""
+    rows = []
+    for case in results["cases"]:
+        failures = {name: result["failure"] for name, result in case["results"].items() if result["failure"]}
+        if len(failures) == len(case["results"]) > 1 and len(set(failures.values())) == 1:
+            failures = {"every allocator": next(iter(failures.values()))}
+        rows += [f"  {case['name']} under {name}: {failure}" for name, failure in failures.items()]
+    return "Failures:\n" + "\n".join(rows) + "\n" if rows else ""
+
+
+def _notes(results):
+    machine = results["machine"]
+    rounds = "1 round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
+    load = results["other_load"]
+    lines = [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
+             f"{machine['libc']}, Linux {machine['kernel']}."]
+    if results["rounds"] == 1:
+        lines.append("One round has no spread: what is inside the noise cannot be told.")
+    lines += [sentence[0].upper() + sentence[1:] + "." for sentence in results.get("left_out", [])]
+    if load is not None and load >= 0.05:
+        lines.append(f"Other programs used {load:.0%} of the CPUs meanwhile: expect other figures on a quiet machine.")
+    return "\n".join(textwrap.fill(line, WIDTH) for line in lines) + "\n"
+
+
+def agreement_report(found, path):
+    """What --against says."""
+    if not found:
+        return f"Nothing to compare with {path}: it takes the same cases, allocators, and two rounds or more in both.\n"
+    differing = [one for one in found if not one.agrees]
+    rows = [[one.case, METRIC_TITLES[one.metric], f"{one.allocator}/{one.peer}", f"{one.before.low:.3f}..{one.before.high:.3f}",
+             f"{one.now.low:.3f}..{one.now.high:.3f}"] for one in differing]
+    text = (f"Against {path}: {len(found) - len(differing)} of {len(found)} ratios "
+            f"({(len(found) - len(differing)) / len(found):.1%}) agree: their spreads overlap.\n")
+    return text + ("These differ:\n\n" + grid([["case", "what", "ratio", "before", "now"], *rows]) if rows else "")
