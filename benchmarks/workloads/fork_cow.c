@@ -6,7 +6,7 @@
 // `time` is the parent's: its operations, and fork itself, since nothing is served during it. `rest_rss_bytes` is
 // what the snapshot costs in memory: the private dirty bytes of parent and child together (/proc/PID/smaps_rollup) at
 // the end of the child's life, the mean over all snapshots. A page that was copied counts twice, for its two copies;
-// what stayed shared does not count.
+// what stayed shared does not count. `peak_rss_bytes` is the most that both had together.
 //
 // Follows: redis' documentation of its persistence (RDB snapshots); Baumann, Appavoo, Krieger and Roscoe, "A fork()
 // in the road" (HotOS 2019), on what fork costs; Zhao, Gong and Fonseca, "On-demand-fork: a microsecond fork for
@@ -38,8 +38,7 @@ struct entry {
     char *key, *value;
 };
 
-// The table of entries would be the store's hash table. It is not the heap's, as none of its pages is written in
-// between.
+// The table of entries stands for the store's hash table; it is not the heap's, so it costs every allocator the same.
 static struct entry **entries;
 static uint64_t live_bytes;
 
@@ -177,7 +176,7 @@ static void child_wait(pid_t child)
 static uint64_t snapshot(struct worker *worker, uint64_t *busy_ns)
 {
     int to_child[2], to_parent[2];
-    uint64_t word, parents = 0, childs = 0;
+    uint64_t word, parents = 0, childs = 0, resident = 0;
 
     if (pipe(to_child) != 0 || pipe(to_parent) != 0)
         workload_fail("no pipe to the snapshot's process: %s", strerror(errno));
@@ -199,6 +198,7 @@ static uint64_t snapshot(struct worker *worker, uint64_t *busy_ns)
     bool heard = hear(to_parent[0], &word);
     if (heard) {
         parents = private_dirty_bytes();
+        resident = resident_bytes();
         heard = tell(to_child[1], 0) && hear(to_parent[0], &childs);
     }
     close(to_child[1]);
@@ -206,19 +206,24 @@ static uint64_t snapshot(struct worker *worker, uint64_t *busy_ns)
     child_wait(child);
     if (!heard)
         workload_fail("the snapshot's process ended before it had read everything");
+    if (worker->run->peak_rss_bytes < resident + childs)
+        worker->run->peak_rss_bytes = resident + childs;
     return parents + childs;
 }
 
 static void run_fork_cow(struct run *run)
 {
     struct worker *worker = run->workers;
+    struct latencies *latencies = worker->latencies;
     uint64_t private_sum = 0, busy_ns = 0;
     unsigned snapshots = 0;
 
     signal(SIGPIPE, SIG_IGN); // a child that died is a sentence
     entries = table_allocate(ENTRIES * sizeof *entries);
+    worker->latencies = NULL; // the calls that fill the heap are many, and not what is asked for
     for (size_t i = 0; i < ENTRIES; i++)
         entries[i] = entry_make(worker);
+    worker->latencies = latencies;
     run_clock_start(run);
     for (; worker_continues(worker); snapshots++)
         private_sum += snapshot(worker, &busy_ns);
@@ -226,8 +231,10 @@ static void run_fork_cow(struct run *run)
     run->measured_seconds = (double)busy_ns * 1e-9; // without the waiting for children
     run->rest_rss_bytes = snapshots ? private_sum / snapshots : 0;
     run->live_bytes = live_bytes;
+    worker->latencies = NULL;
     for (size_t i = 0; i < ENTRIES; i++)
         entry_free(worker, entries[i]);
+    worker->latencies = latencies;
 }
 
 const struct workload workload = {

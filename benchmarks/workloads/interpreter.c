@@ -182,8 +182,10 @@ static void interpret(struct worker *worker)
 
     interpreter->worker = worker;
     interpreter->names = dict_new(worker);
-    for (; worker_continues(worker); worker->operations++)
+    for (; worker_continues(worker); worker->operations++) {
         document(interpreter);
+        worker->next_look = 0; // a document takes long enough to look at the clock after each
+    }
 }
 
 static void rest(struct run *run)

@@ -54,6 +54,11 @@ void result_print(const struct run *run)
     static char buffer[BUFSIZ];
     uint64_t operations = 0, peak = peak_resident_bytes();
 
+    // The kernel's counter for the peak lags a little behind; what was seen at rest was counted page by page.
+    if (peak < run->rest_rss_bytes)
+        peak = run->rest_rss_bytes;
+    if (peak < run->peak_rss_bytes)
+        peak = run->peak_rss_bytes;
     for (unsigned i = 0; i < run->threads; i++)
         operations += run->workers[i].operations;
     if (!operations || !(run->measured_seconds > 0))

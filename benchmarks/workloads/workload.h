@@ -45,6 +45,7 @@ struct run {
     // What the workload fills in beyond the operations and the time of its workers; 0 is left out of the JSON.
     uint64_t live_bytes;        // requested and not freed when the program was at rest
     uint64_t rest_rss_bytes;    // resident when the program was at rest: see workload_rest
+    uint64_t peak_rss_bytes;    // of several processes together, when it is more than this one's own peak
     uint64_t rest_rss_1s_bytes; // the same one second into a longer rest
     double measured_seconds;    // the time that counts; run_workers adds to it
 
