@@ -5,6 +5,7 @@ import os
 import re
 
 import jinja2
+from markupsafe import Markup, escape
 
 from compare import page_lines, page_ratios, page_tables
 from compare.page_allocators import listed
@@ -14,21 +15,17 @@ SCRIPTS = ("theme.js", "ratio_chart.js", "line_chart.js", "page.js")
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 
 
-class NoChartLibrary(Exception):
-    """Its text is one sentence."""
-
-
 def read(path):
     with open(path, encoding="utf-8") as file:
         return file.read()
 
 
 def chart_library():
+    """None where it is not installed: results that took long to measure are worth a page without charts, too."""
     try:
         return read(CHART_LIBRARY)
-    except OSError as error:
-        raise NoChartLibrary(f"cannot read {CHART_LIBRARY} ({error.strerror}): "
-                             "the page's charts need the Debian package libjs-chart.js") from error
+    except OSError:
+        return None
 
 
 def inside_script(text):
@@ -42,9 +39,15 @@ def as_data(value):
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def breakable(text):
+    """A name may go on in the next line after a slash or an underscore, rather than anywhere."""
+    return Markup(re.sub(r"([/_]+)", r"\1<wbr>", str(escape(text))))
+
+
 def build_page(results):
     allocators = listed(results)
-    sections = page_ratios.sections(results, allocators) + page_lines.sections(results, allocators)
+    library = chart_library()
+    sections = page_ratios.sections(results, allocators) + page_lines.sections(results, allocators) if library else []
     charts = [chart for section in sections for chart in section["charts"]]
     for number, chart in enumerate(charts):
         chart["number"] = number
@@ -53,7 +56,10 @@ def build_page(results):
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True)
+    environment.filters["breakable"] = breakable
     content = page_tables.content(results, allocators)
+    if not library:
+        content["notices"].append("The charts are missing: they need the Debian package libjs-chart.js.")
     groups = content["groups"]
     contents = [{"id": "machine", "title": "Machine"}, {"id": "behind", "title": "Behind"}]
     contents += [{"id": section["id"], "title": section["short"]} for section in sections]
@@ -61,8 +67,7 @@ def build_page(results):
     return environment.get_template("page.html.j2").render(
         content, allocators=allocators, chart_sections=sections, contents=contents, style=read(f"{FOLDER}/page.css"),
         data=as_data({"allocators": shown, "charts": drawn}),
-        scripts=[inside_script(text) for text in
-                 [chart_library(), *(read(f"{FOLDER}/{name}") for name in SCRIPTS)]] if sections else [])
+        scripts=[inside_script(text) for text in [library, *(read(f"{FOLDER}/{name}") for name in SCRIPTS)]] if sections else [])
 
 
 def write_page(results, path):

@@ -1,10 +1,11 @@
 """Where our own allocator loses: the table at the top of the page, worst first, and the sentence above it."""
 
 from compare import numbers
+from compare.page_allocators import called
 from compare.page_format import count, mebibytes, ratio, short, span
 from compare.page_ratios import METRICS
 
-SHOWN = 15          # rows before the rest has to be opened
+SHOWN = 10          # rows before the rest has to be opened
 
 
 def losses(results, own):
@@ -33,24 +34,25 @@ def value_text(case, name, metric):
 
 
 def table(caption, rows, own):
-    columns = ["case", "what", f"{own} / best peer", "noise", own, "best peer"]
-    return {"caption": caption, "columns": [{"text": text} for text in columns], "rows": rows}
+    columns = [{"text": "case"}, {"text": f"{own} / best peer"}, {"text": "noise", "class": "words"}, {"text": own},
+               {"text": "best peer"}]
+    return {"caption": caption, "columns": columns, "rows": rows}
 
 
 def loss_row(case, metric, word, peer, compared, own):
     noise = {"text": "inside the noise", "class": "words muted"} if compared.inside_noise else \
             {"text": "clear", "class": "words bad"}
-    return [{"text": case["name"], "note": case["title"]}, {"text": word, "class": "words"},
-            {"text": ratio(compared.median), "note": span(compared.low, compared.high, ratio), "class": "best"}, noise,
+    note = "\n".join(filter(None, (word, span(compared.low, compared.high, ratio))))
+    return [{"text": case["name"], "note": case["title"]}, {"text": ratio(compared.median), "note": note, "class": "best"}, noise,
             {"text": value_text(case, own, metric)}, {"text": value_text(case, peer, metric), "note": peer}]
 
 
 def behind(results, own):
-    title = f"Where {own} is behind" if own else "Where Arenal is behind"
+    title = f"Where {called(own)} is behind"
     if own is None:
         return {"title": title, "text": "Arenal was not measured.", "table": table("", [], ""), "more": table("", [], "")}
     rows = [[{"text": case["name"], "note": case["title"]}, {"text": failure, "class": "failed"}] +
-            [{"text": ""}] * 4 for case, failure in failures(results, own)]
+            [{"text": ""}] * 3 for case, failure in failures(results, own)]
     found = losses(results, own)
     rows += [loss_row(*one, own) for one in found]
     clear = sum(not one[4].inside_noise for one in found)

@@ -101,7 +101,7 @@ def families(cases):
     found = {}
     for case in cases:
         found.setdefault((case["group"], case["family"]), {})[case["threads"]] = case
-    return {f"{group}/{family}": list(by_threads.values()) for (group, family), by_threads in found.items()
+    return {family if family.startswith(f"{group}/") else f"{group}/{family}": list(by_threads.values()) for (group, family), by_threads in found.items()
             if len(by_threads) > 1}
 
 

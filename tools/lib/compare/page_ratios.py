@@ -76,8 +76,10 @@ def summary_plot(results, metric, word, allocators):
         cases = [case for case in results["cases"] if chosen in (None, case["group"])]
         if chosen is None and len(groups) < 2:
             continue
-        rows.append([numbers.geometric_mean_ratio(results, cases, metric, one["name"]) for one in allocators])
-        labels.append(label)
+        row = [numbers.geometric_mean_ratio(results, cases, metric, one["name"]) for one in allocators]
+        if any(row):
+            rows.append(row)
+            labels.append(label)
     return dot_plot("Groups", f"Geometric mean of the ratios of {word}.", labels, rows, allocators, "group")
 
 

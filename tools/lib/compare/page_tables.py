@@ -1,7 +1,7 @@
 """The words and the tables of the page."""
 
 from compare import numbers
-from compare.page_allocators import subject
+from compare.page_allocators import called
 from compare.page_behind import behind
 from compare.page_format import ABSENT, count, mebibytes, ratio, short, span, usable
 from compare.page_ratios import METRICS, group_title, groups_of
@@ -17,17 +17,19 @@ def answer(results, own):
     for metric, word in (("time", "time"), ("peak_rss", "peak memory")):
         best = numbers.geometric_mean_ratio(results, cases, metric, own)
         glibc = numbers.geometric_mean_ratio(results, cases, metric, own, "glibc")
-        against = [f"{ratio(one.median)} of {whose}" for one, whose in ((best, "the best peer's"), (glibc, "glibc's")) if one]
-        if against:
-            parts.append(f"{' and '.join(against)} {word}")
+        against = [f"{ratio(one.median)} of {whose}"
+                   for one, whose in ((best, f"the best peer's {word}"), (glibc, f"glibc's{'' if best else ' ' + word}")) if one]
+        parts.append(" and ".join(against))
+    parts = [part for part in parts if part]
     if not parts:
-        return f"{own} was compared with nobody."
+        return f"{called(own)} was compared with nobody."
     compared = [numbers.ratio(case, "time", own, peer) for case in cases
                 if (peer := numbers.best_peer(results, case, "time"))]
     compared = [one for one in compared if one]
     slower = [one for one in compared if one.median > 1]
     noise = sum(one.inside_noise for one in slower)
-    text = f"{own} takes {' and '.join(parts)} (geometric means); it is behind in {len(slower)} of {count(len(compared), 'case')}"
+    text = (f"{called(own)} takes {', and '.join(parts)} (geometric means over the cases); it is slower than the best peer in "
+            f"{len(slower)} of {count(len(compared), 'case')}")
     return text + (f", in {noise} of them inside the noise." if noise else ".")
 
 
@@ -55,11 +57,19 @@ def facts(results):
     return [(name, str(value)) for name, value in shown if value is not None]
 
 
+def machine_line(results):
+    machine = results.get("machine") or {}
+    cores = machine.get("cores")
+    parts = [machine.get("cpu"), count(cores, "core") if usable(cores) else None, machine.get("libc"),
+             count(results["rounds"], "round") if usable(results.get("rounds")) else None, results.get("started")]
+    return ", ".join(str(part) for part in parts if part)
+
+
 def allocator_table(allocators):
     rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words"},
              {"text": one["problem"], "class": "failed"} if one.get("problem") else
              {"text": one.get("library") or "the program's own libc", "class": "words"}] for one in allocators]
-    return {"caption": "Allocators", "columns": [{"text": text} for text in ("name", "version", "library")], "rows": rows}
+    return {"caption": "Allocators", "columns": [{"text": text, "class": "words"} for text in ("name", "version", "library")], "rows": rows}
 
 
 def figure_cell(case, name, metric, show, best):
@@ -97,7 +107,7 @@ def metric_table(results, cases, metric, title, allocators, own):
         rows.append([{"text": case["name"], "note": note}] +
                     (ratio_cells(results, case, metric, own) if own else []) +
                     [figure_cell(case, one["name"], metric, show, min(values, default=None)) for one in allocators])
-    columns = [{"text": "case"}] + ([{"text": f"{own} / best peer"}, {"text": "verdict"}] if own else [])
+    columns = [{"text": "case"}] + ([{"text": f"{own} / best peer"}, {"text": "verdict", "class": "words"}] if own else [])
     columns += [{"text": one["name"]} for one in allocators]
     caption = title if metric == "time" else f"{title}, MiB"
     return {"caption": f"{caption}: median, and the lowest to the highest round", "columns": columns, "rows": rows}
@@ -128,8 +138,8 @@ def groups(results, allocators, own):
 
 
 def content(results, allocators):
-    own = subject(allocators)
+    own = numbers.own(results)
     return {"title": "Arenal and its peers" if own else "Allocators compared", "answer": answer(results, own),
-            "notices": notices(results), "command": results.get("command") or "tools/compare", "facts": facts(results),
+            "notices": notices(results), "command": results.get("command") or "tools/compare", "facts": facts(results), "machine": machine_line(results),
             "allocator_table": allocator_table(allocators), "behind": behind(results, own),
             "groups": groups(results, allocators, own)}

@@ -1,7 +1,11 @@
 "use strict";
 // A dot plot: a row for each case, a dot for each allocator, a bar behind it from the lowest to the highest round.
 
-const RATIO_TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000];
+const RATIO_TICKS = {
+    near: [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.35, 1.5, 1.75, 2],
+    middle: [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5],
+    far: [0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000, 100000],
+};
 
 function ratioChart(spec, allocators, look) {
     const dots = [], ranges = [];
@@ -44,7 +48,9 @@ function ratioAxis(spec, look) {
     return {
         type: "logarithmic", position: "top", min: spec.low, max: spec.high, title: axisTitle(spec.x, look),
         afterBuildTicks: axis => {
-            axis.ticks = RATIO_TICKS.filter(value => value >= axis.min && value <= axis.max).map(value => ({ value }));
+            const extent = axis.max / axis.min * (look.narrow ? 2 : 1);
+            const wanted = RATIO_TICKS[extent < 3.2 ? "near" : extent < 16 ? "middle" : "far"];
+            axis.ticks = wanted.filter(value => value >= axis.min && value <= axis.max).map(value => ({ value }));
         },
         ticks: { color: look.muted, callback: value => String(value), maxRotation: 0, autoSkipPadding: 8 },
         grid: {
@@ -59,7 +65,7 @@ function caseAxis(spec, look) {
         type: "category", offset: true, grid: { display: false, drawBorder: false },
         ticks: {
             autoSkip: false, color: look.text, font: { size: 12 }, mirror: look.narrow, padding: look.narrow ? 0 : 6,
-            labelOffset: look.narrow ? -12 : 0, z: 1,
+            labelOffset: look.narrow ? -13 : 0, z: 1, showLabelBackdrop: look.narrow, backdropColor: look.page, backdropPadding: 1,
             callback: row => shorten(spec.labels[row], look.narrow ? 44 : 36),
         },
     };
