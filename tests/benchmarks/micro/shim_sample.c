@@ -86,10 +86,17 @@ static void paused(struct bench_state *state)
     bench_counter(state, "true_rate", (double)count / seconds, BENCH_SUM);
 }
 
+static void never_stopped(struct bench_state *state)
+{
+    uint64_t count = bench_start(state);
+
+    for (uint64_t i = 0; i < count; i++)
+        spin(CLOCK_THREAD_CPUTIME_ID, 1e-3);
+}
+
 static void paused_at_the_end(struct bench_state *state)
 {
-    bench_start(state);
-    spin(CLOCK_THREAD_CPUTIME_ID, 1e-3);
+    never_stopped(state);
     bench_pause(state);
 }
 
@@ -197,6 +204,7 @@ int main(int argc, char **argv)
     bench = bench_register("paused_on_clock", paused);
     bench_use_clock(bench);
     bench_register("paused_at_the_end", paused_at_the_end);
+    bench_register("never_stopped", never_stopped);
 
     bench_register("skipped", skipped);
     bench_threads(bench_register("skipped_by_one", skipped_by_one), 4);

@@ -17,8 +17,8 @@ class Shim(unittest.TestCase):
         self.assertEqual(list(self.results), [
             "arguments/left:1/right:20", "arguments/left:-3/right:1099511627776",
             "threads/threads:3", "threads/threads:16", "threads/threads:32", "threads/threads:64",
-            "on_clock/threads:4", "paused", "paused_on_clock", "paused_at_the_end", "skipped",
-            "skipped_by_one/threads:4", "never_started", "first/arg:7/threads:2", "first/arg:8/threads:2",
+            "on_clock/threads:4", "paused", "paused_on_clock", "paused_at_the_end",
+            "never_stopped", "skipped", "skipped_by_one/threads:4", "never_started", "first/arg:7/threads:2", "first/arg:8/threads:2",
             "second/arg:9", "kept"])
 
     def test_arguments_reach_the_function(self):
@@ -55,8 +55,10 @@ class Shim(unittest.TestCase):
         on_clock = self.results["paused_on_clock"]
         self.assertLess(abs(on_clock["items_per_second"] / on_clock["true_rate"] - 1), 0.5, on_clock)
 
-    def test_a_function_may_end_in_a_pause(self):
-        self.assertNotIn("error_occurred", self.results["paused_at_the_end"])
+    def test_what_a_function_leaves_running_is_stopped(self):
+        for name in ("paused_at_the_end", "never_stopped"):
+            self.assertGreaterEqual(self.results[name]["cpu_time"], 1e6)
+            self.assertLess(self.results[name]["cpu_time"], 1e6 * SLOWER)
 
     def test_skipping(self):
         for name, message in (("skipped", "not today"), ("skipped_by_one/threads:4", "thread 2 gives up"),
