@@ -1,0 +1,125 @@
+"""How tools/compare runs the workloads: which cases there are in each mode, and what becomes of a result."""
+
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.environ["TEST_TOOLS"])
+
+from compare import workloads                               # noqa: E402
+from compare.allocators import Allocator                    # noqa: E402
+from compare.cases import Settings                          # noqa: E402
+from compare.process import Finished, Launcher              # noqa: E402
+from compare.results import Failed                          # noqa: E402
+
+BUILD = os.environ["TEST_BUILD"]
+LIBRARY = os.path.realpath(os.environ["ARENAL_LIBRARY"])
+MIB = 1 << 20
+
+LINE = ('{"workload":"phases","seed":1,"threads":6,"operations":100,"seconds":0.5,"operations_per_second":200,'
+        '"ns_per_operation":5000000.000,"peak_rss_bytes":700,"rest_rss_bytes":600,"live_bytes":300%s}\n')
+
+
+def names(**settings):
+    return [case.name for case in workloads.cases(Settings(**settings))]
+
+
+class FakeLauncher:
+    """Notes what would be run, and gives an output."""
+
+    build_dir = "/a build"
+
+    def __init__(self, output):
+        self.output = output
+        self.command = None
+
+    def run(self, command, *, timeout, series=False):
+        self.command = command
+        return Finished(self.output, "", 1.0, 650, [[0.02, 600]] if series else [])
+
+
+class Which(unittest.TestCase):
+    def test_quick(self):
+        self.assertEqual(names(quick=True), [
+            "workload/session_churn", "workload/producer_consumer", "workload/burst_idle", "workload/interpreter",
+            "latency/key_value"])
+
+    def test_full(self):
+        everything = names(quick=False)
+        self.assertEqual(len(everything), 13)
+        self.assertEqual(len(set(everything)), 13)
+        self.assertTrue(set(names(quick=True)) < set(everything))
+        self.assertEqual([name for name in everything if name.startswith("latency/")],
+                         ["latency/session_churn", "latency/producer_consumer", "latency/key_value"])
+        for case in workloads.cases(Settings(quick=False)):
+            program = os.path.join(BUILD, "benchmarks", "workloads", case.workload.name)
+            self.assertTrue(os.access(program, os.X_OK), program)
+
+    def test_a_result_for_each_number_of_threads(self):
+        found = {case.name: case for case in workloads.cases(Settings(quick=False, threads=[1, 2, 8]))}
+        self.assertEqual(found["workload/session_churn/threads:8"].threads, 8)
+        self.assertEqual(found["workload/session_churn/threads:8"].family, "workload/session_churn")
+        self.assertTrue(found["workload/session_churn/threads:1"].pinned)
+        self.assertFalse(found["workload/session_churn/threads:2"].pinned)
+        self.assertNotIn("workload/producer_consumer/threads:1", found)     # it needs two
+        self.assertIn("workload/producer_consumer/threads:2", found)
+        self.assertIn("workload/fork_cow", found)                           # it has one, whatever is asked for
+
+    def test_a_burst_is_as_large_with_more_threads(self):
+        for threads, blocks in ((1, 88000), (8, 11000)):
+            case = workloads.cases(Settings(quick=False, threads=[threads]))[3]
+            launcher = FakeLauncher(LINE % "")
+            case.measure(launcher, Settings(quick=False))
+            self.assertEqual(case.name, f"workload/burst_idle/threads:{threads}")
+            self.assertIn(f"--blocks={blocks}", launcher.command)
+            self.assertIn(f"--threads={threads}", launcher.command)
+
+
+class Results(unittest.TestCase):
+    def case(self, name):
+        return next(case for case in workloads.cases(Settings(quick=False)) if case.name == name)
+
+    def test_metrics(self):
+        launcher = FakeLauncher(LINE % "")
+        [(name, run)] = self.case("workload/phases").measure(launcher, Settings(quick=False, seed=5))
+        self.assertEqual(name, "workload/phases")
+        self.assertEqual(run.metrics, {"time": 5000000, "operations_per_second": 200, "peak_rss": 650, "rest_rss": 600,
+                                       "live_bytes": 300})
+        self.assertEqual((run.latency, run.series), ({}, [[0.02, 600]]))
+        self.assertEqual(launcher.command[0], "/a build/benchmarks/workloads/phases")
+        self.assertIn("--seed=5", launcher.command)
+        self.assertNotIn("--latency", launcher.command)
+
+    def test_the_cost_of_single_calls_is_their_p99_9(self):
+        launcher = FakeLauncher(LINE % ',"latency_ns":{"malloc":{"count":9,"p50":20,"p99.9":450,"max":800}}')
+        [(_, run)] = self.case("latency/key_value").measure(launcher, Settings(quick=False))
+        self.assertEqual(run.metrics["time"], 450)
+        self.assertEqual(run.latency["malloc"]["max"], 800)
+        self.assertIn("--latency", launcher.command)
+
+    def test_no_result(self):
+        for output in ("", "nonsense", "[]", "{}", '{"ns_per_operation":0,"operations_per_second":1}'):
+            with self.subTest(output), self.assertRaisesRegex(Failed, "printed no result"):
+                self.case("workload/phases").measure(FakeLauncher(output), Settings(quick=False))
+        with self.assertRaisesRegex(Failed, "measured no malloc"):
+            self.case("latency/key_value").measure(FakeLauncher(LINE % ""), Settings(quick=False))
+
+
+class Real(unittest.TestCase):
+    def test_every_quick_case_runs_under_arenal(self):
+        settings = Settings(quick=True)
+        allocator = Allocator("arenal", LIBRARY, preload=LIBRARY)
+        for case in workloads.cases(settings):
+            with self.subTest(case.name), tempfile.TemporaryDirectory() as scratch:
+                [(name, run)] = case.measure(Launcher(allocator, scratch, BUILD), settings)
+                self.assertEqual(name, case.name)
+                self.assertGreater(run.metrics["time"], 0)
+                self.assertGreater(run.metrics["peak_rss"], MIB)
+                self.assertLessEqual(run.metrics.get("rest_rss", 0), run.metrics["peak_rss"])
+                self.assertTrue(run.series)
+                self.assertEqual("malloc" in run.latency, case.group == "latency")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,169 @@
+"""The workloads: programs of benchmarks/workloads, each of which prints its result as one line of JSON."""
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from compare.cases import Case
+from compare.results import Failed, Run
+
+LATENCY_TIME = ("malloc", "p99.9")  # what counts as the cost where durations of single calls are measured
+
+
+@dataclass
+class Workload:
+    """One of the programs, and how much of it is run. Operations are those of all threads together, whatever their
+    number: so memory and time stay about the same."""
+
+    name: str
+    title: str
+    about: str
+    operations: int                 # with --full; about a second under glibc on a slow machine with 2 cores
+    quick: int = None               # operations with --quick; None: not in that mode
+    threads: int = 4
+    least_threads: int = 1
+    most_threads: int = 4096
+    options: dict = field(default_factory=dict)         # of the program's own
+    quick_options: dict = field(default_factory=dict)   # other values of them
+    per_thread: dict = field(default_factory=dict)      # options that are divided by the number of threads
+    latency: int = None             # operations of the case that measures single calls; None: there is none
+    latency_is_quick: bool = False
+
+    def thread_counts(self, settings):
+        """Those asked for that it can do."""
+        return [count for count in settings.threads if self.least_threads <= count <= self.most_threads]
+
+    def chosen(self, settings):
+        """The options of its own."""
+        return dict(self.options, **(self.quick_options if settings.quick else {}))
+
+    def arguments(self, settings, threads, operations):
+        options = self.chosen(settings)
+        options.update((name, max(1, value // threads)) for name, value in self.per_thread.items())
+        words = [f"--seed={settings.seed}", f"--threads={threads}", f"--operations={operations}"]
+        return words + [f"--{name}={value}" for name, value in options.items()]
+
+
+WORKLOADS = [
+    Workload("session_churn", "Sessions that outlive their threads",
+             "Threads replace objects of sessions and hand the sessions on to others and to their successors (larson).",
+             4_000_000, quick=1_500_000, latency=2_000_000),
+    Workload("producer_consumer", "Producers and consumers",
+             "Some threads allocate messages, others free them.",
+             1_200_000, quick=600_000, least_threads=2, latency=600_000),
+    Workload("phases", "Phases of growth and decay",
+             "Groups of threads grow and decay in turn, and ask for other sizes in each phase.",
+             4_000_000, threads=6, options={"rest": 0.5}),
+    Workload("burst_idle", "A burst, then idle",
+             "Threads build up memory, free all but 2% of it, and rest.",
+             880_000, quick=352_000, per_thread={"blocks": 88_000},
+             options={"rest": 5}, quick_options={"rest": 1}),
+    Workload("fragmentation", "Long-run fragmentation",
+             "64 MB in use all the time, while sizes drift and 5% of the blocks survive long.",
+             3_000_000, per_thread={"day": 600_000}, options={"rest": 0.5}),
+    Workload("idle_threads", "A thousand mostly idle threads",
+             "A thousand threads sleep, and wake in turn for a burst of work.",
+             2_000_000, threads=1000),
+    Workload("short_threads", "Many short-lived threads",
+             "Each request has a thread of its own, whose objects partly outlive it.",
+             12_000),
+    Workload("interpreter", "An interpreter's strings and trees",
+             "Documents are built, parsed, changed and printed by an interpreter that counts references.",
+             1_000, quick=500, threads=1),
+    Workload("key_value", "A key-value store",
+             "A store evicts what was not used for long, and its values change their sizes over time.",
+             1_500_000, latency=1_000_000, latency_is_quick=True),
+    Workload("fork_cow", "Fork and copy-on-write",
+             "Snapshots by fork while the parent goes on writing; at rest: what they cost in memory.",
+             200_000, threads=1, most_threads=1),
+]
+
+
+class WorkloadCase(Case):
+    """A workload with one number of threads."""
+
+    group = "workload"
+    unit = "ns/op"
+
+    def __init__(self, workload, threads, settings, named_by_threads=False):
+        self.workload = workload
+        self.threads = threads
+        self.family = f"{self.group}/{workload.name}"
+        self.name = f"{self.family}/threads:{threads}" if named_by_threads else self.family
+        self.title = workload.title
+        self.about = workload.about
+        self.seconds = 1 + workload.chosen(settings).get("rest", 0)
+
+    def operations(self, settings):
+        return self.workload.quick if settings.quick and self.workload.quick else self.workload.operations
+
+    def command(self, launcher, settings):
+        program = os.path.join(launcher.build_dir, "benchmarks", "workloads", self.workload.name)
+        return [program, *self.workload.arguments(settings, self.threads, self.operations(settings))]
+
+    def measure(self, launcher, settings):
+        done = launcher.run(self.command(launcher, settings), timeout=self.timeout, series=True)
+        return [(self.name, self.to_run(parse(done.output), done))]
+
+    def to_run(self, result, done):
+        metrics = {"time": result["ns_per_operation"], "operations_per_second": result["operations_per_second"],
+                   # Counted page by page, where the kernel's counter for the peak lags behind.
+                   "peak_rss": max(done.peak_rss, result.get("rest_rss_bytes", 0))}
+        for name, key in (("rest_rss", "rest_rss_bytes"), ("live_bytes", "live_bytes"),
+                          ("rest_rss_1s", "rest_rss_1s_bytes")):
+            if key in result:
+                metrics[name] = result[key]
+        return Run(metrics=metrics, latency=result.get("latency_ns", {}), series=done.series)
+
+
+class LatencyCase(WorkloadCase):
+    """The durations of a workload's single calls. Measuring them takes longer than the calls: what the workload costs as
+    a whole is another case's."""
+
+    group = "latency"
+    unit = "ns"
+
+    def __init__(self, workload, threads, settings, named_by_threads=False):
+        super().__init__(workload, threads, settings, named_by_threads)
+        self.title = f"{workload.title}: single calls"
+        self.about = f"{workload.about} The cost is what one malloc in a thousand takes longer than."
+
+    def operations(self, settings):
+        return self.workload.latency
+
+    def command(self, launcher, settings):
+        return [*super().command(launcher, settings), "--latency"]
+
+    def to_run(self, result, done):
+        run = super().to_run(result, done)
+        call, share = LATENCY_TIME
+        if call not in run.latency:
+            raise Failed(f"{self.workload.name} measured no {call}")
+        run.metrics["time"] = run.latency[call][share]
+        del run.metrics["operations_per_second"]
+        return run
+
+
+def parse(output):
+    """The line of JSON that a workload printed."""
+    try:
+        result = json.loads(output)
+        if result["ns_per_operation"] > 0 and result["operations_per_second"] > 0:
+            return result
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Failed("the workload printed no result")
+
+
+def cases(settings):
+    """One case for each workload and number of threads, then those of single calls."""
+    found = []
+    for kind, wanted in ((WorkloadCase, lambda workload: not settings.quick or workload.quick),
+                         (LatencyCase, lambda workload: workload.latency_is_quick or
+                          (workload.latency and not settings.quick))):
+        for workload in filter(wanted, WORKLOADS):
+            counts = workload.thread_counts(settings)
+            found += [kind(workload, count, settings, named_by_threads=True) for count in counts]
+            if not counts:
+                found.append(kind(workload, workload.threads, settings))
+    return found
