@@ -55,6 +55,10 @@ class Cases(unittest.TestCase):
             named = CASES["pair"].names(settings(quick=quick, threads=[2, 8]))
             of_series = [name for name in named if name.startswith("micro/pair/size:64/")]
             self.assertEqual(of_series, ["micro/pair/size:64/threads:2", "micro/pair/size:64/threads:8"])
+        three = settings(quick=True, threads=[3])
+        self.assertEqual(CASES["pair"].names(three), ["micro/pair"])
+        with self.assertRaisesRegex(Failed, "number of threads"):
+            CASES["pair"].measure(FakeLauncher(), three)
 
     def test_description(self):
         case = CASES["large"]
@@ -68,6 +72,10 @@ class Cases(unittest.TestCase):
     def test_the_ones_with_threads_are_not_pinned(self):
         self.assertEqual({kind for kind, case in CASES.items() if not case.pinned},
                          {"pair", "replace", "cross", "threads"})
+        for kind, count, pinned in (("pair", 1, True), ("pair", 2, False), ("threads", 1, False)):
+            narrowed = CASES[kind].narrowed(lambda name, count=count: name.endswith(f"/threads:{count}"),
+                                            settings(quick=False))
+            self.assertEqual(narrowed.pinned, pinned, (kind, count))
 
     def test_measuring_what_was_asked_for(self):
         case = CASES["aligned"].narrowed(lambda name: "posix_memalign/alignment:1024/" in name, settings(quick=False))
@@ -100,6 +108,7 @@ class Cases(unittest.TestCase):
         nowhere = Settings(build_dir="/nonexistent")
         self.assertEqual(CASES["pair"].names(nowhere), ["micro/pair"])
         self.assertIsNotNone(CASES["pair"].narrowed(lambda name: name == "micro/pair", nowhere))
+        self.assertEqual(CASES["pair"].describe("micro/pair")["title"], "pair")
         with self.assertRaisesRegex(Failed, "libbenchmark-dev"):
             CASES["pair"].measure(FakeLauncher("/nonexistent"), nowhere)
 

@@ -31,10 +31,14 @@ QUICK = (
     "sized/free_sized/pareto/threads:1",
 )
 
+# What is measured with 1 to 64 threads.
+SERIES = ("micro/pair/size:64", "micro/replace/slots:1000")
+
 
 class MicroCase(Case):
     group = "micro"
     packages = ["libbenchmark-dev"]
+    seconds = 0.5
 
     def __init__(self, kind, about, threads=1):
         self.kind = kind
@@ -46,18 +50,21 @@ class MicroCase(Case):
         self.only = None        # the results that are wanted; None: all
 
     def names(self, settings):
-        """What the program says it has. Where it is not built there is only the family, whose measure() says so."""
-        return self._benchmarks(settings.build_dir, settings) or [self.name]
+        """What the program says it has. Where that is nothing there is the family, whose measure() says why."""
+        try:
+            return self._benchmarks(settings.build_dir, settings)
+        except Failed:
+            return [self.name]
 
     def narrowed(self, matches, settings):
         chosen = copy.copy(self)
         chosen.only = frozenset(name for name in self.names(settings) if matches(name))
+        if self.kind != "threads":  # which starts threads of its own
+            chosen.threads = max((split_threads(name)[1] for name in chosen.only), default=1)
         return chosen if chosen.only else None
 
     def measure(self, launcher, settings):
         benchmarks = self._benchmarks(launcher.build_dir, settings)
-        if not benchmarks:
-            raise Failed("the micro-benchmarks are not built: they need libbenchmark-dev")
         least = MIN_SECONDS[settings.quick]
         done = launcher.run([program(launcher.build_dir), "--benchmark_format=json", f"--benchmark_min_time={least}",
                              f"--benchmark_filter=^({'|'.join(name.removeprefix('micro/') for name in benchmarks)})$"],
@@ -67,13 +74,18 @@ class MicroCase(Case):
 
     def describe(self, name):
         series, threads = split_threads(name)
+        if series == self.name:
+            return super().describe(name)
         return {"name": name, "group": self.group, "family": series, "title": title(series), "about": self.about,
                 "unit": self.unit, "threads": threads}
 
     def _benchmarks(self, build_dir, settings):
-        """The names of those that are wanted."""
+        """The names of those that are wanted; at least one."""
         names = (f"micro/{name}" for name in listed(program(build_dir)) if name.startswith(self.kind + "/"))
-        return [name for name in names if _chosen(name, settings) and (self.only is None or name in self.only)]
+        found = [name for name in names if _chosen(name, settings) and (self.only is None or name in self.only)]
+        if not found:
+            raise Failed("it has no benchmark for this number of threads: there are powers of two up to 64")
+        return found
 
 
 def _chosen(name, settings):
@@ -84,29 +96,26 @@ def _chosen(name, settings):
     return not settings.quick or name.removeprefix("micro/") in QUICK
 
 
-SERIES = ("micro/pair/size:64", "micro/replace/slots:1000")
-
-
 def program(build_dir):
     return os.path.join(build_dir, "benchmarks", "micro", "arenal_micro")
 
 
 @functools.lru_cache
 def listed(path):
-    """All benchmarks of the program, as it calls them; none when it is not there."""
+    """All benchmarks of the program, as it calls them."""
     if not os.path.exists(path):
-        return ()
+        raise Failed("the micro-benchmarks are not built: they need libbenchmark-dev")
     done = subprocess.run([path, "--benchmark_list_tests"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=process.clean_environment(), timeout=60, check=False)
     if done.returncode != 0:
-        raise Failed(f"{path} cannot list its benchmarks: {process.last_line(done.stderr)}")
+        raise Failed(f"arenal_micro cannot list its benchmarks: {process.last_line(done.stderr)}")
     return tuple(done.stdout.split())
 
 
 def split_threads(name):
-    """("micro/pair/size:64", 8) of "micro/pair/size:64/threads:8"."""
-    series, _, threads = name.rpartition("/threads:")
-    return series, int(threads)
+    """("micro/pair/size:64", 8) of "micro/pair/size:64/threads:8"; one thread where the name says nothing."""
+    series, _, threads = name.partition("/threads:")
+    return series, int(threads or 1)
 
 
 def title(series):
