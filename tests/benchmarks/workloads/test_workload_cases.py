@@ -64,7 +64,8 @@ class Which(unittest.TestCase):
         self.assertFalse(found["workload/session_churn/threads:2"].pinned)
         self.assertNotIn("workload/producer_consumer/threads:1", found)     # it needs two
         self.assertIn("workload/producer_consumer/threads:2", found)
-        self.assertIn("workload/fork_cow", found)                           # it has one, whatever is asked for
+        self.assertEqual(found["workload/fork_cow"].threads, 1)             # whatever is asked for
+        self.assertEqual(found["workload/idle_threads"].threads, 1000)
 
     def test_a_burst_is_as_large_with_more_threads(self):
         for threads, blocks in ((1, 88000), (8, 11000)):

@@ -22,7 +22,7 @@ class Workload:
     quick: int = None               # operations with --quick; None: not in that mode
     threads: int = 4
     least_threads: int = 1
-    most_threads: int = 4096
+    has_its_threads: bool = False   # their number is what the workload is about, and --threads does not change it
     options: dict = field(default_factory=dict)         # of the program's own
     quick_options: dict = field(default_factory=dict)   # other values of them
     per_thread: dict = field(default_factory=dict)      # options that are divided by the number of threads
@@ -31,7 +31,7 @@ class Workload:
 
     def thread_counts(self, settings):
         """Those asked for that it can do."""
-        return [count for count in settings.threads if self.least_threads <= count <= self.most_threads]
+        return [count for count in settings.threads if count >= self.least_threads and not self.has_its_threads]
 
     def chosen(self, settings):
         """The options of its own."""
@@ -63,7 +63,7 @@ WORKLOADS = [
              3_000_000, per_thread={"day": 600_000}, options={"rest": 0.5}),
     Workload("idle_threads", "A thousand mostly idle threads",
              "A thousand threads sleep, and wake in turn for a burst of work.",
-             2_000_000, threads=1000),
+             2_000_000, threads=1000, has_its_threads=True),
     Workload("short_threads", "Many short-lived threads",
              "Each request has a thread of its own, whose objects partly outlive it.",
              12_000),
@@ -75,7 +75,7 @@ WORKLOADS = [
              1_500_000, latency=1_000_000, latency_is_quick=True),
     Workload("fork_cow", "Fork and copy-on-write",
              "Snapshots by fork while the parent goes on writing; at rest: what they cost in memory.",
-             200_000, threads=1, most_threads=1),
+             200_000, threads=1, has_its_threads=True),
 ]
 
 
