@@ -10,7 +10,7 @@ import signal  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
-from compare import allocators, cases, numbers, options as option_list, tables  # noqa: E402
+from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
 from compare.progress import progress  # noqa: E402
 from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
@@ -20,6 +20,7 @@ from preparing import BUILD_PACKAGES, ROOT, NotPrepared, build, need_packages  #
 
 TOOL = "compare"
 OWN_PACKAGES = ["python3-rich", "python3-jinja2", "libjs-chart.js", "time"]
+GATE_PACKAGES = ["cmake", "make", "gcc", "g++", "libc6-dev", "pkg-config", "git", "valgrind"]
 # What --quick and --full promise for the whole command, and what of that may go into measuring; the rest is building
 # and writing. After a slow build, less is left.
 WHOLE_SECONDS = {"quick": 165, "full": 1680}
@@ -35,9 +36,9 @@ def main(arguments):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
-        if "--gate" in arguments:
-            return gate([word for word in arguments if word != "--gate"])
         options, command = parse(arguments)
+        if options.gate is not None:
+            return gate.run(options) if need_packages(GATE_PACKAGES, TOOL) else 2  # as when there is no verdict
         return compare(options, command, arguments, started)
     except (Failed, NotPrepared) as error:
         print(f"{TOOL}: {error}", file=sys.stderr)
@@ -58,22 +59,17 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def gate(arguments):
-    import argparse
-    from compare import gate as gate_module
-    parser = argparse.ArgumentParser(prog="compare --gate", usage="tools/compare --gate [OPTION...]")
-    gate_module.add_options(parser)
-    return gate_module.run(parser.parse_args(arguments))
-
-
 def parse(arguments):
     arguments, command = list(arguments), None
     if "--" in arguments:
         position = arguments.index("--")
         arguments, command = arguments[:position], arguments[position + 1:]
     parser = option_list.parser()
+    gate.add_options(parser)
     options = parser.parse_args(arguments)
     option_list.check(parser, options)
+    if options.gate is None and (options.counts or options.baseline or options.update_baseline):
+        parser.error("--counts, --baseline and --update-baseline go with --gate")
     if command is not None and not command:
         parser.error("there is no command after --")
     if command and (options.only or options.full or options.quick or options.threads or options.list):

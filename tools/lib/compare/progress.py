@@ -6,9 +6,11 @@ import time
 LINE_SECONDS = 15
 
 
-def seconds_text(seconds):
+def left_text(seconds):
+    if seconds is None:
+        return "time left not yet known"
     seconds = round(seconds)
-    return f"{seconds // 60} min {seconds % 60:02} s" if seconds >= 60 else f"{seconds} s"
+    return f"about {seconds // 60} min {seconds % 60:02} s left" if seconds >= 60 else f"about {seconds} s left"
 
 
 class Lines:
@@ -27,7 +29,7 @@ class Lines:
         now = time.monotonic()
         if self.last is None or now - self.last >= LINE_SECONDS:
             self.last = now
-            print(f"round {number} of {rounds}: {case.name} under {allocator.name}, about {seconds_text(left)} left",
+            print(f"round {number} of {rounds}: {case.name} under {allocator.name}, {left_text(left)}",
                   file=sys.stderr, flush=True)
 
 
@@ -46,8 +48,8 @@ class Bar:
         self.bar.stop()
 
     def __call__(self, number, rounds, case, allocator, left, passed):
-        self.bar.update(self.task, completed=passed, total=max(0.001, passed + left),
-                        description=f"round {number}/{rounds}, {seconds_text(left)} left: {case.name} ({allocator.name})")
+        self.bar.update(self.task, completed=passed, total=passed + left if left else None,
+                        description=f"round {number}/{rounds}, {left_text(left)}: {case.name} ({allocator.name})")
 
 
 def progress():

@@ -166,7 +166,9 @@ class Schedule:
         return max(number, min(self.limits.rounds, int(self.limits.seconds / whole)))
 
     def _expected_end(self, number, coming):
-        """Seconds from now until everything is done, about."""
+        """Seconds from now until everything is done, about; None before anything is known."""
+        if not self._lasted:
+            return None
         whole = sum(self._estimate(case) for case in self.cases)
         seconds = sum(self._estimate(case) for case in coming) + whole * (self._last_round(number) - number)
         left = self._seconds_left()

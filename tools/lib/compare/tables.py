@@ -1,10 +1,11 @@
 """The report as plain text: it reads the same on a terminal, in a log and in a mail."""
 
+import shutil
 import textwrap
 
 from compare import numbers
 
-WIDTH = 100
+WIDTH = 100         # where there is no terminal
 MIB = 1024 * 1024
 BEHIND_SHOWN = 15
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
@@ -17,15 +18,19 @@ def report(results):
     return "\n".join(text for text in (part(results) for part in parts) if text)
 
 
-def grid(rows, indent=""):
-    """Columns as wide as they need be; the first one to the left, the others to the right."""
+def grid(rows):
+    """Columns as wide as they need be; the first one to the left, the others to the right. Where that is wider than the
+    terminal, the first column gets lines of its own above the others."""
     columns = max(len(row) for row in rows)
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
+    if sum(widths) + 2 * (columns - 1) <= shutil.get_terminal_size((WIDTH, 24)).columns:
+        lines = [[row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+                 for row in rows]
+        return "".join("  ".join(line).rstrip() + "\n" for line in lines)
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-        lines.append((indent + "  ".join(cells)).rstrip())
-    return "\n".join(lines) + "\n"
+        lines += [row[0]] + ["  " + " ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))] * (len(row) > 1)
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def figure(value):
@@ -47,7 +52,7 @@ def ratio_text(ratio):
 
 
 def range_text(ratio):
-    return f"{ratio.median:.3f} ({ratio.low:.3f}..{ratio.high:.3f})"
+    return f"{ratio.median:.3f} ({ratio.low:.2f}..{ratio.high:.2f})"
 
 
 def measured_names(results):
@@ -96,17 +101,18 @@ def losses(results):
 
 
 def _behind(results):
+    if not numbers.own(results) or not results["cases"]:
+        return ""
     found = losses(results)
-    clear = [one for one in found if not one[0].inside_noise]
-    if not clear:
-        return "Where Arenal is behind: nowhere beyond the noise.\n" if numbers.own(results) and results["cases"] else ""
+    if not found:
+        return "Where Arenal is behind: in no case, in no figure.\n"
+    clear = sum(not ratio.inside_noise for ratio, *_ in found)
     rows = [["case", "what", "best peer", "ratio (lowest..highest)"]]
-    for ratio, case, metric, peer in clear[:BEHIND_SHOWN]:
-        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio)])
-    more = len(clear) - len(rows) + 1
-    return ("Where Arenal is behind, worst first:\n\n" + grid(rows)
-            + (f"and {more} more beyond the noise, " if more > 0 else "")
-            + f"{len(found) - len(clear)} more inside the noise\n")
+    for ratio, case, metric, peer in found[:BEHIND_SHOWN]:
+        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio) + ("~" if ratio.inside_noise else " ")])
+    text = f"{clear} beyond the noise, worst first; {len(found) - clear} more inside it, marked ~"
+    return textwrap.fill(f"Where Arenal is behind: {text}.", WIDTH) + "\n\n" + grid(rows) + (
+        f"and {len(found) - BEHIND_SHOWN} more\n" if len(found) > BEHIND_SHOWN else "")
 
 
 def _times(results):
@@ -114,12 +120,18 @@ def _times(results):
     rows = []
     for case in results["cases"]:
         if any(numbers.median(case, name, "time") is not None for name in names):
-            rows.append([case["name"], case["unit"], *[figure(numbers.median(case, name, "time")) for name in names],
+            rows.append([f"{case['name']}, {case['unit']}", *[figure(numbers.median(case, name, "time")) for name in names],
                          *_own_ratio(results, case, "time", own)])
     if not rows:
         return ""
-    head = ["time", "unit", *names] + ([f"{own}/best", "spread"] if own else [])
-    return "Medians of the rounds; ~ means that the difference is inside the noise.\n\n" + grid([head, *rows])
+    text = "Medians of the rounds."
+    if own:
+        text += (f" Ratio: {own} to the best peer, lowest and highest round; ~ marks a difference inside the noise.")
+    return textwrap.fill(text, WIDTH) + "\n\n" + grid([["time", *names, *_ratio_head(own)], *rows])
+
+
+def _ratio_head(own):
+    return ["ratio ", "spread"] if own else []
 
 
 def _own_ratio(results, case, metric, own):
@@ -140,7 +152,7 @@ def _memory(results):
             if any(value is not None for value in medians):
                 rows.append([case["name"], *map(mebibytes, medians), *_own_ratio(results, case, metric, own)])
         if rows:
-            head = [f"{METRIC_TITLES[metric]}, MiB", *names] + ([f"{own}/best", "spread"] if own else [])
+            head = [f"{METRIC_TITLES[metric]}, MiB", *names, *_ratio_head(own)]
             text += ("\n" if text else "") + grid([head, *rows])
     return text
 
