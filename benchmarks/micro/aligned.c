@@ -1,5 +1,5 @@
-// Aligned allocation and its free, some blocks at a time, so that it is not one block alone that comes back each time. An
-// operation is one block's allocation and free.
+// Aligned allocation and its free, some blocks at a time, so that it is not one block alone that comes back each
+// time. An operation is one block's allocation and free.
 #include "micro.h"
 
 enum { HELD = 16 };

@@ -1,6 +1,6 @@
 // A batch of blocks of one size is allocated, then freed: last one first (LIFO, as nested scopes do), first one first
-// (FIFO, as queues do), or in random order. Batches that are longer than what a thread caches go to the shared heap and
-// back. An operation is one block's malloc and free.
+// (FIFO, as queues do), or in random order. Batches that are longer than what a thread caches go to the shared heap
+// and back. An operation is one block's malloc and free.
 #include "micro.h"
 
 enum { MAX_BATCH = 1600 };

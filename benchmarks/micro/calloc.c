@@ -1,5 +1,6 @@
-// calloc and free. The first write of a page that calloc got from the kernel is part of its cost, and an allocator that
-// knows which memory is still zero has less to clear: so both with and without touching the pages. An operation is a pair.
+// calloc and free. The first write of a page that calloc got from the kernel is part of its cost, and an allocator
+// that knows which memory is still zero has less to clear: so both with and without touching the pages. An operation
+// is a pair.
 #include "micro.h"
 
 static void calloc_free(struct bench_state *state)

@@ -1,12 +1,12 @@
-// Blocks that one thread allocates and another frees, as messages between threads are: from one producer to one consumer,
-// from several to one, from one to several. An operation is one block's malloc, handing over and free.
+// Blocks that one thread allocates and another frees, as messages between threads are: from one producer to one
+// consumer, from several to one, from one to several. An operation is one block's malloc, handing over and free.
 #include "micro.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 
-// Blocks change hands by the hundred, and a thread that waits is woken only when there is much to do: the cost of locks
-// and of waking shall be small beside that of the allocator.
+// Blocks change hands by the hundred, and a thread that waits is woken only when there is much to do: the cost of
+// locks and of waking shall be small beside that of the allocator.
 enum { HANDFUL = 128, CAPACITY = 4096, WAKE = CAPACITY / 2 };
 
 static struct {

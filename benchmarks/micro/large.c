@@ -1,6 +1,6 @@
-// Large blocks, on both sides of the sizes from which allocators map each block by itself (128 KiB in glibc, at first):
-// what a pair costs, with and without page faults, and what replacing some blocks of random sizes costs. An operation is
-// one malloc and one free.
+// Large blocks, on both sides of the sizes from which allocators map each block by itself (128 KiB in glibc, at
+// first): what a pair costs, with and without page faults, and what replacing some blocks of random sizes costs. An
+// operation is one malloc and one free.
 #include "micro.h"
 
 enum { LEAST = 64 << 10, MOST = 4 << 20, SLOTS = 16, DRAWN = 256 };

@@ -1,5 +1,5 @@
-// All micro-benchmarks in one program, with Google Benchmark's options: --benchmark_list_tests, --benchmark_filter=REGEX,
-// --benchmark_format=json, --benchmark_min_time=SECONDS.
+// All micro-benchmarks in one program, with Google Benchmark's options: --benchmark_list_tests,
+// --benchmark_filter=REGEX, --benchmark_format=json, --benchmark_min_time=SECONDS.
 #include "micro.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-// What the micro-benchmarks share. Each file registers a family, whose benchmarks are called FAMILY/...; micro.c lists
-// the families. An operation, whose time is compared, is what bench_items counts: see each file.
+// What the micro-benchmarks share. Each file registers a family, whose benchmarks are called FAMILY/...; micro.c
+// lists the families. An operation, whose time is compared, is what bench_items counts: see each file.
 //
 // Tables of pointers are on the stack or static, never in the heap that is measured.
 #ifndef MICRO_H
@@ -21,8 +21,8 @@ void register_threads(void);
 void register_large(void);
 void register_sized(void);
 
-// Sizes that are Pareto distributed from 16 B, cut off at 64 KiB. Computed before anything is measured: `random` chooses
-// one of SIZES of them.
+// Sizes that are Pareto distributed from 16 B, cut off at 64 KiB. Computed before anything is measured: `random`
+// chooses one of SIZES of them.
 enum { SIZES = 4096 };
 extern uint32_t sizes_pareto[SIZES];
 void sizes_compute(void);

@@ -1,4 +1,5 @@
-// malloc and the free of the same block, again and again: the shortest way through an allocator. An operation is a pair.
+// malloc and the free of the same block, again and again: the shortest way through an allocator. An operation is a
+// pair.
 #include "micro.h"
 
 static void pair(struct bench_state *state)

@@ -1,6 +1,6 @@
 // Blocks that grow: as vectors do, by doubling; as a string does that is appended to, by 16 bytes; and two strings in
-// turn, where neither can grow into the space behind it. The new bytes are written, at least one per page. An operation
-// is one realloc, the first of which allocates and the last of which is followed by a free.
+// turn, where neither can grow into the space behind it. The new bytes are written, at least one per page. An
+// operation is one realloc, the first of which allocates and the last of which is followed by a free.
 #include "micro.h"
 
 enum { FIRST = 16, STEP = 16 };

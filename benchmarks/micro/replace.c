@@ -1,5 +1,5 @@
-// A full table in which a block, chosen at random, is freed and replaced by one of another size: the steady state of a
-// program, with the sizes of real ones, most small and some large. An operation is one free and one malloc.
+// A full table in which a block, chosen at random, is freed and replaced by one of another size: the steady state of
+// a program, with the sizes of real ones, most small and some large. An operation is one free and one malloc.
 #include "micro.h"
 
 enum { MAX_SLOTS = 16384 };

@@ -1,6 +1,6 @@
 // What telling the size saves: free, C23's free_sized and C++'s sized operator delete on the same batches, in random
-// order, so that the allocator's own records of a block are not at hand. Sizes are all the same, or Pareto distributed.
-// An operation is one block's allocation and free.
+// order, so that the allocator's own records of a block are not at hand. Sizes are all the same, or Pareto
+// distributed. An operation is one block's allocation and free.
 #include "micro.h"
 
 #include <dlfcn.h>

@@ -30,8 +30,8 @@
  * for --benchmark_min_time; only the last run counts. What comes before bench_start and after bench_stop is not
  * measured, but is done each time.
  *
- * A mistake in how these functions are called, or a lack of memory in them, ends the program with one sentence on stderr
- * and status 1. No C++ exception leaves them. */
+ * A mistake in how these functions are called, or a lack of memory in them, ends the program with one sentence on
+ * stderr and status 1. No C++ exception leaves them. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -75,13 +75,14 @@ void bench_threads(struct bench *bench, int threads);
 /* The same for `least`, `most` and the powers of two between them. */
 void bench_thread_range(struct bench *bench, int least, int most);
 
-/* Has "per second" mean seconds of the clock, from the first thread's bench_start to the last one's bench_stop, rather
- * than of processor time: for every benchmark that has more than one thread. Google Benchmark's own real time is that of
- * each thread, averaged; where there are more threads than processors, some end before others begin, and all of them seem
- * to be done in the time of one. What threads leave out between bench_pause and bench_resume is left out of their share.
+/* Has "per second" mean seconds of the clock, from the first thread's bench_start to the last one's bench_stop,
+ * rather than of processor time: for every benchmark that has more than one thread. Google Benchmark's own real
+ * time is that of each thread, averaged; where there are more threads than processors, some end before others
+ * begin, and all of them seem to be done in the time of one. What threads leave out between bench_pause and
+ * bench_resume is left out of their share.
  *
- * How many iterations are done is decided by processor time nevertheless: the clock would end the measurement too soon
- * whenever somebody else had the processor. */
+ * How many iterations are done is decided by processor time nevertheless: the clock would end the measurement too
+ * soon whenever somebody else had the processor. */
 void bench_use_clock(struct bench *bench);
 
 /* Functions for what is not measured and belongs to all threads: called once per run, setup before the threads start,
@@ -89,8 +90,8 @@ void bench_use_clock(struct bench *bench);
 void bench_setup(struct bench *bench, bench_function setup);
 void bench_teardown(struct bench *bench, bench_function teardown);
 
-/* Reads Google Benchmark's options and runs what they select. Returns the exit status of the program: 1 when an argument
- * is not known, or when no benchmark matches the filter. */
+/* Reads Google Benchmark's options and runs what they select. Returns the exit status of the program: 1 when an
+ * argument is not known, or when no benchmark matches the filter. */
 int bench_main(int argc, char **argv);
 
 /* ---- In the function of a benchmark. */

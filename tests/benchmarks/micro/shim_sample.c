@@ -66,8 +66,8 @@ static void on_clock(struct bench_state *state)
     bench_counter(state, "rate", 1, BENCH_PER_SECOND);
 }
 
-// 1 ms counts; the 4 ms, on whichever clock, do not. What the 1 ms took on each clock is told, because on a machine that
-// is busy it is more.
+// 1 ms counts; the 4 ms, on whichever clock, do not. What the 1 ms took on each clock is told, because on a machine
+// that is busy it is more.
 static void paused(struct bench_state *state)
 {
     uint64_t count = bench_start(state);

@@ -18,8 +18,8 @@ class Shim(unittest.TestCase):
             "arguments/left:1/right:20", "arguments/left:-3/right:1099511627776",
             "threads/threads:3", "threads/threads:16", "threads/threads:32", "threads/threads:64",
             "on_clock/threads:4", "paused", "paused_on_clock", "paused_at_the_end",
-            "never_stopped", "skipped", "skipped_by_one/threads:4", "never_started", "first/arg:7/threads:2", "first/arg:8/threads:2",
-            "second/arg:9", "kept"])
+            "never_stopped", "skipped", "skipped_by_one/threads:4", "never_started",
+            "first/arg:7/threads:2", "first/arg:8/threads:2", "second/arg:9", "kept"])
 
     def test_arguments_reach_the_function(self):
         for left, right in ((1, 20), (-3, 1 << 40)):
