@@ -25,6 +25,13 @@ BLANK = """
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return !data.some(byte => byte);
     }).length"""
+WITHOUT_ARENAL = """
+    return Array.from(document.querySelectorAll("canvas")).filter(canvas => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        for (let i = 0; i < data.length; i += 4)
+            if (data[i] === 0xd5 && data[i + 1] === 0x5e && data[i + 2] === 0 && data[i + 3] === 255) return false;
+        return true;
+    }).length"""
 # Of a row that begins with this name, in the table with this name: what the cells say, without their notes.
 CELLS = """
     const [named, first] = arguments;
@@ -93,6 +100,7 @@ class Charts(PageTest):
         # Time and peak memory: groups and three of them; at rest: without micro-benchmarks; two families with threads;
         # seven workloads, over time and with the latency of two functions.
         self.assert_painted(4 + 4 + 3 + 2 + 7 + 7 * 2)
+        self.assertEqual(self.browser.run(WITHOUT_ARENAL), 0)
         self.assertEqual(self.browser.messages(), [])
 
     def test_it_fits_phone_and_desktop(self):

@@ -21,7 +21,7 @@ def short(value):
         return ABSENT
     if abs(value) >= 100:
         return f"{value:,.0f}" if abs(value) < 1e6 else next(
-            (f"{value / size:.3g} {word}" for word, size in LARGE if 1 <= abs(value) / size < 999.5), f"{value:.2e}")
+            (f"{short(value / size)} {word}" for word, size in LARGE if 1 <= abs(value) / size < 999.5), f"{value:.2e}")
     digits = 3 - 1 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:.{max(0, min(digits, 9))}f}"
 

@@ -118,6 +118,8 @@ def other_table(cases, allocators):
     rows = []
     for case in cases:
         names = {name for result in case["results"].values() for run in result.get("runs") or [] for name in run["metrics"]}
+        if case["unit"].startswith("ns/"):
+            names.discard("operations_per_second")      # the time, said in another way
         for metric in sorted(names - KNOWN_METRICS):
             rows.append([{"text": case["name"], "note": metric.replace("_", " ")}] +
                         [figure_cell(case, one["name"], metric, short, None) for one in allocators])

@@ -54,6 +54,7 @@ function ratioAxis(spec, look) {
         },
         ticks: { color: look.muted, callback: value => String(value), maxRotation: 0, autoSkipPadding: 8 },
         grid: {
+            z: -1,      // below the labels of the rows, and those below the dots
             color: context => context.tick.value === 1 ? look.axis : look.grid,
             lineWidth: context => context.tick.value === 1 ? 2 : 1, drawBorder: false,
         },
@@ -65,7 +66,7 @@ function caseAxis(spec, look) {
         type: "category", offset: true, grid: { display: false, drawBorder: false },
         ticks: {
             autoSkip: false, color: look.text, font: { size: 12 }, mirror: look.narrow, padding: look.narrow ? 0 : 6,
-            labelOffset: look.narrow ? -13 : 0, z: 1, showLabelBackdrop: look.narrow, backdropColor: look.page, backdropPadding: 1,
+            labelOffset: look.narrow ? -14 : 0, z: 0, showLabelBackdrop: look.narrow, backdropColor: look.page, backdropPadding: 1,
             callback: row => shorten(spec.labels[row], look.narrow ? 44 : 36),
         },
     };
