@@ -59,7 +59,8 @@ def instructions(program, mode, operations, library, directory):
     # Few variables, and a library with the same short name for every build: what the dynamic linker has to do before
     # the program starts should not differ. --vgdb: no pipes in the directory for temporary files.
     env = {name: value for name, value in clean_environment().items() if name in ("PATH", "VALGRIND_LIB")}
-    env.update(SETTINGS, LD_PRELOAD=library)
+    # Named from its directory: LD_PRELOAD takes no path with a space in it.
+    env.update(SETTINGS, LD_PRELOAD=os.path.join(".", os.path.basename(library)))
     run(["valgrind", "--tool=callgrind", "--vgdb=no", f"--callgrind-out-file={profile}", "--compress-strings=no",
          "--compress-pos=no", program, mode, str(operations)], f"cannot count {mode}", cwd=directory, env=env)
     with open(profile, encoding="utf-8", errors="replace") as file:
@@ -86,17 +87,10 @@ def count(program, mode, library, directory):
     return Count(*((more - less) / n for less, more in zip(once, twice)))
 
 
-def count_all(program, library, directory, tick=lambda: None):
-    """{mode: Count} of a library. Calls tick() after each mode. The runs share the CPUs: counts do not depend on load."""
+def count_modes(program, modes, library, directory):
+    """{mode: Count} of a library. The runs share the CPUs: load changes no count."""
     os.makedirs(directory, exist_ok=True)
-    copy = os.path.join(directory, "arenal.so")
+    copy = os.path.join(os.path.realpath(directory), "arenal.so")
     shutil.copyfile(library, copy)
-
-    def count_one(mode):
-        counted = count(program, mode, copy, directory)
-        tick()
-        return counted
-
-    modes = list(modes_of(program))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip(modes, pool.map(count_one, modes)))
+        return dict(zip(modes, pool.map(lambda mode: count(program, mode, copy, directory), modes)))

@@ -1,16 +1,16 @@
 """tools/compare --gate: is a build of Arenal worse than another one? Ends with 0 when it is not, with 1 when it is, and with
 2 after a sentence when that cannot be said."""
 
-import contextlib
 import json
 import os
 import platform
 import re
-import signal
 import sys
 
-from compare import builds, counts
+from compare import builds, counts, timings
 from compare.builds import CannotCompare
+from compare.options import matcher
+from compare.results import Failed
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
 BASELINE = os.path.join(ROOT, "benchmarks", "counts", "baseline.json")
@@ -24,8 +24,9 @@ COUNT_DIFFERENCE = 0.5
 
 def add_options(parser):
     parser.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
-                        help="compare two builds of Arenal, made from two git revisions, and fail when NEW is worse than OLD. "
-                        "NEW is the working tree unless given; OLD is HEAD if the library was changed since, else HEAD~1")
+                        help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is worse "
+                        "than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
+                        "HEAD if the library was changed since, else HEAD~1. --only also knows counts/*")
     parser.add_argument("--counts", action="store_true",
                         help="with --gate: compare counts of instructions only, no times: these do not depend on the machine")
     parser.add_argument("--baseline", action="store_true",
@@ -37,39 +38,33 @@ def add_options(parser):
 def run(options):
     """What `--gate` does; returns the exit code."""
     try:
-        with _ended_by_signals(), builds.workshop() as directory:
+        with builds.workshop() as directory:
             return _run(options, directory)
-    except CannotCompare as problem:
+    except (CannotCompare, Failed) as problem:
         print(f"compare: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compare: interrupted, there is no verdict", file=sys.stderr)
-        return 130
+    except BrokenPipeError:
+        raise
+    except OSError as error:        # a full disk, for example; not 1, which is the word for a regression
+        print(f"compare: {error.strerror}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+    return 2
 
 
 def _run(options, directory):
-    revisions = options.gate or []
+    revisions = options.gate
     if len(revisions) > 2:
         raise CannotCompare("--gate takes at most two revisions")
+    if options.update_baseline and options.only:
+        raise CannotCompare("the baseline is written as a whole, without --only")
+    wanted = matcher(options.only) if options.only else _everything
     if options.baseline or options.update_baseline:
         if revisions:
             raise CannotCompare("the baseline takes the place of revisions: name none")
-        return _update_baseline(directory) if options.update_baseline else _gate_baseline(directory)
-    return _gate_revisions(revisions, not options.counts, directory)
+        return _update_baseline(directory) if options.update_baseline else _gate_baseline(wanted, directory)
+    return _gate_revisions(revisions, wanted, not options.counts, directory)
 
 
-@contextlib.contextmanager
-def _ended_by_signals():
-    """SIGTERM and SIGHUP end us as ctrl-C does, with everything cleaned up."""
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _everything(_name):
+    return True
 
 
 def _progress(text):
@@ -78,7 +73,7 @@ def _progress(text):
 
 # ---- two revisions ----
 
-def _gate_revisions(revisions, with_times, directory):
+def _gate_revisions(revisions, wanted, with_times, directory):
     old = revisions[0] if revisions else ("HEAD" if builds.has_changes(ROOT) else "HEAD~1")
     new = revisions[1] if len(revisions) > 1 else None
     # Misspelt revisions are found out before anything is built.
@@ -88,24 +83,26 @@ def _gate_revisions(revisions, with_times, directory):
     counts.require_valgrind()
 
     _progress("building")
+    cases = list(filter(wanted, timings.CASES)) if with_times else []
+    programs = builds.build_programs(ROOT, ["arenal_counts", *map(timings.target, cases)],
+                                     os.path.join(directory, "programs"))
+    modes = _modes(programs, wanted)
+    if not modes and not cases:
+        raise CannotCompare("--only leaves nothing to compare")
     pair = [builds.build_library(ROOT, revision, os.path.join(directory, side))
             for side, revision in (("old", old), ("new", new))]
     print(f"old: {pair[0].name}\nnew: {pair[1].name}\n")
     if _same_file(pair[0].library, pair[1].library):
         print("No regression: the two libraries are the same, byte for byte.")
         return 0
-    targets = ["arenal_counts"]
-    if with_times:
-        from compare import timings     # pylint: disable=import-outside-toplevel  # needs more than counting does
-        targets += timings.targets()
-    programs = builds.build_programs(ROOT, targets, os.path.join(directory, "programs"))
 
-    _progress("counting instructions")
-    both = [_count(programs, build, directory) for build in pair]
-    found = _judge_counts(*({mode: count.all for mode, count in counted.items()} for counted in both))
-    if with_times:
-        found += _judge_times(timings, pair, programs, directory)
-    return _conclude(found)
+    worse = []
+    if modes:
+        both = [_count(programs, build, modes, directory) for build in pair]
+        worse += _judge_counts(*({mode: count.all for mode, count in counted.items()} for counted in both))
+    if cases:
+        worse += _judge_times(cases, pair, programs, directory)
+    return _conclude(worse)
 
 
 def _same_file(one, other):
@@ -113,9 +110,17 @@ def _same_file(one, other):
         return first.read() == second.read()
 
 
-def _count(programs, build, directory):
-    program = os.path.join(programs, "benchmarks", "counts", "arenal_counts")
-    return counts.count_all(program, build.library, os.path.join(directory, "counting"))
+def _counting_program(programs):
+    return os.path.join(programs, "benchmarks", "counts", "arenal_counts")
+
+
+def _modes(programs, wanted):
+    return [mode for mode in counts.modes_of(_counting_program(programs)) if wanted(f"counts/{mode}")]
+
+
+def _count(programs, build, modes, directory):
+    _progress(f"counting instructions: {build.name}")
+    return counts.count_modes(_counting_program(programs), modes, build.library, os.path.join(directory, "counting"))
 
 
 def _judge_counts(old, new):
@@ -144,11 +149,11 @@ def _figure(value):
     return f"{'-':>12}" if value is None else f"{value:>12,.1f}"
 
 
-def _judge_times(timings, pair, programs, directory):
+def _judge_times(names, pair, programs, directory):
     """The same for times and memory."""
     worse = []
     print(f"{'time and peak memory':<44}{'new / old':>10}{'by chance':>12}")
-    for name, case in timings.chosen_cases(programs):
+    for name, case in timings.find_cases(names, programs):
         _progress(f"measuring {name}")
         for verdict in timings.judge(name, case, pair, programs, directory):
             if verdict.failure:
@@ -175,14 +180,14 @@ def _conclude(worse):
 
 # ---- the baseline ----
 
-def _count_working_tree(directory):
+def _count_working_tree(wanted, directory):
     """What was counted with, and the counts: those inside the library, for libc's would differ elsewhere."""
     counts.require_valgrind()
     _progress("building")
     build = builds.build_library(ROOT, None, os.path.join(directory, "new"))
     programs = builds.build_programs(ROOT, ["arenal_counts"], os.path.join(directory, "programs"))
-    _progress("counting instructions")
-    return {mode: round(count.library, 2) for mode, count in _count(programs, build, directory).items()}
+    counted = _count(programs, build, _modes(programs, wanted), directory)
+    return {mode: round(count.library, 2) for mode, count in counted.items()}
 
 
 def _counted_with(directory):
@@ -198,19 +203,20 @@ def _major(compiler):
 
 def _update_baseline(directory):
     found = {"about": "Instructions per operation inside the library; written by tools/compare --gate --update-baseline.",
-             **_counted_with(directory), "instructions": _count_working_tree(directory)}
+             **_counted_with(directory), "instructions": _count_working_tree(_everything, directory)}
     with open(BASELINE, "w", encoding="utf-8") as file:
         file.write(json.dumps(found, indent=2) + "\n")
     print(f"wrote {os.path.relpath(BASELINE)}")
     return 0
 
 
-def _gate_baseline(directory):
+def _gate_baseline(wanted, directory):
     try:
         with open(BASELINE, encoding="utf-8") as file:
             baseline = json.load(file)
         theirs = (_major(baseline["compiler"]), baseline["architecture"])
-        expected = {mode: float(count) for mode, count in baseline["instructions"].items()}
+        expected = {mode: float(count) for mode, count in baseline["instructions"].items()
+                    if wanted(f"counts/{mode}")}
     except OSError as error:
         raise CannotCompare(f"cannot read {BASELINE}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -222,13 +228,13 @@ def _gate_baseline(directory):
         print(f"The baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on {ours['architecture']}: "
               "its counts do not compare.")
         try:
-            return _gate_revisions([], False, directory)
+            return _gate_revisions([], wanted, False, directory)
         except CannotCompare as problem:
             print(f"Nothing was compared: {problem}.")
             return 0
     print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
           f"({ours['compiler']})\n")
-    status = _conclude(_judge_counts(expected, _count_working_tree(directory)))
+    status = _conclude(_judge_counts(expected, _count_working_tree(wanted, directory)))
     if status == 1:
         print("If that is worth it, accept it by: tools/compare --gate --update-baseline")
     return status

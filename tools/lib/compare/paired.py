@@ -37,7 +37,7 @@ def ranks_doubled(values):
 def chance_of(ratios):
     """Wilcoxon's signed-rank test, one-sided: how often the ratios above 1 would outweigh those below 1 as much as they
     do, or more, if each were as likely to be above as below. Ratios of exactly 1 say nothing and are left out."""
-    logs = [math.log(ratio) for ratio in ratios if ratio != 1]
+    logs = [round(math.log(ratio), 9) for ratio in ratios if ratio != 1]   # rounded, for 5/4 is as far from 1 as 4/5
     ranks = ranks_doubled([abs(log) for log in logs])
     observed = sum(rank for rank, log in zip(ranks, logs) if log > 0)
     # ways[s]: of all the choices of signs, how many let the positive ranks add up to s

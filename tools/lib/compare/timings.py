@@ -38,24 +38,23 @@ def settings_for(build_dir):
     return Settings(quick=False, seed=1, build_dir=build_dir, latency=False)
 
 
-def chosen_cases(build_dir):
-    """[(name, case)] of CASES; each case is narrowed down to the one result."""
+def find_cases(names, build_dir):
+    """[(name, case)]; each case is narrowed down to the one result."""
     settings = settings_for(build_dir)
-    found = {}
-    for case in collect(settings):
-        for name in CASES:
-            narrowed = case.narrowed(lambda known, name=name: known == name, settings)
-            if narrowed is not None:
-                found[name] = narrowed
-    missing = [name for name in CASES if name not in found]
-    if missing:
-        raise CannotCompare(f"there is no case called {missing[0]}")
-    return [(name, found[name]) for name in CASES]
+    everything = collect(settings)
+    found = []
+    for name in names:
+        narrowed = [case.narrowed(lambda known, name=name: known == name, settings) for case in everything]
+        case = next(filter(None, narrowed), None)
+        if case is None:
+            raise CannotCompare(f"there is no case called {name}")
+        found.append((name, case))
+    return found
 
 
-def targets():
-    """What has to be built for CASES."""
-    return ["arenal_micro" if name.startswith("micro/") else name.split("/")[1] for name in CASES]
+def target(name):
+    """What has to be built for a case."""
+    return "arenal_micro" if name.startswith("micro/") else name.split("/")[1]
 
 
 def measure_once(name, case, build, build_dir, directory):

@@ -1,0 +1,307 @@
+"""Tests of tools/compare --gate: what it finds between two builds, what it lets pass, and its errors."""
+
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from unittest import mock
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
+from compare import builds, counts, gate, paired, timings      # pylint: disable=wrong-import-position
+from compare.results import Failed                             # pylint: disable=wrong-import-position
+
+BUILD = os.environ.get("TEST_BUILD", os.path.join(ROOT, "build", "release"))
+EXACT = ["pair", "lifo", "overflow"]
+FAST_PATH = "\tif (likely(size <= TABLE_MAX)) {\n\t\tstruct tcache *tc"
+TERMS = [1.03, 1.04, 1.05, 1.06, 1.07, 1.08]
+
+
+def build_type():
+    try:
+        with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
+            return re.search(r"^CMAKE_BUILD_TYPE:\w+=(.*)$", file.read(), re.M)[1]
+    except OSError:
+        return f"not there: {BUILD}"
+
+
+def gate_command(root, *arguments):
+    """The gate of the sources in a directory, without a time measured."""
+    return [sys.executable, "-B", os.path.join(root, "tools", "lib", "compare", "main.py"), "--gate", *arguments, "--counts"]
+
+
+def run_gate(root, *arguments, **variables):
+    env = {**builds.clean_environment(), **variables}
+    return subprocess.run(gate_command(root, *arguments), cwd="/", env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=280, check=False)
+
+
+class Statistic(unittest.TestCase):
+    def test_median(self):
+        self.assertEqual(paired.median([3, 1, 2]), 2)
+        self.assertEqual(paired.median([4, 1, 3, 2]), 2.5)
+
+    def test_chance_by_hand(self):
+        # All of 7 above: one of 128 choices of signs. One below, by the least: that one and the one without it.
+        self.assertEqual(paired.chance_of([*TERMS, 1.09]), 1 / 128)
+        self.assertEqual(paired.chance_of([*TERMS, 0.99]), 2 / 128)
+        # The largest of three below: of the sums 0 to 6 of ranks 1 to 3, 3 or more are 3, 1+2, 1+3, 2+3, 1+2+3.
+        self.assertEqual(paired.chance_of([1.01, 1.02, 0.9]), 5 / 8)
+        # Equal distances share their ranks: one of two above is exceeded or met by 3 of 4 choices.
+        self.assertEqual(paired.chance_of([1.25, 1 / 1.25]), 3 / 4)
+        self.assertEqual(paired.chance_of([1, 1, 1]), 1)
+        self.assertEqual(paired.chance_of([1, *TERMS]), 1 / 64)
+
+    def test_a_slowdown_is_found_in_drift(self):
+        # The machine becomes slower by half meanwhile: the pairs still say 5%.
+        old = [100 * (1 + i / 14) for i in range(7)]
+        new = [value * factor for value, factor in zip(old, (1.05, 1.06, 1.04, 1.05, 0.999, 1.07, 1.03))]
+        found = paired.difference(old, new)
+        self.assertAlmostEqual(found.ratio, 1.05)
+        self.assertTrue(found.is_regression(1.02))
+        self.assertFalse(paired.difference(new, old).is_regression(1.02))
+
+    def test_noise_is_none(self):
+        old = [100] * 7
+        self.assertFalse(paired.difference(old, [110, 90, 120, 95, 105, 80, 108]).is_regression(1.02))
+        # Certain, but small.
+        self.assertFalse(paired.difference(old, [101] * 7).is_regression(1.02))
+        # One run that was disturbed.
+        self.assertFalse(paired.difference(old, [100, 101, 99, 300, 100, 101, 99]).is_regression(1.02))
+
+
+class Times(unittest.TestCase):
+    """The judgement of times, with a case that is made up."""
+
+    def judge(self, *series):
+        """Of series of pairs (old, new) as the measurements; returns the verdicts and how many runs that took."""
+        values = [pair for one in series for pair in one]
+        taken = []
+
+        def measure(_name, _case, build, _build_dir, _directory):
+            number, which = len(taken) // 2, ("old", "new").index(build)
+            taken.append(which)
+            value = values[number][which]
+            if isinstance(value, Failed):
+                raise value
+            return {"time": value}
+
+        with mock.patch.object(timings, "measure_once", measure):
+            verdicts = timings.judge("workload/none", None, ("old", "new"), "", "")
+        return verdicts, taken
+
+    def test_a_regression_is_measured_twice(self):
+        slower = [(100, 105 + i) for i in range(timings.PAIRS)]
+        (verdict,), taken = self.judge(slower, slower)
+        self.assertTrue(verdict.regression)
+        self.assertEqual(len(taken), 4 * timings.PAIRS)
+
+    def test_who_goes_first_alternates(self):
+        _, taken = self.judge([(100, 100)] * timings.PAIRS)
+        self.assertEqual(taken, ([0, 1, 1, 0] * timings.PAIRS)[:2 * timings.PAIRS])
+
+    def test_an_alarm_that_does_not_repeat(self):
+        slower = [(100, 105 + i) for i in range(timings.PAIRS)]
+        (verdict,), _ = self.judge(slower, [(100, 100)] * timings.PAIRS)
+        self.assertFalse(verdict.regression)
+
+    def test_a_crash(self):
+        crash = Failed("crashed: SIGSEGV after 0.3 s")
+        (verdict,), _ = self.judge([(100, crash)])
+        self.assertTrue(verdict.regression)
+        self.assertIn("new build crashed", verdict.failure)
+        (verdict,), _ = self.judge([(crash, 100)])
+        self.assertFalse(verdict.regression)
+
+
+class Limits(unittest.TestCase):
+    def worse(self, before, after):
+        with mock.patch("builtins.print"):
+            return gate._judge_counts({"pair": before}, {"pair": after})       # pylint: disable=protected-access
+
+    def test_counts(self):
+        self.assertEqual(self.worse(42, 42), [])
+        self.assertEqual(self.worse(42, 40), [])
+        self.assertEqual(self.worse(42, 42.49), [])         # more than 1%, but no instruction
+        self.assertEqual(self.worse(900, 908), [])          # eight instructions, but less than 1%
+        self.assertEqual(self.worse(42, 43), ["pair takes 1.0 instructions more (+2.4%)"])
+        self.assertEqual(self.worse(None, 43), [])          # a mode that is new
+
+    def test_a_profile(self):
+        profile = """events: Ir
+ob=/lib/one.so
+fn=malloc
+10 5
+calls=3 20
+10 99
+12 7
+ob=/bin/program
+fn=main
++3 1
+1 11
+cob=/lib/one.so
+cfn=malloc
+calls=1 10
+2 50
+3 4
+"""
+        self.assertEqual(counts.parse_costs(profile.replace("+3 1\n", ""), "/lib/one.so"), (12, 27))
+
+
+@unittest.skipUnless(build_type() == "Release", "the gate builds the release preset, whatever is tested")
+class Gate(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="gate-test-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.temporary = os.path.join(self.folder, "tmp")       # for the gate; it must be empty afterwards
+        os.mkdir(self.temporary)
+
+    def tearDown(self):
+        self.assertEqual(os.listdir(self.temporary), [], "the gate left something behind")
+
+    def gate(self, root, *arguments, **variables):
+        return run_gate(root, *arguments, TMPDIR=self.temporary, **variables)
+
+    def repository(self):
+        """A git repository of these sources, in a path with a space."""
+        root = os.path.join(self.folder, "some sources")
+        os.mkdir(root)
+        for name in ("CMakeLists.txt", "CMakePresets.json", "include", "src", "benchmarks", "tools"):
+            path = os.path.join(ROOT, name)
+            if os.path.isdir(path):
+                shutil.copytree(path, os.path.join(root, name), ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+            else:
+                shutil.copy(path, root)
+        self.git(root, "init", "-q")
+        self.git(root, "add", ".")
+        self.commit(root, "the sources")
+        return root
+
+    def path_without(self, program):
+        """A PATH with all of the system's programs but one."""
+        folder = os.path.join(self.folder, f"without {program}")
+        os.mkdir(folder)
+        for name in os.listdir("/usr/bin"):
+            if name != program:
+                os.symlink(os.path.join("/usr/bin", name), os.path.join(folder, name))
+        return folder
+
+    def git(self, root, *arguments):
+        subprocess.run(["git", "-C", root, "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments],
+                       env=builds.clean_environment(), check=True, stdout=subprocess.DEVNULL)
+
+    def commit(self, root, message):
+        self.git(root, "commit", "-q", "-a", "-m", message)
+
+    def replace(self, root, path, old, new):
+        path = os.path.join(root, path)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        self.assertEqual(text.count(old), 1, f"{path} has changed: the test has to follow")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace(old, new))
+
+    def assert_sentence(self, done, *words):
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+        sentence = done.stderr.removeprefix("building\n")
+        self.assertEqual(sentence.count("\n"), 1, done.stderr)
+        for word in words:
+            self.assertIn(word, sentence)
+
+    def test_baseline(self):
+        """What CI is for: the fast paths of this tree cost what was written down."""
+        done = self.gate(ROOT, "--baseline")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"(No regression|Nothing was compared)")
+
+    def test_a_slower_malloc_and_a_comment(self):
+        root = self.repository()
+        self.replace(root, "src/api/malloc.c", FAST_PATH, "\tstatic volatile unsigned slow;\n\tslow++;\n" + FAST_PATH)
+        self.commit(root, "malloc is slower")
+        done = self.gate(root, "HEAD~1", "HEAD", "--only", "counts/pair")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"Regression: .*pair takes [1-9]")
+        self.assertRegex(done.stdout, r"(?m)^pair .*worse$")
+        self.assertNotIn("lifo", done.stdout)
+
+        self.replace(root, "src/api/malloc.c", "/* malloc and free:", "/* Once more. malloc and free:")
+        self.commit(root, "a comment")
+        done = self.gate(root)      # HEAD~1 and the working tree, which is HEAD
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("No regression", done.stdout)
+
+    def test_errors(self):
+        root = self.repository()
+        self.assert_sentence(self.gate(root, "no-such-revision"), '"no-such-revision"')
+        self.assert_sentence(self.gate(root), '"HEAD~1"')       # there is no second commit
+        self.assert_sentence(self.gate(root, "HEAD", "HEAD", "HEAD"), "two revisions")
+        self.assert_sentence(self.gate(root, "HEAD", "--baseline"), "baseline")
+
+        self.assert_sentence(self.gate(root, "HEAD", "--only", "counts/none"), "--only leaves nothing")
+        self.assert_sentence(self.gate(root, "HEAD", PATH=self.path_without("valgrind")), "valgrind")
+        self.assert_sentence(self.gate(root, "HEAD", PATH=self.path_without("git")), "git")
+        self.assert_sentence(self.gate(root, "--baseline", PATH=self.path_without("cmake")), "cmake")
+
+        self.replace(root, "src/api/aligned.c", '#include "api/api.h"', '#error broken on purpose')
+        self.assert_sentence(self.gate(root), "the working tree", "broken on purpose")
+
+        shutil.rmtree(os.path.join(root, ".git"))
+        self.assert_sentence(self.gate(root, GIT_CEILING_DIRECTORIES="/tmp"), "git")
+
+    def test_another_compiler(self):
+        """Counts of another compiler are no measure. Without a revision to take instead, nothing can be said."""
+        root = self.repository()
+        path = os.path.join(root, "benchmarks", "counts", "baseline.json")
+        with open(path, encoding="utf-8") as file:
+            baseline = json.load(file)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({**baseline, "compiler": "GNU 4.9.2"}, file)
+        done = self.gate(root, "--baseline")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f"GNU 4 on {baseline['architecture']}", done.stdout)
+        self.assertIn(f" on {platform.machine()}", done.stdout)
+        self.assertIn("Nothing was compared", done.stdout)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("{}")
+        self.assert_sentence(self.gate(root, "--baseline"), "baseline.json")
+
+    def test_ended_by_a_signal(self):
+        process = subprocess.Popen(gate_command(ROOT, "--baseline"), cwd="/", text=True,
+                                   env={**builds.clean_environment(), "TMPDIR": self.temporary},
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.kill)
+        while process.poll() is None and not any("CMakeCache.txt" in files for _, _, files in os.walk(self.temporary)):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertIn("interrupted", errors)
+
+    def test_counts_are_the_same_in_every_run(self):
+        program = os.path.join(BUILD, "benchmarks", "counts", "arenal_counts")
+        library = os.path.join(BUILD, "src", "libarenal.so")
+
+        def count(directory, text):
+            with mock.patch.dict(os.environ, SOME_VARIABLE=text):
+                return counts.count_modes(program, [*EXACT, "threads"], library, os.path.join(self.folder, directory))
+
+        one, other = count("a", "short"), count("another directory", "x" * 3000)
+        for mode in EXACT:
+            self.assertEqual(one[mode], other[mode])
+        self.assertEqual(one["threads"].library, other["threads"].library)
+        # libc's part of starting a thread varies a little: whether it has ended when the other one waits for it.
+        self.assertTrue(math.isclose(one["threads"].all, other["threads"].all, rel_tol=0.004), (one, other))
+        # What the design promises for a pair, with the program's loop around it.
+        self.assertLessEqual(one["pair"].all, 44)
+
+
+if __name__ == "__main__":
+    unittest.main()
