@@ -62,7 +62,7 @@ class Launcher:
         """Runs a command to its end, see Finished. Raises Failed when it does not end well. `preload` is False for
         programs that only help to measure; `output` is False for what may print very much that nobody wants."""
         command = [str(word) for word in command]
-        program = _program(command[0], cwd, self.allocator if preload else None)
+        program = locate(command[0], cwd, self.allocator if preload else None)
         timeout = min(timeout, self.timeout) if self.timeout else timeout
         report = tempfile.mkstemp(prefix="time-", dir=self.scratch)[1]
         # GNU time, because a child that Python starts inherits Python's own peak: the kernel keeps ru_maxrss over
@@ -104,7 +104,7 @@ class Launcher:
         environment = clean_environment(env)
         if preload:
             environment.update(word.split("=", 1) for word in self._preload_words(preload))
-        command[0] = _program(command[0], cwd, self.allocator if preload else None)
+        command[0] = locate(command[0], cwd, self.allocator if preload else None)
         return Service(command, cwd or self.scratch, environment, self.allocator if preload else None)
 
     def _preload_words(self, preload):
@@ -160,7 +160,9 @@ class Service:
 
     def check_alive(self):
         """Raises Failed when the server has ended, or runs on another malloc."""
-        status = self.process.poll()
+        if self.process.returncode is None and _has_ended(self.pid):
+            kill_all(self.process)  # not poll(), which reaps it: its workers, which may live on, could not be found then
+        status = self.process.returncode
         if status is not None:
             raise Failed(f"the server {_how_it_ended(status, time.monotonic() - self.started, self.log())}")
         if not self._seen:
@@ -185,8 +187,8 @@ class Service:
         if self._log is None:
             return
         try:
-            if self.process.poll() is None:
-                self.process.terminate()
+            if self.process.returncode is None and not _has_ended(self.pid):
+                os.kill(self.pid, signal.SIGTERM)  # not terminate(), which reaps it when it has just ended
                 deadline = time.monotonic() + 5
                 while not _has_ended(self.pid) and time.monotonic() < deadline:
                     time.sleep(0.01)
@@ -324,7 +326,7 @@ def _tool(name):
     return _tools[name]
 
 
-def _program(name, cwd, allocator):
+def locate(name, cwd, allocator=None):
     """Its path, looked up here rather than by `env`, whose words about a missing one are about itself."""
     path = find_program(name) if "/" not in name else os.path.join(cwd or os.getcwd(), name)
     if not os.path.exists(path):

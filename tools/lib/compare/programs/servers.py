@@ -12,6 +12,7 @@ import socket
 import time
 
 from compare import process_tree
+from compare.process import last_line
 from compare.programs import find_program
 from compare.results import Failed
 
@@ -71,13 +72,22 @@ class Server:
             self.service.stop()
 
     def load(self, command):
-        """The output of a load generator; a dead server explains a failure better than the generator does."""
-        try:
-            return self.launcher.run(command, timeout=self.load_timeout, preload=False).output
-        except Failed as error:
+        """The output of a load generator. A dead server explains a failure better than the generator does, which may
+        also try to connect for ever."""
+        name = os.path.basename(command[0])
+        deadline = time.monotonic() + self.load_timeout
+        with self.launcher.start(command, preload=False) as generator:
+            while generator.process.poll() is None:
+                self.service.check_alive()
+                if time.monotonic() > deadline:
+                    raise Failed(f"{name} hung: killed after {self.load_timeout:g} s")
+                time.sleep(0.02)
+            output = generator.log()
+        if generator.process.returncode != 0:
             time.sleep(0.1)  # a process has closed its connections a moment before it can be waited for
             self.service.check_alive()
-            raise Failed(f"{os.path.basename(command[0])} {error}") from None
+            raise Failed(f"{name} ended with status {generator.process.returncode}: {last_line(output)}")
+        return output
 
     def connect(self):
         try:
