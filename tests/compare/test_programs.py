@@ -28,7 +28,7 @@ NOBODY = 65534
 sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
 # pylint: disable=wrong-import-position
 from compare import allocators, programs
-from compare.cases import Settings
+from compare.cases import Settings, collect
 from compare.process import Launcher
 from compare.programs import gcc, memcached, nginx, node, python, redis, servers, sqlite
 from compare.results import Failed
@@ -118,6 +118,12 @@ class EveryProgram(ProgramsTest):
         for program in ("redis/plain", "redis/pipelined", "redis/deleted", "memcached", "nginx/static", "nginx/dynamic",
                         "sqlite3", "python3", "gcc/c", "gcc/c++", "node"):
             self.assertIn(f"program/{program}", names)
+
+    def test_quick_mode_has_redis_only(self):
+        quick, full = ({case.name for case in collect(Settings(quick=quick, build_dir=BUILD)) if case.group == "program"}
+                       for quick in (True, False))
+        self.assertEqual(quick, {"program/redis"})
+        self.assertEqual(full, {case.name for case in all_cases()})
 
     def test_one_result_of_several(self):
         whole = redis.CASES[0]

@@ -2,7 +2,7 @@
 
 import os
 
-from compare.programs import Batch, expect, find_program, mode
+from compare.programs import Batch, expect, find_program, mode, only_in_full
 from compare.programs.compiler_input import c_source, cxx_source
 
 
@@ -65,3 +65,7 @@ class Cxx(Compiler):
 
 
 CASES = [C(), Cxx()]
+
+
+def cases(settings):
+    return only_in_full(CASES, settings)

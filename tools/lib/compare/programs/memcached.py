@@ -1,7 +1,7 @@
 """memcached under the project's own cache_load. It keeps its items in slabs of its own that it never gives back: malloc
 sees the slabs, the connections and little else."""
 
-from compare.programs import Program, mode
+from compare.programs import Program, mode, only_in_full
 from compare.programs.servers import Memcached, request_metrics
 
 KEYS = {"quick": 20000, "full": 60000}
@@ -28,3 +28,7 @@ class MemcachedCase(Program):
 
 
 CASES = [MemcachedCase()]
+
+
+def cases(settings):
+    return only_in_full(CASES, settings)

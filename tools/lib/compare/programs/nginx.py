@@ -6,7 +6,7 @@ import os
 import random
 import urllib.request
 
-from compare.programs import Program, find_program
+from compare.programs import Program, find_program, only_in_full
 from compare.programs.servers import Server, request_metrics, tree_memory
 from compare.results import Failed
 
@@ -161,3 +161,7 @@ class NginxCase(Program):
 
 
 CASES = [NginxCase()]
+
+
+def cases(settings):
+    return only_in_full(CASES, settings)

@@ -2,7 +2,7 @@
 
 import os
 
-from compare.programs import Batch, expect, find_program, mode
+from compare.programs import Batch, expect, find_program, mode, only_in_full
 
 WORK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node_work.js")
 ROUNDS = {"quick": 5, "full": 35}
@@ -28,3 +28,7 @@ class Node(Batch):
 
 
 CASES = [Node()]
+
+
+def cases(settings):
+    return only_in_full(CASES, settings)

@@ -75,12 +75,13 @@ class Server:
         """The output of a load generator. A dead server explains a failure better than the generator does, which may
         also try to connect for ever."""
         name = os.path.basename(command[0])
-        deadline = time.monotonic() + self.load_timeout
+        timeout = min(self.load_timeout, self.launcher.timeout or self.load_timeout)
+        deadline = time.monotonic() + timeout
         with self.launcher.start(command, preload=False) as generator:
             while generator.process.poll() is None:
                 self.service.check_alive()
                 if time.monotonic() > deadline:
-                    raise Failed(f"{name} hung: killed after {self.load_timeout:g} s")
+                    raise Failed(f"{name} hung: killed after {timeout:g} s")
                 time.sleep(0.02)
             output = generator.log()
         if generator.process.returncode != 0:

@@ -1,6 +1,6 @@
 """sqlite3: a database in memory is filled, indexed, changed and evaluated by a script that comes in on stdin."""
 
-from compare.programs import Batch, expect, find_program, mode
+from compare.programs import Batch, expect, find_program, mode, only_in_full
 
 PEOPLE = {"quick": 5000, "full": 25000}
 
@@ -73,3 +73,7 @@ class Sqlite(Batch):
 
 
 CASES = [Sqlite()]
+
+
+def cases(settings):
+    return only_in_full(CASES, settings)
