@@ -302,6 +302,17 @@ class Gate(unittest.TestCase):
         # What the design promises for a pair, with the program's loop around it.
         self.assertLessEqual(one["pair"].all, 44)
 
+    def test_what_is_timed_exists(self):
+        names = [name for name in timings.CASES if shutil.which(timings.target(name), path=os.pathsep.join(
+            os.path.join(BUILD, "benchmarks", folder) for folder in ("micro", "workloads")))]
+        self.assertIn("workload/short_threads", names)
+        found = dict(timings.find_cases(names, BUILD))
+        self.assertEqual(list(found), names)
+        build = builds.Build("this build", os.path.join(BUILD, "src", "libarenal.so"))
+        metrics = timings.measure_once("workload/interpreter", found["workload/interpreter"], build, BUILD, self.temporary)
+        self.assertGreater(metrics["time"], 0)
+        self.assertGreater(metrics["peak_rss"], 1 << 20)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -35,7 +35,7 @@ class Verdict:
 
 def settings_for(build_dir):
     """Not the quick mode, which leaves some of CASES out. The seed is fixed."""
-    return Settings(quick=False, seed=1, build_dir=build_dir, latency=False)
+    return Settings(quick=False, seed=1, build_dir=build_dir)
 
 
 def find_cases(names, build_dir):
