@@ -43,7 +43,7 @@ def chance_of(ratios):
     # ways[s]: of all the choices of signs, how many let the positive ranks add up to s
     ways = {0: 1}
     for rank in ranks:
-        for total, number in sorted(ways.items(), reverse=True):    # from above: what is added is not met again
+        for total, number in list(ways.items()):
             ways[total + rank] = ways.get(total + rank, 0) + number
     return sum(number for total, number in ways.items() if total >= observed) / 2 ** len(ranks)
 
