@@ -6,12 +6,14 @@ import sys
 # Not this directory, which Python puts first: numbers.py would hide the module of Python's own library.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import shlex  # noqa: E402
 import signal  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
 from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
+from compare.process import locate  # noqa: E402
 from compare.progress import progress  # noqa: E402
 from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
 from compare.schedule import Limits, Schedule  # noqa: E402
@@ -81,6 +83,8 @@ def parse(arguments):
 
 def compare(options, command, arguments, started):
     earlier = read_results(options.against) if options.against else None
+    if command:
+        locate(command[0], os.getcwd())
     names = options.allocators or allocators.NAMES
     build_dir = prepare(options, names, needs_benchmarks=not command)
     settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads,
@@ -94,8 +98,8 @@ def compare(options, command, arguments, started):
         packages = sorted({package for case in chosen for package in case.packages})
         if not need_packages(packages, TOOL):
             return 1
-    files = {kind: ResultsFile(path or os.path.join(ROOT, "build", "compare", f"results.{kind}"))
-             for kind, path in (("json", options.json), ("html", options.html))}
+    files = {kind: ResultsFile(path or default_path(kind)) for kind, path in (("json", options.json),
+                                                                              ("html", options.html))}
 
     with tempfile.TemporaryDirectory(prefix="arenal-compare-", dir=scratch_parent(),
                                      ignore_cleanup_errors=True) as scratch:
@@ -103,18 +107,13 @@ def compare(options, command, arguments, started):
         if options.allocators and all(one.problem for one in compared):
             raise Failed(f"{compared[0].name}: {compared[0].problem}")
         results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
-    results["command"] = "tools/compare" + "".join(" " + quoted(word) for word in arguments)
+    results["command"] = "tools/compare" + "".join(" " + shlex.quote(word) for word in arguments)
     print(tables.report(results))
     if earlier:
         print(tables.agreement_report(numbers.agreements(earlier, results), options.against))
     sys.stdout.flush()
     written = write(results, files)
     return 130 if schedule.interrupted else 0 if written and succeeded(results, options) else 1
-
-
-def quoted(word):
-    import shlex
-    return shlex.quote(word)
 
 
 def prepare(options, names, needs_benchmarks):
@@ -146,6 +145,15 @@ def print_list(chosen, settings, wanted):
     for case in chosen:
         for name in filter(wanted, case.names(settings)):
             print(f"{name}  {case.describe(name)['title']}")
+
+
+def default_path(kind):
+    folder = os.path.join(ROOT, "build", "compare")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"cannot make {folder}: {error.strerror}; --json and --html name other places") from None
+    return os.path.join(folder, f"results.{kind}")
 
 
 def scratch_parent():
@@ -209,7 +217,7 @@ def write(results, files):
 def succeeded(results, options):
     """No row failed. An allocator that is not installed counts when it was asked for by name."""
     problems = options.allocators and any(one["problem"] for one in results["allocators"])
-    failures = any(result["failure"] for case in results["cases"] for result in case["results"].values())
+    failures = any(result["failure"] and not result["absent"] for case in results["cases"] for result in case["results"].values())
     return bool(results["cases"]) and not problems and not failures
 
 

@@ -9,7 +9,7 @@ import subprocess
 
 from compare import process
 from compare.cases import Case
-from compare.results import Failed, Run
+from compare.results import Absent, Failed, Run
 
 MIN_SECONDS = {True: 0.02, False: 0.04}     # how long a benchmark is measured at least, in quick mode and otherwise
 OVERHEAD = 2.5                              # of finding out how many iterations that takes, and of what is not measured
@@ -150,7 +150,8 @@ def parse(text):
     results = {}
     for benchmark in benchmarks:
         if benchmark.get("error_occurred"):
-            result = Failed(benchmark["error_message"])
+            reason = benchmark["error_message"]
+            result = (Absent if reason.startswith("the allocator has no ") else Failed)(reason)
         else:
             # Every micro-benchmark counts its operations, of which an iteration may do many.
             rate = benchmark["items_per_second"]

@@ -96,4 +96,7 @@ def _comma_list(text):
 
 
 def _counts(text):
-    return sorted({number(int, 1, 1024)(word) for word in text.split(",")})
+    try:
+        return sorted({number(int, 1, 1024)(word) for word in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"\"{text}\" is no list of numbers") from None

@@ -11,6 +11,10 @@ class Failed(Exception):
     """Something that cannot be measured, or ends the command; the text is one sentence that is shown as it is."""
 
 
+class Absent(Failed):
+    """What an allocator does not offer (C23's free_sized, for example): said in its row, but no failure of the command."""
+
+
 @dataclass
 class Run:
     """One process, or server and client, of a case under one allocator in one round.
@@ -33,7 +37,6 @@ class ResultsFile:
     def __init__(self, path):
         self.path = os.path.abspath(path)
         try:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
             open(self.path, "a", encoding="utf-8").close()
         except OSError as error:
             raise Failed(f"cannot write {path}: {error.strerror}") from None

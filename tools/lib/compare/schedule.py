@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from compare.process import Launcher
-from compare.results import Failed, run_to_json
+from compare.results import Absent, Failed, run_to_json
 
 SLACK = 0.04            # of the budget; a round that was begun may need so much more
 
@@ -123,6 +123,7 @@ class Schedule:
             result = self._entry(case, name)["results"][allocator.name]
             if isinstance(run, Failed):
                 result["failure"] = str(run)
+                result["absent"] = isinstance(run, Absent)
             else:
                 run.round = number
                 result["runs"].append(run_to_json(run))
@@ -131,7 +132,7 @@ class Schedule:
 
     def _entry(self, case, name):
         if name not in self.entries:
-            entry = dict(case.describe(name), results={one.name: {"runs": [], "failure": None} for one in self.allocators})
+            entry = dict(case.describe(name), results={one.name: {"runs": [], "failure": None, "absent": False} for one in self.allocators})
             self.entries[name] = (case.name, entry)
         return self.entries[name][1]
 

@@ -104,6 +104,8 @@ def _behind(results):
     if not numbers.own(results) or not results["cases"]:
         return ""
     found = losses(results)
+    if not any(numbers.best_peer(results, case, "time") for case in results["cases"]):
+        return ""  # nothing that could be behind
     if not found:
         return "Where Arenal is behind: in no case, in no figure.\n"
     clear = sum(not ratio.inside_noise for ratio, *_ in found)

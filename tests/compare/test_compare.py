@@ -1,0 +1,248 @@
+"""Tests of tools/compare from end to end, on small programs."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from support import ABORTING, BUILD, COMPARE, DEADLINE, HANGING, MIB, PROGRAMS, TOUCHER, CommandTest
+
+PAIR = "micro/pair/size:64/threads:1"
+NOBODY = 65534
+
+
+class OwnCommandTest(CommandTest):
+    """tools/compare -- COMMAND"""
+
+    def test_results(self):
+        done = self.compare("--allocators", "arenal,glibc", "--rounds", "3", command=[TOUCHER, "30", "150"])
+        self.assertEqual(done.returncode, 0, done)
+        results = self.results()
+        self.assertEqual((results["version"], results["mode"], results["rounds"], results["interrupted"]),
+                         (1, "command", 3, False))
+        self.assertIn("--rounds 3 --", results["command"])
+        self.assertEqual([(one["name"], one["own"], one["problem"]) for one in results["allocators"]],
+                         [("arenal", True, None), ("glibc", False, None)])
+        self.assertIsNone(results["allocators"][1]["library"])
+        self.assertGreaterEqual(results["machine"]["cores"], 1)
+        case, = results["cases"]
+        self.assertEqual((case["name"], case["group"], case["unit"]), ("command", "command", "s"))
+        for name in ("arenal", "glibc"):
+            runs = case["results"][name]["runs"]
+            self.assertEqual([run["round"] for run in runs], [1, 2, 3])
+            for run in runs:
+                self.assertTrue(0.15 <= run["metrics"]["time"] < 5, run["metrics"])
+                self.assertTrue(30 * MIB <= run["metrics"]["peak_rss"] < 50 * MIB, run["metrics"])
+                self.assertTrue(30 * MIB <= run["metrics"]["rest_rss"] < 50 * MIB, run["metrics"])
+                self.assertGreater(len(run["series"]), 3)
+        self.assertRegex(done.stdout, r"(?m)^command, s +\d")
+        with open(self.html, encoding="utf-8") as page:
+            self.assertIn("<html", page.read())
+
+    def test_short_commands(self):
+        done = self.compare("--allocators", "arenal,glibc", command=["true"])
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual(self.results()["rounds"], 5)
+
+    def test_output_is_dropped_and_the_reason_of_a_failure_kept(self):
+        done = self.compare("--allocators", "glibc", command=["sh", "-c", "echo LOUD; echo first >&2; echo why >&2; exit 4"])
+        self.assertEqual(done.returncode, 1, done)
+        self.assertNotIn("LOUD", done.stdout + done.stderr)
+        self.assertIn("  command under glibc: ended with status 4: why\n", done.stdout)
+
+    def test_a_command_that_is_not_there(self):
+        self.assert_sentence(self.compare(command=["nosuchcommand"]), "nosuchcommand is not installed")
+
+    def test_a_relative_path_and_words_with_spaces(self):
+        shutil.copy(TOUCHER, os.path.join(self.folder, "a program"))
+        done = self.compare("--allocators", "glibc", "--rounds", "1", command=["./a program", "1"])
+        self.assertEqual(done.returncode, 0, done)
+        done = self.compare("--allocators", "glibc", "--rounds", "1", command=["test", "a  b", "=", "a  b"])
+        self.assertEqual(done.returncode, 0, done)
+
+    def test_crash_hang_and_absence_are_rows(self):
+        done = self.compare("--allocators", f"arenal,{ABORTING},{HANGING},/nosuch/libx.so,glibc", "--rounds", "2",
+                            "--timeout", "1", command=[TOUCHER, "1"])
+        self.assertEqual(done.returncode, 1, done)
+        for line in (r"  libx\.so: /nosuch/libx\.so is missing",
+                     r"  command under libcompare_aborting\.so: crashed: SIGABRT after \d\.\d s: aborting\.so: too large",
+                     r"  command under libcompare_hanging\.so: hung: killed after 1 s"):
+            self.assertRegex(done.stdout, f"(?m)^{line}$")
+        case, = self.results()["cases"]
+        counts = {name: len(result["runs"]) for name, result in case["results"].items()}
+        self.assertEqual(counts, {"arenal": 2, "libcompare_aborting.so": 0, "libcompare_hanging.so": 0, "glibc": 2})
+
+    def test_temporary_files_leave_nothing_and_may_lie_under_a_bad_path(self):
+        scratch = os.path.join(self.folder, "temporary files")
+        os.mkdir(scratch)
+        copy = os.path.join(self.folder, "lib arenal.so")
+        shutil.copy(os.path.join(BUILD, "src", "libarenal.so"), copy)
+        done = self.compare("--allocators", f"glibc,{copy}", "--rounds", "1", command=[TOUCHER, "1"],
+                            env={"TMPDIR": scratch})
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual(os.listdir(scratch), [])
+
+    def test_a_build_whose_path_has_a_space(self):
+        build = os.path.join(self.folder, "a build")
+        os.makedirs(os.path.join(build, "src"))
+        shutil.copy(os.path.join(BUILD, "src", "libarenal.so"), os.path.join(build, "src"))
+        done = subprocess.run(self.words("--allocators", "arenal", "--rounds", "1", command=[TOUCHER, "1", "150"],
+                                         build=build), cwd="/", stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=DEADLINE)
+        self.assertEqual(done.returncode, 0, done)
+
+    def test_against(self):
+        old = os.path.join(self.folder, "old.json")
+        arguments = ("--allocators", "arenal,glibc", "--rounds", "3")
+        self.assertEqual(self.compare(*arguments, command=[TOUCHER, "20", "100"]).returncode, 0)
+        shutil.copy(self.json, old)
+        done = self.compare(*arguments, "--against", old, command=[TOUCHER, "20", "100"])
+        self.assertRegex(done.stdout, r"(?m)^Against .*old\.json: \d of \d ratios \(\d+\.\d%\) agree")
+        with open(old, encoding="utf-8") as file:
+            changed = json.load(file)
+        for run in changed["cases"][0]["results"]["arenal"]["runs"]:
+            run["metrics"]["peak_rss"] *= 2
+        with open(old, "w", encoding="utf-8") as file:
+            json.dump(changed, file)
+        done = self.compare(*arguments, "--against", old, command=[TOUCHER, "20", "100"])
+        self.assertRegex(done.stdout, r"(?m)^command +peak RSS +\w+/\w+ ")
+        with open(old, "w", encoding="utf-8") as file:
+            file.write("{}")
+        self.assert_sentence(self.compare("--against", old, command=["true"]), "holds no results of tools/compare")
+
+
+class InterruptTest(CommandTest):
+    def interrupt(self, number, once=False):
+        process = subprocess.Popen(self.words("--allocators", "arenal,glibc", "--rounds", "1000",
+                                              command=[TOUCHER, "10", "100"]),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        self.addCleanup(process.kill)
+        time.sleep(4)
+        process.send_signal(number)
+        time.sleep(0.05)
+        if process.poll() is None and not once:
+            process.send_signal(number)  # somebody impatient
+        output, errors = process.communicate(timeout=DEADLINE)
+        self.assertNotIn("Traceback", errors)
+        self.assertEqual(process.returncode, 130, errors)
+        results = self.results()
+        self.assertTrue(results["interrupted"])
+        case, = results["cases"]
+        self.assertGreaterEqual(len(case["results"]["arenal"]["runs"]), 2)
+        self.assertRegex(output, r"(?m)^command, s +\d")
+        self.assertIn("Interrupted in round", output)
+        self.assertTrue(os.path.getsize(self.html) > 0)
+
+    def test_ctrl_c(self):
+        self.interrupt(signal.SIGINT)
+
+    def test_term(self):
+        self.interrupt(signal.SIGTERM, once=True)
+
+
+class CasesTest(CommandTest):
+    def test_one_case_of_ours(self):
+        done = self.compare("--only", PAIR, "--allocators", "arenal,glibc", "--rounds", "2")
+        self.assertEqual(done.returncode, 0, done)
+        results = self.results()
+        self.assertEqual([case["name"] for case in results["cases"]], [PAIR])
+        self.assertEqual(results["mode"], "quick")
+        for name in ("arenal", "glibc"):
+            runs = results["cases"][0]["results"][name]["runs"]
+            self.assertEqual([run["round"] for run in runs], [1, 2])
+            self.assertTrue(all(0.1 < run["metrics"]["time"] < 10000 for run in runs))
+        self.assertRegex(done.stdout, rf"(?m)^{PAIR}, ns/op")
+
+    def test_list(self):
+        done = self.compare("--list")
+        self.assertEqual(done.returncode, 0, done)
+        names = [line.split()[0] for line in done.stdout.splitlines()]
+        self.assertIn(PAIR, names)
+        self.assertIn("workload/session_churn", names)
+        self.assertEqual(len(names), len(set(names)))
+        only = self.compare("--list", "--only", "pair,workload/*").stdout.splitlines()
+        self.assertTrue(0 < len(only) < len(names))
+        self.assertTrue(all("pair" in line or line.startswith("workload/") for line in only), only)
+
+    def test_wrong_options(self):
+        for arguments, words in ((["--only", "("], "no regular expression"), (["--allocators", "foo"], '"foo" is not one of'),
+                                 (["--rounds", "0"], "not between"), (["--threads", "0"], "not between"),
+                                 (["--threads", "x"], "\"x\" is no list of numbers"), (["--quick", "--full"], "not allowed"),
+                                 (["--counts"], "go with --gate"), (["--only", "a,"], "empty name")):
+            with self.subTest(arguments):
+                done = self.compare(*arguments)
+                self.assertEqual(done.returncode, 2, done)
+                self.assertIn(words, done.stderr)
+        self.assertEqual(self.compare("--full", command=["true"]).returncode, 2)
+        self.assertEqual(subprocess.run([COMPARE, "--"], stderr=subprocess.PIPE).returncode, 2)
+
+    def test_errors_come_before_the_measuring(self):
+        start = time.monotonic()
+        self.assert_sentence(self.compare("--only", "nosuchcase"), "no case is called nosuchcase")
+        self.assert_sentence(self.compare("--json", "/nosuch/x.json"), "cannot write /nosuch/x.json: No such file")
+        self.assert_sentence(self.compare("--html", "/nosuch/x.html"), "cannot write /nosuch/x.html: No such file")
+        self.assert_sentence(self.compare("--against", "/nosuch.json"), "cannot read /nosuch.json")
+        self.assert_sentence(self.compare(build="/nosuch"), "there is no directory /nosuch")
+        self.assert_sentence(self.compare("--allocators", "/nosuch.so"), "/nosuch.so is missing")
+        self.assertLess(time.monotonic() - start, 30)
+
+    def compare(self, *arguments, build=BUILD, **options):
+        if build != BUILD:
+            arguments += ("--build-dir", build)
+        return super().compare(*arguments, **options)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_full_disk_costs_neither_the_table_nor_the_page(self):
+        done = self.compare("--json", "/dev/full", "--allocators", "glibc", "--rounds", "1", command=["true"])
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("compare: cannot write /dev/full: No space left on device\n", done.stderr)
+        self.assertIn("command, s", done.stdout)
+        self.assertGreater(os.path.getsize(self.html), 0)
+
+    def test_earlier_results_stay_until_there_are_new_ones(self):
+        with open(self.json, "w", encoding="utf-8") as file:
+            file.write("earlier")
+        done = self.compare("--only", "nosuchcase")
+        self.assertEqual(done.returncode, 1)
+        with open(self.json, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "earlier")
+
+
+class TerminalTest(CommandTest):
+    def test_progress_without_a_terminal_is_plain(self):
+        done = self.compare("--allocators", "glibc", "--rounds", "2", command=["true"])
+        self.assertRegex(done.stderr, r"\Around 1 of 2: command under glibc, time left not yet known\n\Z")
+        self.assertNotIn("\x1b", done.stdout)
+
+    def test_progress_on_a_terminal_is_a_bar(self):
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(self.words("--allocators", "glibc", "--rounds", "3", command=["sleep", "0.3"]),
+                                   stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, cwd=self.folder,
+                                   env=dict(os.environ, TERM="xterm-256color", COLUMNS="120"))
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:
+            pass  # how a terminal says that it was hung up
+        os.close(ours)
+        self.assertEqual(process.wait(DEADLINE), 0)
+        self.assertIn(b"\x1b[", shown)
+        self.assertIn(b"round 2/3", shown)
+        self.assertRegex(shown, rb"about \d s left")
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root to become somebody else")
+    def test_an_ordinary_user(self):
+        os.chmod(self.folder, 0o777)
+        done = self.compare("--allocators", "arenal,glibc", "--rounds", "1", command=["true"], user=NOBODY, group=NOBODY,
+                            extra_groups=[], env={"HOME": "/"})
+        self.assertEqual(done.returncode, 0, done)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,142 @@
+"""Tests of the derived numbers and the tables, on results made by hand."""
+
+import copy
+import math
+import unittest
+
+from support import case_of, results_of
+from compare import numbers, tables     # pylint: disable=wrong-import-order
+
+
+class NumbersTest(unittest.TestCase):
+    def test_median_and_spread(self):
+        case = case_of("a", arenal=[3, 1, 2], glibc=[4, 2])
+        self.assertEqual(numbers.median(case, "arenal", "time"), 2)
+        self.assertEqual(numbers.median(case, "glibc", "time"), 3)
+        self.assertEqual(numbers.spread(case, "arenal", "time"), (1, 3))
+        self.assertIsNone(numbers.median(case, "arenal", "peak_rss"))
+        self.assertIsNone(numbers.median(case, "absent", "time"))
+        self.assertIsNone(numbers.spread(case, "absent", "time"))
+
+    def test_ratios_are_taken_inside_each_round(self):
+        # The machine was twice as slow in round 2: the medians' ratio would be 10/20, too, but with a wide spread.
+        case = case_of("a", arenal=[10, 20, 10], glibc=[20, 40, 20])
+        self.assertEqual(numbers.ratio(case, "time", "arenal", "glibc"), numbers.Ratio(0.5, 0.5, 0.5, 3))
+        # Rounds that only one of them has do not count.
+        case = case_of("a", arenal=[10, None, 30, 40], glibc=[10, 5, 10])
+        self.assertEqual(numbers.ratio(case, "time", "arenal", "glibc"), numbers.Ratio(2, 1, 3, 2))
+        self.assertIsNone(numbers.ratio(case, "time", "arenal", "jemalloc"))
+
+    def test_inside_the_noise(self):
+        for values, expected in (([9, 11, 9], True), ([9, 9.5, 9.9], False), ([11, 12, 10.5], False), ([11], True),
+                                 ([10, 11, 12], True)):
+            with self.subTest(values):
+                case = case_of("a", arenal=values, glibc=[10] * len(values))
+                self.assertEqual(numbers.ratio(case, "time", "arenal", "glibc").inside_noise, expected)
+
+    def test_best_peer_is_by_metric_and_never_our_own(self):
+        case = case_of("a", arenal={"time": [1, 1], "peak_rss": [1, 1]}, glibc={"time": [5, 5], "peak_rss": [3, 3]},
+                       jemalloc={"time": [2, 6], "peak_rss": [4, 4]})
+        results = results_of(case)
+        self.assertEqual(numbers.best_peer(results, case, "time"), "jemalloc")  # 4 to 5
+        self.assertEqual(numbers.best_peer(results, case, "peak_rss"), "glibc")
+        self.assertIsNone(numbers.best_peer(results, case, "rest_rss"))
+        self.assertEqual(numbers.own(results), "arenal")
+
+    def test_figures_of_nothing_do_not_count(self):
+        case = case_of("a", arenal=[0, 4, 6], glibc=[1, 2, 2])
+        self.assertEqual(numbers.ratio(case, "time", "arenal", "glibc"), numbers.Ratio(2.5, 2, 3, 2))
+
+    def test_geometric_mean(self):
+        # Rounds: (2, 0.5) and (4, 1): means 1 and 2. Medians: 3 and 0.75.
+        results = results_of(case_of("a", arenal=[2, 4], glibc=[1, 1]), case_of("b", arenal=[1, 2], glibc=[2, 2]))
+        mean = numbers.geometric_mean_ratio(results, results["cases"], "time", "arenal")
+        self.assertAlmostEqual(mean.median, math.sqrt(3 * 0.75))
+        self.assertAlmostEqual(mean.low, 1)
+        self.assertAlmostEqual(mean.high, 2)
+        best = numbers.geometric_mean_ratio(results, results["cases"], "time", "glibc")
+        self.assertEqual((best.median, best.low, best.high), (1, 1, 1))
+        self.assertIsNone(numbers.geometric_mean_ratio(results, results["cases"], "rest_rss", "arenal"))
+
+    def test_geometric_mean_leaves_incomplete_rounds_out(self):
+        results = results_of(case_of("a", arenal=[2, 2, 50], glibc=[1, 1, 1]), case_of("b", arenal=[2, 2], glibc=[1, 1]))
+        mean = numbers.geometric_mean_ratio(results, results["cases"], "time", "arenal")
+        self.assertAlmostEqual(mean.high, 2)
+
+    def test_against_a_given_peer(self):
+        case = case_of("a", arenal=[2, 2], glibc=[4, 4], jemalloc=[1, 1])
+        results = results_of(case)
+        self.assertAlmostEqual(numbers.geometric_mean_ratio(results, [case], "time", "arenal", "glibc").median, 0.5)
+        self.assertAlmostEqual(numbers.geometric_mean_ratio(results, [case], "time", "arenal").median, 2)
+
+    def test_latency(self):
+        case = case_of("a", arenal=[1, 1, 1])
+        for run, value in zip(case["results"]["arenal"]["runs"], (100, 300, 200)):
+            run["latency"] = {"malloc": {"p99": value}}
+        self.assertEqual(numbers.median_latency(case, "arenal", "malloc", "p99"), 200)
+        self.assertIsNone(numbers.median_latency(case, "arenal", "free", "p99"))
+
+    def test_agreement(self):
+        before = results_of(case_of("a", arenal=[9, 10], glibc=[10, 10]), case_of("b", arenal=[5, 6], glibc=[10, 10]),
+                            case_of("gone", arenal=[1, 1], glibc=[1, 1]), allocators=("arenal", "glibc"))
+        now = results_of(case_of("a", arenal=[10, 11], glibc=[10, 10]), case_of("b", arenal=[6.1, 7], glibc=[10, 10]),
+                         case_of("new", arenal=[1, 1], glibc=[1, 1]), allocators=("arenal", "glibc"))
+        found = numbers.agreements(before, now)
+        self.assertEqual([(one.case, one.agrees) for one in found], [("a", True), ("b", False)])
+        text = tables.agreement_report(found, "old.json")
+        self.assertIn("1 of 2 ratios (50.0%) agree", text)
+        self.assertRegex(text, r"(?m)^b +time +arenal/glibc +0\.500\.\.0\.600 +0\.610\.\.0\.700$")
+        self.assertNotRegex(text, r"(?m)^a ")
+        # One round has no spread to agree within.
+        single = results_of(case_of("a", arenal=[9], glibc=[10]))
+        self.assertEqual(numbers.agreements(single, single), [])
+
+
+class TablesTest(unittest.TestCase):
+    def setUp(self):
+        MIB = 1 << 20
+        slow = case_of("micro/slow", arenal={"time": [30, 33], "peak_rss": [3 * MIB] * 2},
+                       glibc={"time": [10, 10], "peak_rss": [2 * MIB] * 2}, jemalloc={"time": [20, 20]})
+        slow["results"]["arenal"]["runs"][0]["latency"] = {"malloc": {"p50": 12, "max": 123456}}
+        noisy = case_of("micro/noisy", arenal=[9, 12], glibc=[10, 10], jemalloc=[30, 30])
+        fast = case_of("program/fast", "program", arenal=[1, 1], glibc=[2, 2], jemalloc=[4, 4])
+        fast["results"]["jemalloc"].update(runs=[], failure="crashed: SIGSEGV after 0.3 s")
+        self.results = results_of(slow, noisy, fast, allocators=("arenal", "glibc", "jemalloc", "mimalloc"))
+        self.results["allocators"][3]["problem"] = "not installed (tools/compare --install gets it)"
+        self.text = tables.report(self.results)
+
+    def test_cases(self):
+        self.assertRegex(self.text, r"(?m)^micro/slow, ns/op +31\.5 +10\.0 +20\.0 +3\.15 +3\.00\.\.3\.30$")
+        self.assertRegex(self.text, r"(?m)^micro/noisy, ns/op +10\.5 +10\.0 +30\.0 +1\.05~ +0\.90\.\.1\.20$")
+        self.assertRegex(self.text, r"(?m)^program/fast, ns/op +1\.00 +2\.00 +- +0\.50 +0\.50\.\.0\.50$")
+        self.assertRegex(self.text, r"(?m)^micro/slow +3\.0 +2\.0 +- +1\.50 +1\.50\.\.1\.50$")  # peak RSS
+        self.assertRegex(self.text, r"(?m)^arenal +12 +- +- +- +- +123,456$")
+
+    def test_summary_names_groups_and_what_is_missing(self):
+        self.assertRegex(self.text, r"(?m)^micro$")
+        self.assertRegex(self.text, r"(?m)^  arenal +1\.819 ")  # sqrt(3.15 * 1.05)
+        self.assertRegex(self.text, r"(?m)^  mimalloc: not installed \(tools/compare --install gets it\)$")
+
+    def test_losses_come_worst_first_and_noise_last(self):
+        found = [(case["name"], metric) for _, case, metric, _ in tables.losses(self.results)]
+        self.assertEqual(found, [("micro/slow", "time"), ("micro/slow", "peak_rss"), ("micro/noisy", "time")])
+        self.assertIn("2 beyond the noise, worst first; 1 more inside it", self.text)
+        self.assertLess(self.text.index("Where Arenal is behind"), self.text.index("Medians of the rounds"))
+
+    def test_failures(self):
+        self.assertIn("  program/fast under jemalloc: crashed: SIGSEGV after 0.3 s\n", self.text)
+        every = copy.deepcopy(self.results)
+        for result in every["cases"][2]["results"].values():
+            result.update(runs=[], failure="redis-server is not installed")
+        self.assertIn("  program/fast under every allocator: redis-server is not installed\n", tables.report(every))
+
+    def test_no_line_is_wide(self):
+        self.assertLessEqual(max(len(line) for line in self.text.splitlines()), 100)
+
+    def test_figures(self):
+        for value, text in ((1234.5, "1,234"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123")):
+            self.assertEqual(tables.figure(value), text)
+
+
+if __name__ == "__main__":
+    unittest.main()
