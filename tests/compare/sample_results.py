@@ -18,7 +18,8 @@ MEMORY = {"arenal": 1.0, "glibc": 1.05, "jemalloc": 1.3, "mimalloc": 1.7, "tbbma
 MIB = 1 << 20
 PERCENTILES = (("p50", 1), ("p90", 1.8), ("p99", 6), ("p99.9", 45), ("p99.99", 600), ("max", 30000))
 
-WORKLOADS = (("session_churn", "Sessions that outlive their threads", 4), ("producer_consumer", "Blocks freed elsewhere", 2),
+WORKLOADS = (("session_churn", "Sessions that outlive their threads", 4),
+             ("producer_consumer", "Blocks freed elsewhere", 2),
              ("growth_decay", "Phases of growth and decay", 2), ("burst_idle", "A burst, then nothing", 2),
              ("fragmentation", "Hours of traffic, compressed", 1), ("mostly_idle", "1,000 mostly idle threads", 1000),
              ("key_value", "A key-value store that evicts", 4))
@@ -79,7 +80,8 @@ def cases(generator):
         yield case(f"micro/batch_fifo/{count}", f"{count} blocks, first in, first out"), 18
     for threads in (1, 2, 4, 8, 16):
         for family, title in (("random_replace", "Random replacement, Pareto sizes"), ("churn", "Threads come and go")):
-            yield case(f"micro/{family}/{threads}", f"{title}, {threads} threads", threads=threads, family=family), 25 * (1 + threads / 8)
+            one = case(f"micro/{family}/{threads}", f"{title}, {threads} threads", threads=threads, family=family)
+            yield one, 25 * (1 + threads / 8)
     for name, title, threads in WORKLOADS:
         yield case(f"workload/{name}", title, threads=threads), generator.uniform(60, 160)
     for name, title, unit in PROGRAMS:

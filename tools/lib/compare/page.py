@@ -57,6 +57,7 @@ def build_page(results):
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True)
     environment.filters["breakable"] = breakable
+    scripts = [library, *(read(f"{FOLDER}/{name}") for name in SCRIPTS)]
     content = page_tables.content(results, allocators)
     if not library:
         content["notices"].append("The charts are missing: they need the Debian package libjs-chart.js.")
@@ -67,13 +68,17 @@ def build_page(results):
     return environment.get_template("page.html.j2").render(
         content, allocators=allocators, chart_sections=sections, contents=contents, style=read(f"{FOLDER}/page.css"),
         data=as_data({"allocators": shown, "charts": drawn}),
-        scripts=[inside_script(text) for text in [library, *(read(f"{FOLDER}/{name}") for name in SCRIPTS)]] if sections else [])
+        scripts=[inside_script(text) for text in scripts] if sections else [])
 
 
 def write_page(results, path):
-    """`results` as in the results file. Whoever looks at `path` finds the old page or the whole new one."""
+    """`results` as in the results file. Whoever looks at `path` finds the old page or the whole new one,
+    unless it is no plain file: /dev/stdout, for example."""
     text = build_page(results)
-    unfinished = f"{path}.new"
+    unfinished = f"{path}.{os.getpid()}"
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        unfinished = path
     with open(unfinished, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
-    os.replace(unfinished, path)
+    if unfinished != path:
+        os.replace(unfinished, path)

@@ -9,7 +9,7 @@ SHOWN = 10          # rows before the rest has to be opened
 
 
 def losses(results, own):
-    """(case, metric's word, peer, ratio) of every median ratio above 1; clear ones first, then those inside the noise."""
+    """(case, metric, its word, peer, ratio) of every median ratio above 1; clear ones first, then noise."""
     found = []
     for case in results["cases"]:
         for metric, word, _ in METRICS:
@@ -43,20 +43,22 @@ def loss_row(case, metric, word, peer, compared, own):
     noise = {"text": "inside the noise", "class": "words muted"} if compared.inside_noise else \
             {"text": "clear", "class": "words bad"}
     note = "\n".join(filter(None, (word, span(compared.low, compared.high, ratio))))
-    return [{"text": case["name"], "note": case["title"]}, {"text": ratio(compared.median), "note": note, "class": "best"}, noise,
+    return [{"text": case["name"], "note": case["title"]},
+            {"text": ratio(compared.median), "note": note, "class": "best"}, noise,
             {"text": value_text(case, own, metric)}, {"text": value_text(case, peer, metric), "note": peer}]
 
 
 def behind(results, own):
     title = f"Where {called(own)} is behind"
     if own is None:
-        return {"title": title, "text": "Arenal was not measured.", "table": table("", [], ""), "more": table("", [], "")}
+        return {"title": title, "text": "Arenal was not measured.", "table": table("", [], ""),
+                "more": table("", [], "")}
     rows = [[{"text": case["name"], "note": case["title"]}, {"text": failure, "class": "failed"}] +
             [{"text": ""}] * 3 for case, failure in failures(results, own)]
     found = losses(results, own)
     rows += [loss_row(*one, own) for one in found]
     clear = sum(not one[4].inside_noise for one in found)
-    text = (f"{count(clear, 'figure')} clearly behind the best peer, {len(found) - clear} more inside the noise: the ratios of "
-            "the rounds lie on both sides of 1. Worst first." if rows else "In no case, in no figure.")
+    text = (f"{count(clear, 'figure')} clearly behind the best peer, {len(found) - clear} more inside the noise: the "
+            "ratios of the rounds lie on both sides of 1. Worst first." if rows else "In no case, in no figure.")
     return {"title": title, "text": text, "table": table(f"{title}, worst first", rows[:SHOWN], own),
             "more": table("The rest of them", rows[SHOWN:], own)}

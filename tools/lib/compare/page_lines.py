@@ -6,6 +6,7 @@ from compare.results import runs_of
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
 MIB = 1 << 20
+SCALES = ((1e6, "million "), (1e3, "thousand "), (0, ""))
 TIMES = 12          # rows of the table beside a chart over time
 
 
@@ -63,8 +64,10 @@ def latency_chart(case, call, allocators):
             sets.append({"allocator": index, "points": points})
     if not sets:
         return None
-    rows = [[percentile, *(duration(one["points"][row]) for one in sets)] for row, percentile in enumerate(PERCENTILES)]
-    table = as_table(f"Duration of single calls of {call}: {case['name']}", "percentile", names_of(allocators, sets), rows)
+    rows = [[percentile, *(duration(one["points"][row]) for one in sets)]
+            for row, percentile in enumerate(PERCENTILES)]
+    table = as_table(f"Duration of single calls of {call}: {case['name']}", "percentile", names_of(allocators, sets),
+                     rows)
     return line_chart(f"{case['name']}: {call}", case["title"], sets, table, labels=list(PERCENTILES), log=True,
                       x="percentile of calls", y="")
 
@@ -85,7 +88,7 @@ def thread_chart(family, cases, allocators):
     highest = max((value for row in values for value in row if value), default=None)
     if highest is None:
         return None
-    size, word = next(((size, word) for size, word in ((1e6, "million "), (1e3, "thousand ")) if highest >= size), (1, ""))
+    size, word = next((one for one in SCALES if highest >= one[0]))
     sets = [{"allocator": index, "points": [value and value / size for value in row]}
             for index, row in enumerate(values) if any(row)]
     unit = f"{word}operations/s"
@@ -101,8 +104,8 @@ def families(cases):
     found = {}
     for case in cases:
         found.setdefault((case["group"], case["family"]), {})[case["threads"]] = case
-    return {family if family.startswith(f"{group}/") else f"{group}/{family}": list(by_threads.values()) for (group, family), by_threads in found.items()
-            if len(by_threads) > 1}
+    return {family if family.startswith(f"{group}/") else f"{group}/{family}": list(by_threads.values())
+            for (group, family), by_threads in found.items() if len(by_threads) > 1}
 
 
 def sections(results, allocators):

@@ -1,4 +1,4 @@
-"""The dot plots of ratios: a row for each case, and one for each group of them. The best peer in each case stands at 1."""
+"""The dot plots of ratios: a row for each case, and one for each group. The best peer in each case stands at 1."""
 
 from compare import numbers
 from compare.page_format import ABSENT, positive, ratio, span
@@ -42,7 +42,7 @@ def dot_plot(title, caption, labels, rows, allocators, first):
         column = [one if one and all(map(positive, (one.median, one.low, one.high))) else None for one in column]
         if any(column):
             sets.append({"allocator": index, "points": [one and one.median for one in column],
-                         "ranges": [one and one.high > one.low and [one.low, one.high] or None for one in column]})
+                         "ranges": [[one.low, one.high] if one and one.high > one.low else None for one in column]})
     if not sets:
         return None
     extent = [value for one in sets for value in one["points"] if value]
@@ -53,7 +53,8 @@ def dot_plot(title, caption, labels, rows, allocators, first):
     names = [{"text": allocators[one["allocator"]]["name"]} for one in sets]
     return {"kind": "ratio", "title": title, "caption": caption, "labels": labels, "sets": sets, "x": "",
             "low": min(0.8, min(extent) / 1.06), "high": max(1.25, max(extent) * 1.06),
-            "table": {"caption": f"{title}, ratio to the best peer", "columns": [{"text": first}, *names], "rows": cells}}
+            "table": {"caption": f"{title}, ratio to the best peer", "columns": [{"text": first}, *names],
+                      "rows": cells}}
 
 
 def case_plots(results, metric, group, allocators):

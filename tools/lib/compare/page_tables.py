@@ -17,8 +17,8 @@ def answer(results, own):
     for metric, word in (("time", "time"), ("peak_rss", "peak memory")):
         best = numbers.geometric_mean_ratio(results, cases, metric, own)
         glibc = numbers.geometric_mean_ratio(results, cases, metric, own, "glibc")
-        against = [f"{ratio(one.median)} of {whose}"
-                   for one, whose in ((best, f"the best peer's {word}"), (glibc, f"glibc's{'' if best else ' ' + word}")) if one]
+        peers = ((best, f"the best peer's {word}"), (glibc, "glibc's"))
+        against = [f"{ratio(one.median)} of {whose}" for one, whose in peers if one]
         parts.append(" and ".join(against))
     parts = [part for part in parts if part]
     if not parts:
@@ -28,8 +28,8 @@ def answer(results, own):
     compared = [one for one in compared if one]
     slower = [one for one in compared if one.median > 1]
     noise = sum(one.inside_noise for one in slower)
-    text = (f"{called(own)} takes {', and '.join(parts)} (geometric means over the cases); it is slower than the best peer in "
-            f"{len(slower)} of {count(len(compared), 'case')}")
+    text = (f"{called(own)} takes {', and '.join(parts)} (geometric means over the cases); it is slower than the best "
+            f"peer in {len(slower)} of {count(len(compared), 'case')}")
     return text + (f", in {noise} of them inside the noise." if noise else ".")
 
 
@@ -39,7 +39,8 @@ def notices(results):
         made.append("The measuring was interrupted: what is shown is what was measured until then.")
     load = results.get("other_load")
     if usable(load) and load > 0.05:
-        made.append(f"Other programs used {100 * load:.0f}% of the machine meanwhile: the figures are less certain than usual.")
+        made.append(f"Other programs used {100 * load:.0f}% of the machine meanwhile: the figures are less certain "
+                    "than usual.")
     if results.get("rounds") == 1:
         made.append("There was one round only, so there is no spread, and nothing says what is noise.")
     return made
@@ -51,8 +52,9 @@ def facts(results):
     shown = [("processor", machine.get("cpu")), ("cores", machine.get("cores")),
              ("memory", f"{memory / (1 << 30):.1f} GiB" if usable(memory) else None), ("kernel", machine.get("kernel")),
              ("libc", machine.get("libc")), ("compiler", machine.get("compiler")),
-             ("transparent huge pages", machine.get("transparent_hugepages")), ("frequency governor", machine.get("governor")),
-             ("started", results.get("started")), ("rounds", results.get("rounds")),
+             ("transparent huge pages", machine.get("transparent_hugepages")),
+             ("frequency governor", machine.get("governor")), ("started", results.get("started")),
+             ("rounds", results.get("rounds")),
              ("took", f"{results['seconds']:,.0f} s" if usable(results.get("seconds")) else None)]
     return [(name, str(value)) for name, value in shown if value is not None]
 
@@ -69,7 +71,8 @@ def allocator_table(allocators):
     rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words"},
              {"text": one["problem"], "class": "failed"} if one.get("problem") else
              {"text": one.get("library") or "the program's own libc", "class": "words"}] for one in allocators]
-    return {"caption": "Allocators", "columns": [{"text": text, "class": "words"} for text in ("name", "version", "library")], "rows": rows}
+    columns = [{"text": text, "class": "words"} for text in ("name", "version", "library")]
+    return {"caption": "Allocators", "columns": columns, "rows": rows}
 
 
 def figure_cell(case, name, metric, show, best):
@@ -107,7 +110,9 @@ def metric_table(results, cases, metric, title, allocators, own):
         rows.append([{"text": case["name"], "note": note}] +
                     (ratio_cells(results, case, metric, own) if own else []) +
                     [figure_cell(case, one["name"], metric, show, min(values, default=None)) for one in allocators])
-    columns = [{"text": "case"}] + ([{"text": f"{own} / best peer"}, {"text": "verdict", "class": "words"}] if own else [])
+    columns = [{"text": "case"}]
+    if own:
+        columns += [{"text": f"{own} / best peer"}, {"text": "verdict", "class": "words"}]
     columns += [{"text": one["name"]} for one in allocators]
     caption = title if metric == "time" else f"{title}, MiB"
     return {"caption": f"{caption}: median, and the lowest to the highest round", "columns": columns, "rows": rows}
@@ -117,7 +122,8 @@ def other_table(cases, allocators):
     """What cases say beyond time and memory: requests per second, p99, threads created."""
     rows = []
     for case in cases:
-        names = {name for result in case["results"].values() for run in result.get("runs") or [] for name in run["metrics"]}
+        runs = [run for result in case["results"].values() for run in result.get("runs") or []]
+        names = {name for run in runs for name in run["metrics"]}
         if case["unit"].startswith("ns/"):
             names.discard("operations_per_second")      # the time, said in another way
         for metric in sorted(names - KNOWN_METRICS):
@@ -134,14 +140,16 @@ def groups(results, allocators, own):
         cases = [case for case in results["cases"] if case["group"] == group]
         tables = [metric_table(results, cases, metric, title, shown, own) for metric, _, title in METRICS]
         tables.append(other_table(cases, shown))
-        made.append({"id": f"group-{len(made)}", "title": f"{group_title(group)}: all figures", "short": group_title(group),
-                     "cases": cases, "tables": [one for one in tables if one["rows"]]})
+        title = group_title(group)
+        made.append({"id": f"group-{len(made)}", "title": f"{title}: all figures", "short": title, "cases": cases,
+                     "tables": [one for one in tables if one["rows"]]})
     return made
 
 
 def content(results, allocators):
     own = numbers.own(results)
     return {"title": "Arenal and its peers" if own else "Allocators compared", "answer": answer(results, own),
-            "notices": notices(results), "command": results.get("command") or "tools/compare", "facts": facts(results), "machine": machine_line(results),
+            "notices": notices(results), "command": results.get("command") or "tools/compare", "facts": facts(results),
+            "machine": machine_line(results),
             "allocator_table": allocator_table(allocators), "behind": behind(results, own),
             "groups": groups(results, allocators, own)}

@@ -15,8 +15,8 @@ function lineChart(spec, allocators, look) {
                     data: few ? set.points : set.points.map(([x, y]) => ({ x, y })),
                     borderColor: colour, backgroundColor: colour, pointStyle: allocator.shape,
                     borderWidth: allocator.own ? 3 : 1.75, borderDash: DASHES[allocator.colour % DASHES.length],
-                    order: allocator.own ? 0 : 1, pointRadius: few ? (allocator.own ? 4.5 : 3.5) : 0, pointHitRadius: 8,
-                    pointHoverRadius: 5, spanGaps: true,
+                    order: allocator.own ? 0 : 1, spanGaps: true,
+                    pointRadius: few ? (allocator.own ? 4.5 : 3.5) : 0, pointHoverRadius: 5, pointHitRadius: 8,
                 };
             }),
         },
@@ -28,15 +28,20 @@ function lineChart(spec, allocators, look) {
             plugins: {
                 legend: { display: false },
                 tooltip: tooltip(look, item => `${item.dataset.label} ${show(item.parsed.y)}`,
-                    items => items.length ? `${spec.labels ? items[0].label : number(items[0].parsed.x)} ${spec.xUnit}` : ""),
+                    items => items.length ? placeLabel(spec, items[0]) : ""),
             },
         },
     };
 }
 
+function placeLabel(spec, item) {
+    return `${spec.labels ? item.label : number(item.parsed.x)} ${spec.xUnit}`;
+}
+
 function placeAxis(spec, look) {
     return {
-        type: spec.labels ? "category" : "linear", title: axisTitle(spec.x, look), grid: { color: look.grid, borderColor: look.axis },
+        type: spec.labels ? "category" : "linear", title: axisTitle(spec.x, look),
+        grid: { color: look.grid, borderColor: look.axis },
         ticks: { color: look.muted, maxRotation: 0, autoSkipPadding: 10 },
     };
 }

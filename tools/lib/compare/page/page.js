@@ -38,7 +38,6 @@ for (const box of document.querySelectorAll(".key input"))
     box.addEventListener("change", () => {
         const allocator = Number(box.dataset.allocator);
         hidden[box.checked ? "delete" : "add"](allocator);
-        document.querySelectorAll(`.key input[data-allocator="${allocator}"]`).forEach(other => { other.checked = box.checked; });
         drawAgain();
     });
 

@@ -19,7 +19,8 @@ function ratioChart(spec, allocators, look) {
         });
         ranges.push({
             type: "bar", range: true, label: allocator.name, allocator: set.allocator, data: set.ranges, grouped: false,
-            backgroundColor: colour + (allocator.own ? "80" : "40"), barThickness: allocator.own ? 6 : 3, minBarLength: 1,
+            backgroundColor: colour + (allocator.own ? "80" : "40"),
+            barThickness: allocator.own ? 6 : 3, minBarLength: 1,
             order: allocator.own ? 2 : 3,
         });
     }
@@ -32,7 +33,8 @@ function ratioChart(spec, allocators, look) {
             scales: { x: ratioAxis(spec, look), y: caseAxis(spec, look) },
             plugins: {
                 legend: { display: false },
-                tooltip: tooltip(look, item => ratioLabel(spec, item), items => items.length ? spec.labels[items[0].dataIndex] : ""),
+                tooltip: tooltip(look, item => ratioLabel(spec, item),
+                    items => items.length ? spec.labels[items[0].dataIndex] : ""),
             },
         },
     };
@@ -50,7 +52,7 @@ function ratioAxis(spec, look) {
         afterBuildTicks: axis => {
             const extent = axis.max / axis.min * (look.narrow ? 2 : 1);
             const wanted = RATIO_TICKS[extent < 3.2 ? "near" : extent < 16 ? "middle" : "far"];
-            axis.ticks = wanted.filter(value => value >= axis.min && value <= axis.max).map(value => ({ value }));
+            axis.ticks = wanted.filter(one => one >= axis.min && one <= axis.max).map(value => ({ value }));
         },
         ticks: { color: look.muted, callback: value => String(value), maxRotation: 0, autoSkipPadding: 8 },
         grid: {
@@ -66,7 +68,8 @@ function caseAxis(spec, look) {
         type: "category", offset: true, grid: { display: false, drawBorder: false },
         ticks: {
             autoSkip: false, color: look.text, font: { size: 12 }, mirror: look.narrow, padding: look.narrow ? 0 : 6,
-            labelOffset: look.narrow ? -14 : 0, z: 0, showLabelBackdrop: look.narrow, backdropColor: look.page, backdropPadding: 1,
+            labelOffset: look.narrow ? -14 : 0, z: 0,
+            showLabelBackdrop: look.narrow, backdropColor: look.page, backdropPadding: 1,
             callback: row => shorten(spec.labels[row], look.narrow ? 44 : 36),
         },
     };

@@ -26,7 +26,9 @@ function tooltip(look, label, title) {
 }
 
 function shorten(text, length) {
-    return text.length <= length ? text : text.slice(0, Math.ceil(length / 2) - 1) + "…" + text.slice(1 - Math.floor(length / 2));
+    if (text.length <= length) return text;
+    const half = Math.floor(length / 2);
+    return text.slice(0, half - 1) + "…" + text.slice(-half);
 }
 
 function number(value) {
