@@ -19,18 +19,15 @@ sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
 from compare import builds, counts, gate, paired, timings      # pylint: disable=wrong-import-position
 from compare.results import Failed                             # pylint: disable=wrong-import-position
 
-BUILD = os.environ.get("TEST_BUILD", os.path.join(ROOT, "build", "release"))
+BUILD = os.environ["ARENAL_BUILD_DIR"]
 EXACT = ["pair", "lifo", "overflow"]
 FAST_PATH = "\tif (likely(size <= TABLE_MAX)) {\n\t\tstruct tcache *tc"
 TERMS = [1.03, 1.04, 1.05, 1.06, 1.07, 1.08]
 
 
 def build_type():
-    try:
-        with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
-            return re.search(r"^CMAKE_BUILD_TYPE:\w+=(.*)$", file.read(), re.M)[1]
-    except OSError:
-        return f"not there: {BUILD}"
+    with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
+        return re.search(r"^CMAKE_BUILD_TYPE:\w+=(.*)$", file.read(), re.M)[1]
 
 
 def gate_command(root, *arguments):

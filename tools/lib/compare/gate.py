@@ -24,13 +24,13 @@ COUNT_DIFFERENCE = 0.5
 
 def add_options(parser):
     parser.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
-                        help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is worse "
-                        "than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
+                        help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is "
+                        "worse than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
                         "HEAD if the library was changed since, else HEAD~1. --only also knows counts/*")
     parser.add_argument("--counts", action="store_true",
-                        help="with --gate: compare counts of instructions only, no times: these do not depend on the machine")
+                        help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
     parser.add_argument("--baseline", action="store_true",
-                        help="with --gate: compare the working tree's counts with those in benchmarks/counts/baseline.json")
+                        help="with --gate: compare the working tree's counts with benchmarks/counts/baseline.json")
     parser.add_argument("--update-baseline", action="store_true",
                         help="with --gate: count, and write benchmarks/counts/baseline.json anew")
 
