@@ -203,6 +203,18 @@ class CasesTest(CommandTest):
         self.assertIn("command, s", done.stdout)
         self.assertGreater(os.path.getsize(self.html), 0)
 
+    def test_a_reader_that_has_seen_enough_costs_no_files(self):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run(self.words("--allocators", "glibc", "--rounds", "1", command=["true"]), stdout=theirs,
+                              stderr=subprocess.PIPE, text=True, timeout=DEADLINE)
+        os.close(theirs)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertNotIn("BrokenPipe", done.stderr)
+        self.assertEqual(len(self.results()["cases"]), 1)
+        self.assertGreater(os.path.getsize(self.html), 0)
+
     def test_earlier_results_stay_until_there_are_new_ones(self):
         with open(self.json, "w", encoding="utf-8") as file:
             file.write("earlier")

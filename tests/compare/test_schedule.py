@@ -111,8 +111,8 @@ class ScheduleTest(unittest.TestCase):
         schedule = self.run_schedule([FakeCase("x", self, action=mistake), FakeCase("y", self, action=full),
                                       FakeCase("z", self), FakeCase("nothing", self, action=lambda launcher: [])])
         failures = [entry["results"]["a"]["failure"] for entry in schedule.results()]
-        self.assertEqual(failures, ["tools/compare itself failed: KeyError: 'p99'", "No space left on device: /tmp/x", None,
-                                    "it gave no result"])
+        self.assertEqual(failures, ["tools/compare itself failed: KeyError: 'p99'", "No space left on device: /tmp/x",
+                                    None, "it gave no result"])
 
     def test_parts_of_a_case_may_fail(self):
         def parts(launcher):

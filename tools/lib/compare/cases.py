@@ -22,8 +22,8 @@ class Settings:
 
 
 class Case:
-    """One thing to measure. Most cases yield one result that has the case's name; a case that runs many benchmarks in one
-    process yields many, and overrides names(), describe() and narrowed().
+    """One thing to measure. Most cases yield one result that has the case's name; a case that runs many benchmarks
+    in one process yields many, and overrides names(), describe() and narrowed().
 
     A module defines CASES, a list of them, or cases(settings), which returns such a list.
     """

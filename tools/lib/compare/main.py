@@ -31,11 +31,12 @@ LEAST_SECONDS = {"quick": 100, "full": 1500}
 ROUNDS = {"quick": 3, "full": 7}
 QUICK_TIMEOUT = 20
 COMMAND_ROUNDS = 5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments):
     started = time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, interrupt)
     try:
         options, command = parse(arguments)
@@ -44,8 +45,6 @@ def main(arguments):
         return compare(options, command, arguments, started)
     except (Failed, NotPrepared) as error:
         print(f"{TOOL}: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads the table has seen enough
     except OSError as error:  # a full disk, for example
         print(f"{TOOL}: {error.strerror}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
     except KeyboardInterrupt:
@@ -55,10 +54,14 @@ def main(arguments):
 
 
 def interrupt(*_):
-    """Once: what was measured is being printed and written then."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    finish_in_peace()
     raise KeyboardInterrupt
+
+
+def finish_in_peace():
+    """What was measured is printed and written whatever comes: that takes a moment only."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def parse(arguments):
@@ -75,8 +78,8 @@ def parse(arguments):
     if command is not None and not command:
         parser.error("there is no command after --")
     if command and (options.only or options.full or options.quick or options.threads or options.list):
-        parser.error("--quick, --full, --only, --threads and --list choose among Arenal's own cases; they do not go with "
-                     "a command")
+        parser.error("--quick, --full, --only, --threads and --list choose among Arenal's own cases; they do not go "
+                     "with a command")
     options.mode = "command" if command else "full" if options.full else "quick"
     return options, command
 
@@ -108,11 +111,10 @@ def compare(options, command, arguments, started):
             raise Failed(f"{compared[0].name}: {compared[0].problem}")
         results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
     results["command"] = "tools/compare" + "".join(" " + shlex.quote(word) for word in arguments)
-    print(tables.report(results))
+    text = tables.report(results)
     if earlier:
-        print(tables.agreement_report(numbers.agreements(earlier, results), options.against))
-    sys.stdout.flush()
-    written = write(results, files)
+        text += "\n" + tables.agreement_report(numbers.agreements(earlier, results), options.against)
+    written = say(text) & write(results, files)
     return 130 if schedule.interrupted else 0 if written and succeeded(results, options) else 1
 
 
@@ -172,6 +174,7 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
     with progress() as told:
         schedule = Schedule(chosen, compared, settings, limits, scratch, wanted=wanted, progress=told)
         schedule.run()
+        finish_in_peace()
     results.update(seconds=round(time.monotonic() - start, 1), rounds=schedule.rounds, interrupted=schedule.interrupted,
                    other_load=round(others_share(before, cpu_seconds()), 3), left_out=schedule.left_out,
                    cases=schedule.results())
@@ -183,9 +186,22 @@ def limits_of(options, passed):
         return Limits(options.rounds or COMMAND_ROUNDS, options.budget, options.timeout)
     budget = options.budget
     if not budget and not options.rounds:  # rounds that are asked for are made, however long they take
-        budget = max(LEAST_SECONDS[options.mode], min(BUDGET_SECONDS[options.mode], WHOLE_SECONDS[options.mode] - passed))
+        left = WHOLE_SECONDS[options.mode] - passed
+        budget = max(LEAST_SECONDS[options.mode], min(BUDGET_SECONDS[options.mode], left))
     return Limits(options.rounds or ROUNDS[options.mode], budget,
                   options.timeout or (QUICK_TIMEOUT if options.mode == "quick" else None))
+
+
+def say(text):
+    """Prints it; False where nobody reads it, which must not cost the files."""
+    try:
+        print(text, flush=True)
+        return True
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"{TOOL}: cannot print the tables: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
 
 def write(results, files):
@@ -217,7 +233,8 @@ def write(results, files):
 def succeeded(results, options):
     """No row failed. An allocator that is not installed counts when it was asked for by name."""
     problems = options.allocators and any(one["problem"] for one in results["allocators"])
-    failures = any(result["failure"] and not result["absent"] for case in results["cases"] for result in case["results"].values())
+    failures = any(result["failure"] and not result["absent"]
+                   for case in results["cases"] for result in case["results"].values())
     return bool(results["cases"]) and not problems and not failures
 
 

@@ -6,8 +6,8 @@ import re
 
 from compare import allocators
 
-DESCRIPTION = """Compare Arenal with the other allocators on this machine: micro-benchmarks, workloads and real programs,
-or, after --, a program of yours. Debian packages that the build needs are installed first: as root,
+DESCRIPTION = """Compare Arenal with the other allocators on this machine: micro-benchmarks, workloads and real
+programs, or, after --, a program of yours. Debian packages that the build needs are installed first: as root,
 or with a sudo that does not ask."""
 
 EPILOG = """examples:
@@ -31,7 +31,8 @@ def parser():
                       help="cases whose name matches one of these, separated by commas: parts of names, globs "
                            "(workload/*) or regular expressions (^micro/.*64$)")
     made.add_argument("--allocators", metavar="LIST", type=_comma_list,
-                      help=f"some of {','.join(allocators.NAMES)}, and paths of libraries (default: all that are installed)")
+                      help=f"some of {','.join(allocators.NAMES)}, and paths of libraries "
+                           "(default: all that are installed)")
     made.add_argument("--threads", metavar="LIST", type=_counts, default=[],
                       help="numbers of threads, for the cases that can run with several")
     made.add_argument("--rounds", metavar="N", type=number(int, 1, 1000), help="how often to measure everything")
@@ -43,10 +44,12 @@ def parser():
                       help="of everything random (default 1)")
     made.add_argument("--json", metavar="FILE", help="where the results go (default: build/compare/results.json)")
     made.add_argument("--html", metavar="FILE", help="where the page goes (default: build/compare/results.html)")
-    made.add_argument("--against", metavar="OLD.json", help="also say whether the results agree with those of an earlier run")
-    made.add_argument("--build-dir", metavar="DIR", help="use what is built there, build nothing (default: build with the "
-                                                         "preset \"release\")")
-    made.add_argument("--install", action="store_true", help="also install the allocators and programs that are missing")
+    made.add_argument("--against", metavar="OLD.json",
+                      help="also say whether the results agree with those of an earlier run")
+    made.add_argument("--build-dir", metavar="DIR",
+                      help="use what is built there, build nothing (default: build with the preset \"release\")")
+    made.add_argument("--install", action="store_true",
+                      help="also install the allocators and programs that are missing")
     made.add_argument("--list", action="store_true", help="print the names of the cases and end")
     return made
 
@@ -54,8 +57,8 @@ def parser():
 def check(made, options):
     for name in options.allocators or ():
         if name not in allocators.NAMES and "/" not in name:
-            made.error(f"argument --allocators: \"{name}\" is not one of {', '.join(allocators.NAMES)}, nor the path of a "
-                       "library")
+            made.error(f"argument --allocators: \"{name}\" is not one of {', '.join(allocators.NAMES)}, nor the path of "
+                       "a library")
     for pattern in options.only or ():
         try:
             matcher([pattern])

@@ -4,6 +4,7 @@ A process is started in a session of its own, so that all of its descendants can
 terminal's ctrl-C goes to tools/compare alone.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -49,7 +51,7 @@ def clean_environment(extra=None):
 
 
 class Launcher:
-    """Runs processes under one allocator. `scratch` is a fresh directory for this run; `build_dir` has benchmarks/..."""
+    """Runs processes under one allocator. `scratch` is a fresh directory for this run, `build_dir` has benchmarks/..."""
 
     def __init__(self, allocator, scratch, build_dir):
         self.allocator = allocator
@@ -78,13 +80,16 @@ class Launcher:
         try:
             watch = _Watch(self.allocator if preload else None, series)
             start = time.monotonic()
-            process = subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd or self.scratch,
-                                       env=clean_environment(env), start_new_session=True)
+            process = None
             try:
+                with _uninterrupted():
+                    process = subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr,
+                                               cwd=cwd or self.scratch, env=clean_environment(env), start_new_session=True)
                 ended = _wait(process.pid, start, timeout, watch)
                 seconds = time.monotonic() - start
             finally:
-                kill_all(process)
+                if process:
+                    kill_all(process)
             text = _read_back(stdout) if output else ""
             errors = _read_back(stderr)
         finally:
@@ -126,11 +131,14 @@ class Service:
         self.allocator = allocator
         self.program = os.path.basename(command[0])
         self._log = _memory_file("log")
+        self.process = None
         try:
-            with open(os.devnull, "rb") as nothing:
+            with open(os.devnull, "rb") as nothing, _uninterrupted():
                 self.process = subprocess.Popen(command, stdin=nothing, stdout=self._log, stderr=self._log, cwd=cwd,
                                                 env=environment, start_new_session=True)
         except BaseException:
+            if self.process:
+                kill_all(self.process)
             os.close(self._log)
             raise
         self.started = time.monotonic()
@@ -208,6 +216,27 @@ class Service:
             pass
         self.check_alive()  # says how it ended
         raise Failed(f"the server's memory cannot be read from /proc/{self.pid}/status")
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Puts signals off until a process that is being started is known: otherwise nobody would end it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread
+        return
+    pending = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        if pending:
+            signal.raise_signal(pending[0])
 
 
 class _Watch:

@@ -19,7 +19,7 @@ def processes(pid):
 
 
 def rss(pids):
-    """What these have in memory together, in bytes. Shared pages count once for each: an allocator's own are private."""
+    """What these have in memory together, in bytes. Shared pages count once for each: an allocator's are private."""
     total = 0
     for pid in pids:
         try:

@@ -12,14 +12,14 @@ class Failed(Exception):
 
 
 class Absent(Failed):
-    """What an allocator does not offer (C23's free_sized, for example): said in its row, but no failure of the command."""
+    """What an allocator does not offer (C23's free_sized, for example): said in its row, no failure of the command."""
 
 
 @dataclass
 class Run:
     """One process, or server and client, of a case under one allocator in one round.
 
-    metrics: "time" (the cost in the case's unit, lower is better), "peak_rss" and "rest_rss" in bytes, and optional ones.
+    metrics: "time" (the cost in the case's unit, lower is better), "peak_rss" and "rest_rss" in bytes, and others.
     latency: {"malloc": {"p50": ns, "p90", "p99", "p99.9", "p99.99", "max", "count"}, "free": {...}}
     series: [[seconds since the start, resident bytes], ...]
     """

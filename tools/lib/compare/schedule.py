@@ -107,7 +107,8 @@ class Schedule:
         except Failed as failure:
             measured = self._all_failed(case, failure)
         except OSError as error:  # a full disk, for example
-            measured = self._all_failed(case, Failed(f"{error.strerror}" + (f": {error.filename}" if error.filename else "")))
+            where = f": {error.filename}" if error.filename else ""
+            measured = self._all_failed(case, Failed(f"{error.strerror}{where}"))
         except Exception as error:  # a mistake in one case must not cost the results of the others
             measured = self._all_failed(case, Failed(f"tools/compare itself failed: {type(error).__name__}: {error}"))
         finally:
@@ -132,7 +133,8 @@ class Schedule:
 
     def _entry(self, case, name):
         if name not in self.entries:
-            entry = dict(case.describe(name), results={one.name: {"runs": [], "failure": None, "absent": False} for one in self.allocators})
+            entry = case.describe(name)
+            entry["results"] = {one.name: {"runs": [], "failure": None, "absent": False} for one in self.allocators}
             self.entries[name] = (case.name, entry)
         return self.entries[name][1]
 

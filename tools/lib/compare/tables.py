@@ -29,7 +29,9 @@ def grid(rows):
         return "".join("  ".join(line).rstrip() + "\n" for line in lines)
     lines = []
     for row in rows:
-        lines += [row[0]] + ["  " + " ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))] * (len(row) > 1)
+        lines.append(row[0])
+        if len(row) > 1:
+            lines.append("  " + " ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:])))
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
@@ -111,7 +113,8 @@ def _behind(results):
     clear = sum(not ratio.inside_noise for ratio, *_ in found)
     rows = [["case", "what", "best peer", "ratio (lowest..highest)"]]
     for ratio, case, metric, peer in found[:BEHIND_SHOWN]:
-        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio) + ("~" if ratio.inside_noise else " ")])
+        flag = "~" if ratio.inside_noise else " "
+        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio) + flag])
     text = f"{clear} beyond the noise, worst first; {len(found) - clear} more inside it, marked ~"
     return textwrap.fill(f"Where Arenal is behind: {text}.", WIDTH) + "\n\n" + grid(rows) + (
         f"and {len(found) - BEHIND_SHOWN} more\n" if len(found) > BEHIND_SHOWN else "")
@@ -122,8 +125,8 @@ def _times(results):
     rows = []
     for case in results["cases"]:
         if any(numbers.median(case, name, "time") is not None for name in names):
-            rows.append([f"{case['name']}, {case['unit']}", *[figure(numbers.median(case, name, "time")) for name in names],
-                         *_own_ratio(results, case, "time", own)])
+            medians = [figure(numbers.median(case, name, "time")) for name in names]
+            rows.append([f"{case['name']}, {case['unit']}", *medians, *_own_ratio(results, case, "time", own)])
     if not rows:
         return ""
     text = "Medians of the rounds."
@@ -215,8 +218,8 @@ def agreement_report(found, path):
     if not found:
         return f"Nothing to compare with {path}: it takes the same cases, allocators, and two rounds or more in both.\n"
     differing = [one for one in found if not one.agrees]
-    rows = [[one.case, METRIC_TITLES[one.metric], f"{one.allocator}/{one.peer}", f"{one.before.low:.3f}..{one.before.high:.3f}",
-             f"{one.now.low:.3f}..{one.now.high:.3f}"] for one in differing]
+    rows = [[one.case, METRIC_TITLES[one.metric], f"{one.allocator}/{one.peer}",
+             f"{one.before.low:.3f}..{one.before.high:.3f}", f"{one.now.low:.3f}..{one.now.high:.3f}"] for one in differing]
     text = (f"Against {path}: {len(found) - len(differing)} of {len(found)} ratios "
             f"({(len(found) - len(differing)) / len(found):.1%}) agree: their spreads overlap.\n")
     return text + ("These differ:\n\n" + grid([["case", "what", "ratio", "before", "now"], *rows]) if rows else "")
