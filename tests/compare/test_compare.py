@@ -61,6 +61,8 @@ class OwnCommandTest(CommandTest):
         shutil.copy(TOUCHER, os.path.join(self.folder, "a program"))
         done = self.compare("--allocators", "glibc", "--rounds", "1", command=["./a program", "1"])
         self.assertEqual(done.returncode, 0, done)
+        done = self.compare("--allocators", "glibc", "--rounds", "1", command=["test", "-e", "a program"])
+        self.assertEqual(done.returncode, 0, done)
         done = self.compare("--allocators", "glibc", "--rounds", "1", command=["test", "a  b", "=", "a  b"])
         self.assertEqual(done.returncode, 0, done)
 

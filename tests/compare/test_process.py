@@ -98,6 +98,11 @@ class ProcessTest(unittest.TestCase):
         time.sleep(0.2)
         self.assertEqual([number for number in numbers if is_running(number)], [])
 
+    def test_what_a_program_leaves_behind_is_killed_and_not_waited_for(self):
+        done = self.launcher().run(["sh", "-c", "sleep 1000 & echo $!"], timeout=30)
+        self.assertLess(done.seconds, 10)
+        self.assertFalse(is_running(int(done.output)))
+
     def test_a_shorter_limit_of_the_schedule(self):
         launcher = self.launcher()
         launcher.timeout = 0.3
