@@ -1,5 +1,7 @@
 #include "arena/arena.h"
 
+#include "arena/bin.h"
+#include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/page_map.h"
 #include "arena/report.h"
@@ -37,23 +39,6 @@ struct arena *arena_create(void) {
 
 /* ---- spans of a bin; all under bin->lock ---- */
 
-static void link_span(struct bin *bin, struct span *s) {
-	s->prev = NULL;
-	s->next = bin->partial;
-	if (s->next != NULL) s->next->prev = s;
-	bin->partial = s;
-	s->listed = true;
-}
-
-static void unlink_span(struct bin *bin, struct span *s) {
-	if (s->prev != NULL)
-		s->prev->next = s->next;
-	else
-		bin->partial = s->next;
-	if (s->next != NULL) s->next->prev = s->prev;
-	s->listed = false;
-}
-
 static struct span *create_span(struct bin *bin, unsigned class_) {
 	const struct size_class *c = &size_classes[class_];
 	bool zeroed;
@@ -71,33 +56,17 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 		s[i].kind = SPAN_CONTINUED;
 	}
 	page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
-	link_span(bin, s);
+	s->purged = 0;
+	s->away = false;
+	s->touched = holes_tick();
+	bin_link_first(bin, s);
 	bin->spans++;
 	return s;
 }
 
-/* Takes an empty span out of the bin and adds it to a list, whose spans are freed when the bin's lock is dropped: freeing
- * may purge, and nobody should wait for that. */
-static void retire_span(struct bin *bin, struct span *s, struct span **retired) {
-	unlink_span(bin, s);
-	bin->spans--;
-	s->next = *retired;
-	*retired = s;
-}
-
-static void free_retired(struct span *s) {
-	while (s != NULL) {
-		struct span *next = s->next;
-		page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
-		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-		heap_free(s);
-		s = next;
-	}
-}
-
 /* ---- taking and giving ---- */
 
-static size_t take_from_span(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+static size_t take_any(struct span *s, const struct size_class *c, void **blocks, size_t count) {
 	size_t taken = 0, word = s->scan;
 	while (taken < count && s->free_count > 0) {
 		uint64_t bits = s->free_blocks[word];
@@ -115,6 +84,11 @@ static size_t take_from_span(struct span *s, const struct size_class *c, void **
 	return taken;
 }
 
+static size_t take_from_span(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	size_t taken = s->purged != 0 ? holes_take(s, c, blocks, count) : 0;
+	return taken > 0 ? taken : take_any(s, c, blocks, count);
+}
+
 size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count) {
 	struct bin *bin = &arena->bins[class_];
 	size_t taken = 0;
@@ -124,17 +98,18 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 		/* A new span for the first block only: what the batch has got by then is enough. */
 		if (s == NULL && (taken > 0 || (s = create_span(bin, class_)) == NULL)) break;
 		taken += take_from_span(s, &size_classes[class_], blocks + taken, count - taken);
-		if (s->free_count == 0) unlink_span(bin, s);
+		if (s->free_count == 0) bin_unlink(bin, s);
 	}
 	bin->blocks_out += taken;
 	bin->refills++;
+	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
 	return taken;
 }
 
 /* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
  * program or a cache held, and checked for all others. */
-static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, struct span **retired) {
+static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick, struct span **retired) {
 	const struct size_class *c = &size_classes[class_];
 	size_t offset = (size_t)((char *)block - s->start);
 	size_t number = block_number(c, offset);
@@ -144,11 +119,13 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 	*word |= bit;
 	s->free_count++;
 	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
+	s->touched = tick;
+	if (unlikely(s->away)) return;
 	if (s->free_count == c->blocks && bin->partial != NULL && !(bin->partial == s && s->next == NULL)) {
-		if (!s->listed) link_span(bin, s);
-		retire_span(bin, s, retired);
+		if (!s->listed) bin_link_first(bin, s);
+		bin_retire(bin, s, retired);
 	} else if (!s->listed) {
-		link_span(bin, s);
+		bin_link_first(bin, s);
 	}
 }
 
@@ -165,6 +142,7 @@ static struct span *owned_span(void *block, unsigned class_, struct region **reg
 
 void arena_give(unsigned class_, void **blocks, size_t count) {
 	struct region *region = NULL;
+	const uint8_t tick = holes_tick();
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
 		struct span *retired = NULL;
@@ -173,7 +151,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		for (size_t i = 0; i < count; i++) {
 			struct span *s = owned_span(blocks[i], class_, &region);
 			if (s->bin == bin) {
-				give_block(bin, s, class_, blocks[i], &retired);
+				give_block(bin, s, class_, blocks[i], tick, &retired);
 				given++;
 			} else {
 				blocks[others++] = blocks[i];
@@ -181,48 +159,26 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		}
 		bin->blocks_out -= given;
 		bin->flushes++;
+		const bool many_free = holes_watch_give(bin);
 		lock_drop(&bin->lock, RANK_BIN);
-		free_retired(retired);
+		bin_free_retired(retired);
+		if (unlikely(many_free)) holes_purge_now(bin, class_);
 		count = others;
 	}
 }
 
-/* Gives the pages of a partly used span that hold only free blocks back to the kernel. The lock is held, so that nobody
- * takes these blocks meanwhile: this is for arenal_purge and malloc_trim alone. Returns the bytes. */
-static size_t purge_holes(const struct span *s) {
-	const struct size_class *c = &size_classes[s->class_];
-	size_t purged = 0, end = c->blocks;
-	for (size_t first = bit_find(s->free_blocks, 0, end, true); first < end;) {
-		size_t stop = bit_find(s->free_blocks, first, end, false);
-		size_t from = ALIGN_UP(first * c->size, os_page_size);
-		size_t to = stop == end ? s->slices * SLICE_SIZE : ALIGN_DOWN(stop * c->size, os_page_size);
-		if (from < to && os_purge(s->start + from, to - from)) purged += to - from;
-		first = bit_find(s->free_blocks, stop, end, true);
-	}
-	heap_count_purged(purged);
+size_t arena_purge_holes(unsigned idle_ticks, bool *more_later) {
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	size_t purged = 0;
+	*more_later = false;
+	for (uint32_t a = 0; a < count; a++)
+		for (unsigned c = 1; c < CLASS_COUNT; c++) purged += holes_purge(&arena_list[a]->bins[c], c, idle_ticks, more_later);
 	return purged;
 }
 
 size_t arena_purge_all(size_t keep_top) {
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
-	size_t purged = 0;
-	for (uint32_t a = 0; a < count; a++) {
-		for (unsigned c = 1; c < CLASS_COUNT; c++) {
-			struct bin *bin = &arena_list[a]->bins[c];
-			struct span *retired = NULL;
-			lock_take(&bin->lock, RANK_BIN);
-			for (struct span *s = bin->partial, *next; s != NULL; s = next) {
-				next = s->next;
-				if (s->free_count == size_classes[c].blocks)
-					retire_span(bin, s, &retired);
-				else
-					purged += purge_holes(s);
-			}
-			lock_drop(&bin->lock, RANK_BIN);
-			free_retired(retired);
-		}
-	}
-	purged += heap_trim(keep_top) + huge_purge();
+	bool more_later;
+	size_t purged = arena_purge_holes(0, &more_later) + heap_trim(keep_top) + huge_purge();
 	return purged + heap_purge(0);
 }
 

@@ -17,9 +17,11 @@ struct bin {
 	struct lock lock;
 	uint32_t spans;         /* that belong to the bin. This and what follows: owner lock */
 	struct span *partial;   /* spans with free blocks; allocation takes from the first */
+	struct span *last;      /* of these: spans with purged pages go to the end, so that they are used last */
 	uint64_t blocks_out;    /* blocks that are handed out: to thread caches and to the program */
 	uint64_t refills;       /* batches handed out since the start */
 	uint64_t flushes;       /* batches taken back since the start */
+	uint64_t low_blocks;    /* fewer blocks out than this: time to look for free pages, see holes.h */
 	struct arena *arena;
 } __attribute__((aligned(CACHE_LINE)));
 static_assert(sizeof(struct bin) == CACHE_LINE, "bins of different locks share no cache line");
@@ -50,6 +52,9 @@ void arena_give(unsigned class_, void **blocks, size_t count);
 /* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty slices,
  * the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
 size_t arena_purge_all(size_t keep_top);
+
+/* holes_purge for every bin. */
+size_t arena_purge_holes(unsigned idle_ticks, bool *more_later);
 
 /* Around fork: every lock of this layer. */
 void arena_lock_all(void);

@@ -2,7 +2,9 @@
 
 #include <stdatomic.h>
 
+#include "arena/allowance.h"
 #include "arena/brk.h"
+#include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
 #include "base/bitmap.h"
@@ -12,16 +14,22 @@
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
 
-/* Milliseconds over which the peak of what is in use is remembered, once or twice. */
-#define INTERVAL 250
+/* Less than this is purged whole rather than halved. */
+#define DECAY_WHOLE MIB
+
+/* From here on, a process is worth a background thread. */
+#define LARGE (16 * MIB)
+
+_Atomic uint64_t allowance_since;
 
 static struct {
 	struct lock lock;
 	struct region *with_free[2];     /* by kind: regions with free slices */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
-	uint64_t interval_start;          /* milliseconds, of the running interval */
+	uint64_t interval_start;          /* milliseconds, of the running interval: decay_interval() long */
 	size_t peak, peak_before;         /* most bytes in use in the running interval, and in the one before */
+	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
 /* ---- regions ---- */
@@ -138,6 +146,7 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	r->slices_dirty -= dirty;
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
+	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	*zeroed = dirty == 0;
 	struct span *s = &r->spans[first];
@@ -183,6 +192,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
 	heap.peak = max_size(heap.peak, heap.stats.used);
+	heap_note_size(heap.stats.used);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
 }
@@ -277,23 +287,41 @@ static size_t purge_locked(size_t keep) {
 	return total;
 }
 
-/* How much free memory may stay: a share of what is in use, and whatever was in use a moment ago. A program that frees
- * and allocates in waves keeps its pages; one that has become smaller for good gives them back as it goes on. */
+/* How much free memory may stay: a share of what is in use, and, when it can be purged later, whatever was in
+ * use a moment ago. So a program that frees and allocates in waves keeps its pages. */
 static size_t dirty_limit(void) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	if (conf.decay == 0) return 0;
 	size_t used = heap.stats.used, recent = max_size(heap.peak, heap.peak_before);
-	return max_size(max_size(used / 4, recent - min_size(recent, used)), DIRTY_MIN);
+	size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), used);
+	bool later = atomic_load_explicit(&holes_left_to_others, memory_order_relaxed) || !allowance_left();
+	size_t wave = later ? recent - min_size(recent, used) : 0;
+	return max_size(max_size((used - holes) / 4, wave), DIRTY_MIN);
+}
+
+static void decay(void) {
+	uint64_t now = os_milliseconds(), passed = now - heap.interval_start;
+	if (passed < decay_interval()) return;
+	heap.peak_before = passed < 2 * decay_interval() ? heap.peak : heap.stats.used;
+	heap.peak = heap.stats.used;
+	heap.interval_start = now;
+	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
+	if (unused > 0 && conf.decay >= 0) purge_locked(heap.stats.dirty - (unused <= DECAY_WHOLE ? unused : unused / 2));
+	heap.least_dirty = heap.stats.dirty;
 }
 
 static void purge_if_due(void) {
-	uint64_t now = os_milliseconds();
-	if (now - heap.interval_start >= INTERVAL) {
-		heap.peak_before = now - heap.interval_start < 2 * INTERVAL ? heap.peak : heap.stats.used;
-		heap.peak = heap.stats.used;
-		heap.interval_start = now;
-	}
+	decay();
 	size_t limit = dirty_limit();
-	if (heap.stats.dirty > limit) purge_locked(limit / 2);
+	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
+}
+
+size_t heap_decay(void) {
+	lock_take(&heap.lock, RANK_HEAP);
+	decay();
+	size_t left = heap.stats.dirty;
+	lock_drop(&heap.lock, RANK_HEAP);
+	return left;
 }
 
 void heap_free(struct span *run) {
@@ -352,6 +380,14 @@ void heap_stats_get(struct heap_stats *out) {
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;
 	out->brk_end = brk.end;
+}
+
+static _Atomic bool large;
+
+bool heap_is_large(void) { return atomic_load_explicit(&large, memory_order_relaxed); }
+
+void heap_note_size(size_t bytes) {
+	if (unlikely(bytes >= LARGE) && !heap_is_large()) atomic_store_explicit(&large, true, memory_order_relaxed);
 }
 
 struct region *heap_regions(void) { return atomic_load_explicit(&heap.regions, memory_order_acquire); }

@@ -16,6 +16,9 @@
  * little by little makes few system calls. */
 #define GROWTH_SHARE 8
 
+/* Less than this is unmapped whole rather than halved. */
+#define DECAY_WHOLE MIB
+
 static struct {
 	struct lock lock;
 	uint32_t capacity;
@@ -23,6 +26,7 @@ static struct {
 	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
 	struct huge_entry *entries;
 	size_t bytes, blocks;
+	uint64_t interval_start; /* milliseconds, of the running interval: decay_interval() long */
 } huge;
 
 static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
@@ -70,6 +74,7 @@ static bool make_room(void) {
 static void count_block(size_t size) {
 	huge.bytes += size;
 	huge.blocks++;
+	heap_note_size(huge.bytes);
 }
 
 static bool add(void *block, size_t size) {
@@ -110,7 +115,8 @@ static void put_back(void *block, size_t size) {
 /* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each page
  * fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(void) {
-	return conf.dirty_max >= 0 ? (size_t)conf.dirty_max : max_size(huge.bytes / 4 * 3, DIRTY_MIN);
+	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	return conf.decay == 0 ? 0 : max_size(huge.bytes / 4 * 3, DIRTY_MIN);
 }
 
 static struct mapping take_cached(size_t size) {
@@ -146,6 +152,26 @@ static void keep(struct mapping m) {
 	size_t count = huge_cache_put(m, cache_limit(), victims);
 	lock_drop(&huge.lock, RANK_HUGE);
 	unmap_all(victims, count);
+}
+
+/* Under the lock. Returns how many victims there are. */
+static size_t decay(struct mapping *victims) {
+	uint64_t now = os_milliseconds();
+	if (now - huge.interval_start < decay_interval()) return 0;
+	huge.interval_start = now;
+	size_t unused = huge_cache_least();
+	if (unused == 0 || conf.decay < 0) return 0;
+	size_t keep_bytes = huge_cache_bytes() - (unused <= DECAY_WHOLE ? unused : unused / 2);
+	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(keep_bytes, os_page_size), victims);
+}
+
+size_t huge_decay(void) {
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t count = decay(victims), left = huge_cache_bytes();
+	lock_drop(&huge.lock, RANK_HUGE);
+	unmap_all(victims, count);
+	return left;
 }
 
 /* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
@@ -186,6 +212,7 @@ bool huge_free(void *block) {
 	size_t size = take_out(block, false);
 	if (size == 0) return false;
 	keep((struct mapping){ block, size });
+	huge_decay();
 	return true;
 }
 

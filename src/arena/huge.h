@@ -27,6 +27,9 @@ void *huge_resize(void *block, size_t size);
 /* Unmaps what is kept for the next block. Returns the bytes given back. */
 size_t huge_purge(void);
 
+/* Time goes by: half of what was kept for all of the last interval is unmapped. Returns the bytes that are left. */
+size_t huge_decay(void);
+
 struct huge_stats {
 	size_t bytes, blocks; /* in use */
 	size_t cached;        /* bytes kept for the next block */

@@ -11,11 +11,12 @@
 #define WORTH_SHARE 4
 
 struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
-static size_t count, bytes;
+static size_t count, bytes, least;
 
 static struct mapping take_out(size_t i) {
 	struct mapping m = huge_cache_entries[i];
 	bytes -= m.size;
+	least = min_size(least, bytes);
 	count--;
 	memmove(&huge_cache_entries[i], &huge_cache_entries[i + 1], (count - i) * sizeof *huge_cache_entries);
 	huge_cache_entries[count] = (struct mapping){ NULL, 0 };
@@ -36,6 +37,7 @@ struct mapping huge_cache_take(size_t size) {
 		huge_cache_entries[longer].address += size;
 		huge_cache_entries[longer].size = rest;
 		bytes -= size;
+		least = min_size(least, bytes);
 		return head;
 	}
 	if (shorter < count && huge_cache_entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
@@ -81,3 +83,9 @@ size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *vict
 }
 
 size_t huge_cache_bytes(void) { return bytes; }
+
+size_t huge_cache_least(void) {
+	size_t unused = min_size(least, bytes);
+	least = bytes;
+	return unused;
+}

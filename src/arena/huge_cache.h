@@ -29,4 +29,7 @@ size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *vict
 /* Bytes in the cache. */
 size_t huge_cache_bytes(void);
 
+/* The least that was in it since the last call: what nobody needed. */
+size_t huge_cache_least(void);
+
 #endif

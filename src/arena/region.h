@@ -25,9 +25,16 @@ struct span {
 	uint16_t head;            /* continued: how many slices before this one the span starts */
 	uint8_t kind;             /* enum span_kind */
 	uint8_t class_;           /* small: size class */
-	uint8_t listed;           /* small: in the bin's list */
+	uint8_t listed;           /* small: in the bin's list. Owner: bin->lock */
+	uint8_t touched;          /* small: tick of the last block that came back; 0: no page to purge since the last look */
+	bool away;                /* small: being purged, out of the list until that is done. Owner: bin->lock */
+	uint64_t purged;          /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
+	                             block on it was handed out since. Owner: bin->lock */
 };
 static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache line");
+
+/* The grain of span.purged. On kernels with larger pages, the bits of a page go together. */
+#define PURGE_PAGE ((size_t)4096)
 
 enum region_kind {
 	REGION_MAPPED, /* from mmap */

@@ -10,6 +10,7 @@
 #define CLASS_COUNT 73 /* classes 1..72, and 0 */
 #define SMALL_MAX ((size_t)32768)
 #define SPAN_BLOCKS_MAX 4096 /* 16-byte blocks in one slice */
+#define SPAN_SLICES_MAX 4
 
 struct size_class {
 	uint32_t size;       /* bytes of a block */

@@ -14,6 +14,8 @@ struct conf conf = {
 	.trim_threshold = (int64_t)(2 * MIB),
 	.top_pad = (int64_t)(1 * MIB),
 	.dirty_max = -1,
+	.decay = 1000,
+	.background = 1,
 	.stats = 0,
 };
 
@@ -26,6 +28,8 @@ const struct tunable tunables[] = {
 	{ "trim_threshold", "MALLOC_TRIM_THRESHOLD_", &conf.trim_threshold, -1, BYTES_MAX, true },
 	{ "top_pad", "MALLOC_TOP_PAD_", &conf.top_pad, 0, BYTES_MAX, true },
 	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
+	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true },
+	{ "background", NULL, &conf.background, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

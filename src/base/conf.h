@@ -14,11 +14,17 @@ struct conf {
 	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
 	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: see
 	                                    dirty_limit in heap.c and cache_limit in huge.c; DIRTY_MIN at least */
+	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
+	                                    goes at once; -1: it stays, but for what dirty_max says */
+	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;
 
-/* Free memory up to this is always kept for reuse, unless dirty_max says otherwise. */
+/* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
+static inline uint64_t decay_interval(void) { return conf.decay >= 4 ? (uint64_t)conf.decay / 4 : 1; }
+
+/* Free memory up to this is kept for reuse at first, unless dirty_max says otherwise. */
 #define DIRTY_MIN (8 * MIB)
 
 struct tunable {

@@ -13,6 +13,7 @@
 enum lock_rank {
 	RANK_INIT,    /* start-up */
 	RANK_THREADS, /* the list of thread caches */
+	RANK_CACHE,   /* slow paths of one thread cache */
 	RANK_BIN,     /* one size class of one arena */
 	RANK_HEAP,    /* slices of all regions, the break */
 	RANK_HUGE,    /* the table of direct mappings */

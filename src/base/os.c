@@ -2,9 +2,12 @@
 #include "base/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -139,6 +142,44 @@ void os_futex_wait(uint32_t *word, uint32_t expected) {
 	int saved = errno;
 	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
 	errno = saved;
+}
+
+void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
+	struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	int saved = errno;
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
+	errno = saved;
+}
+
+static bool barrier(int command) {
+	int saved = errno;
+	bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
+	errno = saved;
+	return done;
+}
+
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
+bool os_barrier_init(void) { return false; }
+#else
+bool os_barrier_init(void) { return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+#endif
+bool os_barrier_in_all_threads(void) { return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
+
+/* /proc/self/stat is "PID (NAME) STATE", seventeen numbers, and that of the threads. The state is that of the first
+ * thread, which stays as a zombie when it ends before the others. */
+bool os_is_last_thread(void) {
+	char text[512];
+	int saved = errno, file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	ssize_t length = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+	if (file >= 0) close(file);
+	errno = saved;
+	if (length <= 0) return false;
+	text[length] = 0;
+	const char *at = strrchr(text, ')');
+	if (at == NULL || at[1] != ' ' || at[2] != 'Z') return false;
+	for (int i = 0; at != NULL && i < 18; i++) at = strchr(at + 1, ' ');
+	return at != NULL && at[1] == '2' && at[2] == ' ';
 }
 
 void os_futex_wake(uint32_t *word) {

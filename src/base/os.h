@@ -53,6 +53,17 @@ int os_write(int fd, const char *text, size_t length);
 void os_futex_wait(uint32_t *word, uint32_t expected);
 void os_futex_wake(uint32_t *word);
 
+/* The same, but sleeps for so many milliseconds at most. */
+void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds);
+
+/* Every other thread of the process passes a memory barrier before this returns. False when the kernel does not offer
+ * that: os_barrier_init must have succeeded. */
+bool os_barrier_init(void);
+bool os_barrier_in_all_threads(void);
+
+/* Is the calling thread the only one left, while the first thread has ended? False when that cannot be found out. */
+bool os_is_last_thread(void);
+
 _Noreturn void os_abort(void);
 
 #endif

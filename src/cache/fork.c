@@ -2,8 +2,10 @@
 
 #include <pthread.h>
 
+#include "arena/holes.h"
 #include "arena/huge.h"
 #include "base/meta.h"
+#include "cache/purger.h"
 #include "cache/tcache.h"
 
 /* Lock order: threads, bins, heap, huge, metadata. The thread that forks holds them all, so nobody is in the middle of
@@ -27,6 +29,8 @@ static void after_fork(void) {
 
 static void after_fork_in_child(void) {
 	tcache_forget_others();
+	holes_after_fork();
+	purger_after_fork();
 	after_fork();
 }
 

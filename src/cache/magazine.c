@@ -4,6 +4,7 @@
 
 #include "base/conf.h"
 #include "base/meta.h"
+#include "cache/purger.h"
 
 /* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full, up to the
  * larger limits. Small starts keep threads that allocate little small; long magazines keep busy ones off the locks. */
@@ -18,15 +19,36 @@
 #define SHARED_SLOTS ((size_t)4096)
 static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine.capacity counts any magazine's slots");
 
+/* All thread caches together hold no more than this, or LEAST_ROOM each when that is more: a thousand threads that sleep
+ * hold memory, too. */
+#define ALL_CACHES (16 * MIB)
+#define LEAST_ROOM (16 * KIB)
+
+/* The first slots of a magazine take no more than this share of what the cache may hold. */
+#define START_SHARE 16
+
 /* After so many refills and flushes, magazines that nobody used since are halved. */
 #define EVENTS_BETWEEN_LOOKS 256
+
+/* A magazine is drained when the purger found it unchanged so many times. */
+#define IDLE_LOOKS 3
 
 static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
 	return max_size(min_size(bytes / size_classes[class_].size, slots), LEAST_SLOTS);
 }
 
-static bool has_room_for(const struct tcache *tc, unsigned class_, size_t slots) {
-	return tc->room + slots * size_classes[class_].size <= (size_t)conf.tcache_max;
+static size_t room_limit(size_t threads) {
+	return min_size((size_t)conf.tcache_max, max_size(ALL_CACHES / threads, LEAST_ROOM));
+}
+
+/* The blocks move down to the first slot, which magazine_drain may have left unused. */
+static void settle(struct magazine *m) {
+	void **first = m->full - m->capacity;
+	if (m->empty == first) return;
+	size_t blocks = (size_t)(m->top - m->empty);
+	memmove(first, m->empty, blocks * sizeof *first);
+	m->empty = first;
+	m->top = first + blocks;
 }
 
 /* Gives the oldest `count` blocks back. They leave the magazine before they reach the arena: a child that is forked in
@@ -47,6 +69,7 @@ static void flush(struct tcache *tc, unsigned class_, size_t count) {
 /* Changes the number of slots; there must be no more blocks than that. Stays as it is when out of memory. */
 static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 	struct magazine *m = &tc->magazines[class_];
+	settle(m);
 	void **array = slots > 0 ? meta_alloc(slots * sizeof *array) : NULL;
 	if (array == NULL && slots > 0) return;
 	size_t blocks = (size_t)(m->top - m->empty), old = m->capacity;
@@ -58,6 +81,14 @@ static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 	m->capacity = (uint16_t)slots;
 	tc->room = tc->room - old * size_classes[class_].size + slots * size_classes[class_].size;
 	if (old > 0) meta_free(old_array, old * sizeof *array);
+}
+
+/* Halves a magazine, for instance, and gives the blocks back that have no room any more. */
+static void shrink(struct tcache *tc, unsigned class_, size_t slots) {
+	struct magazine *m = &tc->magazines[class_];
+	size_t blocks = (size_t)(m->top - m->empty);
+	if (blocks > slots) flush(tc, class_, blocks - slots);
+	resize(tc, class_, slots);
 }
 
 /* Magazines without a refill or flush, and as full as at the last look, lie idle: give half of each back. */
@@ -79,19 +110,23 @@ static void grow(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
 	m->events++;
-	size_t threads = tcache_count();
+	size_t threads = max_size(tcache_count(), 1);
 	size_t limit = slots_in(max_size(LIMIT_BYTES, SHARED_BYTES / threads), max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
-	size_t slots = m->capacity == 0 ? slots_in(START_BYTES, START_SLOTS, class_) : min_size((size_t)m->capacity * 2, limit);
-	if (slots > m->capacity && has_room_for(tc, class_, slots - m->capacity)) resize(tc, class_, slots);
+	size_t room = room_limit(threads), start = min_size(START_BYTES, room / START_SHARE);
+	size_t slots = m->capacity == 0 ? slots_in(start, START_SLOTS, class_) : min_size((size_t)m->capacity * 2, limit);
+	if (slots > m->capacity && tc->room + (slots - m->capacity) * size_classes[class_].size <= room)
+		resize(tc, class_, slots);
+	else if (tc->room > room)
+		shrink(tc, class_, m->capacity / 2);
 }
 
-void *magazine_pop(struct tcache *tc, unsigned class_) {
+static void *pop(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
+	settle(m);
 	if (m->top == m->empty) {
 		grow(tc, class_);
 		void *batch[BATCH_MAX];
-		size_t n = arena_take(tc->arena, class_, batch,
-		                      max_size(min_size(m->capacity / 2, BATCH_MAX), 1));
+		size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(m->capacity / 2, BATCH_MAX), 1));
 		if (n == 0) return NULL;
 		/* The lowest address is the next to go. */
 		for (size_t i = n; i-- > 1;) *m->top++ = batch[i];
@@ -100,8 +135,9 @@ void *magazine_pop(struct tcache *tc, unsigned class_) {
 	return *--m->top;
 }
 
-void magazine_push(struct tcache *tc, unsigned class_, void *block) {
+static void push(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
+	settle(m);
 	if (m->top == m->full) {
 		bool first = m->capacity == 0;
 		grow(tc, class_);
@@ -120,8 +156,73 @@ void magazine_push(struct tcache *tc, unsigned class_, void *block) {
 	*m->top++ = block;
 }
 
+void *magazine_pop(struct tcache *tc, unsigned class_) {
+	lock_take(&tc->lock, RANK_CACHE);
+	void *block = pop(tc, class_);
+	lock_drop(&tc->lock, RANK_CACHE);
+	return block;
+}
+
+void magazine_push(struct tcache *tc, unsigned class_, void *block) {
+	lock_take(&tc->lock, RANK_CACHE);
+	push(tc, class_, block);
+	lock_drop(&tc->lock, RANK_CACHE);
+	purger_poke();
+}
+
 void magazine_dispose(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
+	lock_take(&tc->lock, RANK_CACHE);
+	settle(m);
 	flush(tc, class_, (size_t)(m->top - m->empty));
 	resize(tc, class_, 0);
+	lock_drop(&tc->lock, RANK_CACHE);
+}
+
+/* Takes blocks out of a magazine whose thread may use it at any moment, without the lock. It is the protocol of a
+ * work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from the top.
+ *
+ * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may have read the
+ * old value before, and have been interrupted: it takes the block below the top that is read now, or writes above it.
+ * So all blocks below that one are ours. */
+__attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	void *volatile *shared_top = (void *volatile *)&m->top, *volatile *shared_empty = (void *volatile *)&m->empty;
+	void **first = m->empty, **top = *shared_top;
+	if (top <= first + 1) return;
+	*shared_empty = top - 1;
+	if (!os_barrier_in_all_threads()) {
+		*shared_empty = first;
+		return;
+	}
+	void **end = *shared_top;
+	end = end - 1 < top - 1 ? end - 1 : top - 1;
+	if (end < first) end = first;
+	*shared_empty = end;
+	while (first < end) {
+		void *batch[BATCH_MAX];
+		size_t n = min_size((size_t)(end - first), BATCH_MAX);
+		for (size_t i = 0; i < n; i++) batch[i] = first[i];
+		arena_give(class_, batch, n);
+		first += n;
+	}
+}
+
+__attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *tc) {
+	bool more_later = false;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct magazine *m = &tc->magazines[c];
+		ptrdiff_t blocks = *(void **volatile *)&m->top - *(void **volatile *)&m->empty;
+		if (blocks <= 1) continue;
+		bool same = tc->idle_blocks[c] == (uint16_t)blocks;
+		tc->idle_blocks[c] = (uint16_t)blocks;
+		tc->idle_looks[c] = same ? tc->idle_looks[c] + 1 : 0;
+		more_later |= tc->idle_looks[c] < IDLE_LOOKS;
+		if (tc->idle_looks[c] < IDLE_LOOKS) continue;
+		tc->idle_looks[c] = 0;
+		lock_take(&tc->lock, RANK_CACHE);
+		drain(tc, c);
+		lock_drop(&tc->lock, RANK_CACHE);
+	}
+	return more_later;
 }

@@ -8,6 +8,7 @@
 #include "base/meta.h"
 #include "cache/fork.h"
 #include "cache/magazine.h"
+#include "cache/purger.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
 static struct tcache no_cache_yet, no_cache_any_more;
@@ -82,6 +83,7 @@ static void thread_exit(void *cache) {
 	threads.count--;
 	lock_drop(&threads.lock, RANK_THREADS);
 	meta_free(tc, sizeof *tc);
+	purger_poke();
 }
 
 void *tcache_alloc(unsigned class_) {
@@ -109,7 +111,15 @@ void tcache_flush(void) {
 	for (unsigned c = 1; tc != NULL && c < CLASS_COUNT; c++) magazine_dispose(tc, c);
 }
 
-size_t tcache_count(void) { return max_size(atomic_load_explicit(&threads.count, memory_order_relaxed), 1); }
+bool tcache_drain_idle(void) {
+	bool more_later = false;
+	lock_take(&threads.lock, RANK_THREADS);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) more_later |= magazine_drain_idle(tc);
+	lock_drop(&threads.lock, RANK_THREADS);
+	return more_later;
+}
+
+size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }
 
 /* Reads what other threads are changing: each figure is one that was true a moment ago. */
 __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *count) {

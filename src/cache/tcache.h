@@ -14,15 +14,16 @@
 
 struct magazine {
 	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
-	void **full;       /* top == full: no room */
-	void **empty;      /* top == empty: nothing in it */
-	uint16_t capacity; /* full - empty */
+	void **full;       /* top >= full: no room */
+	void **empty;      /* top <= empty: nothing in it */
+	uint16_t capacity; /* slots, up to full: empty lies higher than the first one after magazine_drain */
 	uint16_t seen;     /* blocks in it at the last look for idle magazines */
 	uint16_t events;   /* refills and flushes since then */
 };
 static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
 
-/* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics. */
+/* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and the purger drains
+ * magazines that lie idle: slow paths hold the lock for that reason, the fast ones need none (see magazine_drain). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16 */
@@ -30,6 +31,9 @@ struct tcache {
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
 	size_t room;          /* bytes that the magazines could hold: sum of capacity * size; at most conf.tcache_max */
 	struct arena *arena;
+	struct lock lock;
+	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the purger's last look, and how many looks */
+	uint8_t idle_looks[CLASS_COUNT];   /* found the same. Owner: threads lock */
 	struct tcache *next, *prev;
 };
 static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
@@ -55,6 +59,10 @@ struct arena *tcache_arena(void);
 
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
+
+/* Gives blocks back that lie idle in any thread's cache, without the help of these threads. True when there are blocks that
+ * may turn out to be idle later. */
+bool tcache_drain_idle(void);
 
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/holes.h"
 #include "arena/page_map.h"
 #include "base/os.h"
 
@@ -88,6 +89,66 @@ static void holes_go_back(void **state) {
 	arena_give(c, &kept, 1);
 }
 
+/* Blocks of 512 B, eight on a page: all of a span but the first of every second page are given back. */
+static void purged_pages_are_used_last(void **state) {
+	(void)state;
+	unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512, ON_PAGE = PURGE_PAGE / 512 };
+	if (os_page_size != PURGE_PAGE) skip();
+	arena_purge_all(0); /* frees what earlier tests left empty */
+	void *blocks[BLOCKS], *given[BLOCKS], *again[BLOCKS];
+	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	struct span *s = span_of(blocks[0]);
+	assert_ptr_equal(s->start, blocks[0]);
+	size_t count = 0;
+	for (int i = 0; i < BLOCKS; i++)
+		if (i % (2 * ON_PAGE) != 0) given[count++] = blocks[i];
+	arena_give(c, given, count);
+	bool more_later;
+	size_t before = holes_bytes;
+	assert_int_equal(arena_purge_holes(0, &more_later), SLICE_SIZE / 2);
+	assert_false(more_later);
+	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2);
+	/* A second look finds nothing new, and nothing is counted twice. */
+	assert_int_equal(arena_purge_holes(0, &more_later), 0);
+
+	/* First what is left on resident pages: those with a block that was kept. */
+	const size_t resident = SLICE_SIZE / PURGE_PAGE / 2 * (ON_PAGE - 1);
+	assert_int_equal(arena_take(arena_list[0], c, again, resident), resident);
+	for (size_t i = 0; i < resident; i++) assert_int_equal(((char *)again[i] - s->start) / PURGE_PAGE % 2, 0);
+	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2);
+	/* Then one purged page after the other. */
+	assert_int_equal(arena_take(arena_list[0], c, again + resident, 1), 1);
+	assert_int_equal(((char *)again[resident] - s->start) / PURGE_PAGE, 1);
+	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2 - PURGE_PAGE);
+	assert_true(s->purged != 0);
+
+	arena_give(c, again, resident + 1);
+	count = 0;
+	for (int i = 0; i < BLOCKS; i += 2 * ON_PAGE) given[count++] = blocks[i];
+	arena_give(c, given, count);
+	arena_purge_all(0);
+	assert_int_equal(holes_bytes, before);
+}
+
+static void idle_spans_only(void **state) {
+	(void)state;
+	unsigned c = class_of_size(1024);
+	void *blocks[64];
+	bool more_later;
+	arena_purge_holes(0, &more_later);
+	assert_int_equal(arena_take(arena_list[0], c, blocks, 64), 64);
+	arena_give(c, blocks + 1, 63);
+	assert_int_equal(arena_purge_holes(2, &more_later), 0);
+	assert_true(more_later);
+	holes_next_tick();
+	assert_int_equal(arena_purge_holes(2, &more_later), 0);
+	holes_next_tick();
+	assert_int_equal(arena_purge_holes(2, &more_later), SLICE_SIZE - os_page_size);
+	assert_false(more_later);
+	arena_give(c, blocks, 1);
+}
+
 /* Runs `misuse` in a child: it must end by SIGABRT with the expected words on stderr. */
 static void expect_abort(void (*misuse)(void), const char *words) {
 	int fds[2], status;
@@ -134,7 +195,8 @@ static void misuse_is_found(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
-		cmocka_unit_test(holes_go_back), cmocka_unit_test(misuse_is_found),
+		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only),
+		cmocka_unit_test(misuse_is_found),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }

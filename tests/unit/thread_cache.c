@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "base/bitmap.h"
 #include "base/conf.h"
 
 static struct magazine *magazine_of(size_t size) { return &tcache_current->magazines[class_of_size(size)]; }
@@ -109,8 +110,97 @@ static void exit_flushes(void **state) {
 	assert_int_equal(threads, 1);
 }
 
+static void look_until_idle(void) {
+	if (!os_barrier_init()) skip(); /* under ThreadSanitizer */
+	for (int look = 0; look < 10; look++) tcache_drain_idle();
+}
+
+/* Fills the magazine of a size with blocks from a few pages, and returns how many it holds. */
+static size_t fill_magazine(size_t size) {
+	enum { BLOCKS = 64 };
+	void *blocks[BLOCKS];
+	tcache_flush();
+	for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(size);
+	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	return blocks_in(magazine_of(size));
+}
+
+static bool is_with_arena(const void *block) {
+	const struct span *s = span_of(block);
+	return s == NULL || s->kind != SPAN_SMALL ||
+	       bit_get(s->free_blocks, (size_t)((const char *)block - s->start) / size_classes[s->class_].size);
+}
+
+static void idle_caches_are_drained(void **state) {
+	(void)state;
+	assert_true(fill_magazine(112) > 8);
+	struct bin *bin = &tcache_current->arena->bins[class_of_size(112)];
+	look_until_idle();
+	assert_int_equal(blocks_in(magazine_of(112)), 1);
+	assert_int_equal(bin->blocks_out, 1);
+	/* It goes on working as before. */
+	assert_true(fill_magazine(112) > 8);
+	tcache_flush();
+	assert_int_equal(bin->blocks_out, 0);
+}
+
+static void busy_caches_are_not(void **state) {
+	(void)state;
+	size_t filled = fill_magazine(112);
+	for (int look = 0; look < 10; look++) {
+		void *block = look % 2 == 0 ? NULL : arenal_test_malloc(112);
+		tcache_drain_idle();
+		if (look % 2 == 0) block = arenal_test_malloc(112);
+		tcache_drain_idle();
+		arenal_test_free(block);
+	}
+	assert_true(blocks_in(magazine_of(112)) + 1 >= filled);
+	tcache_flush();
+}
+
+/* A malloc that was interrupted after it had looked at the magazine goes on when that was drained: the block it takes, as
+ * the fast path does, belongs to nobody else. */
+static void a_drain_spares_an_interrupted_malloc(void **state) {
+	(void)state;
+	assert_true(fill_magazine(112) > 8);
+	struct magazine *m = magazine_of(112);
+	void **top = m->top;
+	assert_true(top > m->empty);
+	look_until_idle();
+	m->top = top - 1;
+	void *block = top[-1];
+	assert_false(is_with_arena(block));
+	arenal_test_free(block);
+	void *again[100];
+	for (int i = 0; i < 100; i++) again[i] = arenal_test_malloc(112);
+	for (int i = 0; i < 100; i++)
+		for (int j = 0; j < i; j++) assert_ptr_not_equal(again[i], again[j]);
+	for (int i = 0; i < 100; i++) arenal_test_free(again[i]);
+	tcache_flush();
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
+}
+
+static void a_drain_spares_an_interrupted_free(void **state) {
+	(void)state;
+	assert_true(fill_magazine(112) > 8);
+	struct magazine *m = magazine_of(112);
+	void *block = arenal_test_malloc(112);
+	void **top = m->top;
+	assert_true(top < m->full);
+	look_until_idle();
+	*top = block;
+	m->top = top + 1;
+	assert_true(m->top > m->empty);
+	assert_ptr_equal(arenal_test_malloc(112), block);
+	arenal_test_free(block);
+	tcache_flush();
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(idle_caches_are_drained), cmocka_unit_test(busy_caches_are_not),
+		cmocka_unit_test(a_drain_spares_an_interrupted_malloc), cmocka_unit_test(a_drain_spares_an_interrupted_free),
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),

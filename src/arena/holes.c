@@ -1,0 +1,155 @@
+#include "arena/holes.h"
+
+#include "arena/allowance.h"
+#include "arena/bin.h"
+#include "base/bitmap.h"
+
+static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has a bit for each page of a span");
+
+/* Spans that are purged in one go, between two holds of the lock. */
+#define GO 32
+
+_Atomic size_t holes_bytes;
+_Atomic uint8_t holes_current_tick = 1;
+_Atomic bool holes_left_to_others;
+
+void holes_next_tick(void) {
+	uint8_t tick = holes_tick();
+	atomic_store_explicit(&holes_current_tick, (uint8_t)(tick == UINT8_MAX ? 1 : tick + 1), memory_order_relaxed);
+}
+
+/* The pages that the bytes [from, to) touch. */
+static uint64_t pages_of(size_t from, size_t to) {
+	size_t first = from / PURGE_PAGE;
+	return bits_in_word(0, first, (to - 1) / PURGE_PAGE - first + 1);
+}
+
+/* The pages that hold only free blocks, and nothing. */
+static uint64_t free_pages(const struct span *s, const struct size_class *c) {
+	uint64_t pages = 0;
+	const size_t end = c->blocks;
+	for (size_t first = bit_find(s->free_blocks, 0, end, true); first < end;) {
+		size_t stop = bit_find(s->free_blocks, first, end, false);
+		size_t from = ALIGN_UP(first * c->size, os_page_size);
+		size_t to = stop == end ? s->slices * SLICE_SIZE : ALIGN_DOWN(stop * c->size, os_page_size);
+		if (from < to) pages |= pages_of(from, to);
+		first = bit_find(s->free_blocks, stop, end, true);
+	}
+	return pages;
+}
+
+/* Threads in holes_purge: for the child of a fork. */
+static _Atomic unsigned purging;
+
+/* Takes spans with free pages out of the list: up to GO of them. Returns how many. */
+static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, struct span **spans, uint64_t *pages,
+                        struct span **retired, bool *more_later) {
+	const struct size_class *c = &size_classes[class_];
+	size_t count = 0;
+	for (struct span *s = bin->partial, *next; s != NULL && count < GO; s = next) {
+		next = s->next;
+		if (s->touched == 0) continue;
+		if ((uint8_t)(holes_tick() - s->touched) < idle_ticks) {
+			*more_later = true;
+			continue;
+		}
+		if (s->free_count == c->blocks) {
+			bin_retire(bin, s, retired);
+			continue;
+		}
+		s->touched = 0;
+		uint64_t found = free_pages(s, c) & ~s->purged;
+		if (found == 0) continue;
+		bin_unlink(bin, s);
+		s->away = true;
+		pages[count] = found;
+		spans[count++] = s;
+	}
+	return count;
+}
+
+/* Purges pages of a span that is away. Returns those for which it worked. */
+static uint64_t purge_pages(const struct span *s, uint64_t pages) {
+	uint64_t done = 0;
+	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
+		size_t stop = bit_find(&pages, first, 64, false);
+		if (os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE)) done |= bits_in_word(0, first, stop - first);
+		first = bit_find(&pages, stop, 64, true);
+	}
+	return done;
+}
+
+static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, struct span **retired) {
+	s->away = false;
+	s->purged |= purged;
+	bin_link_last(bin, s);
+	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
+}
+
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *more_later) {
+	struct span *spans[GO];
+	uint64_t pages[GO];
+	size_t total = 0, count;
+	atomic_fetch_add_explicit(&purging, 1, memory_order_relaxed);
+	do {
+		struct span *retired = NULL;
+		lock_take(&bin->lock, RANK_BIN);
+		count = take_away(bin, class_, idle_ticks, spans, pages, &retired, more_later);
+		lock_drop(&bin->lock, RANK_BIN);
+		bin_free_retired(retired);
+		size_t bytes = 0;
+		for (size_t i = 0; i < count; i++) {
+			pages[i] = purge_pages(spans[i], pages[i]);
+			bytes += (size_t)__builtin_popcountll(pages[i]) * PURGE_PAGE;
+		}
+		atomic_fetch_add_explicit(&holes_bytes, bytes, memory_order_relaxed);
+		retired = NULL;
+		lock_take(&bin->lock, RANK_BIN);
+		for (size_t i = 0; i < count; i++) bring_back(bin, class_, spans[i], pages[i], &retired);
+		lock_drop(&bin->lock, RANK_BIN);
+		bin_free_retired(retired);
+		if (bytes > 0) heap_count_purged(bytes);
+		total += bytes;
+	} while (count == GO);
+	atomic_fetch_sub_explicit(&purging, 1, memory_order_relaxed);
+	return total;
+}
+
+void holes_purge_now(struct bin *bin, unsigned class_) {
+	bool more_later;
+	if (allowance_left()) allowance_charge(holes_purge(bin, class_, 0, &more_later));
+}
+
+void holes_after_fork(void) {
+	if (atomic_exchange_explicit(&purging, 0, memory_order_relaxed) == 0) return;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
+		for (struct span *s = r->spans; s < r->spans + REGION_SLICES; s++) {
+			if (s->kind != SPAN_SMALL || !s->away) continue;
+			s->away = false;
+			bin_link_first(s->bin, s);
+		}
+	}
+}
+
+size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	size_t taken = 0, end = c->blocks, n = bit_find(s->free_blocks, 0, end, true);
+	for (; n < end && taken < count; n = bit_find(s->free_blocks, n + 1, end, true)) {
+		if (s->purged & pages_of(n * c->size, (n + 1) * c->size)) continue;
+		bit_clear(s->free_blocks, n);
+		blocks[taken++] = s->start + n * c->size;
+	}
+	if (taken == 0) {
+		/* One page, and what lies on it. */
+		n = bit_find(s->free_blocks, 0, end, true);
+		uint64_t back = pages_of(n * c->size, (n + 1) * c->size);
+		for (; n < end && taken < count; n = bit_find(s->free_blocks, n + 1, end, true)) {
+			if (s->purged & pages_of(n * c->size, (n + 1) * c->size) & ~back) break;
+			bit_clear(s->free_blocks, n);
+			blocks[taken++] = s->start + n * c->size;
+		}
+		holes_forget(s->purged & back);
+		s->purged &= ~back;
+	}
+	s->free_count = (uint16_t)(s->free_count - taken);
+	return taken;
+}

@@ -1,0 +1,61 @@
+/* Holes: whole free pages inside partly used spans. They go back to the kernel when nothing came back to their span for a
+ * while, or, in a process that nobody purges in the background, when many more blocks of a bin are free than before.
+ *
+ * A span that is being purged is out of its bin's list (span.away): no block of it is handed out meanwhile, so the bin's
+ * lock is not held over madvise. Blocks may come back to it all the time. */
+#ifndef ARENA_HOLES_H
+#define ARENA_HOLES_H
+
+#include <stdatomic.h>
+
+#include "arena/arena.h"
+#include "base/conf.h"
+
+/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
+ * to the end of the list; an empty one is freed. Returns the bytes given back, and sets *more_later when there are spans
+ * that are not idle yet. */
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *more_later);
+
+/* The same, without waiting for anything. */
+void holes_purge_now(struct bin *bin, unsigned class_);
+
+/* In the child of a fork: spans that another thread was purging are found and put back. */
+void holes_after_fork(void);
+
+/* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none, those of its
+ * first free page. Called under bin->lock. */
+size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count);
+
+/* Bytes in purged pages of spans that are in use, now. */
+extern _Atomic size_t holes_bytes;
+
+static inline void holes_forget(uint64_t purged) {
+	if (purged != 0)
+		atomic_fetch_sub_explicit(&holes_bytes, (size_t)__builtin_popcountll(purged) * PURGE_PAGE, memory_order_relaxed);
+}
+
+/* The running tick, 1 to 255: its length is the caller's of holes_next_tick. */
+extern _Atomic uint8_t holes_current_tick;
+static inline uint8_t holes_tick(void) { return atomic_load_explicit(&holes_current_tick, memory_order_relaxed); }
+void holes_next_tick(void);
+
+/* While false (nobody comes by to purge), bins are purged by those who free. */
+extern _Atomic bool holes_left_to_others;
+
+/* Bins below this many bytes are not watched. */
+#define WATCH_MIN MIB
+
+/* Under bin->lock. Each time that the blocks handed out have become fewer by a quarter, it is worth looking for free pages:
+ * so often that most are found, so seldom that the walk over all spans costs little for each block freed. */
+static inline bool holes_watch_give(struct bin *bin) {
+	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
+	bin->low_blocks = bin->blocks_out / 4 * 3;
+	return conf.decay >= 0 && !atomic_load_explicit(&holes_left_to_others, memory_order_relaxed);
+}
+
+static inline void holes_watch_take(struct bin *bin, unsigned class_) {
+	if (likely(bin->blocks_out / 2 <= bin->low_blocks)) return;
+	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN) bin->low_blocks = bin->blocks_out / 4 * 3;
+}
+
+#endif

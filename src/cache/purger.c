@@ -1,0 +1,96 @@
+#include "cache/purger.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "arena/arena.h"
+#include "arena/holes.h"
+#include "arena/huge.h"
+#include "base/conf.h"
+#include "cache/tcache.h"
+
+/* Spans are left alone until nothing came back to them for so many intervals. */
+#define IDLE_TICKS 2
+
+/* A thread that has slept for so many milliseconds ends. */
+#define ENOUGH 60000
+
+/* Room for the handlers of exit, which the last thread of a process runs. */
+#define STACK (512 * KIB)
+
+_Atomic uint32_t purger_state;
+static _Atomic bool failed; /* the thread could not be started, and is not tried again */
+
+static void set_off(void) {
+	atomic_store(&holes_left_to_others, false);
+	atomic_store(&purger_state, PURGER_OFF);
+}
+
+/* One look at everything. True when there is something to look at later. */
+static bool purge_idle(void) {
+	bool holes_later, caches_later = tcache_drain_idle();
+	holes_next_tick();
+	arena_purge_holes(IDLE_TICKS, &holes_later);
+	size_t slices = heap_decay(), mappings = huge_decay();
+	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
+}
+
+/* Sleeps until somebody frees something. False when that took so long that the thread may as well end. */
+static bool sleep_until_poked(void) {
+	atomic_store(&purger_state, PURGER_ASLEEP);
+	/* What was freed between the last look and now poked nobody. */
+	if (purge_idle()) {
+		atomic_store(&purger_state, PURGER_AWAKE);
+		return true;
+	}
+	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, ENOUGH);
+	return atomic_load(&purger_state) == PURGER_AWAKE;
+}
+
+static void *purge_in_background(void *unused) {
+	os_barrier_init();
+	for (bool on = true; on && conf.background && conf.decay > 0;) {
+		static uint32_t never;
+		os_futex_wait_for(&never, 0, decay_interval());
+		/* The process must not live on for our sake. */
+		if (tcache_count() == 0 && os_is_last_thread()) break;
+		if (purge_idle() || tcache_count() == 0) continue;
+		on = tcache_count() > 1 && sleep_until_poked();
+	}
+	set_off();
+	return unused;
+}
+
+/* The thread gets no signals: they are for the program's own threads. */
+static bool start_thread(void) {
+	pthread_attr_t attributes;
+	pthread_t thread;
+	sigset_t all, before;
+	if (pthread_attr_init(&attributes) != 0) return false;
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, STACK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&thread, &attributes, purge_in_background, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	if (error == 0) pthread_setname_np(thread, "arenal");
+	return error == 0;
+}
+
+void purger_wake(void) {
+	uint32_t state = atomic_load(&purger_state);
+	if (state == PURGER_ASLEEP) {
+		if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && heap_is_large() &&
+	           !atomic_load(&failed)) {
+		/* Starting a thread allocates, and so comes here again: by then, it is awake. */
+		if (!atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) return;
+		atomic_store(&holes_left_to_others, true);
+		if (start_thread()) return;
+		atomic_store(&failed, true);
+		set_off();
+	}
+}
+
+void purger_after_fork(void) { set_off(); }

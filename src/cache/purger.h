@@ -1,0 +1,31 @@
+/* The background thread that gives memory of idle programs back.
+ *
+ * It is started when a process has threads and more than a little memory, looks four times in conf.decay while there is
+ * something to look at, sleeps without a timer's tick when there is nothing, and ends when that lasts. In a process
+ * without threads, and where it cannot be started, those who free do what can be done (holes.h, heap.c). */
+#ifndef CACHE_PURGER_H
+#define CACHE_PURGER_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+
+enum purger_state {
+	PURGER_OFF,     /* no thread */
+	PURGER_ASLEEP,  /* waits for somebody to free something */
+	PURGER_AWAKE,
+};
+extern _Atomic uint32_t purger_state;
+
+/* Starts or wakes the thread, if that is due. */
+void purger_wake(void);
+
+/* Called by the slow paths, without any lock, after they gave blocks back. */
+static inline void purger_poke(void) {
+	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE)) purger_wake();
+}
+
+/* In the child of a fork, which has one thread. */
+void purger_after_fork(void);
+
+#endif
