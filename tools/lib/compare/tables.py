@@ -5,7 +5,8 @@ import textwrap
 
 from compare import numbers
 
-WIDTH = 100         # where there is no terminal
+WIDTH = 100         # of sentences
+TABLE_WIDTH = 120   # where there is no terminal to ask
 MIB = 1024 * 1024
 BEHIND_SHOWN = 15
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
@@ -23,7 +24,7 @@ def grid(rows):
     terminal, the first column gets lines of its own above the others."""
     columns = max(len(row) for row in rows)
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
-    if sum(widths) + 2 * (columns - 1) <= shutil.get_terminal_size((WIDTH, 24)).columns:
+    if sum(widths) + 2 * (columns - 1) <= shutil.get_terminal_size((TABLE_WIDTH, 24)).columns:
         lines = [[row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
                  for row in rows]
         return "".join("  ".join(line).rstrip() + "\n" for line in lines)
