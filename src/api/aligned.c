@@ -4,25 +4,18 @@
 #include "base/os.h"
 
 void *allocate_aligned(size_t align, size_t size) {
-	int saved = errno;
-	void *block = NULL;
-	if (align <= MIN_ALIGN) {
-		block = PUBLIC(malloc)(size);
-	} else if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
-		/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
-		 * are all classes. */
-		size_t rounded = ALIGN_UP(max_size(size, 1), align);
-		if (rounded <= SMALL_MAX) {
-			unsigned c = class_of_size(rounded);
-			while (size_classes[c].size % align != 0) c++;
-			block = PUBLIC(malloc)(size_classes[c].size);
-		} else {
-			ensure_started();
-			block = large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
-		}
+	if (align <= MIN_ALIGN) return PUBLIC(malloc)(size);
+	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
+	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
+	 * are all classes. */
+	size_t rounded = ALIGN_UP(max_size(size, 1), align);
+	if (likely(rounded <= SMALL_MAX)) {
+		unsigned c = class_of_size(rounded);
+		while ((size_classes[c].size & (align - 1)) != 0) c++;
+		return PUBLIC(malloc)(size_classes[c].size);
 	}
-	errno = saved;
-	return block;
+	ensure_started();
+	return large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
 }
 
 static void *aligned_or_enomem(size_t align, size_t size) {
@@ -42,7 +35,9 @@ EXPORT void *PUBLIC(aligned_alloc)(size_t align, size_t size) {
 
 EXPORT int PUBLIC(posix_memalign)(void **block, size_t align, size_t size) {
 	if (!is_power_of_two(align) || align % sizeof(void *) != 0) return EINVAL;
+	int saved = errno;
 	void *p = allocate_aligned(align, size);
+	errno = saved;
 	if (p == NULL) return ENOMEM;
 	*block = p;
 	return 0;

@@ -9,6 +9,8 @@
 
 size_t usable_size(const void *block) {
 	if (block == NULL) return 0;
+	uint16_t tag = page_map_tag(block);
+	if (likely(tag != 0)) return size_classes[tag >> TAG_SHIFT].size;
 	const struct span *s = span_of(block);
 	if (s == NULL) {
 		size_t size = huge_size(block);

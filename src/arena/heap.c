@@ -2,11 +2,11 @@
 
 #include <stdatomic.h>
 
-#include "arena/allowance.h"
 #include "arena/brk.h"
 #include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
+#include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/lock.h"
@@ -17,18 +17,16 @@
 /* Less than this is purged whole rather than halved. */
 #define DECAY_WHOLE MIB
 
-/* From here on, a process is worth a background thread. */
-#define LARGE (16 * MIB)
-
 _Atomic uint64_t allowance_since;
+_Atomic size_t wave_highest = ALLOWANCE_LEAST;
+_Atomic bool purged_in_background;
 
 static struct {
 	struct lock lock;
 	struct region *with_free[2];     /* by kind: regions with free slices */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
-	uint64_t interval_start;          /* milliseconds, of the running interval: decay_interval() long */
-	size_t peak, peak_before;         /* most bytes in use in the running interval, and in the one before */
+	struct wave wave;
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -191,8 +189,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
-	heap.peak = max_size(heap.peak, heap.stats.used);
-	heap_note_size(heap.stats.used);
+	wave_note(&heap.wave, heap.stats.used);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
 }
@@ -292,21 +289,20 @@ static size_t purge_locked(size_t keep) {
 static size_t dirty_limit(void) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
 	if (conf.decay == 0) return 0;
-	size_t used = heap.stats.used, recent = max_size(heap.peak, heap.peak_before);
+	size_t used = heap.stats.used;
 	size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), used);
-	bool later = atomic_load_explicit(&holes_left_to_others, memory_order_relaxed) || !allowance_left();
-	size_t wave = later ? recent - min_size(recent, used) : 0;
-	return max_size(max_size((used - holes) / 4, wave), DIRTY_MIN);
+	return max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used)), DIRTY_MIN);
 }
 
 static void decay(void) {
-	uint64_t now = os_milliseconds(), passed = now - heap.interval_start;
-	if (passed < decay_interval()) return;
-	heap.peak_before = passed < 2 * decay_interval() ? heap.peak : heap.stats.used;
-	heap.peak = heap.stats.used;
-	heap.interval_start = now;
+	if (!wave_next(&heap.wave, heap.stats.used)) return;
 	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
-	if (unused > 0 && conf.decay >= 0) purge_locked(heap.stats.dirty - (unused <= DECAY_WHOLE ? unused : unused / 2));
+	if (unused > 0 && conf.decay >= 0) {
+		size_t keep = heap.stats.dirty - (unused <= DECAY_WHOLE ? unused : unused / 2);
+		if (conf.trim_threshold >= 0 && unused > (size_t)conf.trim_threshold)
+			trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
+		if (heap.stats.dirty > keep) purge_locked(keep);
+	}
 	heap.least_dirty = heap.stats.dirty;
 }
 
@@ -331,7 +327,8 @@ void heap_free(struct span *run) {
 	size_t slices = run->slices;
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
-	if (trim_is_due(r, first)) trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
+	if (!purge_later() && trim_is_due(r, first))
+		allowance_charge(trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad));
 	purge_if_due();
 	lock_drop(&heap.lock, RANK_HEAP);
 }
@@ -380,14 +377,6 @@ void heap_stats_get(struct heap_stats *out) {
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;
 	out->brk_end = brk.end;
-}
-
-static _Atomic bool large;
-
-bool heap_is_large(void) { return atomic_load_explicit(&large, memory_order_relaxed); }
-
-void heap_note_size(size_t bytes) {
-	if (unlikely(bytes >= LARGE) && !heap_is_large()) atomic_store_explicit(&large, true, memory_order_relaxed);
 }
 
 struct region *heap_regions(void) { return atomic_load_explicit(&heap.regions, memory_order_acquire); }

@@ -33,10 +33,6 @@ size_t heap_purge(size_t keep);
 /* Lowers the break as far as the top is free, but for `keep` bytes. Returns the bytes given back. */
 size_t heap_trim(size_t keep);
 
-/* Has the process ever had more memory than that of a small one? */
-bool heap_is_large(void);
-void heap_note_size(size_t bytes);
-
 /* Time goes by: when an interval is over, half of the dirty slices that nobody needed during all of it are purged. Returns
  * the dirty bytes that are left. */
 size_t heap_decay(void);

@@ -1,6 +1,5 @@
 #include "arena/holes.h"
 
-#include "arena/allowance.h"
 #include "arena/bin.h"
 #include "base/bitmap.h"
 
@@ -11,7 +10,6 @@ static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has 
 
 _Atomic size_t holes_bytes;
 _Atomic uint8_t holes_current_tick = 1;
-_Atomic bool holes_left_to_others;
 
 void holes_next_tick(void) {
 	uint8_t tick = holes_tick();
@@ -117,7 +115,7 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *
 
 void holes_purge_now(struct bin *bin, unsigned class_) {
 	bool more_later;
-	if (allowance_left()) allowance_charge(holes_purge(bin, class_, 0, &more_later));
+	allowance_charge(holes_purge(bin, class_, 0, &more_later));
 }
 
 void holes_after_fork(void) {

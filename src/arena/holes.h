@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 #include "arena/arena.h"
-#include "base/conf.h"
+#include "arena/wave.h"
 
 /* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
  * to the end of the list; an empty one is freed. Returns the bytes given back, and sets *more_later when there are spans
@@ -39,9 +39,6 @@ extern _Atomic uint8_t holes_current_tick;
 static inline uint8_t holes_tick(void) { return atomic_load_explicit(&holes_current_tick, memory_order_relaxed); }
 void holes_next_tick(void);
 
-/* While false (nobody comes by to purge), bins are purged by those who free. */
-extern _Atomic bool holes_left_to_others;
-
 /* Bins below this many bytes are not watched. */
 #define WATCH_MIN MIB
 
@@ -50,7 +47,7 @@ extern _Atomic bool holes_left_to_others;
 static inline bool holes_watch_give(struct bin *bin) {
 	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
 	bin->low_blocks = bin->blocks_out / 4 * 3;
-	return conf.decay >= 0 && !atomic_load_explicit(&holes_left_to_others, memory_order_relaxed);
+	return conf.decay >= 0 && !purge_later();
 }
 
 static inline void holes_watch_take(struct bin *bin, unsigned class_) {

@@ -3,6 +3,7 @@
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
 #include "arena/layout.h"
+#include "arena/wave.h"
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -26,7 +27,7 @@ static struct {
 	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
 	struct huge_entry *entries;
 	size_t bytes, blocks;
-	uint64_t interval_start; /* milliseconds, of the running interval: decay_interval() long */
+	struct wave wave;
 } huge;
 
 static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
@@ -74,7 +75,7 @@ static bool make_room(void) {
 static void count_block(size_t size) {
 	huge.bytes += size;
 	huge.blocks++;
-	heap_note_size(huge.bytes);
+	wave_note(&huge.wave, huge.bytes);
 }
 
 static bool add(void *block, size_t size) {
@@ -116,7 +117,8 @@ static void put_back(void *block, size_t size) {
  * fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(void) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
-	return conf.decay == 0 ? 0 : max_size(huge.bytes / 4 * 3, DIRTY_MIN);
+	if (conf.decay == 0) return 0;
+	return max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes)), DIRTY_MIN);
 }
 
 static struct mapping take_cached(size_t size) {
@@ -126,13 +128,14 @@ static struct mapping take_cached(size_t size) {
 	return m;
 }
 
-static void unmap_all(const struct mapping *mappings, size_t count) {
+static size_t unmap_all(const struct mapping *mappings, size_t count) {
 	size_t bytes = 0;
 	for (size_t i = 0; i < count; i++) {
 		os_unmap(mappings[i].address, mappings[i].size);
 		bytes += mappings[i].size;
 	}
 	if (bytes > 0) heap_count_purged(bytes);
+	return bytes;
 }
 
 size_t huge_purge(void) {
@@ -151,14 +154,12 @@ static void keep(struct mapping m) {
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = huge_cache_put(m, cache_limit(), victims);
 	lock_drop(&huge.lock, RANK_HUGE);
-	unmap_all(victims, count);
+	allowance_charge(unmap_all(victims, count));
 }
 
 /* Under the lock. Returns how many victims there are. */
 static size_t decay(struct mapping *victims) {
-	uint64_t now = os_milliseconds();
-	if (now - huge.interval_start < decay_interval()) return 0;
-	huge.interval_start = now;
+	if (!wave_next(&huge.wave, huge.bytes)) return 0;
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
 	size_t keep_bytes = huge_cache_bytes() - (unused <= DECAY_WHOLE ? unused : unused / 2);

@@ -6,8 +6,13 @@
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/wave.h"
 #include "base/conf.h"
 #include "cache/tcache.h"
+
+/* A process that never had more in slices, or in mappings, does without. */
+#define LARGE (16 * MIB)
+static_assert(LARGE >= ALLOWANCE_LEAST, "what wave_highest starts from is no large process");
 
 /* Spans are left alone until nothing came back to them for so many intervals. */
 #define IDLE_TICKS 2
@@ -22,7 +27,7 @@ _Atomic uint32_t purger_state;
 static _Atomic bool failed; /* the thread could not be started, and is not tried again */
 
 static void set_off(void) {
-	atomic_store(&holes_left_to_others, false);
+	atomic_store(&purged_in_background, false);
 	atomic_store(&purger_state, PURGER_OFF);
 }
 
@@ -82,11 +87,11 @@ void purger_wake(void) {
 	uint32_t state = atomic_load(&purger_state);
 	if (state == PURGER_ASLEEP) {
 		if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
-	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && heap_is_large() &&
+	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && atomic_load_explicit(&wave_highest, memory_order_relaxed) > LARGE &&
 	           !atomic_load(&failed)) {
 		/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 		if (!atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) return;
-		atomic_store(&holes_left_to_others, true);
+		atomic_store(&purged_in_background, true);
 		if (start_thread()) return;
 		atomic_store(&failed, true);
 		set_off();
