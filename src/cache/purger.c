@@ -1,5 +1,6 @@
 #include "cache/purger.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -20,11 +21,14 @@ static_assert(LARGE >= ALLOWANCE_LEAST, "what wave_highest starts from is no lar
 /* A thread that has slept for so many milliseconds ends. */
 #define ENOUGH 60000
 
+/* Milliseconds until the next attempt, when the thread could not be started. */
+#define PATIENCE 10000
+
 /* Room for the handlers of exit, which the last thread of a process runs. */
 #define STACK (512 * KIB)
 
 _Atomic uint32_t purger_state;
-static _Atomic bool failed; /* the thread could not be started, and is not tried again */
+static _Atomic uint64_t not_before; /* milliseconds: the thread could not be started, and is not tried again until then */
 
 static void set_off(void) {
 	atomic_store(&purged_in_background, false);
@@ -71,6 +75,7 @@ static bool start_thread(void) {
 	pthread_attr_t attributes;
 	pthread_t thread;
 	sigset_t all, before;
+	int saved = errno; /* free leaves it alone */
 	if (pthread_attr_init(&attributes) != 0) return false;
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attributes, STACK);
@@ -80,6 +85,7 @@ static bool start_thread(void) {
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
 	if (error == 0) pthread_setname_np(thread, "arenal");
+	errno = saved;
 	return error == 0;
 }
 
@@ -88,12 +94,12 @@ void purger_wake(void) {
 	if (state == PURGER_ASLEEP) {
 		if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
 	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && atomic_load_explicit(&wave_highest, memory_order_relaxed) > LARGE &&
-	           !atomic_load(&failed)) {
+	           os_milliseconds() >= atomic_load(&not_before)) {
 		/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 		if (!atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) return;
 		atomic_store(&purged_in_background, true);
 		if (start_thread()) return;
-		atomic_store(&failed, true);
+		atomic_store(&not_before, os_milliseconds() + PATIENCE);
 		set_off();
 	}
 }

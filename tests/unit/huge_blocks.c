@@ -4,6 +4,7 @@
 #include "arena/huge.h"
 #include "arena/huge_cache.h"
 #include "arena/large.h"
+#include "arena/wave.h"
 #include "base/conf.h"
 #include "base/os.h"
 
@@ -123,10 +124,55 @@ static void large_blocks(void **state) {
 	assert_null(large_alloc((size_t)PTRDIFF_MAX + 1, 16, false, REGION_BRK));
 }
 
+static size_t kept_after_a_wave(void) {
+	enum { BLOCKS = 8 };
+	void *blocks[BLOCKS];
+	bool zeroed;
+	huge_purge();
+	conf.decay = 1000000; /* its intervals are longer than this test */
+	for (int i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = huge_alloc(4 * MIB, os_page_size, &zeroed));
+	for (int i = 0; i < BLOCKS; i++) assert_true(huge_free(blocks[i]));
+	conf.decay = 1000;
+	return stats().cached;
+}
+
+/* A program that frees a lot gets rid of it; one that has used up what it may purge, or that is purged in the
+ * background, keeps what it used a moment ago. */
+static void waves_are_kept(void **state) {
+	(void)state;
+	allowance_since = 0;
+	assert_true(kept_after_a_wave() <= DIRTY_MIN);
+	allowance_since = os_milliseconds() + 1000000;
+	assert_int_equal(kept_after_a_wave(), 32 * MIB);
+	allowance_since = 0;
+	purged_in_background = true;
+	assert_int_equal(kept_after_a_wave(), 32 * MIB);
+	purged_in_background = false;
+	huge_purge();
+}
+
+static void unused_mappings_decay(void **state) {
+	(void)state;
+	purged_in_background = true;
+	assert_int_equal(kept_after_a_wave(), 32 * MIB);
+	purged_in_background = false;
+	conf.decay = 4; /* an interval is a millisecond */
+	for (size_t left = 32 * MIB, before = left; left > 0; before = left) {
+		uint64_t start = os_milliseconds();
+		while (os_milliseconds() - start < 10) {
+		}
+		left = huge_decay();
+		assert_true(left >= before / 2 || before <= MIB);
+		assert_true(left < before || before == 32 * MIB); /* the first look only notes what there is */
+	}
+	conf.decay = 1000;
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
 		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(large_blocks),
+		cmocka_unit_test(waves_are_kept), cmocka_unit_test(unused_mappings_decay),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
