@@ -130,7 +130,7 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 }
 
 /* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same one. */
-static struct span *owned_span(void *block, unsigned class_, struct region **region) {
+static inline struct span *owned_span(void *block, unsigned class_, struct region **region) {
 	uintptr_t address = (uintptr_t)block;
 	if (unlikely(*region == NULL || address - (*region)->base >= REGION_SIZE)) *region = page_map_region(address);
 	if (unlikely(*region == NULL)) report_bad_free(block, "is not a block");

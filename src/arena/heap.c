@@ -286,16 +286,16 @@ static size_t purge_locked(size_t keep) {
 
 /* How much free memory may stay: a share of what is in use, and, when it can be purged later, whatever was in
  * use a moment ago. So a program that frees and allocates in waves keeps its pages. */
-static size_t dirty_limit(void) {
+static size_t dirty_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
 	if (conf.decay == 0) return 0;
 	size_t used = heap.stats.used;
 	size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), used);
-	return max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used)), DIRTY_MIN);
+	return max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN);
 }
 
-static void decay(void) {
-	if (!wave_next(&heap.wave, heap.stats.used)) return;
+static void decay(uint64_t now) {
+	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
 	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - (unused <= DECAY_WHOLE ? unused : unused / 2);
@@ -306,15 +306,16 @@ static void decay(void) {
 	heap.least_dirty = heap.stats.dirty;
 }
 
-static void purge_if_due(void) {
-	decay();
-	size_t limit = dirty_limit();
+static void purge_if_due(uint64_t now) {
+	decay(now);
+	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
+	size_t limit = dirty_limit(now);
 	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
 }
 
 size_t heap_decay(void) {
 	lock_take(&heap.lock, RANK_HEAP);
-	decay();
+	decay(os_milliseconds());
 	size_t left = heap.stats.dirty;
 	lock_drop(&heap.lock, RANK_HEAP);
 	return left;
@@ -327,9 +328,10 @@ void heap_free(struct span *run) {
 	size_t slices = run->slices;
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
-	if (!purge_later() && trim_is_due(r, first))
+	uint64_t now = os_milliseconds();
+	if (trim_is_due(r, first) && !purge_later(now))
 		allowance_charge(trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad));
-	purge_if_due();
+	purge_if_due(now);
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 

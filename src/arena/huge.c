@@ -115,10 +115,10 @@ static void put_back(void *block, size_t size) {
 
 /* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each page
  * fault that they are spared is worth more than the page (see src/README.md). */
-static size_t cache_limit(void) {
+static size_t cache_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
 	if (conf.decay == 0) return 0;
-	return max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes)), DIRTY_MIN);
+	return max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN);
 }
 
 static struct mapping take_cached(size_t size) {
@@ -148,28 +148,30 @@ size_t huge_purge(void) {
 	return bytes;
 }
 
-/* Puts the mapping into the cache, and unmaps what has no place there any more. */
-static void keep(struct mapping m) {
-	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
-	lock_take(&huge.lock, RANK_HUGE);
-	size_t count = huge_cache_put(m, cache_limit(), victims);
-	lock_drop(&huge.lock, RANK_HUGE);
-	allowance_charge(unmap_all(victims, count));
-}
-
-/* Under the lock. Returns how many victims there are. */
-static size_t decay(struct mapping *victims) {
-	if (!wave_next(&huge.wave, huge.bytes)) return 0;
+/* Half of what was kept for all of the last interval leaves the cache. Under the lock. Returns how many victims there are. */
+static size_t decay(struct mapping *victims, uint64_t now) {
+	if (!wave_next(&huge.wave, huge.bytes, now)) return 0;
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
-	size_t keep_bytes = huge_cache_bytes() - (unused <= DECAY_WHOLE ? unused : unused / 2);
-	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(keep_bytes, os_page_size), victims);
+	size_t left = huge_cache_bytes() - (unused <= DECAY_WHOLE ? unused : unused / 2);
+	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
+}
+
+/* Puts the mapping into the cache, and unmaps what has no place there any more. */
+static void keep(struct mapping m) {
+	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
+	uint64_t now = os_milliseconds();
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t count = decay(victims, now);
+	count += huge_cache_put(m, cache_limit(now), victims + count);
+	lock_drop(&huge.lock, RANK_HUGE);
+	allowance_charge(unmap_all(victims, count));
 }
 
 size_t huge_decay(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
-	size_t count = decay(victims), left = huge_cache_bytes();
+	size_t count = decay(victims, os_milliseconds()), left = huge_cache_bytes();
 	lock_drop(&huge.lock, RANK_HUGE);
 	unmap_all(victims, count);
 	return left;
@@ -213,7 +215,6 @@ bool huge_free(void *block) {
 	size_t size = take_out(block, false);
 	if (size == 0) return false;
 	keep((struct mapping){ block, size });
-	huge_decay();
 	return true;
 }
 

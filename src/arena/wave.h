@@ -1,5 +1,5 @@
 /* Programs use memory in waves: what was freed a moment ago is wanted again in a moment. How much free memory is worth
- * keeping for that, and how much may be purged by those who free. */
+ * keeping for that, and how much may be purged by those who free. `now` is os_milliseconds(), which callers read once. */
 #ifndef ARENA_WAVE_H
 #define ARENA_WAVE_H
 
@@ -24,8 +24,8 @@ static inline void wave_note(struct wave *w, size_t used) {
 }
 
 /* Is the running interval over? Then the next one begins. */
-static inline bool wave_next(struct wave *w, size_t used) {
-	uint64_t now = os_milliseconds(), passed = now - w->start;
+static inline bool wave_next(struct wave *w, size_t used, uint64_t now) {
+	uint64_t passed = now - w->start;
 	if (passed < decay_interval()) return false;
 	w->before = passed < 2 * decay_interval() ? w->peak : used;
 	w->peak = used;
@@ -43,9 +43,8 @@ static inline bool wave_next(struct wave *w, size_t used) {
 /* Milliseconds: what may be purged is ALLOWANCE_RATE times the time since then. */
 extern _Atomic uint64_t allowance_since;
 
-static inline bool allowance_left(void) {
+static inline bool allowance_left(uint64_t now) {
 	const uint64_t longest = 2 * atomic_load_explicit(&wave_highest, memory_order_relaxed) / ALLOWANCE_RATE;
-	const uint64_t now = os_milliseconds();
 	uint64_t since = atomic_load_explicit(&allowance_since, memory_order_relaxed);
 	if (now > since + longest)
 		atomic_compare_exchange_strong_explicit(&allowance_since, &since, now - longest, memory_order_relaxed,
@@ -61,14 +60,14 @@ static inline void allowance_charge(size_t bytes) {
 extern _Atomic bool purged_in_background;
 
 /* Should those who free leave the purging for later: to the background thread, or to a time when it is their turn again? */
-static inline bool purge_later(void) {
-	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left();
+static inline bool purge_later(uint64_t now) {
+	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left(now);
 }
 
 /* Bytes that are worth keeping: as much as was in use lately, and is not now. */
-static inline size_t wave_room(const struct wave *w, size_t used) {
+static inline size_t wave_room(const struct wave *w, size_t used, uint64_t now) {
 	size_t recent = max_size(w->peak, w->before);
-	return purge_later() ? recent - min_size(recent, used) : 0;
+	return purge_later(now) ? recent - min_size(recent, used) : 0;
 }
 
 #endif
