@@ -1,6 +1,5 @@
 /* malloc and free: the two fast paths, and where they lead when the thread's magazine cannot serve. */
 #include "arena/huge.h"
-#include "arena/large.h"
 #include "arena/report.h"
 #include "api/api.h"
 #include "cache/purger.h"
@@ -48,7 +47,7 @@ NOINLINE void *allocate(size_t size) {
 		block = tcache_alloc(class_);
 	} else {
 		ensure_started();
-		block = large_alloc(size, MIN_ALIGN, false, (enum region_kind)tcache_arena()->kind);
+		block = tcache_alloc_large(size, false);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
@@ -60,7 +59,7 @@ void *allocate_zeroed(size_t size) {
 		return block != NULL ? memset(block, 0, size) : NULL;
 	}
 	ensure_started();
-	void *block = large_alloc(size, MIN_ALIGN, true, (enum region_kind)tcache_arena()->kind);
+	void *block = tcache_alloc_large(size, true);
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
 }
@@ -79,8 +78,10 @@ NOINLINE void release(void *block) {
 	struct span *s = span_of(block);
 	if (s != NULL && s->kind == SPAN_SMALL)
 		tcache_free(s->class_, block);
+	else if (s != NULL && s->start == block && s->kind == SPAN_RUN)
+		tcache_free_run(s);
 	else if (s != NULL && s->start == block)
-		heap_free(s);
+		report_bad_free(block, "was freed already");
 	else if (s != NULL || !huge_free(block))
 		report_bad_free(block, s != NULL ? "is not the start of a block" : "is not a block");
 	purger_poke();

@@ -18,7 +18,8 @@ size_t usable_size(const void *block) {
 		return size;
 	}
 	if (s->kind == SPAN_SMALL) return size_classes[s->class_].size;
-	if (unlikely(s->start != block)) report_bad_free(block, "is not the start of a block");
+	if (unlikely(s->start != block || s->kind != SPAN_RUN))
+		report_bad_free(block, s->start != block ? "is not the start of a block" : "was freed already");
 	return s->slices * SLICE_SIZE;
 }
 

@@ -39,7 +39,7 @@ extern _Atomic uint8_t holes_current_tick;
 static inline uint8_t holes_tick(void) { return atomic_load_explicit(&holes_current_tick, memory_order_relaxed); }
 void holes_next_tick(void);
 
-/* Bins below this many bytes are not watched. */
+/* Bins below this many bytes are not watched, and none in a process that is small. */
 #define WATCH_MIN MIB
 
 /* Under bin->lock. Each time that the blocks handed out have become fewer by a quarter, it is worth looking for free pages:
@@ -52,7 +52,7 @@ static inline bool holes_watch_give(struct bin *bin) {
 
 static inline void holes_watch_take(struct bin *bin, unsigned class_) {
 	if (likely(bin->blocks_out / 2 <= bin->low_blocks)) return;
-	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN) bin->low_blocks = bin->blocks_out / 4 * 3;
+	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN && wave_is_large()) bin->low_blocks = bin->blocks_out / 4 * 3;
 }
 
 #endif

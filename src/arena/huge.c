@@ -128,6 +128,13 @@ static struct mapping take_cached(size_t size) {
 	return m;
 }
 
+static size_t take_cached_at(const char *address, size_t least, size_t most) {
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t size = huge_cache_take_at(address, least, most);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return size;
+}
+
 static size_t unmap_all(const struct mapping *mappings, size_t count) {
 	size_t bytes = 0;
 	for (size_t i = 0; i < count; i++) {
@@ -232,12 +239,16 @@ void *huge_resize(void *block, size_t size) {
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
 	size_t old = take_out(block, true);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
+	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
 	void *moved = NULL;
-	if (size > old && roomy < PTRDIFF_MAX) moved = os_remap(block, old, roomy, true);
-	if (moved != NULL)
-		size = roomy;
-	else
-		moved = os_remap(block, old, size, true);
+	if (behind > 0) {
+		moved = block;
+		size = old + behind;
+	} else if (size > old && roomy < PTRDIFF_MAX) {
+		moved = os_remap(block, old, roomy, true);
+		if (moved != NULL) size = roomy;
+	}
+	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	return moved;

@@ -23,6 +23,16 @@ static struct mapping take_out(size_t i) {
 	return m;
 }
 
+/* The first `size` bytes of a longer mapping. */
+static struct mapping cut_head(struct mapping *m, size_t size) {
+	struct mapping head = { m->address, size };
+	m->address += size;
+	m->size -= size;
+	bytes -= size;
+	least = min_size(least, bytes);
+	return head;
+}
+
 struct mapping huge_cache_take(size_t size) {
 	size_t longer = count, shorter = count;
 	for (size_t i = 0; i < count; i++) {
@@ -33,15 +43,20 @@ struct mapping huge_cache_take(size_t size) {
 	if (longer < count) {
 		size_t rest = huge_cache_entries[longer].size - size;
 		if (rest <= size / SLACK_SHARE) return take_out(longer);
-		struct mapping head = { huge_cache_entries[longer].address, size };
-		huge_cache_entries[longer].address += size;
-		huge_cache_entries[longer].size = rest;
-		bytes -= size;
-		least = min_size(least, bytes);
-		return head;
+		return cut_head(&huge_cache_entries[longer], size);
 	}
 	if (shorter < count && huge_cache_entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
 	return (struct mapping){ NULL, 0 };
+}
+
+size_t huge_cache_take_at(const char *address, size_t least, size_t most) {
+	for (size_t i = 0; i < count; i++) {
+		struct mapping *m = &huge_cache_entries[i];
+		if (m->address != address || m->size < least) continue;
+		if (m->size <= most) return take_out(i).size;
+		return cut_head(m, most).size;
+	}
+	return 0;
 }
 
 /* What was cut apart grows together again. */

@@ -22,6 +22,10 @@ extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
  * that the caller grows. Address NULL when nothing is worth taking. */
 struct mapping huge_cache_take(size_t size);
 
+/* Takes at least `least` and at most `most` bytes that start at `address`, so that the block in front of them grows where
+ * it is. Returns how many; 0 when they are not in the cache. */
+size_t huge_cache_take_at(const char *address, size_t least, size_t most);
+
 /* Keeps the mapping, and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
  * perhaps, is written to victims[HUGE_CACHE_ENTRIES + 1], for the caller to unmap without the lock. Returns how many. */
 size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims);

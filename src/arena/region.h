@@ -11,6 +11,7 @@ enum span_kind {
 	SPAN_SMALL,    /* first slice of a span of small blocks */
 	SPAN_CONTINUED,/* later slice of a span of small blocks */
 	SPAN_RUN,      /* first slice of a run that is one large block */
+	SPAN_KEPT,     /* the same, freed: it waits in a thread's cache */
 };
 
 /* One slice or several that are used together: blocks of one size class, or one large block. */

@@ -15,6 +15,7 @@ struct wave {
 };
 
 /* The most that was ever in use, in one wave; ALLOWANCE_LEAST at least. */
+#define ALLOWANCE_LEAST (16 * MIB)
 extern _Atomic size_t wave_highest;
 
 static inline void wave_note(struct wave *w, size_t used) {
@@ -33,11 +34,16 @@ static inline bool wave_next(struct wave *w, size_t used, uint64_t now) {
 	return true;
 }
 
+/* A process that never had more than this, in slices or in mappings, is small: it is purged by limits only. */
+#define LARGE (16 * MIB)
+static_assert(LARGE >= ALLOWANCE_LEAST, "a process starts small");
+
+static inline bool wave_is_large(void) { return atomic_load_explicit(&wave_highest, memory_order_relaxed) > LARGE; }
+
 /* Purging costs the program about a microsecond a page: now, and when it needs the page again. So it is limited for those
  * who free, in a process that nobody purges in the background: to twice what was ever in use at once, and in the long run to
  * ALLOWANCE_RATE bytes per millisecond, 5% of a CPU or so. A program that frees most of its memory gets rid of it at once;
  * one that does so all the time keeps it. */
-#define ALLOWANCE_LEAST (16 * MIB)
 #define ALLOWANCE_RATE (256 * KIB)
 
 /* Milliseconds: what may be purged is ALLOWANCE_RATE times the time since then. */
@@ -45,11 +51,13 @@ extern _Atomic uint64_t allowance_since;
 
 static inline bool allowance_left(uint64_t now) {
 	const uint64_t longest = 2 * atomic_load_explicit(&wave_highest, memory_order_relaxed) / ALLOWANCE_RATE;
-	uint64_t since = atomic_load_explicit(&allowance_since, memory_order_relaxed);
-	if (now > since + longest)
-		atomic_compare_exchange_strong_explicit(&allowance_since, &since, now - longest, memory_order_relaxed,
+	uint64_t since = atomic_load_explicit(&allowance_since, memory_order_relaxed), bounded = since;
+	if (now > since + longest) bounded = now - longest;
+	if (since > now + longest) bounded = now + longest; /* much was purged at once: no debt for ever */
+	if (bounded != since)
+		atomic_compare_exchange_strong_explicit(&allowance_since, &since, bounded, memory_order_relaxed,
 		                                        memory_order_relaxed);
-	return now > since;
+	return now > bounded;
 }
 
 static inline void allowance_charge(size_t bytes) {

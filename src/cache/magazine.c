@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/conf.h"
 #include "base/meta.h"
 #include "cache/purger.h"
 
@@ -19,26 +18,14 @@
 #define SHARED_SLOTS ((size_t)4096)
 static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine.capacity counts any magazine's slots");
 
-/* All thread caches together hold no more than this, or LEAST_ROOM each when that is more: a thousand threads that sleep
- * hold memory, too. */
-#define ALL_CACHES (16 * MIB)
-#define LEAST_ROOM (16 * KIB)
-
 /* The first slots of a magazine take no more than this share of what the cache may hold. */
 #define START_SHARE 16
 
 /* After so many refills and flushes, magazines that nobody used since are halved. */
 #define EVENTS_BETWEEN_LOOKS 256
 
-/* A magazine is drained when the purger found it unchanged so many times. */
-#define IDLE_LOOKS 3
-
 static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
 	return max_size(min_size(bytes / size_classes[class_].size, slots), LEAST_SLOTS);
-}
-
-static size_t room_limit(size_t threads) {
-	return min_size((size_t)conf.tcache_max, max_size(ALL_CACHES / threads, LEAST_ROOM));
 }
 
 /* The blocks move down to the first slot, which magazine_drain may have left unused. */
@@ -112,7 +99,7 @@ static void grow(struct tcache *tc, unsigned class_) {
 	m->events++;
 	size_t threads = max_size(tcache_count(), 1);
 	size_t limit = slots_in(max_size(LIMIT_BYTES, SHARED_BYTES / threads), max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
-	size_t room = room_limit(threads), start = min_size(START_BYTES, room / START_SHARE);
+	size_t room = tcache_room(), start = min_size(START_BYTES, room / START_SHARE);
 	size_t slots = m->capacity == 0 ? slots_in(start, START_SLOTS, class_) : min_size((size_t)m->capacity * 2, limit);
 	if (slots > m->capacity && tc->room + (slots - m->capacity) * size_classes[class_].size <= room)
 		resize(tc, class_, slots);

@@ -11,10 +11,6 @@
 #include "base/conf.h"
 #include "cache/tcache.h"
 
-/* A process that never had more in slices, or in mappings, does without. */
-#define LARGE (16 * MIB)
-static_assert(LARGE >= ALLOWANCE_LEAST, "what wave_highest starts from is no large process");
-
 /* Spans are left alone until nothing came back to them for so many intervals. */
 #define IDLE_TICKS 2
 
@@ -93,7 +89,7 @@ void purger_wake(void) {
 	uint32_t state = atomic_load(&purger_state);
 	if (state == PURGER_ASLEEP) {
 		if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
-	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && atomic_load_explicit(&wave_highest, memory_order_relaxed) > LARGE &&
+	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
 	           os_milliseconds() >= atomic_load(&not_before)) {
 		/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 		if (!atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) return;

@@ -3,7 +3,9 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <string.h>
 
+#include "arena/large.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/fork.h"
@@ -73,6 +75,7 @@ static void thread_exit(void *cache) {
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
+	run_cache_dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena->threads--;
 	if (tc->prev != NULL)
@@ -101,6 +104,34 @@ void tcache_free(unsigned class_, void *block) {
 		arena_give(class_, &block, 1);
 }
 
+void *tcache_alloc_large(size_t size, bool zero) {
+	struct tcache *tc = get();
+	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
+		struct span *run = run_cache_take(tc, ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT);
+		if (run != NULL) return zero ? memset(run->start, 0, size) : run->start;
+	}
+	return large_alloc(size, MIN_ALIGN, zero, (enum region_kind)(tc != NULL ? tc->arena : arena_list[0])->kind);
+}
+
+void tcache_free_run(struct span *run) {
+	struct tcache *tc = get();
+	if (tc != NULL)
+		run_cache_put(tc, run);
+	else
+		heap_free(run);
+}
+
+/* All caches together hold no more than ALL_CACHES, or LEAST_ROOM each when that is more: a thousand threads that sleep hold
+ * memory, too. */
+#define ALL_CACHES (16 * MIB)
+#define LEAST_ROOM (16 * KIB)
+
+size_t tcache_room(void) {
+	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
+	if (!__builtin_mul_overflow(room, count, &all) && all <= ALL_CACHES) return room; /* no division */
+	return min_size(room, max_size(ALL_CACHES / count, LEAST_ROOM));
+}
+
 struct arena *tcache_arena(void) {
 	struct tcache *tc = get();
 	return tc != NULL ? tc->arena : arena_list[0];
@@ -108,13 +139,16 @@ struct arena *tcache_arena(void) {
 
 void tcache_flush(void) {
 	struct tcache *tc = get();
-	for (unsigned c = 1; tc != NULL && c < CLASS_COUNT; c++) magazine_dispose(tc, c);
+	if (tc == NULL) return;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
+	run_cache_dispose(tc);
 }
 
 bool tcache_drain_idle(void) {
 	bool more_later = false;
 	lock_take(&threads.lock, RANK_THREADS);
-	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) more_later |= magazine_drain_idle(tc);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
+		more_later |= magazine_drain_idle(tc) | run_cache_drain_idle(tc, IDLE_LOOKS);
 	lock_drop(&threads.lock, RANK_THREADS);
 	return more_later;
 }
@@ -122,9 +156,9 @@ bool tcache_drain_idle(void) {
 size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }
 
 /* Reads what other threads are changing: each figure is one that was true a moment ago. */
-__attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *count) {
+__attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	lock_take(&threads.lock, RANK_THREADS);
-	*bytes = 0;
+	*bytes = *run_bytes = 0;
 	*count = threads.count;
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		for (unsigned c = 1; c < CLASS_COUNT; c++) {
@@ -132,6 +166,7 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 			ptrdiff_t blocks = m->top - m->empty;
 			if (blocks > 0 && blocks <= m->capacity) *bytes += (size_t)blocks * size_classes[c].size;
 		}
+		*run_bytes += tc->run_cache.bytes;
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 }

@@ -8,6 +8,7 @@
 
 #include "arena/arena.h"
 #include "arena/page_map.h"
+#include "cache/runs.h"
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
@@ -32,6 +33,7 @@ struct tcache {
 	size_t room;          /* bytes that the magazines could hold: sum of capacity * size; at most conf.tcache_max */
 	struct arena *arena;
 	struct lock lock;
+	struct run_cache run_cache;
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the purger's last look, and how many looks */
 	uint8_t idle_looks[CLASS_COUNT];   /* found the same. Owner: threads lock */
 	struct tcache *next, *prev;
@@ -54,11 +56,21 @@ void tcache_init(void);
 void *tcache_alloc(unsigned class_);
 void tcache_free(unsigned class_, void *block);
 
+/* The same for a large block: a run from the thread's cache, or whatever large_alloc gives. */
+void *tcache_alloc_large(size_t size, bool zero);
+void tcache_free_run(struct span *run);
+
+/* Bytes that a cache may hold in its magazines now. */
+size_t tcache_room(void);
+
 /* The arena of the calling thread; makes the thread's cache when it has none. */
 struct arena *tcache_arena(void);
 
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
+
+/* A magazine, or the kept runs, are given back when the purger found them unchanged so many times. */
+#define IDLE_LOOKS 3
 
 /* Gives blocks back that lie idle in any thread's cache, without the help of these threads. True when there are blocks that
  * may turn out to be idle later. */
@@ -67,8 +79,8 @@ bool tcache_drain_idle(void);
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);
 
-/* Bytes in all caches, and their number. */
-void tcache_stats_get(size_t *bytes, size_t *threads);
+/* Bytes in the magazines and in the kept runs of all caches, and how many caches there are. */
+void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
 
 /* Around fork: the threads lock. In the child, only the calling thread's cache goes on. */
 void tcache_lock(void);

@@ -24,7 +24,7 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 void stats_get(struct arenal_stats *out) {
 	struct heap_stats heap;
 	struct huge_stats huge;
-	size_t cached, threads, small = 0, spans = 0;
+	size_t cached, kept_runs, threads, small = 0, spans = 0;
 	uint64_t refills = 0, flushes = 0;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct class_stats class_stats;
@@ -34,14 +34,15 @@ void stats_get(struct arenal_stats *out) {
 		refills += class_stats.refills;
 		flushes += class_stats.flushes;
 	}
-	tcache_stats_get(&cached, &threads);
+	tcache_stats_get(&cached, &kept_runs, &threads);
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
 	cached = min_size(cached, small); /* the two were read at different moments */
 	size_t runs = heap.used > spans ? heap.used - spans : 0;
+	kept_runs = min_size(kept_runs, runs);
 	*out = (struct arenal_stats){
-		.allocated = small - cached + runs + huge.bytes,
-		.cached = cached,
+		.allocated = small - cached + runs - kept_runs + huge.bytes,
+		.cached = cached + kept_runs,
 		.active = heap.used + huge.bytes,
 		.dirty = heap.dirty + huge.cached,
 		.mapped = heap.mapped + huge.bytes + huge.cached,

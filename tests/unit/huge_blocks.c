@@ -107,6 +107,30 @@ static void resizing_keeps_content(void **state) {
 	huge_free(p);
 }
 
+/* The rest of a kept mapping lies behind the block that was cut from it. */
+static void growing_takes_what_is_kept_behind(void **state) {
+	(void)state;
+	bool zeroed;
+	huge_purge();
+	char *block = huge_alloc(6 * MIB, os_page_size, &zeroed);
+	assert_non_null(block);
+	memset(block, 5, 6 * MIB);
+	assert_true(huge_free(block));
+	assert_int_equal(stats().cached, 6 * MIB);
+	assert_ptr_equal(huge_alloc(2 * MIB, os_page_size, &zeroed), block);
+	assert_ptr_equal(huge_resize(block, 4 * MIB), block);
+	const size_t size = huge_size(block);
+	assert_true(size >= 4 * MIB && size < 6 * MIB);
+	assert_int_equal(stats().cached, 6 * MIB - size);
+	for (size_t i = 0; i < size; i += 1000) assert_int_equal(block[i], 5); /* resident: no fault, no zeros */
+	/* No more behind it than is kept: the kernel moves it. */
+	char *moved = huge_resize(block, 32 * MIB);
+	assert_non_null(moved);
+	assert_int_equal(moved[4 * MIB - 1], 5);
+	assert_true(huge_free(moved));
+	huge_purge();
+}
+
 static void large_blocks(void **state) {
 	(void)state;
 	static const size_t sizes[] = { SMALL_MAX + 1, 100 * KIB, 1 * MIB, 1 * MIB + 1, 70 * MIB };
@@ -171,7 +195,7 @@ static void unused_mappings_decay(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
-		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(large_blocks),
+		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(growing_takes_what_is_kept_behind), cmocka_unit_test(large_blocks),
 		cmocka_unit_test(waves_are_kept), cmocka_unit_test(unused_mappings_decay),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

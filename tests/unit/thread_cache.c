@@ -35,8 +35,8 @@ static void magazines_adapt(void **state) {
 	assert_true(magazine_of(64)->capacity <= 4096);
 	tcache_flush();
 	assert_int_equal(blocks_in(magazine_of(64)), 0);
-	size_t bytes, threads;
-	tcache_stats_get(&bytes, &threads);
+	size_t bytes, run_bytes, threads;
+	tcache_stats_get(&bytes, &run_bytes, &threads);
 	assert_int_equal(bytes, 0);
 	assert_int_equal(threads, 1);
 }
@@ -66,8 +66,8 @@ static void budget_holds(void **state) {
 		for (int i = 0; i < 200; i++) arenal_test_free(blocks[i]);
 	}
 	assert_true(tcache_current->room <= (size_t)conf.tcache_max);
-	size_t bytes, threads;
-	tcache_stats_get(&bytes, &threads);
+	size_t bytes, run_bytes, threads;
+	tcache_stats_get(&bytes, &run_bytes, &threads);
 	assert_true(bytes <= (size_t)conf.tcache_max);
 	tcache_flush();
 }
@@ -105,8 +105,8 @@ static void exit_flushes(void **state) {
 	assert_true(during > 0);
 	assert_int_equal(arena->bins[class_of_size(300)].blocks_out, 0);
 	assert_int_equal(arena->threads, arena == tcache_current->arena);
-	size_t bytes, threads;
-	tcache_stats_get(&bytes, &threads);
+	size_t bytes, run_bytes, threads;
+	tcache_stats_get(&bytes, &run_bytes, &threads);
 	assert_int_equal(threads, 1);
 }
 
@@ -142,6 +142,63 @@ static void idle_caches_are_drained(void **state) {
 	assert_true(fill_magazine(112) > 8);
 	tcache_flush();
 	assert_int_equal(bin->blocks_out, 0);
+}
+
+static size_t kept_run_bytes(void) {
+	size_t bytes, run_bytes, threads;
+	tcache_stats_get(&bytes, &run_bytes, &threads);
+	return run_bytes;
+}
+
+static void runs_are_kept(void **state) {
+	(void)state;
+	tcache_flush();
+	char *block = arenal_test_malloc(100 * KIB);
+	memset(block, 1, 100 * KIB);
+	arenal_test_free(block);
+	assert_int_equal(kept_run_bytes(), 2 * SLICE_SIZE);
+	/* For blocks of its length only, and zeroed for calloc. */
+	void *other = arenal_test_malloc(200 * KIB);
+	assert_ptr_not_equal(other, block);
+	assert_ptr_equal(arenal_test_calloc(1, 100 * KIB), block);
+	for (size_t i = 0; i < 100 * KIB; i++) assert_int_equal(block[i], 0);
+	assert_int_equal(kept_run_bytes(), 0);
+	arenal_test_free(other);
+	arenal_test_free(block);
+	assert_int_equal(kept_run_bytes(), 6 * SLICE_SIZE);
+	tcache_flush();
+	assert_int_equal(kept_run_bytes(), 0);
+}
+
+static void few_runs_are_kept(void **state) {
+	(void)state;
+	enum { BLOCKS = 20 };
+	void *blocks[BLOCKS];
+	tcache_flush();
+	for (size_t size = 64 * KIB; size <= 2 * RUN_CACHE_BYTES; size *= 2) {
+		for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(size);
+		for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+		assert_true(kept_run_bytes() <= RUN_CACHE_BYTES);
+		assert_true(kept_run_bytes() <= RUN_CACHE_ENTRIES * size);
+		assert_true(size > RUN_CACHE_BYTES || kept_run_bytes() > 0);
+	}
+	conf.tcache_max = 0;
+	tcache_flush();
+	arenal_test_free(arenal_test_malloc(64 * KIB));
+	assert_int_equal(kept_run_bytes(), 0);
+	conf.tcache_max = MIB;
+}
+
+static void idle_runs_go_back(void **state) {
+	(void)state;
+	tcache_flush();
+	arenal_test_free(arenal_test_malloc(100 * KIB));
+	for (int look = 0; look < IDLE_LOOKS; look++) {
+		assert_true(tcache_drain_idle());
+		assert_int_equal(kept_run_bytes(), 2 * SLICE_SIZE);
+	}
+	tcache_drain_idle();
+	assert_int_equal(kept_run_bytes(), 0);
 }
 
 static void busy_caches_are_not(void **state) {
@@ -199,6 +256,7 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(runs_are_kept), cmocka_unit_test(few_runs_are_kept), cmocka_unit_test(idle_runs_go_back),
 		cmocka_unit_test(idle_caches_are_drained), cmocka_unit_test(busy_caches_are_not),
 		cmocka_unit_test(a_drain_spares_an_interrupted_malloc), cmocka_unit_test(a_drain_spares_an_interrupted_free),
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),

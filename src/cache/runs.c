@@ -1,0 +1,72 @@
+#include "cache/runs.h"
+
+#include <string.h>
+
+#include "arena/heap.h"
+#include "cache/tcache.h"
+
+/* Takes out the entry; the caller holds the lock, and frees the run without it. */
+static struct span *take_out(struct run_cache *rc, size_t i) {
+	struct span *run = rc->runs[i];
+	rc->bytes -= run->slices * SLICE_SIZE;
+	rc->count--;
+	memmove(&rc->runs[i], &rc->runs[i + 1], (rc->count - i) * sizeof *rc->runs);
+	return run;
+}
+
+struct span *run_cache_take(struct tcache *tc, size_t slices) {
+	struct run_cache *rc = &tc->run_cache;
+	struct span *run = NULL;
+	lock_take(&tc->lock, RANK_CACHE);
+	rc->idle_looks = 0;
+	for (size_t i = rc->count; i-- > 0 && run == NULL;)
+		if (rc->runs[i]->slices == slices) run = take_out(rc, i);
+	if (run != NULL) run->kind = SPAN_RUN;
+	lock_drop(&tc->lock, RANK_CACHE);
+	return run;
+}
+
+void run_cache_put(struct tcache *tc, struct span *run) {
+	struct run_cache *rc = &tc->run_cache;
+	struct span *dropped[RUN_CACHE_ENTRIES + 1];
+	size_t count = 0, size = run->slices * SLICE_SIZE, limit = min_size(RUN_CACHE_BYTES, tcache_room() / 2);
+	lock_take(&tc->lock, RANK_CACHE);
+	rc->idle_looks = 0;
+	if (size <= limit) {
+		while (rc->count == RUN_CACHE_ENTRIES || rc->bytes + size > limit) dropped[count++] = take_out(rc, 0);
+		run->kind = SPAN_KEPT;
+		rc->runs[rc->count++] = run;
+		rc->bytes += size;
+	} else {
+		dropped[count++] = run;
+	}
+	lock_drop(&tc->lock, RANK_CACHE);
+	while (count > 0) heap_free(dropped[--count]);
+}
+
+/* All runs, when they were not asked for during so many looks. */
+static void dispose(struct tcache *tc, unsigned looks, bool *more_later) {
+	struct run_cache *rc = &tc->run_cache;
+	struct span *dropped[RUN_CACHE_ENTRIES];
+	size_t count = 0;
+	lock_take(&tc->lock, RANK_CACHE);
+	if (rc->count > 0 && rc->idle_looks >= looks)
+		while (rc->count > 0) dropped[count++] = take_out(rc, 0);
+	else if (rc->count > 0)
+		rc->idle_looks++;
+	*more_later = rc->count > 0;
+	lock_drop(&tc->lock, RANK_CACHE);
+	while (count > 0) heap_free(dropped[--count]);
+}
+
+void run_cache_dispose(struct tcache *tc) {
+	bool more_later;
+	dispose(tc, 0, &more_later);
+}
+
+__attribute__((no_sanitize("thread"))) bool run_cache_drain_idle(struct tcache *tc, unsigned looks) {
+	bool more_later;
+	if (tc->run_cache.count == 0) return false; /* a look from outside: what comes in now is seen the next time */
+	dispose(tc, looks, &more_later);
+	return more_later;
+}
