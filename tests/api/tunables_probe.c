@@ -42,11 +42,11 @@ static void show_mapping(void) {
 
 /* What the main heap keeps when 32 MB were in use and are free again. Blocks that no thread cache holds back. */
 static void show_heap(void) {
-	static void *blocks[320];
+	static void *blocks[54];
 
 	show("brk_at_first", stats_now().brk_bytes);
 	for (size_t i = 0; i < COUNT_OF(blocks); i++)
-		blocks[i] = must_malloc(100000);
+		blocks[i] = must_malloc(600000);
 	show("brk_full", stats_now().brk_bytes);
 	for (size_t i = 0; i < COUNT_OF(blocks); i++)
 		free(blocks[i]);

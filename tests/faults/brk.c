@@ -188,11 +188,11 @@ static void free_a_top_across_windows(void *argument) {
 	uintptr_t start = (uintptr_t)sbrk(0);
 	while ((uintptr_t)sbrk(0) < boundary + MIB / 4) {
 		CHILD_CHECK(count < MOST);
-		blocks[count] = malloc(100000);
+		blocks[count] = malloc(600000); /* longer than what a thread keeps for itself */
 		CHILD_CHECK(blocks[count]);
 		count++;
 	}
-	CHILD_CHECK((uintptr_t)sbrk(0) < boundary + MIB);
+	CHILD_CHECK((uintptr_t)sbrk(0) < boundary + 2 * MIB);
 	for (size_t i = 0; i < count; i++)
 		free(blocks[downwards ? count - 1 - i : i]);
 	CHILD_CHECK((uintptr_t)sbrk(0) <= start + 4 * MIB);
