@@ -19,6 +19,7 @@ import time
 from machine import cpu_seconds, others_share, our_libc
 from preparing import BUILD_PACKAGES, ROOT, NotPrepared, build, need_packages
 from compare.allocators import Allocator
+from compare.options import number
 from compare.process import Launcher
 from compare.results import Failed
 from quickstart_servers import KEEP_PERCENT, SERVERS
@@ -70,16 +71,6 @@ def parse_options():
         if name not in ("glibc", "jemalloc", "arenal") and "/" not in name:
             parser.error(f"argument --allocators: \"{name}\" is not glibc, jemalloc, arenal or the path of a library")
     return options
-
-
-def number(kind, low, high):
-    def parse(text):
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
-        return value
-    parse.__name__ = "number"  # argparse's word for it in its message
-    return parse
 
 
 def quickstart(options):
