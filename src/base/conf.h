@@ -22,7 +22,10 @@ struct conf {
 extern struct conf conf;
 
 /* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
-static inline uint64_t decay_interval(void) { return conf.decay >= 4 ? (uint64_t)conf.decay / 4 : 1; }
+static inline uint64_t decay_interval(void) {
+	int64_t decay = conf.decay >= 0 ? conf.decay : 1000; /* waves are remembered as by default when nothing decays */
+	return decay >= 4 ? (uint64_t)decay / 4 : 1;
+}
 
 /* Free memory up to this is kept for reuse at first, unless dirty_max says otherwise. */
 #define DIRTY_MIN (8 * MIB)
