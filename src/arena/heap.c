@@ -14,9 +14,6 @@
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
 
-/* Less than this is purged whole rather than halved. */
-#define DECAY_WHOLE MIB
-
 _Atomic uint64_t allowance_since;
 _Atomic size_t wave_highest = ALLOWANCE_LEAST;
 _Atomic bool purged_in_background;
@@ -298,7 +295,7 @@ static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
 	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
 	if (unused > 0 && conf.decay >= 0) {
-		size_t keep = heap.stats.dirty - (unused <= DECAY_WHOLE ? unused : unused / 2);
+		size_t keep = heap.stats.dirty - decay_part(unused);
 		if (conf.trim_threshold >= 0 && unused > (size_t)conf.trim_threshold)
 			trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
 		if (heap.stats.dirty > keep) purge_locked(keep);

@@ -129,24 +129,27 @@ void holes_after_fork(void) {
 	}
 }
 
-size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count) {
-	size_t taken = 0, end = c->blocks, n = bit_find(s->free_blocks, 0, end, true);
-	for (; n < end && taken < count; n = bit_find(s->free_blocks, n + 1, end, true)) {
-		if (s->purged & pages_of(n * c->size, (n + 1) * c->size)) continue;
+/* Takes up to `count` blocks, those left out that touch a page of `avoid`. */
+static size_t take_avoiding(struct span *s, const struct size_class *c, void **blocks, size_t count, uint64_t avoid) {
+	size_t taken = 0, end = c->blocks;
+	for (size_t n = bit_find(s->free_blocks, 0, end, true); n < end && taken < count;
+	     n = bit_find(s->free_blocks, n + 1, end, true)) {
+		if (avoid & pages_of(n * c->size, (n + 1) * c->size)) continue;
 		bit_clear(s->free_blocks, n);
 		blocks[taken++] = s->start + n * c->size;
 	}
+	return taken;
+}
+
+size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	size_t taken = take_avoiding(s, c, blocks, count, s->purged);
 	if (taken == 0) {
-		/* One page, and what lies on it. */
-		n = bit_find(s->free_blocks, 0, end, true);
-		uint64_t back = pages_of(n * c->size, (n + 1) * c->size);
-		for (; n < end && taken < count; n = bit_find(s->free_blocks, n + 1, end, true)) {
-			if (s->purged & pages_of(n * c->size, (n + 1) * c->size) & ~back) break;
-			bit_clear(s->free_blocks, n);
-			blocks[taken++] = s->start + n * c->size;
-		}
-		holes_forget(s->purged & back);
+		/* The first free block's pages, and what else lies on them. */
+		size_t first = bit_find(s->free_blocks, 0, c->blocks, true);
+		uint64_t back = s->purged & pages_of(first * c->size, (first + 1) * c->size);
 		s->purged &= ~back;
+		holes_forget(back);
+		taken = take_avoiding(s, c, blocks, count, s->purged);
 	}
 	s->free_count = (uint16_t)(s->free_count - taken);
 	return taken;

@@ -17,9 +17,6 @@
  * little by little makes few system calls. */
 #define GROWTH_SHARE 8
 
-/* Less than this is unmapped whole rather than halved. */
-#define DECAY_WHOLE MIB
-
 static struct {
 	struct lock lock;
 	uint32_t capacity;
@@ -160,7 +157,7 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	if (!wave_next(&huge.wave, huge.bytes, now)) return 0;
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
-	size_t left = huge_cache_bytes() - (unused <= DECAY_WHOLE ? unused : unused / 2);
+	size_t left = huge_cache_bytes() - decay_part(unused);
 	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 

@@ -44,29 +44,24 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	while (count > 0) heap_free(dropped[--count]);
 }
 
-/* All runs, when they were not asked for during so many looks. */
-static void dispose(struct tcache *tc, unsigned looks, bool *more_later) {
+/* Frees all runs, when they were not asked for during so many looks. True when some are left. */
+static bool dispose(struct tcache *tc, unsigned looks) {
 	struct run_cache *rc = &tc->run_cache;
 	struct span *dropped[RUN_CACHE_ENTRIES];
 	size_t count = 0;
 	lock_take(&tc->lock, RANK_CACHE);
-	if (rc->count > 0 && rc->idle_looks >= looks)
+	if (rc->idle_looks >= looks)
 		while (rc->count > 0) dropped[count++] = take_out(rc, 0);
-	else if (rc->count > 0)
-		rc->idle_looks++;
-	*more_later = rc->count > 0;
+	const bool left = rc->count > 0;
+	rc->idle_looks += left;
 	lock_drop(&tc->lock, RANK_CACHE);
 	while (count > 0) heap_free(dropped[--count]);
+	return left;
 }
 
-void run_cache_dispose(struct tcache *tc) {
-	bool more_later;
-	dispose(tc, 0, &more_later);
-}
+void run_cache_dispose(struct tcache *tc) { dispose(tc, 0); }
 
 __attribute__((no_sanitize("thread"))) bool run_cache_drain_idle(struct tcache *tc, unsigned looks) {
-	bool more_later;
-	if (tc->run_cache.count == 0) return false; /* a look from outside: what comes in now is seen the next time */
-	dispose(tc, looks, &more_later);
-	return more_later;
+	/* A look from outside: what comes in now is seen the next time. */
+	return tc->run_cache.count > 0 && dispose(tc, looks);
 }

@@ -64,6 +64,12 @@ static struct tcache *create(void) {
 	return tc;
 }
 
+/* Gives everything in it back. */
+static void dispose(struct tcache *tc) {
+	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
+	run_cache_dispose(tc);
+}
+
 static struct tcache *get(void) {
 	struct tcache *tc = tcache_current;
 	if (likely(tc != &no_cache_yet && tc != &no_cache_any_more)) return tc;
@@ -74,8 +80,7 @@ static void thread_exit(void *cache) {
 	struct tcache *tc = cache;
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
-	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
-	run_cache_dispose(tc);
+	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena->threads--;
 	if (tc->prev != NULL)
@@ -139,9 +144,7 @@ struct arena *tcache_arena(void) {
 
 void tcache_flush(void) {
 	struct tcache *tc = get();
-	if (tc == NULL) return;
-	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
-	run_cache_dispose(tc);
+	if (tc != NULL) dispose(tc);
 }
 
 bool tcache_drain_idle(void) {
