@@ -1,7 +1,6 @@
 #include "arena/brk.h"
 
 #include "arena/layout.h"
-#include "base/conf.h"
 #include "base/os.h"
 
 /* After a refusal, the break is not tried again before this many requests: a process at its RLIMIT_DATA would make a
@@ -14,7 +13,7 @@ static struct {
 	unsigned skip;
 } brk_heap;
 
-struct brk_range brk_grow(size_t bytes) {
+struct brk_range brk_grow(size_t bytes, size_t pad) {
 	struct brk_range none = { 0, 0 };
 	if (brk_heap.skip > 0) {
 		brk_heap.skip--;
@@ -24,7 +23,7 @@ struct brk_range brk_grow(size_t bytes) {
 	 * slice boundary. */
 	uintptr_t now = (uintptr_t)os_brk();
 	uintptr_t end = ALIGN_UP(now, SLICE_SIZE) + bytes;
-	uintptr_t padded = end + ALIGN_UP((size_t)conf.top_pad, SLICE_SIZE);
+	uintptr_t padded = end + pad;
 	if (now == 0 || end < now || padded < end) goto refused;
 	uintptr_t old = (uintptr_t)os_brk_move((intptr_t)(padded - now));
 	if (old == 0) {

@@ -8,9 +8,9 @@ struct brk_range {
 	uintptr_t start, end; /* multiples of the slice size; start == end: nothing */
 };
 
-/* Raises the break by at least `bytes` (a multiple of the slice size) and top_pad. Returns the whole slices that are
- * new; nothing when brk is limited, blocked, or used up. */
-struct brk_range brk_grow(size_t bytes);
+/* Raises the break by at least `bytes` and, if it can, `pad` more (multiples of the slice size). Returns the whole slices
+ * that are new; nothing when brk is limited, blocked, or used up. */
+struct brk_range brk_grow(size_t bytes, size_t pad);
 
 /* Lowers the break to `end`, if nobody else moved it since we raised it. */
 bool brk_shrink(uintptr_t end);

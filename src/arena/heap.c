@@ -6,6 +6,7 @@
 #include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
+#include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -24,6 +25,7 @@ static struct {
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
 	struct wave wave;
+	size_t spared;                    /* dirty bytes that the last look over all of them could not purge */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -72,6 +74,7 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 		if (r == NULL) r = region_create(base, kind);
 		if (r != NULL) {
 			size_t first = slice_number(r, start), count = (stop - start) >> SLICE_SHIFT;
+			thp_decline(start, stop - start);
 			if (r->slices_used == r->slices_total) link_free(r);
 			bits_set(r->ours, first, count);
 			bits_set(r->free, first, count);
@@ -95,13 +98,16 @@ static void remove_slices(struct region *r, size_t first, size_t count) {
 	bits_clear(r->dirty, first, count);
 	bits_clear(r->free, first, count);
 	bits_clear(r->ours, first, count);
+	thp_forget(r, first, count);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	heap.stats.mapped -= count * SLICE_SIZE;
 	if (r->kind == REGION_BRK) heap.stats.brk_bytes -= count * SLICE_SIZE;
 }
 
 static bool grow_brk(size_t slices) {
-	struct brk_range got = brk_grow(slices * SLICE_SIZE);
+	size_t bytes = slices * SLICE_SIZE, pad = ALIGN_UP((size_t)conf.top_pad, SLICE_SIZE);
+	if (thp_wanted(heap.stats.used)) pad = ALIGN_UP(brk_extent().end + bytes + pad, THP_STRETCH) - brk_extent().end - bytes;
+	struct brk_range got = brk_grow(bytes, ALIGN_UP(pad, SLICE_SIZE));
 	return add_slices(got.start, got.end, REGION_BRK);
 }
 
@@ -142,6 +148,7 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
+	heap.spared = min_size(heap.spared, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	*zeroed = dirty == 0;
 	struct span *s = &r->spans[first];
@@ -157,6 +164,7 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
 		size_t longest = 0;
 		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
+		if (at < REGION_SLICES && !dirty && thp_wanted(heap.stats.used)) thp_ask(r, at);
 		if (at < REGION_SLICES) return take_run(r, at, slices, zeroed);
 		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
 	}
@@ -235,6 +243,11 @@ static size_t trim_locked(size_t threshold, size_t keep) {
 	return total;
 }
 
+/* As much more is kept below the break of a large heap as it grows by, see grow_brk. */
+static size_t trim_threshold(void) {
+	return (size_t)conf.trim_threshold + (thp_wanted(heap.stats.used) ? THP_STRETCH : 0);
+}
+
 /* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel nothing. */
 static bool trim_is_due(const struct region *r, size_t first) {
 	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
@@ -251,7 +264,7 @@ static bool trim_is_due(const struct region *r, size_t first) {
 		if (r == NULL || r->kind != REGION_BRK || r->slices_used > 0) return false;
 		stop = min_size(top, stop + REGION_SIZE);
 	}
-	return stop == top && stop - start > (size_t)conf.trim_threshold;
+	return stop == top && stop - start > trim_threshold();
 }
 
 /* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
@@ -259,6 +272,7 @@ static size_t purge_run(struct region *r, size_t first, size_t count) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
 	lock_drop(&heap.lock, RANK_HEAP);
+	thp_break(r, first, count);
 	bool done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE);
 	lock_take(&heap.lock, RANK_HEAP);
 	put_free(r, first, count, !done);
@@ -267,19 +281,24 @@ static size_t purge_run(struct region *r, size_t first, size_t count) {
 	return count * SLICE_SIZE;
 }
 
-static size_t purge_locked(size_t keep) {
+/* Purges until at most `keep` dirty bytes are left; `all` means the scraps of huge pages, too. */
+static size_t purge_locked(size_t keep, bool all) {
 	size_t total = 0;
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
-			size_t bytes = purge_run(r, first, end - first);
-			total += bytes;
+			size_t count = all ? end - first : thp_spare(r, &first, end - first);
+			if (count > 0) total += purge_run(r, first, count);
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}
+	if (heap.stats.dirty > keep) heap.spared = heap.stats.dirty;
 	return total;
 }
+
+/* Dirty bytes, without those that could not be purged when all were looked at. */
+static size_t purgeable(void) { return heap.stats.dirty - min_size(heap.spared, heap.stats.dirty); }
 
 /* How much free memory may stay: a share of what is in use, and, when it can be purged later, whatever was in
  * use a moment ago. So a program that frees and allocates in waves keeps its pages. */
@@ -293,27 +312,26 @@ static size_t dirty_limit(uint64_t now) {
 
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
-	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
+	size_t unused = min_size(heap.least_dirty, purgeable());
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
-		if (conf.trim_threshold >= 0 && unused > (size_t)conf.trim_threshold)
-			trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
-		if (heap.stats.dirty > keep) purge_locked(keep);
+		if (conf.trim_threshold >= 0 && unused > trim_threshold()) trim_locked(trim_threshold(), (size_t)conf.top_pad);
+		if (heap.stats.dirty > keep) purge_locked(keep, false);
 	}
 	heap.least_dirty = heap.stats.dirty;
 }
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
-	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
+	if (purgeable() <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
-	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
+	if (purgeable() > limit) allowance_charge(purge_locked(limit / 2, false));
 }
 
 size_t heap_decay(void) {
 	lock_take(&heap.lock, RANK_HEAP);
 	decay(os_milliseconds());
-	size_t left = heap.stats.dirty;
+	size_t left = purgeable();
 	lock_drop(&heap.lock, RANK_HEAP);
 	return left;
 }
@@ -327,7 +345,7 @@ void heap_free(struct span *run) {
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
 	if (trim_is_due(r, first) && !purge_later(now))
-		allowance_charge(trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad));
+		allowance_charge(trim_locked(trim_threshold(), (size_t)conf.top_pad));
 	purge_if_due(now);
 	lock_drop(&heap.lock, RANK_HEAP);
 }
@@ -351,7 +369,7 @@ bool heap_resize(struct span *run, size_t slices) {
 
 size_t heap_purge(size_t keep) {
 	lock_take(&heap.lock, RANK_HEAP);
-	size_t purged = purge_locked(keep);
+	size_t purged = purge_locked(keep, true);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return purged;
 }

@@ -1,6 +1,7 @@
 #include "arena/holes.h"
 
 #include "arena/bin.h"
+#include "arena/thp.h"
 #include "base/bitmap.h"
 
 static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has a bit for each page of a span");
@@ -39,9 +40,16 @@ static uint64_t free_pages(const struct span *s, const struct size_class *c) {
 /* Threads in holes_purge: for the child of a fork. */
 static _Atomic unsigned purging;
 
+/* Is that too little to break up a huge page? */
+static bool is_scrap(const struct span *s, uint64_t pages) {
+	const struct region *r = page_map_region((uintptr_t)s->start);
+	return (size_t)__builtin_popcountll(pages) * PURGE_PAGE < s->slices * SLICE_SIZE / THP_SHARE &&
+	       thp_covers(r, slice_number(r, (uintptr_t)s->start));
+}
+
 /* Takes spans with free pages out of the list: up to GO of them. Returns how many. */
-static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, struct span **spans, uint64_t *pages,
-                        struct span **retired, bool *more_later) {
+static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, struct span **spans,
+                        uint64_t *pages, struct span **retired, bool *more_later) {
 	const struct size_class *c = &size_classes[class_];
 	size_t count = 0;
 	for (struct span *s = bin->partial, *next; s != NULL && count < GO; s = next) {
@@ -57,7 +65,7 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, s
 		}
 		s->touched = 0;
 		uint64_t found = free_pages(s, c) & ~s->purged;
-		if (found == 0) continue;
+		if (found == 0 || (!scraps && is_scrap(s, found))) continue;
 		bin_unlink(bin, s);
 		s->away = true;
 		pages[count] = found;
@@ -69,6 +77,8 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, s
 /* Purges pages of a span that is away. Returns those for which it worked. */
 static uint64_t purge_pages(const struct span *s, uint64_t pages) {
 	uint64_t done = 0;
+	struct region *r = page_map_region((uintptr_t)s->start);
+	thp_break(r, slice_number(r, (uintptr_t)s->start), s->slices);
 	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
 		size_t stop = bit_find(&pages, first, 64, false);
 		if (os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE)) done |= bits_in_word(0, first, stop - first);
@@ -84,7 +94,7 @@ static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_
 	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
 }
 
-size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *more_later) {
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, bool *more_later) {
 	struct span *spans[GO];
 	uint64_t pages[GO];
 	size_t total = 0, count;
@@ -92,7 +102,7 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *
 	do {
 		struct span *retired = NULL;
 		lock_take(&bin->lock, RANK_BIN);
-		count = take_away(bin, class_, idle_ticks, spans, pages, &retired, more_later);
+		count = take_away(bin, class_, idle_ticks, scraps, spans, pages, &retired, more_later);
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
 		size_t bytes = 0;
@@ -115,7 +125,7 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *
 
 void holes_purge_now(struct bin *bin, unsigned class_) {
 	bool more_later;
-	allowance_charge(holes_purge(bin, class_, 0, &more_later));
+	allowance_charge(holes_purge(bin, class_, 0, false, &more_later));
 }
 
 void holes_after_fork(void) {

@@ -2,6 +2,8 @@
 #ifndef ARENA_REGION_H
 #define ARENA_REGION_H
 
+#include <stdatomic.h>
+
 #include "arena/size_class.h"
 
 struct bin;
@@ -51,6 +53,8 @@ struct region {
 	uint32_t slices_used;   /* in spans and runs */
 	uint32_t slices_dirty;  /* free, but the kernel still backs them */
 	uint32_t run_bound;     /* no free run is longer than this */
+	_Atomic uint32_t huge_pages; /* bit i: the i-th 2 MiB were asked to be a huge page, and not broken up since */
+	_Atomic bool huge_asked;     /* the kernel makes huge pages of them; both: see thp.h. Changed without a lock, too */
 	struct region *next_free, *prev_free; /* in the list of regions with free slices */
 	uint64_t ours[REGION_SLICES / 64];    /* slices that are ours at all: in a brk window, not all are */
 	uint64_t free[REGION_SLICES / 64];

@@ -83,6 +83,30 @@ bool os_purge(void *address, size_t size) {
 	return done;
 }
 
+bool os_advise_huge(void *address, size_t size, bool wanted) {
+	int saved = errno;
+	bool done = madvise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
+	errno = saved;
+	return done;
+}
+
+/* Reads the start of a file as text. Returns its length, 0 when it cannot be read. */
+static size_t read_file(const char *path, char *text, size_t size) {
+	int saved = errno, file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file >= 0 ? read(file, text, size - 1) : 0;
+	if (file >= 0) close(file);
+	errno = saved;
+	if (length < 0) length = 0;
+	text[length] = 0;
+	return (size_t)length;
+}
+
+bool os_thp_always(void) {
+	char text[64];
+	read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+	return strstr(text, "[always]") != NULL;
+}
+
 void *os_brk(void) { return os_brk_move(0); }
 
 void *os_brk_move(intptr_t delta) {
@@ -170,12 +194,7 @@ bool os_barrier_in_all_threads(void) { return barrier(MEMBARRIER_CMD_PRIVATE_EXP
  * thread, which stays as a zombie when it ends before the others. */
 bool os_is_last_thread(void) {
 	char text[512];
-	int saved = errno, file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-	ssize_t length = file >= 0 ? read(file, text, sizeof text - 1) : -1;
-	if (file >= 0) close(file);
-	errno = saved;
-	if (length <= 0) return false;
-	text[length] = 0;
+	if (read_file("/proc/self/stat", text, sizeof text) == 0) return false;
 	const char *at = strrchr(text, ')');
 	if (at == NULL || at[1] != ' ' || at[2] != 'Z') return false;
 	for (int i = 0; at != NULL && i < 18; i++) at = strchr(at + 1, ' ');

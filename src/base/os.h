@@ -27,6 +27,12 @@ void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
 /* Gives the memory behind the pages back to the kernel: they read as zero afterwards. False when the kernel refuses. */
 bool os_purge(void *address, size_t size);
 
+/* Asks for transparent huge pages behind the range, or declines them. False when the kernel has none. */
+bool os_advise_huge(void *address, size_t size, bool wanted);
+
+/* Does the system give them to everybody who does not decline? */
+bool os_thp_always(void);
+
 /* The break now, and a change of it by `delta` bytes. os_brk_move returns the old break, or NULL when refused. */
 void *os_brk(void);
 void *os_brk_move(intptr_t delta);

@@ -35,7 +35,7 @@ static void set_off(void) {
 static bool purge_idle(void) {
 	bool holes_later, caches_later = tcache_drain_idle();
 	holes_next_tick();
-	arena_purge_holes(IDLE_TICKS, &holes_later);
+	arena_purge_holes(IDLE_TICKS, false, &holes_later);
 	size_t slices = heap_decay(), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }

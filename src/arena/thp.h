@@ -1,0 +1,56 @@
+/* Transparent huge pages. A large heap that is read at random spends much of its time on the way from an address to its
+ * memory, and a heap that grows spends it on page faults: with pages of 2 MiB there is one of them where there were 512.
+ *
+ * A huge page is resident as a whole, so only dense memory is worth one: stretches of clean slices are asked for when the
+ * heap is large and begins to use them, which the page heap does from their low end. A huge page is broken up only when a
+ * share of it goes back at once. The kernel would make it whole again soon, with memory that nobody needs: its region
+ * gets small pages from then on, until a stretch of it is clean again. */
+#ifndef ARENA_THP_H
+#define ARENA_THP_H
+
+#include <stdatomic.h>
+
+#include "arena/region.h"
+#include "base/conf.h"
+
+#define HUGE_PAGE (2 * MIB)
+#define HUGE_PAGE_SLICES (HUGE_PAGE / SLICE_SIZE)
+static_assert(REGION_SIZE / HUGE_PAGE <= 32, "region.huge_pages has a bit for each");
+
+/* A heap that uses less than this gets small pages. With huge pages, the slices that small blocks only begin to fill are
+ * resident to their end, a few megabytes in all: in a smaller heap that is more than a few percent. */
+#define THP_MIN (128 * MIB)
+
+/* Less than this is not asked for: each stretch may be a mapping of its own to the kernel, which limits their number. */
+#define THP_STRETCH (8 * MIB)
+
+/* A huge page is broken up when this share of it, or of a span in it, goes back. */
+#define THP_SHARE 8
+
+static inline bool thp_wanted(size_t used) {
+	const int64_t thp = conf.thp;
+	return thp > 0 || (thp < 0 && used >= THP_MIN);
+}
+
+/* Under the heap lock: slices that are new. Where the system gives huge pages unasked, they are declined for now. */
+void thp_decline(uintptr_t start, size_t size);
+
+/* Under the heap lock: asks for huge pages if `first` lies in a clean stretch that is worth them. */
+void thp_ask(struct region *r, size_t first);
+
+/* Under the heap lock: shortens a dirty run that is to be purged by those parts of huge pages at its ends that are too
+ * little to break these up. Returns the slices that are left. */
+size_t thp_spare(const struct region *r, size_t *first, size_t count);
+
+/* Before the slices, or pages in them, are purged: what is part of a huge page, and not all of it, breaks that up. */
+void thp_break(struct region *r, size_t first, size_t count);
+
+/* The slices are not ours any more. */
+void thp_forget(struct region *r, size_t first, size_t count);
+
+/* Is the slice part of a huge page? */
+static inline bool thp_covers(const struct region *r, size_t slice) {
+	return atomic_load_explicit(&r->huge_pages, memory_order_relaxed) >> (slice / HUGE_PAGE_SLICES) & 1;
+}
+
+#endif
