@@ -140,6 +140,17 @@ static inline struct span *owned_span(void *block, unsigned class_, struct regio
 	return s;
 }
 
+/* One bin in eight, the next ones each time: all spans of a large heap are too many for one call of free. */
+static void look_at_some(void) {
+	static _Atomic uint32_t turn;
+	const uint32_t bins = atomic_load_explicit(&arena_count, memory_order_acquire) * (CLASS_COUNT - 1);
+	for (uint32_t n = bins / 8; n > 0; n--) {
+		const uint32_t i = atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % bins;
+		const unsigned class_ = 1 + i % (CLASS_COUNT - 1);
+		holes_purge_now(&arena_list[i / (CLASS_COUNT - 1)]->bins[class_], class_, IDLE_TICKS);
+	}
+}
+
 void arena_give(unsigned class_, void **blocks, size_t count) {
 	struct region *region = NULL;
 	const uint8_t tick = holes_tick();
@@ -159,10 +170,11 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		}
 		bin->blocks_out -= given;
 		bin->flushes++;
-		const bool many_free = holes_watch_give(bin);
+		const bool many_free = holes_watch_give(bin), look = holes_look_due(bin);
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
-		if (unlikely(many_free)) holes_purge_now(bin, class_);
+		if (unlikely(many_free)) holes_purge_now(bin, class_, 0);
+		if (unlikely(look)) look_at_some();
 		count = others;
 	}
 }

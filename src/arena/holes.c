@@ -17,6 +17,16 @@ void holes_next_tick(void) {
 	atomic_store_explicit(&holes_current_tick, (uint8_t)(tick == UINT8_MAX ? 1 : tick + 1), memory_order_relaxed);
 }
 
+bool holes_time_passed(void) {
+	static _Atomic uint64_t start; /* milliseconds, of the running tick */
+	const uint64_t now = os_milliseconds();
+	uint64_t then = atomic_load_explicit(&start, memory_order_relaxed);
+	if (conf.decay <= 0 || now - then < decay_interval() || purge_later(now)) return false;
+	if (!atomic_compare_exchange_strong_explicit(&start, &then, now, memory_order_relaxed, memory_order_relaxed)) return false;
+	holes_next_tick();
+	return true;
+}
+
 /* The pages that the bytes [from, to) touch. */
 static uint64_t pages_of(size_t from, size_t to) {
 	size_t first = from / PURGE_PAGE;
@@ -123,9 +133,9 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool s
 	return total;
 }
 
-void holes_purge_now(struct bin *bin, unsigned class_) {
+void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks) {
 	bool more_later;
-	allowance_charge(holes_purge(bin, class_, 0, false, &more_later));
+	allowance_charge(holes_purge(bin, class_, idle_ticks, false, &more_later));
 }
 
 void holes_after_fork(void) {

@@ -16,8 +16,11 @@
  * that are not idle yet. */
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, bool *more_later);
 
-/* The same, without waiting for anything. */
-void holes_purge_now(struct bin *bin, unsigned class_);
+/* Spans are left alone until nothing came back to them for so many ticks, when nothing else tells that it is time. */
+#define IDLE_TICKS 2
+
+/* The same for those who free, within their allowance. */
+void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
 /* In the child of a fork: spans that another thread was purging are found and put back. */
 void holes_after_fork(void);
@@ -42,17 +45,27 @@ void holes_next_tick(void);
 /* Bins below this many bytes are not watched, and none in a process that is small. */
 #define WATCH_MIN MIB
 
-/* Under bin->lock. Each time that the blocks handed out have become fewer by a quarter, it is worth looking for free pages:
+/* Under bin->lock. Each time that the blocks handed out have become fewer by an eighth, it is worth looking for free pages:
  * so often that most are found, so seldom that the walk over all spans costs little for each block freed. */
 static inline bool holes_watch_give(struct bin *bin) {
 	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
-	bin->low_blocks = bin->blocks_out / 4 * 3;
+	bin->low_blocks = bin->blocks_out / 8 * 7;
 	return conf.decay >= 0 && !purge_later(os_milliseconds());
 }
 
+/* Without a background thread, time goes by for those who free: a flush in so many asks for it. */
+#define FLUSHES_BETWEEN_LOOKS 16
+
+/* Is an interval over, and nobody else purges? Then the next tick begins, and the caller has a look at some bins. */
+bool holes_time_passed(void);
+
+static inline bool holes_look_due(const struct bin *bin) {
+	return unlikely(bin->flushes % FLUSHES_BETWEEN_LOOKS == 0) && wave_is_large() && holes_time_passed();
+}
+
 static inline void holes_watch_take(struct bin *bin, unsigned class_) {
-	if (likely(bin->blocks_out / 2 <= bin->low_blocks)) return;
-	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN && wave_is_large()) bin->low_blocks = bin->blocks_out / 4 * 3;
+	if (likely(bin->blocks_out / 4 * 3 <= bin->low_blocks)) return;
+	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN && wave_is_large()) bin->low_blocks = bin->blocks_out / 8 * 7;
 }
 
 #endif

@@ -11,9 +11,6 @@
 #include "base/conf.h"
 #include "cache/tcache.h"
 
-/* Spans are left alone until nothing came back to them for so many intervals. */
-#define IDLE_TICKS 2
-
 /* A thread that has slept for so many milliseconds ends. */
 #define ENOUGH 60000
 
