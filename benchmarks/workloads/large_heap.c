@@ -16,7 +16,7 @@ static struct workload_option options[] = {
     {0},
 };
 
-enum { SMALLEST = 64, LARGEST = 512, READS = 5, REPLACEMENTS = 1 }; // so many of these for so many of those
+enum { SMALLEST = 64, LARGEST = 512, READS = 5, REPLACEMENTS = 1 }; // in this relation
 
 static void **blocks; // all workers'; each has a range of it
 
@@ -85,12 +85,15 @@ static void shares_change(struct run *run, int64_t operations)
 static void run(struct run *run)
 {
     uint64_t all = (uint64_t)options[BLOCKS].value;
-    // Of each worker. With --seconds, which leaves the shares alone, both phases last so long.
-    int64_t replacements = (int64_t)((run->operations ? run->operations - all : 0) / run->threads / (READS + REPLACEMENTS));
 
     if (all < run->threads || (run->operations && run->operations <= all))
         workload_fail("%llu blocks are too few for %u threads, or too many for %llu operations",
                       (unsigned long long)all, run->threads, (unsigned long long)run->operations);
+    // Of each worker. With --seconds, which shares have no part in, reading and replacing last so long each.
+    int64_t replacements = 0;
+    if (run->operations)
+        replacements = (int64_t)((run->operations - all) / run->threads / (READS + REPLACEMENTS) * REPLACEMENTS);
+
     blocks = table_allocate_huge(all * sizeof *blocks);
     run_phase(run, "build", build);
     shares_change(run, -replacements);
