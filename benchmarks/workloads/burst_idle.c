@@ -3,8 +3,12 @@
 // Services spend most of their time so, and the memory they hold then is what keeps machines from taking more of them:
 // Hunter et al., "Beyond malloc efficiency to fleet efficiency: a hugepage-aware memory allocator" (OSDI 2021).
 //
-// Whether an allocator returns memory by itself, with nobody calling it, is seen by looking again later (--rest).
+// Whether an allocator returns memory by itself, with nobody calling it, is seen by looking again later (--rest). It can
+// return what no block lies on: the pages that the survivors lie on are counted, too. One burst alone is as many
+// operations as there are blocks in those of all threads.
 #include "workload.h"
+
+#include <unistd.h>
 
 enum { BLOCKS, SURVIVORS, REST };
 static struct workload_option options[] = {
@@ -67,6 +71,44 @@ static void body(struct worker *worker)
     }
 }
 
+// Pages that were seen: a hash table with linear probing, of numbers of pages; 0 is free.
+struct page_set {
+    uintptr_t *pages;
+    size_t mask, count;
+};
+
+static void page_set_add(struct page_set *set, uintptr_t page)
+{
+    size_t at = mix(page) & set->mask;
+
+    while (set->pages[at] && set->pages[at] != page)
+        at = (at + 1) & set->mask;
+    set->count += !set->pages[at];
+    set->pages[at] = page;
+}
+
+// The pages that blocks lie on, all of which were touched, in bytes.
+static uint64_t occupied_bytes(unsigned burst_count)
+{
+    uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    size_t most = 1, slots = 2;
+
+    for (unsigned i = 0; i < burst_count; i++)
+        most += bursts[i].bytes / page_size + 2 * bursts[i].count;
+    while (slots < most * 2)
+        slots *= 2;
+
+    struct page_set set = {.pages = table_allocate(slots * sizeof *set.pages), .mask = slots - 1};
+    for (unsigned i = 0; i < burst_count; i++) {
+        for (size_t k = 0; k < bursts[i].count; k++) {
+            uintptr_t begin = (uintptr_t)bursts[i].blocks[k], last = begin + bursts[i].sizes[k] - 1;
+            for (uintptr_t page = begin / page_size; page <= last / page_size; page++)
+                page_set_add(&set, page);
+        }
+    }
+    return set.count * page_size;
+}
+
 static void rest(struct run *run)
 {
     uint64_t live = 0;
@@ -74,6 +116,7 @@ static void rest(struct run *run)
     for (unsigned i = 0; i < run->threads * 2; i++)
         live += bursts[i].bytes;
     workload_rest(run, options[REST].value, live);
+    run->floor_bytes = occupied_bytes(run->threads * 2); // after the rest, which its table would be a part of
 }
 
 static void run(struct run *run)

@@ -5,7 +5,12 @@
 // for every size, and that few survivors keep many pages. The result is what is resident at rest for each live byte.
 //
 // What the program knows of its blocks must not add to that as the blocks become smaller: the size is in the block, the
-// table of pointers is as long as it can ever be and resident from the start.
+// table of pointers is as long as it can ever be and resident from the start, and what is resident before the first block
+// is not counted for each live byte.
+//
+// Whether memory grows although the live bytes do not is seen at the end of each day, when sizes are the same as at the
+// end of the others: `growth` is the most of the last third of the days by the most of the first, without the first day,
+// on which the heap fills up.
 #include "workload.h"
 
 #include <math.h>
@@ -39,6 +44,45 @@ struct heap {
 } __attribute__((aligned(128)));
 
 static struct heap *heaps; // of each thread
+
+enum { MAX_SAMPLES = 1024, WARM_UP = 1 };
+static uint64_t days_per_sample = 1; // written by the first worker alone, as run->samples is
+
+// Called by the first worker at the end of a day of its own; the others are about as far.
+static void sample_day(struct run *run, uint64_t day)
+{
+    if (day % days_per_sample)
+        return;
+    if (run->sample_count == MAX_SAMPLES) { // keep every other one
+        for (unsigned i = 0; i < MAX_SAMPLES / 2; i++)
+            run->samples[i] = run->samples[i * 2 + 1];
+        run->sample_count /= 2;
+        days_per_sample *= 2;
+        return;
+    }
+    run->samples[run->sample_count++] = resident_bytes();
+}
+
+static uint64_t most_of(const uint64_t *samples, unsigned count)
+{
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        most = samples[i] > most ? samples[i] : most;
+    return most;
+}
+
+static double growth(const struct run *run)
+{
+    unsigned third = run->sample_count > WARM_UP ? (run->sample_count - WARM_UP) / 3 : 0;
+
+    if (!third)
+        return 0;
+    uint64_t early = most_of(run->samples + WARM_UP, third);
+    uint64_t late = most_of(run->samples + run->sample_count - third, third);
+    return early > run->own_rss_bytes
+               ? ((double)late - (double)run->own_rss_bytes) / (double)(early - run->own_rss_bytes) : 0;
+}
 
 static void set_remove_random(struct worker *worker, struct set *set)
 {
@@ -74,6 +118,7 @@ static void body(struct worker *worker)
     struct heap *heap = &heaps[worker->index];
     uint64_t live = (uint64_t)(options[LIVE].value * 1048576 / worker->run->threads);
     double survivors = options[SURVIVORS].value / 100;
+    uint64_t day = (uint64_t)options[DAY].value;
 
     while (worker_continues(worker)) {
         size_t size = drifting_size(worker, worker->operations);
@@ -87,12 +132,16 @@ static void body(struct worker *worker)
         }
         set_add(worker, set, size);
         worker->operations++;
+        if (worker->index == 0 && worker->operations % day == 0)
+            sample_day(worker->run, worker->operations / day);
     }
 }
 
 static void rest(struct run *run)
 {
     uint64_t live = 0;
+
+    run->growth = growth(run);
 
     for (unsigned i = 0; i < run->threads; i++)
         live += heaps[i].young.bytes + heaps[i].old.bytes;
@@ -117,6 +166,8 @@ static void run(struct run *run)
     for (unsigned i = 0; i < run->threads; i++)
         heaps[i] = (struct heap){.young.blocks = pointers_resident(capacity), .old.blocks = pointers_resident(capacity),
                                  .capacity = capacity};
+    run->samples = table_allocate(MAX_SAMPLES * sizeof *run->samples);
+    run->own_rss_bytes = resident_bytes();
     run_workers_and_rest(run, body, rest);
 }
 

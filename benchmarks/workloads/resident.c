@@ -41,6 +41,11 @@ uint64_t private_dirty_bytes(void)
     return bytes;
 }
 
+uint64_t huge_page_bytes(void)
+{
+    return proc_bytes("/proc/self/smaps_rollup", "\nAnonHugePages:");
+}
+
 uint64_t peak_resident_bytes(void)
 {
     // Not getrusage: its maximum includes what this process was before it became this program.

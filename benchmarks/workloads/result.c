@@ -49,6 +49,25 @@ static void print_bytes(const char *name, uint64_t bytes)
         printf(",\"%s\":%" PRIu64, name, bytes);
 }
 
+static void print_phases(const struct run *run)
+{
+    printf(",\"phases\":{");
+    for (unsigned i = 0; i < run->phase_count; i++) {
+        const struct phase *phase = &run->phases[i];
+        printf("%s\"%s\":{\"seconds\":%.6f,\"peak_rss_bytes\":%" PRIu64 ",\"huge_page_bytes\":%" PRIu64 "}",
+               i ? "," : "", phase->name, phase->seconds, phase->peak_rss_bytes, phase->huge_page_bytes);
+    }
+    printf("}");
+}
+
+static void print_samples(const struct run *run)
+{
+    printf(",\"rss_samples\":[");
+    for (unsigned i = 0; i < run->sample_count; i++)
+        printf("%s%" PRIu64, i ? "," : "", run->samples[i]);
+    printf("]");
+}
+
 void result_print(const struct run *run)
 {
     static char buffer[BUFSIZ];
@@ -73,8 +92,17 @@ void result_print(const struct run *run)
     print_bytes("rest_rss_bytes", run->rest_rss_bytes);
     print_bytes("rest_rss_1s_bytes", run->rest_rss_1s_bytes);
     print_bytes("live_bytes", run->live_bytes);
-    if (run->rest_rss_bytes && run->live_bytes)
-        printf(",\"rest_rss_per_live_byte\":%.4f", (double)run->rest_rss_bytes / (double)run->live_bytes);
+    print_bytes("own_rss_bytes", run->own_rss_bytes);
+    print_bytes("floor_bytes", run->floor_bytes);
+    if (run->rest_rss_bytes > run->own_rss_bytes && run->live_bytes)
+        printf(",\"rest_rss_per_live_byte\":%.4f",
+               (double)(run->rest_rss_bytes - run->own_rss_bytes) / (double)run->live_bytes);
+    if (run->growth > 0)
+        printf(",\"growth\":%.4f", run->growth);
+    if (run->sample_count)
+        print_samples(run);
+    if (run->phase_count)
+        print_phases(run);
     if (run->workers[0].latencies)
         print_latencies(run);
     printf("}\n");

@@ -41,6 +41,15 @@ void *table_allocate(size_t bytes)
     return table;
 }
 
+void *table_allocate_huge(size_t bytes)
+{
+    void *table = table_allocate(bytes);
+
+    madvise(table, bytes, MADV_HUGEPAGE); // the last word counts; where it fails, the table is slower
+    memset(table, 1, bytes);              // zeroes would do with the kernel's one page of them
+    return memset(table, 0, bytes);
+}
+
 uint64_t clock_ns(void)
 {
     struct timespec time;
@@ -125,6 +134,27 @@ void run_workers_and_rest(struct run *run, void (*body)(struct worker *worker), 
 void run_workers(struct run *run, void (*body)(struct worker *worker))
 {
     run_workers_and_rest(run, body, NULL);
+}
+
+void run_phase(struct run *run, const char *name, void (*body)(struct worker *worker))
+{
+    static uint64_t own_huge_page_bytes; // before the first phase
+    struct phase *phase = &run->phases[run->phase_count];
+    double before = run->measured_seconds;
+
+    if (run->phase_count++ == 0)
+        own_huge_page_bytes = huge_page_bytes();
+    for (unsigned i = 0; i < run->threads; i++)
+        run->workers[i].over = false; // the clock starts anew
+    run_workers(run, body);
+
+    uint64_t peak = peak_resident_bytes(), resident = resident_bytes(), huge = huge_page_bytes();
+    *phase = (struct phase){
+        .name = name,
+        .seconds = run->measured_seconds - before,
+        .peak_rss_bytes = peak > resident ? peak : resident,
+        .huge_page_bytes = huge > own_huge_page_bytes ? huge - own_huge_page_bytes : 0,
+    };
 }
 
 void block_touch(void *block, size_t size)

@@ -34,6 +34,16 @@ struct worker {
     bool over;
 } __attribute__((aligned(128)));
 
+// A part of a run that has a time of its own: see run_phase.
+struct phase {
+    const char *name;
+    double seconds;
+    uint64_t peak_rss_bytes;  // from the program's start to the phase's end
+    uint64_t huge_page_bytes; // resident on transparent huge pages at its end, without the program's own tables
+};
+
+enum { MAX_PHASES = 4 };
+
 // One run: what the options ask for, and what the workload reports.
 struct run {
     uint64_t seed;
@@ -47,7 +57,14 @@ struct run {
     uint64_t rest_rss_bytes;    // resident when the program was at rest: see workload_rest
     uint64_t peak_rss_bytes;    // of several processes together, when it is more than this one's own peak
     uint64_t rest_rss_1s_bytes; // the same one second into a longer rest
+    uint64_t own_rss_bytes;     // resident before the first block: the program, its tables; not counted per live byte
+    uint64_t floor_bytes;       // of the pages that the blocks at rest lie on: nobody could return more of them
+    double growth;              // of what is resident while live bytes stay the same: late in the run by early in it
+    uint64_t *samples;          // resident bytes in the course of the run, at moments that the workload chooses
+    unsigned sample_count;
     double measured_seconds;    // the time that counts; run_workers adds to it
+    struct phase phases[MAX_PHASES];
+    unsigned phase_count;
 
     uint64_t started_ns, deadline_ns; // of run_clock_start
 };
@@ -79,6 +96,10 @@ void run_workers(struct run *run, void (*body)(struct worker *worker));
 
 // The same, but before the threads end they wait, blocked, while rest(run) is called: workload_rest belongs there.
 void run_workers_and_rest(struct run *run, void (*body)(struct worker *worker), void (*rest)(struct run *run));
+
+// The same as run_workers, and what is measured is also noted as a phase of this name. Phases that follow each other have
+// new threads, or the program's first one again.
+void run_phase(struct run *run, const char *name, void (*body)(struct worker *worker));
 
 // For a workload that starts threads itself: what happens between the two calls counts as measured.
 void run_clock_start(struct run *run);
@@ -135,12 +156,15 @@ size_t size_pareto(uint64_t *random);
 // Sleeps so many seconds with all other threads blocked, then notes what is resident in run->rest_rss_bytes.
 void workload_rest(struct run *run, double seconds, uint64_t live_bytes);
 
-uint64_t resident_bytes(void); // of this process, now
+uint64_t resident_bytes(void);      // of this process, now
 uint64_t private_dirty_bytes(void); // of this process, now: written, and shared with no other process
-uint64_t clock_ns(void);       // monotonic
+uint64_t huge_page_bytes(void);     // of this process, now: on transparent huge pages; 0 where the kernel has none
+uint64_t clock_ns(void);            // monotonic
 
 // Memory that is not the heap's: zeroed, from mmap, never given back. For tables that shall not disturb the measurement.
 void *table_allocate(size_t bytes);
+// The same on huge pages, and resident at once: for a table so large that looking into it would cost time of its own.
+void *table_allocate_huge(size_t bytes);
 
 // Ends the program with status 1 after "NAME: " and the sentence.
 void workload_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

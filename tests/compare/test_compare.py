@@ -159,6 +159,13 @@ class CasesTest(CommandTest):
             self.assertTrue(all(0.1 < run["metrics"]["time"] < 10000 for run in runs))
         self.assertRegex(done.stdout, rf"(?m)^{PAIR}, ns/op")
 
+    def test_a_tunable_is_compared(self):
+        done = self.compare("--only", PAIR, "--allocators", "arenal,ARENAL_DECAY=-1 arenal", "--rounds", "2")
+        self.assertEqual(done.returncode, 0, done)
+        case, = self.results()["cases"]
+        self.assertEqual(list(case["results"]), ["arenal", "ARENAL_DECAY=-1 arenal"])
+        self.assertRegex(done.stdout, rf"(?m)^{PAIR}, ns/op +[\d.]+ +[\d.]+ +[\d.]+~? +[\d.]+\.\.[\d.]+$")
+
     def test_list(self):
         done = self.compare("--list")
         self.assertEqual(done.returncode, 0, done)
@@ -174,7 +181,9 @@ class CasesTest(CommandTest):
         for arguments, words in ((["--only", "("], "no regular expression"), (["--allocators", "foo"], '"foo" is not one of'),
                                  (["--rounds", "0"], "not between"), (["--threads", "0"], "not between"),
                                  (["--threads", "x"], "\"x\" is no list of numbers"), (["--quick", "--full"], "not allowed"),
-                                 (["--counts"], "go with --gate"), (["--only", "a,"], "empty name")):
+                                 (["--counts"], "go with --gate"), (["--only", "a,"], "empty name"),
+                                 (["--allocators", "ARENAL_DECAY=-1 foo"], '"foo" is not one of'),
+                                 (["--allocators", "arenal,"], "empty name")):
             with self.subTest(arguments):
                 done = self.compare(*arguments)
                 self.assertEqual(done.returncode, 2, done)

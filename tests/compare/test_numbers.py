@@ -5,7 +5,7 @@ import math
 import unittest
 
 from support import case_of, results_of
-from compare import numbers, tables     # pylint: disable=wrong-import-order
+from compare import numbers, page_tables, tables     # pylint: disable=wrong-import-order
 
 
 class NumbersTest(unittest.TestCase):
@@ -111,6 +111,21 @@ class TablesTest(unittest.TestCase):
         self.assertRegex(self.text, r"(?m)^program/fast, ns/op +1\.00 +2\.00 +- +0\.50 +0\.50\.\.0\.50$")
         self.assertRegex(self.text, r"(?m)^micro/slow +3\.0 +2\.0 +- +1\.50 +1\.50\.\.1\.50$")  # peak RSS
         self.assertRegex(self.text, r"(?m)^arenal +12 +- +- +- +- +123,456$")
+
+    def test_more_about_memory(self):
+        MIB = 1 << 20
+        case = case_of("workload/x", "workload", glibc={"time": [1]},
+                       arenal={"time": [1], "rest_rss_1s": [3 * MIB], "floor_bytes": [2 * MIB], "growth": [0.97],
+                               "rest_rss_per_live_byte": [1.18], "huge_page_bytes": [0]})
+        text = tables.report(results_of(case, allocators=("arenal", "glibc")))
+        for title, value in (("resting RSS after 1 s, MiB", "3.0"), ("pages that live blocks lie on, MiB", "2.0"),
+                             ("RSS late by early in the run", "0.97"), ("resting RSS per live byte", "1.18")):
+            self.assertRegex(text, rf"(?m)^workload/x: {title} +{value} +-$")
+        self.assertNotIn("huge pages", text)
+        self.assertNotIn("more about memory", self.text)
+        cells = page_tables.other_table([case], [{"name": "arenal"}])["rows"]
+        self.assertIn(["workload/x", "floor bytes, MiB", "2.00"],
+                      [[row[0]["text"], row[0]["note"], row[1]["text"]] for row in cells])
 
     def test_summary_names_groups_and_what_is_missing(self):
         self.assertRegex(self.text, r"(?m)^micro$")

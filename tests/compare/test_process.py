@@ -69,6 +69,26 @@ class ProcessTest(unittest.TestCase):
                                          "MIMALLOC_VERBOSE"})
         self.assertNotIn("LD_PRELOAD", launcher.run(["env"], timeout=30, preload=False).output)
 
+    def test_variables_of_an_allocator(self):
+        """They are what was asked for, and reach what is measured alone."""
+        entries = allocators.entries("ARENAL_DECAY=-1 arenal,arenal,X='a,b c' MALLOC_ARENA_MAX=1 glibc, ./no such.so")
+        found = allocators.find(entries, BUILD, self.folder)
+        self.assertEqual([one.name for one in found],
+                         ["ARENAL_DECAY=-1 arenal", "arenal", "X=a,b c MALLOC_ARENA_MAX=1 glibc", "no such.so"])
+        self.assertEqual([one.own for one in found], [True, False, False, False], "the first Arenal, the others are peers")
+        launcher = Launcher(found[2], self.folder, BUILD)
+        with mock.patch.dict(os.environ, MALLOC_ARENA_MAX="8"):
+            lines = launcher.run(["env"], timeout=30).output.splitlines()
+            helper = launcher.run(["env"], timeout=30, preload=False).output
+            with launcher.start(["env"]) as service:
+                service.process.wait()
+                log = service.log()
+        for words in (lines, log.splitlines()):
+            self.assertIn("X=a,b c", words)
+            self.assertIn("MALLOC_ARENA_MAX=1", words)
+        self.assertNotIn("MALLOC_ARENA_MAX", helper)
+        self.assertEqual(allocators.entries("a,"), ["a", ""])
+
     def test_input_output_and_folder(self):
         done = self.launcher().run(["sh", "-c", "cat; pwd; echo to stderr >&2"], timeout=30, input="words\n", cwd="/")
         self.assertEqual((done.output, done.errors), ("words\n/\n", "to stderr\n"))

@@ -30,7 +30,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
 from compare import allocators, programs
 from compare.cases import Settings, collect
 from compare.process import Launcher
-from compare.programs import gcc, memcached, nginx, node, python, redis, servers, sqlite
+from compare.programs import gcc, memcached, nginx, node, python, redis, redis_million, servers, sqlite
 from compare.results import Failed
 
 QUICK = Settings(quick=True, seed=3, build_dir=BUILD)
@@ -115,7 +115,7 @@ class EveryProgram(ProgramsTest):
 
     def test_which_there_are(self):
         names = {name for case in all_cases() for name in case.names(QUICK)}
-        for program in ("redis/plain", "redis/pipelined", "redis/deleted", "memcached", "nginx/static", "nginx/dynamic",
+        for program in ("redis/plain", "redis/pipelined", "redis/deleted", "redis/million", "memcached", "nginx/static", "nginx/dynamic",
                         "sqlite3", "python3", "gcc/c", "gcc/c++", "node"):
             self.assertIn(f"program/{program}", names)
 
@@ -288,6 +288,24 @@ class WrongAnswers(ProgramsTest):
         for values, count in ((good, 4), (good + [b"c" * 100], 4), (good + [b"c" * 99], 4)):
             with self.assertRaisesRegex(Failed, "^redis gave back "):
                 redis.check_values(values, count)
+
+    def test_a_million_keys(self):
+        values = list(redis_million.values(1000, seed=1))
+        self.assertTrue(100 <= min(map(len, values)) < 110 and 990 < max(map(len, values)) <= 1000)
+        self.assertNotEqual(values, list(redis_million.values(1000, seed=2)))
+        with servers.Redis(self.launcher()) as server:
+            self.assertGreater(server.fill(iter(values)), 0)
+            _, kept = server.delete(1000, 10, seed=1)
+            found = server.values(kept)
+            redis_million.check_values(found, kept, 1000, seed=1)
+            with self.assertRaisesRegex(Failed, f"^redis gave back another value of {kept[5]} than it was given$"):
+                redis_million.check_values([*found[:5], b"x" + found[5][1:], *found[6:]], kept, 1000, seed=1)
+            with self.assertRaisesRegex(Failed, r"^redis gave back \d+ values of the \d+ that were not deleted$"):
+                redis_million.check_values(found[1:], kept, 1000, seed=1)
+            kill(server.service)
+            os.waitid(os.P_PID, server.service.pid, os.WEXITED | os.WNOWAIT)
+            with self.assertRaisesRegex(Failed, "^the server crashed: SIGKILL"):
+                server.fill(iter(values))
 
     def test_redis_keys(self):
         """Deleting keeps the share wanted, of keys that have their values; others are noticed."""

@@ -73,6 +73,19 @@ class ScheduleTest(unittest.TestCase):
         self.assertEqual(self.now, 18)
         self.assertEqual(schedule.left_out, [])
 
+    def test_long_cases_are_in_the_first_round_only(self):
+        """Unless rounds were asked for, which then take as long as they take."""
+        for seconds, expected in ((20, [1]), (None, [1, 2, 3])):
+            self.now, cases = 0.0, [FakeCase("x", self, 1), FakeCase("y", self, 4)]
+            cases[1].long = True
+            schedule = self.run_schedule(cases, names="ab", seconds=seconds)    # rounds of 10 s, 2 s, 2 s
+            self.assertEqual(self.rounds_run(schedule, "x", "a"), [1, 2, 3])
+            self.assertEqual(self.rounds_run(schedule, "y", "a"), expected)
+            self.assertEqual(schedule.left_out, [])
+        self.now, cases = 0.0, [FakeCase("y", self, 1)]
+        cases[0].long = True
+        self.assertEqual(self.run_schedule(cases, seconds=20).rounds, 1)
+
     def test_a_machine_too_slow_for_one_round_says_what_is_left_out(self):
         cases = [FakeCase(name, self, 10) for name in "vwxyz"]
         schedule = self.run_schedule(cases, rounds=3, seconds=70)  # a case takes 30 s

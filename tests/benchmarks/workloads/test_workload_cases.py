@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 sys.path.insert(0, os.environ["TEST_TOOLS"])
 
@@ -47,8 +48,11 @@ class Which(unittest.TestCase):
 
     def test_full(self):
         everything = names(quick=False)
-        self.assertEqual(len(everything), 13)
-        self.assertEqual(len(set(everything)), 13)
+        self.assertEqual(len(everything), 18)
+        self.assertEqual(len(set(everything)), 18)
+        for name in ("burst_idle/threads:8/survivors:2", "burst_idle/threads:8/survivors:20", "burst_idle/single",
+                     "fragmentation/live:200", "large_heap"):
+            self.assertIn(f"workload/{name}", everything)
         self.assertTrue(set(names(quick=True)) < set(everything))
         self.assertEqual([name for name in everything if name.startswith("latency/")],
                          ["latency/session_churn", "latency/producer_consumer", "latency/key_value"])
@@ -66,6 +70,19 @@ class Which(unittest.TestCase):
         self.assertIn("workload/producer_consumer/threads:2", found)
         self.assertEqual(found["workload/fork_cow"].threads, 1)             # whatever is asked for
         self.assertEqual(found["workload/idle_threads"].threads, 1000)
+
+    def test_one_burst_and_then_ten_seconds(self):
+        found = {case.name: case for case in workloads.cases(Settings(quick=False, threads=[2]))}
+        for name, words in (("threads:8/survivors:2", "--threads=8 --operations=176000 --blocks=22000 --survivors=2"),
+                            ("threads:8/survivors:20", "--threads=8 --operations=176000 --blocks=22000 --survivors=20"),
+                            ("single", "--threads=1 --operations=176000 --blocks=176000 --survivors=2")):
+            case = found[f"workload/burst_idle/{name}"]         # whatever number of threads is asked for
+            launcher = FakeLauncher(LINE % ',"rest_rss_1s_bytes":650,"floor_bytes":500,"rest_rss_per_live_byte":2.0')
+            [(_, run)] = case.measure(launcher, Settings(quick=False))
+            self.assertEqual(launcher.command[2:], [*words.split(), "--rest=10"])
+            self.assertEqual((run.metrics["rest_rss_1s"], run.metrics["rest_rss"], run.metrics["floor_bytes"],
+                              run.metrics["rest_rss_per_live_byte"]), (650, 600, 500, 2))
+            self.assertTrue(case.long)
 
     def test_a_burst_is_as_large_with_more_threads(self):
         for threads, blocks in ((1, 88000), (8, 11000)):
@@ -98,6 +115,32 @@ class Results(unittest.TestCase):
         self.assertEqual(run.metrics["time"], 450)
         self.assertEqual(run.latency["malloc"]["max"], 800)
         self.assertIn("--latency", launcher.command)
+
+    def test_each_phase_is_a_result(self):
+        settings = Settings(quick=False)
+        case = self.case("workload/large_heap")
+        names = [f"workload/large_heap/{phase}" for phase in ("build", "read", "replace")]
+        self.assertEqual(case.names(settings), names)
+        output = LINE % (',"phases":{%s}' % ",".join(
+            f'"{phase}":{{"seconds":{number},"peak_rss_bytes":{number}00,"huge_page_bytes":{number}0}}'
+            for number, phase in enumerate(("build", "read", "replace"), 1)))
+        results = case.measure(FakeLauncher(output), settings)
+        self.assertEqual([(name, run.metrics) for name, run in results],
+                         [(name, {"time": number, "peak_rss": number * 100, "huge_page_bytes": number * 10})
+                          for number, name in enumerate(names, 1)])
+        described = case.describe(names[1])
+        self.assertEqual((described["unit"], described["family"]), ("s", names[1]))
+        self.assertIn("reads", described["about"])
+        one = case.narrowed(lambda name: name.endswith("/read"), settings)
+        self.assertEqual([name for name, _ in one.measure(FakeLauncher(output), settings)], [names[1]])
+        with self.assertRaisesRegex(Failed, "^large_heap measured no replace$"):
+            case.measure(FakeLauncher(output.replace("replace", "other")), settings)
+
+    def test_too_little_memory(self):
+        with mock.patch.object(workloads, "available_memory", lambda: 4_000_000_000), \
+                self.assertRaisesRegex(Failed, "^large_heap needs 4 GB of free memory$"):
+            self.case("workload/large_heap").measure(FakeLauncher(""), Settings(quick=False))
+        self.assertGreater(workloads.available_memory(), 64 * MIB)
 
     def test_no_result(self):
         for output in ("", "nonsense", "[]", "{}", '{"ns_per_operation":0,"operations_per_second":1}'):

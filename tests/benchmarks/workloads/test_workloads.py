@@ -32,10 +32,19 @@ SMALL = {
     "interpreter": (20, []),
     "key_value": (20000, []),
     "fork_cow": (2000, []),
+    "large_heap": (12800, ["--blocks=3200"]),
 }
 RESTING = ("phases", "burst_idle", "fragmentation", "idle_threads", "short_threads", "key_value")
 PART_OF_THE_TIME = ("idle_threads", "fork_cow")     # they do not count all the time that they work
 LATER = 1.2             # a rest that is longer than the second after which it is looked at first
+
+
+def huge_pages_are_asked_for():
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled", encoding="ascii") as file:
+            return "[madvise]" in file.read()
+    except OSError:
+        return False
 
 
 def command(name, *arguments):
@@ -48,8 +57,8 @@ def small(name):
 
 
 class WorkloadTest(unittest.TestCase):
-    def run_workload(self, name, *arguments, stdout=subprocess.PIPE, **options):
-        return subprocess.run(command(name, *arguments), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=stdout,
+    def run_workload(self, name, *arguments, stdout=subprocess.PIPE, env=None, **options):
+        return subprocess.run(command(name, *arguments), env=env or ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=stdout,
                               stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False, **options)
 
     def read_result(self, done):
@@ -58,8 +67,8 @@ class WorkloadTest(unittest.TestCase):
         self.assertRegex(done.stdout, r"\A\{.*\}\n\Z")
         return json.loads(done.stdout)
 
-    def result(self, name, *arguments):
-        return self.read_result(self.run_workload(name, *arguments))
+    def result(self, name, *arguments, env=None):
+        return self.read_result(self.run_workload(name, *arguments, env=env))
 
     def results(self, *arguments, names=tuple(SMALL), sized=True):
         """[(name, result), ...] of several workloads. They run side by side: most of the time they rest."""
@@ -143,6 +152,69 @@ class Results(WorkloadTest):
         result = self.result("fragmentation", "--operations=40000", "--live=8", "--day=2000", "--rest=0")
         self.assertTrue(7.5 * MIB < result["live_bytes"] <= 8 * MIB, result)
 
+    def test_memory_in_the_course_of_the_days(self):
+        result = self.result("fragmentation", "--operations=40000", "--threads=1", "--live=4", "--day=4000", "--rest=0")
+        samples = result["rss_samples"]
+        self.assertEqual(len(samples), 10)
+        self.assertTrue(all(4 * MIB < sample <= result["peak_rss_bytes"] + MIB for sample in samples), result)
+        own = result["own_rss_bytes"]
+        self.assertTrue(MIB < own < samples[0] - 3 * MIB, result)
+        self.assertAlmostEqual(result["growth"], (max(samples[7:]) - own) / (max(samples[1:4]) - own), places=3)
+        self.assertAlmostEqual(result["rest_rss_per_live_byte"],
+                               (result["rest_rss_bytes"] - own) / result["live_bytes"], places=3)
+        self.assertNotIn("growth", self.result("fragmentation", "--operations=6000", "--threads=1", "--live=4",
+                                               "--day=2000", "--rest=0"))
+
+    def test_many_days_are_thinned_out(self):
+        result = self.result("fragmentation", "--operations=300000", "--threads=1", "--live=1", "--day=100", "--rest=0")
+        self.assertTrue(512 < len(result["rss_samples"]) <= 1024)   # of 3000
+
+    def test_one_burst(self):
+        result = self.result("burst_idle", "--threads=2", "--blocks=1000", "--operations=2000", "--survivors=100",
+                             "--rest=0")
+        self.assertEqual(result["operations"], 2000)
+        twice = self.result("burst_idle", "--threads=2", "--blocks=1000", "--operations=2001", "--survivors=100",
+                            "--rest=0")
+        self.assertEqual(twice["operations"], 3000)
+
+    def test_the_pages_that_survivors_lie_on(self):
+        floors = {}
+        for percent in (0, 2, 20, 100):
+            result = self.result("burst_idle", "--threads=1", "--blocks=4000", "--operations=4000", "--rest=0",
+                                 f"--survivors={percent}")
+            floors[percent] = result.get("floor_bytes", 0)
+            self.assertEqual(floors[percent] % os.sysconf("SC_PAGESIZE"), 0)
+            self.assertLessEqual(floors[percent], result["rest_rss_bytes"])
+            self.assertGreaterEqual(floors[percent], result.get("live_bytes", 0))
+        self.assertEqual(floors[0], 0)
+        self.assertTrue(floors[0] < floors[2] < floors[20] < floors[100], floors)
+        # Blocks that lie beside each other share pages: all of them take hardly more than their sizes.
+        self.assertLess(floors[100], result["live_bytes"] * 1.25)
+
+    def test_phases(self):
+        result = self.result("large_heap", "--blocks=40000", "--operations=160000")
+        self.assertEqual((list(result["phases"]), result["operations"]), (["build", "read", "replace"], 160000))
+        phases = result["phases"].values()
+        self.assertTrue(all(phase["seconds"] > 0 for phase in phases), phases)
+        self.assertAlmostEqual(sum(phase["seconds"] for phase in phases), result["seconds"], places=4)
+        peaks = [phase["peak_rss_bytes"] for phase in phases]
+        self.assertEqual(peaks, sorted(peaks))
+        self.assertTrue(40000 * 288 < peaks[0] <= peaks[2] <= result["peak_rss_bytes"], result)
+
+    def test_reads_and_replacements(self):
+        calls = self.result("large_heap", "--blocks=1000", "--operations=7000", "--latency")["latency_ns"]
+        self.assertEqual((calls["malloc"]["count"], calls["free"]["count"]), (2000, 1000))  # and 5000 reads
+
+    @unittest.skipUnless(huge_pages_are_asked_for(), "transparent huge pages are not in madvise mode")
+    def test_huge_pages(self):
+        """What the allocator has of them; the table, which always lies on some, is not counted."""
+        arguments = ("large_heap", "--blocks=600000", "--operations=600100")  # a table of 4.8 MB
+        without, having = ({name: phase["huge_page_bytes"] for name, phase in
+                            self.result(*arguments, env={"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={mode}"})["phases"].items()}
+                           for mode in (0, 1))
+        self.assertEqual(without["build"], 0)
+        self.assertGreater(having["build"], 80 * MIB)
+
 
 class Threads(WorkloadTest):
     def test_the_result_says_how_many(self):
@@ -174,9 +246,10 @@ class Threads(WorkloadTest):
         self.assertGreater(len(seen), 8)  # main, and two at a time that follow each other
 
     def test_all_threads_are_alive_at_rest(self):
-        process = self.start("burst_idle", *small("burst_idle"), "--threads=3", "--rest=1")
-        time.sleep(0.5)
-        self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task")), 4)
+        for threads, expected in ((3, 4), (1, 1)):
+            process = self.start("burst_idle", *small("burst_idle"), f"--threads={threads}", "--rest=1")
+            time.sleep(0.5)
+            self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task")), expected)
 
 
 class Latency(WorkloadTest):
@@ -260,6 +333,9 @@ class Errors(WorkloadTest):
     def test_impossible_wishes(self):
         self.assert_sentence(self.run_workload("producer_consumer", "--threads=3", "--consumers=3"), 1, "consumers")
         self.assert_sentence(self.run_workload("fragmentation", "--threads=1000", "--live=1"), 1, "too few")
+        self.assert_sentence(self.run_workload("large_heap", "--blocks=100", "--operations=100"), 1,
+                             "too many for 100 operations")
+        self.assert_sentence(self.run_workload("large_heap", "--blocks=2", "--threads=3"), 1, "too few for 3 threads")
 
     def test_a_full_disk(self):
         with open("/dev/full", "w", encoding="utf-8") as full:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compare.results import Failed
 from machine import our_libc
@@ -21,6 +21,10 @@ DEBIAN = {
 }
 NAMES = ["arenal", "glibc", *DEBIAN]
 
+# An entry of --allocators: as in a shell, variables may precede what they are for.
+VARIABLE = r"([A-Za-z_]\w*)=('[^']*'|[^\s,']*)\s+"
+ENTRY = r"\s*((?:[A-Za-z_]\w*=(?:'[^']*'|[^\s,']*)\s+)*)([^,]*)"
+
 
 @dataclass
 class Allocator:
@@ -33,6 +37,7 @@ class Allocator:
     problem: str = None     # why it cannot be measured
     preload: str = None     # what LD_PRELOAD is set to: a path without spaces and colons that leads to the library
     package: str = None     # of Debian, when it is missing
+    environment: dict = field(default_factory=dict)     # variables that it is run with
 
     def to_json(self):
         return {"name": self.name, "library": None if self.name == "glibc" else self.library, "version": self.version,
@@ -43,9 +48,13 @@ def find(names, build_dir, scratch):
     """The allocators of these names or paths, in this order; what is not there has a problem."""
     found = find_all(names, build_dir)
     for allocator in found:
-        same = [one for one in found if one.name == allocator.name]
+        same = [one for one in found if (one.name, one.environment) == (allocator.name, allocator.environment)]
         for one in same[1:]:  # two builds of one library: tell them apart by their folders
             one.name = f"{os.path.basename(os.path.dirname(one.library or ''))}/{one.name}"
+    for allocator in found:
+        allocator.name = " ".join([*(f"{name}={value}" for name, value in allocator.environment.items()), allocator.name])
+    for other in [one for one in found if one.own][1:]:
+        other.own = False  # Arenal beside itself: the first is compared with the others
     if len({one.name for one in found}) < len(found):
         raise Failed("--allocators names the same allocator twice")
     for allocator in found:
@@ -56,7 +65,23 @@ def find(names, build_dir, scratch):
 
 def find_all(names, build_dir=""):
     """Before anything is prepared to preload them."""
-    return [_find_one(name, build_dir) for name in names]
+    found = []
+    for entry in names:
+        environment, name = variables(entry)
+        found.append(_find_one(name, build_dir))
+        found[-1].environment = environment
+    return found
+
+
+def entries(text):
+    """The entries of --allocators, separated by commas; a comma in a variable's value needs '' around the value."""
+    return [match.group(0)[:-1] for match in re.finditer(ENTRY + ",", text + ",")]
+
+
+def variables(entry):
+    """({variable: value}, name or path) of an entry."""
+    words, name = re.match(ENTRY, entry).groups()
+    return {variable: value.strip("'") for variable, value in re.findall(VARIABLE, words)}, name
 
 
 def _find_one(name, build_dir):

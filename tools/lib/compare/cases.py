@@ -1,5 +1,6 @@
 """What can be measured: the base class of cases, and all cases that the modules beside this one define."""
 
+import copy
 import glob
 import importlib
 import os
@@ -22,8 +23,8 @@ class Settings:
 
 
 class Case:
-    """One thing to measure. Most cases yield one result that has the case's name; a case that runs many benchmarks
-    in one process yields many, and overrides names(), describe() and narrowed().
+    """One thing to measure. Most cases yield one result that has the case's name. When one run yields several, they are
+    `parts`; a case that runs many benchmarks in one process overrides names(), describe() and narrowed().
 
     A module defines CASES, a list of them, or cases(settings), which returns such a list.
     """
@@ -38,6 +39,9 @@ class Case:
     packages = []       # of Debian; what the case needs beside Arenal's own build
     seconds = 1.5       # what a run takes, about; a guess until the first one was measured
     timeout = 60        # after so many seconds a run hangs
+    long = False        # takes so much time that only the first round has it, unless rounds were asked for
+    parts = {}          # {last word of the result's name: (title, about)}
+    wanted = None       # names of results; None: all of them
 
     @property
     def pinned(self):
@@ -50,16 +54,30 @@ class Case:
 
     def names(self, settings):
         """The names of its results, for --list and --only."""
-        return [self.name]
+        return [f"{self.name}/{part}" for part in self.parts] or [self.name]
 
     def narrowed(self, matches, settings):
         """What is left of the case when only results are wanted whose name matches(); None when nothing is."""
-        return self if matches(self.name) else None
+        wanted = [name for name in self.names(settings) if matches(name)]
+        if not wanted or not self.parts:
+            return self if wanted else None
+        narrow = copy.copy(self)
+        narrow.wanted = wanted
+        return narrow
+
+    def selected(self, results):
+        """Of all results of a run, [(name, Run), ...], those that are wanted."""
+        return [(name, run) for name, run in results if self.wanted is None or name in self.wanted]
 
     def describe(self, name):
         """What the results file says about the result of this name."""
-        return {"name": name, "group": self.group, "family": self.family or name, "title": self.title or name,
-                "about": self.about, "unit": self.unit, "threads": self.threads}
+        title, about, family = self.title, self.about, self.family
+        if self.parts:
+            part = name.rsplit("/", 1)[1]
+            title, about = self.parts[part]
+            family = family and f"{family}/{part}"
+        return {"name": name, "group": self.group, "family": family or name, "title": title or name, "about": about,
+                "unit": self.unit, "threads": self.threads}
 
 
 def collect(settings):

@@ -26,6 +26,10 @@ class Ratio:
         return self.rounds < 2 or self.low <= 1 <= self.high
 
 
+def is_bytes(metric):
+    return metric.endswith("_bytes") or "rss" in metric.split("_") and not metric.endswith("_per_live_byte")
+
+
 def values(case, allocator, metric):
     """{round: value} of what was measured; a figure of nothing or less is none."""
     found = {}

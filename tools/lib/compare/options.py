@@ -15,6 +15,7 @@ EPILOG = """examples:
   tools/compare --full --json full.json              everything, in under half an hour
   tools/compare --only 'workload/*' --threads 1,2,4  the workloads, for these numbers of threads
   tools/compare --allocators arenal,jemalloc,./libother.so -- ./server --self-test
+  tools/compare --allocators 'arenal,ARENAL_DECAY=-1 arenal'   what returning memory costs
 
 exit status: 0; 1 when something failed (also a single row); 2 for wrong options; 130 when it was interrupted,
 after everything that was measured until then was printed and written"""
@@ -30,9 +31,9 @@ def parser():
     made.add_argument("--only", metavar="NAMES", type=_comma_list,
                       help="cases whose name matches one of these, separated by commas: parts of names, globs "
                            "(workload/*) or regular expressions (^micro/.*64$)")
-    made.add_argument("--allocators", metavar="LIST", type=_comma_list,
-                      help=f"some of {','.join(allocators.NAMES)}, and paths of libraries "
-                           "(default: all that are installed)")
+    made.add_argument("--allocators", metavar="LIST", type=_allocators,
+                      help=f"some of {','.join(allocators.NAMES)}, and paths of libraries, each also with variables "
+                           "before it (\"ARENAL_DECAY=-1 arenal\"): default: all that are installed")
     made.add_argument("--threads", metavar="LIST", type=_counts, default=[],
                       help="numbers of threads, for the cases that can run with several")
     made.add_argument("--rounds", metavar="N", type=number(int, 1, 1000), help="how often to measure everything")
@@ -55,7 +56,8 @@ def parser():
 
 
 def check(made, options):
-    for name in options.allocators or ():
+    for entry in options.allocators or ():
+        _, name = allocators.variables(entry)
         if name not in allocators.NAMES and "/" not in name:
             made.error(f"argument --allocators: \"{name}\" is not one of {', '.join(allocators.NAMES)}, nor the path of "
                        "a library")
@@ -91,11 +93,15 @@ def number(kind, low, high):
     return parse
 
 
-def _comma_list(text):
-    words = [word.strip() for word in text.split(",")]
+def _comma_list(text, split=lambda text: text.split(",")):
+    words = [word.strip() for word in split(text)]
     if not all(words):
         raise argparse.ArgumentTypeError(f"\"{text}\" has an empty name in it")
     return words
+
+
+def _allocators(text):
+    return _comma_list(text, allocators.entries)
 
 
 def _counts(text):

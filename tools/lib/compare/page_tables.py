@@ -127,8 +127,9 @@ def other_table(cases, allocators):
         if case["unit"].startswith("ns/"):
             names.discard("operations_per_second")      # the time, said in another way
         for metric in sorted(names - KNOWN_METRICS):
-            rows.append([{"text": case["name"], "note": metric.replace("_", " ")}] +
-                        [figure_cell(case, one["name"], metric, short, None) for one in allocators])
+            show, unit = (mebibytes, ", MiB") if numbers.is_bytes(metric) else (short, "")
+            rows.append([{"text": case["name"], "note": metric.replace("_", " ") + unit}] +
+                        [figure_cell(case, one["name"], metric, show, None) for one in allocators])
     return {"caption": "Other figures: median, and the lowest to the highest round",
             "columns": [{"text": text} for text in ["case", *(one["name"] for one in allocators)]], "rows": rows}
 

@@ -72,7 +72,7 @@ class Launcher:
         words = [_tool("time"), "-o", report, "-f", "%M"]
         if self.cpu is not None:
             words += [_tool("taskset"), "-c", str(self.cpu)]
-        words += [_tool("env"), *self._preload_words(preload), program, *command[1:]]
+        words += [_tool("env"), *self._environment_words(preload), program, *command[1:]]
 
         stdin = _memory_file("stdin", input or "")
         stdout = _memory_file("stdout") if output else os.open(os.devnull, os.O_WRONLY)
@@ -108,12 +108,16 @@ class Launcher:
         command = [str(word) for word in command]
         environment = clean_environment(env)
         if preload:
-            environment.update(word.split("=", 1) for word in self._preload_words(preload))
+            environment.update(word.split("=", 1) for word in self._environment_words(preload))
         command[0] = locate(command[0], cwd, self.allocator if preload else None)
         return Service(command, cwd or self.scratch, environment, self.allocator if preload else None)
 
-    def _preload_words(self, preload):
-        return [f"LD_PRELOAD={self.allocator.preload}"] if preload and self.allocator.preload else []
+    def _environment_words(self, preload):
+        """What is set for the measured program alone, not for what helps to measure."""
+        if not preload:
+            return []
+        words = [f"{name}={value}" for name, value in self.allocator.environment.items()]
+        return words + ([f"LD_PRELOAD={self.allocator.preload}"] if self.allocator.preload else [])
 
     def _check_library(self, seen, seconds, errors, program):
         """That the process ran on the allocator, as far as it can be told: a very short one may have ended unseen."""

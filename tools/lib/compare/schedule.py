@@ -66,8 +66,15 @@ class Schedule:
         entries = sorted(self.entries.values(), key=lambda pair: order[pair[0]])  # stable: as a case reported them
         return [entry for _, entry in entries]
 
+    def _due(self, number):
+        """The cases of a round."""
+        return [case for case in self.cases if number == 1 or self.limits.seconds is None or not case.long]
+
+    def _seconds_of_round(self, number):
+        return sum(self._estimate(case) for case in self._due(number))
+
     def _round(self, number):
-        cases = list(self.cases)
+        cases = self._due(number)
         # Not always in the same order: neither the neighbours of a case nor what a slow machine leaves out shall be
         # the same each time.
         random.Random(self.settings.seed * 1000 + number).shuffle(cases)
@@ -158,21 +165,22 @@ class Schedule:
     def _fits(self, number):
         if number == 1 or self.limits.seconds is None:
             return True
-        needed = sum(self._estimate(case) for case in self.cases)
-        return needed <= self.limits.seconds - (self.clock() - self.started)
+        if not self._due(number):
+            return False
+        return self._seconds_of_round(number) <= self.limits.seconds - (self.clock() - self.started)
 
     def _last_round(self, number):
         """The last round there will be, as far as can be told."""
         if self.limits.seconds is None:
             return self.limits.rounds
-        whole = max(0.001, sum(self._estimate(case) for case in self.cases))
-        return max(number, min(self.limits.rounds, int(self.limits.seconds / whole)))
+        later = self.limits.seconds - self._seconds_of_round(1)
+        return max(number, min(self.limits.rounds, 1 + int(later / max(0.001, self._seconds_of_round(2)))))
 
     def _expected_end(self, number, coming):
         """Seconds from now until everything is done, about; None before anything is known."""
         if not self._lasted:
             return None
-        whole = sum(self._estimate(case) for case in self.cases)
-        seconds = sum(self._estimate(case) for case in coming) + whole * (self._last_round(number) - number)
+        seconds = sum(self._estimate(case) for case in coming)
+        seconds += self._seconds_of_round(number + 1) * (self._last_round(number) - number)
         left = self._seconds_left()
         return max(0, seconds if left is None else min(seconds, left))

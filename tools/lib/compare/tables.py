@@ -10,12 +10,16 @@ TABLE_WIDTH = 120   # where there is no terminal to ask
 MIB = 1024 * 1024
 BEHIND_SHOWN = 15
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
+# What only some cases have, and the reader of a report on memory wants. Which of them are bytes, their names say.
+OTHER_MEMORY = {"rest_rss_1s": "resting RSS after 1 s", "floor_bytes": "pages that live blocks lie on",
+                "rest_rss_per_live_byte": "resting RSS per live byte", "growth": "RSS late by early in the run",
+                "huge_page_bytes": "on huge pages"}
 METRIC_TITLES = {"time": "time", "peak_rss": "peak RSS", "rest_rss": "resting RSS"}
 
 
 def report(results):
     """All tables, one after the other."""
-    parts = [_summary, _behind, _times, _memory, _latencies, _failures, _notes]
+    parts = [_summary, _behind, _times, _memory, _other_memory, _latencies, _failures, _notes]
     return "\n".join(text for text in (part(results) for part in parts) if text)
 
 
@@ -161,6 +165,18 @@ def _memory(results):
             head = [f"{METRIC_TITLES[metric]}, MiB", *names, *_ratio_head(own)]
             text += ("\n" if text else "") + grid([head, *rows])
     return text
+
+
+def _other_memory(results):
+    names = measured_names(results)
+    rows = []
+    for metric, title in OTHER_MEMORY.items():
+        show, unit = (mebibytes, ", MiB") if numbers.is_bytes(metric) else (figure, "")
+        for case in results["cases"]:
+            medians = [numbers.median(case, name, metric) for name in names]
+            if any(value is not None for value in medians):
+                rows.append([f"{case['name']}: {title}{unit}", *map(show, medians)])
+    return grid([["more about memory", *names], *rows]) if rows else ""
 
 
 def _latencies(results):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 
 from compare.cases import Case
@@ -28,6 +29,10 @@ class Workload:
     per_thread: dict = field(default_factory=dict)      # options that are divided by the number of threads
     latency: int = None             # operations of the case that measures single calls; None: there is none
     latency_is_quick: bool = False
+    variant: str = ""               # of the program's name: the rest of the case's
+    phases: dict = field(default_factory=dict)  # {name: (title, about)}: each is a result of its own, in seconds
+    memory: int = 0                 # bytes that have to be available; 0: little
+    long: bool = False
 
     def thread_counts(self, settings):
         """Those asked for that it can do."""
@@ -73,6 +78,29 @@ WORKLOADS = [
     Workload("key_value", "A key-value store",
              "A store evicts what was not used for long, and its values change their sizes over time.",
              1_500_000, latency=1_000_000, latency_is_quick=True),
+    Workload("burst_idle", "One burst of 8 threads, then idle",
+             "8 threads build 60 MB each, free all but a random 2%, and rest for 10 s.",
+             176_000, variant="threads:8/survivors:2", threads=8, has_its_threads=True, long=True,
+             options={"blocks": 22_000, "survivors": 2, "rest": 10}),
+    Workload("burst_idle", "One burst of 8 threads, many survivors",
+             "8 threads build 60 MB each, free all but a random 20%, and rest for 10 s.",
+             176_000, variant="threads:8/survivors:20", threads=8, has_its_threads=True, long=True,
+             options={"blocks": 22_000, "survivors": 20, "rest": 10}),
+    Workload("burst_idle", "One burst of a process with one thread",
+             "The first thread, which is the only one, builds 480 MB, frees all but a random 2%, and rests for 10 s.",
+             176_000, variant="single", threads=1, has_its_threads=True, long=True,
+             options={"blocks": 176_000, "survivors": 2, "rest": 10}),
+    Workload("fragmentation", "An hour of drifting sizes",
+             "200 MB in use all the time, for twenty days of sizes that drift up and down.",
+             12_000_000, variant="live:200", has_its_threads=True, long=True,
+             options={"live": 200, "day": 150_000, "rest": 1}),
+    Workload("large_heap", "A large heap",
+             "8 million blocks of 64-512 B, 2.4 GB together, by one thread.",
+             32_000_000, threads=1, long=True, options={"blocks": 8_000_000}, memory=4 << 30,
+             phases={"build": ("A large heap is built", "8 million blocks of 64-512 B, 2.4 GB together."),
+                     "read": ("A large heap is read", "20 million reads of random blocks among 8 million."),
+                     "replace": ("A large heap's blocks are replaced",
+                                 "4 million random blocks are freed, each followed by one of another size.")}),
     Workload("fork_cow", "Fork and copy-on-write",
              "Snapshots by fork while the parent goes on writing; at rest: what they cost in memory.",
              200_000, threads=1, has_its_threads=True),
@@ -88,11 +116,15 @@ class WorkloadCase(Case):
     def __init__(self, workload, threads, settings, named_by_threads=False):
         self.workload = workload
         self.threads = threads
-        self.family = f"{self.group}/{workload.name}"
+        self.family = "/".join(filter(None, (self.group, workload.name, workload.variant)))
         self.name = f"{self.family}/threads:{threads}" if named_by_threads else self.family
         self.title = workload.title
         self.about = workload.about
         self.seconds = 1 + workload.chosen(settings).get("rest", 0)
+        self.long = workload.long
+        self.parts = workload.phases
+        if self.parts:
+            self.unit = "s"
 
     def operations(self, settings):
         return self.workload.quick if settings.quick and self.workload.quick else self.workload.operations
@@ -102,15 +134,25 @@ class WorkloadCase(Case):
         return [program, *self.workload.arguments(settings, self.threads, self.operations(settings))]
 
     def measure(self, launcher, settings):
+        if available_memory() < self.workload.memory:
+            raise Failed(f"{self.workload.name} needs {self.workload.memory >> 30} GB of free memory")
         done = launcher.run(self.command(launcher, settings), timeout=self.timeout, series=True)
-        return [(self.name, self.to_run(parse(done.output), done))]
+        result = parse(done.output)
+        if not self.parts:
+            return [(self.name, self.to_run(result, done))]
+        try:
+            return self.selected([(f"{self.name}/{part}", phase_run(result["phases"][part], done))
+                                  for part in self.parts])
+        except KeyError as error:
+            raise Failed(f"{self.workload.name} measured no {error.args[0]}") from None
 
     def to_run(self, result, done):
         metrics = {"time": result["ns_per_operation"], "operations_per_second": result["operations_per_second"],
                    # Counted page by page, where the kernel's counter for the peak lags behind.
                    "peak_rss": max(done.peak_rss, result.get("rest_rss_bytes", 0))}
         for name, key in (("rest_rss", "rest_rss_bytes"), ("live_bytes", "live_bytes"),
-                          ("rest_rss_1s", "rest_rss_1s_bytes")):
+                          ("rest_rss_1s", "rest_rss_1s_bytes"), ("floor_bytes", "floor_bytes"),
+                          ("rest_rss_per_live_byte", "rest_rss_per_live_byte"), ("growth", "growth")):
             if key in result:
                 metrics[name] = result[key]
         return Run(metrics=metrics, latency=result.get("latency_ns", {}), series=done.series)
@@ -142,6 +184,21 @@ class LatencyCase(WorkloadCase):
         run.metrics["time"] = run.latency[call][share]
         del run.metrics["operations_per_second"]
         return run
+
+
+def phase_run(phase, done):
+    """The result of one phase. The series is the whole program's."""
+    return Run(metrics={"time": phase["seconds"], "peak_rss": phase["peak_rss_bytes"],
+                        "huge_page_bytes": phase["huge_page_bytes"]}, series=done.series)
+
+
+def available_memory():
+    """What programs can have without that others are swapped out; as much as anybody wants where that is not known."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return sys.maxsize
 
 
 def parse(output):

@@ -4,7 +4,6 @@ and defines CASES.
 A module without CASES is what the others share, or input of theirs.
 """
 
-import copy
 import os
 import shutil
 
@@ -23,35 +22,15 @@ def find_program(name, package):
 
 
 class Program(Case):
-    """A program that is measured. When one start of it yields several results, they are `parts`."""
+    """A program that is measured."""
 
     group = "program"
-    parts = {}  # {last word of the result's name: (title, about)}
-    wanted = None
-
-    def names(self, settings):
-        return [f"{self.name}/{part}" for part in self.parts] or [self.name]
-
-    def narrowed(self, matches, settings):
-        wanted = [name for name in self.names(settings) if matches(name)]
-        if not wanted or not self.parts:
-            return self if wanted else None
-        narrow = copy.copy(self)
-        narrow.wanted = wanted
-        return narrow
-
-    def describe(self, name):
-        described = super().describe(name)
-        if self.parts:
-            described["title"], described["about"] = self.parts[name.rsplit("/", 1)[1]]
-        return described
 
     def measure(self, launcher, settings):
         """What programs measure is called after their parts; here, results get their names and are selected."""
         results = self.measure_parts(launcher, settings)
-        named = [(f"{self.name}/{part}" if part else self.name, Run(metrics=metrics))
-                 for part, metrics in results.items()]
-        return [(name, run) for name, run in named if self.wanted is None or name in self.wanted]
+        return self.selected([(f"{self.name}/{part}" if part else self.name, Run(metrics=metrics))
+                              for part, metrics in results.items()])
 
     def measure_parts(self, launcher, settings):
         """{part: metrics}; the part of a program with one result only is ""."""

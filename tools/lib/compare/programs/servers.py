@@ -4,6 +4,7 @@ tools/compare and tools/quickstart share them. The programs that make the load r
 """
 
 import glob
+import itertools
 import json
 import os
 import random
@@ -144,6 +145,25 @@ class Redis(Server):
                             "-t", kind, "-d", str(size), "-n", str(count), "-r", str(keys), "-P", str(depth),
                             "-c", str(connections)])
         return Load.parse(output, count)
+
+    def fill(self, values):
+        """Sets keys that are called like redis-benchmark's to these values, a batch at a time; returns the seconds."""
+        count = 0
+        start = time.monotonic()
+        try:
+            with self.connect() as connection, connection.makefile("rb") as answers:
+                while batch := list(itertools.islice(values, 200)):
+                    connection.sendall(b"".join(
+                        b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%b\r\n" % (count + at, len(value), value)
+                        for at, value in enumerate(batch)))
+                    count += len(batch)
+                    for _ in batch:
+                        if (answer := answers.readline()) != b"+OK\r\n":
+                            raise ValueError(answer.decode(errors="replace").strip())
+        except (OSError, ValueError) as error:
+            self.service.check_alive()
+            raise Failed(f"filling redis: {error}") from None
+        return time.monotonic() - start
 
     def delete(self, keys, keep_percent, seed):
         """Deletes all keys of redis-benchmark's but a few random ones; returns the requests per second, and the keys
