@@ -125,6 +125,11 @@ static bool grow(enum region_kind kind, size_t slices) {
 	return grow_mapped(REGION_SIZE) || (piece < REGION_SIZE && grow_mapped(piece));
 }
 
+/* Bytes in use, without the holes in them. */
+static size_t backed(void) {
+	return heap.stats.used - min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
+}
+
 /* ---- runs ---- */
 
 static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
@@ -194,7 +199,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
-	wave_note(&heap.wave, heap.stats.used);
+	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
 }
@@ -305,13 +310,12 @@ static size_t purgeable(void) { return heap.stats.dirty - min_size(heap.spared, 
 static size_t dirty_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
 	if (conf.decay == 0) return 0;
-	size_t used = heap.stats.used;
-	size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), used);
-	return max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN);
+	size_t used = backed();
+	return max_size(max_size(used / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN);
 }
 
 static void decay(uint64_t now) {
-	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
+	if (!wave_next(&heap.wave, backed(), now)) return;
 	size_t unused = min_size(heap.least_dirty, purgeable());
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
