@@ -6,6 +6,7 @@
 #include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
+#include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -142,6 +143,7 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
+	if (dirty < slices) pressure_count((slices - dirty) * SLICE_SIZE);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	*zeroed = dirty == 0;
 	struct span *s = &r->spans[first];
@@ -284,11 +286,11 @@ static size_t purge_locked(size_t keep) {
 /* How much free memory may stay: a share of what is in use, and, when it can be purged later, whatever was in
  * use a moment ago. So a program that frees and allocates in waves keeps its pages. */
 static size_t dirty_limit(uint64_t now) {
-	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
 	size_t used = heap.stats.used;
 	size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), used);
-	return max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN);
+	return pressure_bound(max_size(max_size((used - holes) / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN));
 }
 
 static void decay(uint64_t now) {
@@ -305,7 +307,7 @@ static void decay(uint64_t now) {
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
-	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
+	if (heap.stats.dirty <= pressure_bound(DIRTY_MIN) && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
 	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
 }
@@ -326,6 +328,7 @@ void heap_free(struct span *run) {
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
+	pressure_tick(now);
 	if (trim_is_due(r, first) && !purge_later(now))
 		allowance_charge(trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad));
 	purge_if_due(now);

@@ -3,6 +3,7 @@
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
 #include "arena/layout.h"
+#include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/lock.h"
@@ -113,9 +114,9 @@ static void put_back(void *block, size_t size) {
 /* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each page
  * fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(uint64_t now) {
-	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
-	return max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN);
+	return pressure_bound(max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN));
 }
 
 static struct mapping take_cached(size_t size) {
@@ -165,6 +166,7 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 static void keep(struct mapping m) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
 	uint64_t now = os_milliseconds();
+	pressure_tick(now);
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
 	count += huge_cache_put(m, cache_limit(now), victims + count);
@@ -189,7 +191,10 @@ static void *map_cached(size_t *size) {
 		void *grown = os_remap(m.address, m.size, *size, true);
 		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
 		 * faults are worth. */
-		if (grown == NULL) unmap_all(&m, 1);
+		if (grown == NULL)
+			unmap_all(&m, 1);
+		else
+			pressure_count(*size - m.size);
 		return grown;
 	}
 	*size = m.size;
@@ -200,6 +205,7 @@ static void *map_fresh(size_t size, size_t align) {
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
+	if (block != NULL) pressure_count(size);
 	return block;
 }
 
@@ -210,7 +216,10 @@ void *huge_alloc(size_t size, size_t align, bool *zeroed) {
 	*zeroed = block == NULL;
 	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
 	if (block == NULL) return NULL;
-	if (add(block, size)) return block;
+	if (add(block, size)) {
+		pressure_poke();
+		return block;
+	}
 	os_unmap(block, size);
 	return NULL;
 }
@@ -234,7 +243,7 @@ void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	size_t old = take_out(block, true);
+	const size_t old = take_out(block, true);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
 	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
 	void *moved = NULL;
@@ -248,6 +257,8 @@ void *huge_resize(void *block, size_t size) {
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
+	if (moved != NULL && size > old + behind) pressure_count(size - old - behind);
+	pressure_poke();
 	return moved;
 }
 

@@ -15,6 +15,7 @@ struct conf conf = {
 	.top_pad = (int64_t)(1 * MIB),
 	.dirty_max = -1,
 	.decay = 1000,
+	.memory_limit = 0,
 	.background = 1,
 	.stats = 0,
 };
@@ -29,6 +30,7 @@ const struct tunable tunables[] = {
 	{ "top_pad", "MALLOC_TOP_PAD_", &conf.top_pad, 0, BYTES_MAX, true },
 	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
 	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true },
+	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true },
 	{ "background", NULL, &conf.background, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },

@@ -16,6 +16,7 @@ struct conf {
 	                                    dirty_limit in heap.c and cache_limit in huge.c; DIRTY_MIN at least */
 	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
 	                                    goes at once; -1: it stays, but for what dirty_max says */
+	_Atomic int64_t memory_limit;    /* near this, purging turns eager; 0: the limit of the cgroup; -1: never */
 	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arena/large.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/fork.h"
@@ -127,12 +128,13 @@ void tcache_free_run(struct span *run) {
 }
 
 /* All caches together hold no more than ALL_CACHES, or LEAST_ROOM each when that is more: a thousand threads that sleep hold
- * memory, too. */
+ * memory, too. While memory is short, one that is refilled or flushed shrinks to LEAST_ROOM. */
 #define ALL_CACHES (16 * MIB)
 #define LEAST_ROOM (16 * KIB)
 
 size_t tcache_room(void) {
 	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
+	if (unlikely(pressure_is_on())) return min_size(room, LEAST_ROOM);
 	if (!__builtin_mul_overflow(room, count, &all) && all <= ALL_CACHES) return room; /* no division */
 	return min_size(room, max_size(ALL_CACHES / count, LEAST_ROOM));
 }
@@ -149,9 +151,10 @@ void tcache_flush(void) {
 
 bool tcache_drain_idle(void) {
 	bool more_later = false;
+	const unsigned looks = pressure_is_on() ? 1 : IDLE_LOOKS;
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
-		more_later |= magazine_drain_idle(tc) | run_cache_drain_idle(tc, IDLE_LOOKS);
+		more_later |= magazine_drain_idle(tc, looks) | run_cache_drain_idle(tc, looks);
 	lock_drop(&threads.lock, RANK_THREADS);
 	return more_later;
 }
