@@ -295,6 +295,7 @@ static size_t dirty_limit(uint64_t now) {
 
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
+	pressure_tick(now);
 	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
@@ -328,7 +329,6 @@ void heap_free(struct span *run) {
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
-	pressure_tick(now);
 	if (trim_is_due(r, first) && !purge_later(now))
 		allowance_charge(trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad));
 	purge_if_due(now);

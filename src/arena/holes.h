@@ -47,7 +47,7 @@ void holes_next_tick(void);
 static inline bool holes_watch_give(struct bin *bin) {
 	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
 	bin->low_blocks = bin->blocks_out / 4 * 3;
-	return conf.decay >= 0 && !purge_later(os_milliseconds());
+	return pressure_is_on() || (conf.decay >= 0 && !purge_later(os_milliseconds()));
 }
 
 static inline void holes_watch_take(struct bin *bin, unsigned class_) {

@@ -156,6 +156,7 @@ size_t huge_purge(void) {
 /* Half of what was kept for all of the last interval leaves the cache. Under the lock. Returns how many victims there are. */
 static size_t decay(struct mapping *victims, uint64_t now) {
 	if (!wave_next(&huge.wave, huge.bytes, now)) return 0;
+	pressure_tick(now);
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
 	size_t left = huge_cache_bytes() - decay_part(unused);
@@ -166,7 +167,6 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 static void keep(struct mapping m) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
 	uint64_t now = os_milliseconds();
-	pressure_tick(now);
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
 	count += huge_cache_put(m, cache_limit(now), victims + count);
@@ -183,6 +183,11 @@ size_t huge_decay(void) {
 	return left;
 }
 
+static void count_fresh(size_t bytes) {
+	pressure_count(bytes);
+	pressure_poke();
+}
+
 /* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
 static void *map_cached(size_t *size) {
 	struct mapping m = take_cached(*size);
@@ -194,7 +199,7 @@ static void *map_cached(size_t *size) {
 		if (grown == NULL)
 			unmap_all(&m, 1);
 		else
-			pressure_count(*size - m.size);
+			count_fresh(*size - m.size);
 		return grown;
 	}
 	*size = m.size;
@@ -205,7 +210,7 @@ static void *map_fresh(size_t size, size_t align) {
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
-	if (block != NULL) pressure_count(size);
+	if (block != NULL) count_fresh(size);
 	return block;
 }
 
@@ -216,10 +221,7 @@ void *huge_alloc(size_t size, size_t align, bool *zeroed) {
 	*zeroed = block == NULL;
 	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
 	if (block == NULL) return NULL;
-	if (add(block, size)) {
-		pressure_poke();
-		return block;
-	}
+	if (add(block, size)) return block;
 	os_unmap(block, size);
 	return NULL;
 }
@@ -257,8 +259,7 @@ void *huge_resize(void *block, size_t size) {
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
-	if (moved != NULL && size > old + behind) pressure_count(size - old - behind);
-	pressure_poke();
+	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;
 }
 

@@ -41,7 +41,7 @@ static inline void pressure_count(size_t bytes) {
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
-/* Said by those who free, who know the time. May be called with locks held. */
+/* Said by those who decay, who know the time. May be called with locks held. */
 static inline void pressure_tick(uint64_t now) {
 	if (unlikely(now >= atomic_load_explicit(&pressure.look_from, memory_order_relaxed)))
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);

@@ -68,10 +68,8 @@ static inline void allowance_charge(size_t bytes) {
 /* True while a background thread purges. */
 extern _Atomic bool purged_in_background;
 
-/* Should those who free leave the purging for later: to the background thread, or to a time when it is their turn again?
- * Not while memory is short. */
+/* Should those who free leave the purging for later: to the background thread, or to a time when it is their turn again? */
 static inline bool purge_later(uint64_t now) {
-	if (pressure_is_on()) return false;
 	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left(now);
 }
 
