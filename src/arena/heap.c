@@ -143,7 +143,7 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
-	if (dirty < slices) pressure_count((slices - dirty) * SLICE_SIZE);
+	if (unlikely(dirty < slices)) pressure_count((slices - dirty) * SLICE_SIZE);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	*zeroed = dirty == 0;
 	struct span *s = &r->spans[first];
@@ -308,7 +308,7 @@ static void decay(uint64_t now) {
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
-	if (heap.stats.dirty <= pressure_bound(DIRTY_MIN) && conf.dirty_max < 0 && conf.decay != 0) return;
+	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0 && !pressure_is_on()) return;
 	size_t limit = dirty_limit(now);
 	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
 }

@@ -183,7 +183,7 @@ size_t huge_decay(void) {
 	return left;
 }
 
-static void count_fresh(size_t bytes) {
+COLD static void count_fresh(size_t bytes) {
 	pressure_count(bytes);
 	pressure_poke();
 }

@@ -91,7 +91,7 @@ static void give_all_back(uint64_t now, int64_t pending) {
 	state.worth_it = purged >= STEP_LEAST && state.left_then - before >= purged / 2;
 }
 
-void pressure_look(void) {
+COLD void pressure_look(void) {
 	if (atomic_exchange(&busy, true)) return;
 	atomic_store(&pressure.due, false);
 	const uint64_t now = os_milliseconds();
@@ -102,6 +102,12 @@ void pressure_look(void) {
 	if ((level == CRITICAL || (level == NEAR && !was_on)) && (now - state.purged_at >= PATIENCE || state.worth_it))
 		give_all_back(now, pending);
 	atomic_store(&busy, false);
+}
+
+COLD void pressure_count(size_t bytes) {
+	int64_t left = atomic_fetch_sub_explicit(&pressure.left, (int64_t)bytes, memory_order_relaxed) - (int64_t)bytes;
+	if (left < atomic_load_explicit(&pressure.look_below, memory_order_relaxed))
+		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
 void pressure_after_fork(void) { atomic_store(&busy, false); }

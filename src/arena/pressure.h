@@ -27,19 +27,18 @@ struct pressure {
 };
 extern struct pressure pressure;
 
-static inline bool pressure_is_on(void) { return atomic_load_explicit(&pressure.keep, memory_order_relaxed) != SIZE_MAX; }
+static inline bool pressure_is_on(void) {
+	return unlikely(atomic_load_explicit(&pressure.keep, memory_order_relaxed) != SIZE_MAX);
+}
 
 /* The bound on free memory that the caller would keep `limit` bytes of. */
 static inline size_t pressure_bound(size_t limit) {
-	return min_size(limit, atomic_load_explicit(&pressure.keep, memory_order_relaxed));
+	if (pressure_is_on()) limit = min_size(limit, atomic_load_explicit(&pressure.keep, memory_order_relaxed));
+	return limit;
 }
 
 /* Said by those who hand out memory that the kernel does not back yet. May be called with locks held. */
-static inline void pressure_count(size_t bytes) {
-	int64_t before = atomic_fetch_sub_explicit(&pressure.left, (int64_t)bytes, memory_order_relaxed);
-	if (unlikely(before - (int64_t)bytes < atomic_load_explicit(&pressure.look_below, memory_order_relaxed)))
-		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
-}
+void pressure_count(size_t bytes);
 
 /* Said by those who decay, who know the time. May be called with locks held. */
 static inline void pressure_tick(uint64_t now) {
