@@ -143,7 +143,6 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
-	if (unlikely(dirty < slices)) pressure_count((slices - dirty) * SLICE_SIZE);
 	if (r->slices_used == r->slices_total) unlink_free(r);
 	*zeroed = dirty == 0;
 	struct span *s = &r->spans[first];
@@ -171,9 +170,8 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
 	struct span *s = take_free(preferred, slices, align, true, zeroed);
 	if (s == NULL) s = take_free(other, slices, align, true, zeroed);
-	if (s == NULL) s = take_free(preferred, slices, align, false, zeroed);
 	if (s != NULL) return s;
-
+	s = take_free(preferred, slices, align, false, zeroed);
 	for (int i = 0; i < 2 && s == NULL; i++) {
 		enum region_kind kind = i == 0 ? preferred : other;
 		if (i == 1) s = take_free(other, slices, align, false, zeroed);
@@ -181,6 +179,7 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 		for (int again = 0; again < 2 && s == NULL && grow(kind, slices + align - 1); again++)
 			s = take_free(kind, slices, align, false, zeroed);
 	}
+	if (s != NULL) pressure_count(slices * SLICE_SIZE);
 	return s;
 }
 
@@ -308,7 +307,7 @@ static void decay(uint64_t now) {
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
-	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0 && !pressure_is_on()) return;
+	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
 	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
 }
@@ -346,6 +345,7 @@ bool heap_resize(struct span *run, size_t slices) {
 		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
 		bool zeroed;
 		if (done) take_run(r, first + old, slices - old, &zeroed);
+		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}
 	if (done) run->slices = (uint16_t)slices;
 	lock_drop(&heap.lock, RANK_HEAP);

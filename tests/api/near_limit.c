@@ -2,7 +2,7 @@
  * are of no use for. Without eager purging, the free memory of one phase and the blocks of the next one are together too much.
  *
  * near_limit hand|group|phases N: the tests with ARENAL_MEMORY_LIMIT, those with a cgroup, and the program that both start:
- * N threads, 120 MB in each phase. */
+ * N threads, together 120 MB in each phase. */
 #include "support.h"
 
 #include <errno.h>
@@ -53,7 +53,9 @@ static void phase(size_t size) {
 		if (i % looks == 0)
 			look();
 	}
+	pthread_barrier_wait(&barrier); /* all of it at once */
 	look();
+	pthread_barrier_wait(&barrier);
 	for (size_t i = 0; i < count; i++) {
 		CHILD_CHECK(blocks[i][0] == (char)(i % 251) && blocks[i][size - 1] == (char)(i % 251));
 		free(blocks[i]);
