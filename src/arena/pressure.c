@@ -33,6 +33,7 @@ struct pressure pressure = {
 	.left = PRESSURE_FIRST_LOOK,
 	.look_from = UINT64_MAX,
 	.keep = SIZE_MAX,
+	.caches = PRESSURE_CACHES,
 };
 
 static _Atomic bool busy; /* somebody looks. Owner of what follows */
@@ -79,6 +80,7 @@ static enum level measure(uint64_t now, int64_t pending) {
 	atomic_store_explicit(&pressure.left, left, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_from, now + (left < limit / 2 ? SOON : LATER), memory_order_relaxed);
 	atomic_store_explicit(&pressure.keep, keep, memory_order_relaxed);
+	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES, memory_order_relaxed);
 	if (left < limit / CRITICAL_SHARE) return CRITICAL;
 	return near || stalled ? NEAR : ALL_IS_WELL;
 }

@@ -17,12 +17,17 @@
 /* While memory is short, so much free memory is kept all the same: a system call for each slice would be too dear. */
 #define PRESSURE_KEEP_LEAST MIB
 
+/* What all thread caches together may hold, and while memory is short. */
+#define PRESSURE_CACHES (16 * MIB)
+#define PRESSURE_CACHES_LEAST MIB
+
 /* Written by anyone who looks; everybody reads, and is content with a value of a moment ago. */
 struct pressure {
 	_Atomic int64_t left;       /* bytes until the limit at the last look, less those handed out since; may be negative */
 	_Atomic int64_t look_below; /* bytes: with less left than this, it is time to look */
 	_Atomic uint64_t look_from; /* milliseconds: from then on, it is time to look */
 	_Atomic size_t keep;        /* bytes: free memory kept in slices, and in mappings, is bounded by this; SIZE_MAX: all is well */
+	_Atomic size_t caches;      /* bytes: all thread caches together hold no more */
 	_Atomic bool due;           /* it is time to look */
 };
 extern struct pressure pressure;

@@ -127,17 +127,15 @@ void tcache_free_run(struct span *run) {
 		heap_free(run);
 }
 
-/* All caches together hold no more than ALL_CACHES, or LEAST_ROOM each when that is more: a thousand threads that sleep hold
- * memory, too. */
-#define ALL_CACHES (16 * MIB)
-#define ALL_CACHES_IF_SHORT MIB /* while memory is short */
+/* All caches together hold no more than pressure.caches, or LEAST_ROOM each when that is more: a thousand threads that sleep
+ * hold memory, too. */
 #define LEAST_ROOM (16 * KIB)
 
 size_t tcache_room(void) {
 	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
-	if (pressure_is_on()) return min_size(room, max_size(ALL_CACHES_IF_SHORT / count, LEAST_ROOM));
-	if (!__builtin_mul_overflow(room, count, &all) && all <= ALL_CACHES) return room; /* no division */
-	return min_size(room, max_size(ALL_CACHES / count, LEAST_ROOM));
+	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
+	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
+	return min_size(room, max_size(most / count, LEAST_ROOM));
 }
 
 struct arena *tcache_arena(void) {
