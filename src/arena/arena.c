@@ -4,6 +4,7 @@
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/page_map.h"
+#include "arena/pressure.h"
 #include "arena/report.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -104,6 +105,7 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 	bin->refills++;
 	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
+	pressure_poke();
 	return taken;
 }
 

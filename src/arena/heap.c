@@ -6,6 +6,7 @@
 #include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
+#include "arena/pressure.h"
 #include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
@@ -182,9 +183,8 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
 	struct span *s = take_free(preferred, slices, align, true, zeroed);
 	if (s == NULL) s = take_free(other, slices, align, true, zeroed);
-	if (s == NULL) s = take_free(preferred, slices, align, false, zeroed);
 	if (s != NULL) return s;
-
+	s = take_free(preferred, slices, align, false, zeroed);
 	for (int i = 0; i < 2 && s == NULL; i++) {
 		enum region_kind kind = i == 0 ? preferred : other;
 		if (i == 1) s = take_free(other, slices, align, false, zeroed);
@@ -192,6 +192,7 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 		for (int again = 0; again < 2 && s == NULL && grow(kind, slices + align - 1); again++)
 			s = take_free(kind, slices, align, false, zeroed);
 	}
+	if (s != NULL) pressure_count(slices * SLICE_SIZE);
 	return s;
 }
 
@@ -308,14 +309,15 @@ static size_t purgeable(void) { return heap.stats.dirty - min_size(heap.spared, 
 /* How much free memory may stay: a share of what is in use, and, when it can be purged later, whatever was in
  * use a moment ago. So a program that frees and allocates in waves keeps its pages. */
 static size_t dirty_limit(uint64_t now) {
-	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
 	size_t used = backed();
-	return max_size(max_size(used / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN);
+	return pressure_bound(max_size(max_size(used / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN));
 }
 
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, backed(), now)) return;
+	pressure_tick(now);
 	size_t unused = min_size(heap.least_dirty, purgeable());
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
@@ -365,6 +367,7 @@ bool heap_resize(struct span *run, size_t slices) {
 		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
 		bool zeroed;
 		if (done) take_run(r, first + old, slices - old, &zeroed);
+		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}
 	if (done) run->slices = (uint16_t)slices;
 	lock_drop(&heap.lock, RANK_HEAP);

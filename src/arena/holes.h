@@ -16,7 +16,8 @@
  * that are not idle yet. */
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, bool *more_later);
 
-/* Spans are left alone until nothing came back to them for so many ticks, when nothing else tells that it is time. */
+/* Spans are left alone until nothing came back to them for so many ticks, unless memory is short or many more
+ * blocks than before are free. */
 #define IDLE_TICKS 2
 
 /* The same for those who free, within their allowance. */
@@ -50,7 +51,7 @@ void holes_next_tick(void);
 static inline bool holes_watch_give(struct bin *bin) {
 	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
 	bin->low_blocks = bin->blocks_out / 8 * 7;
-	return conf.decay >= 0 && !purge_later(os_milliseconds());
+	return pressure_is_on() || (conf.decay >= 0 && !purge_later(os_milliseconds()));
 }
 
 /* Without a background thread, time goes by for those who free: a flush in so many asks for it. */

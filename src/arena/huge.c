@@ -3,6 +3,7 @@
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
 #include "arena/layout.h"
+#include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/lock.h"
@@ -113,9 +114,9 @@ static void put_back(void *block, size_t size) {
 /* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each page
  * fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(uint64_t now) {
-	if (conf.dirty_max >= 0) return (size_t)conf.dirty_max;
+	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
-	return max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN);
+	return pressure_bound(max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN));
 }
 
 static struct mapping take_cached(size_t size) {
@@ -155,6 +156,7 @@ size_t huge_purge(void) {
 /* Half of what was kept for all of the last interval leaves the cache. Under the lock. Returns how many victims there are. */
 static size_t decay(struct mapping *victims, uint64_t now) {
 	if (!wave_next(&huge.wave, huge.bytes, now)) return 0;
+	pressure_tick(now);
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
 	size_t left = huge_cache_bytes() - decay_part(unused);
@@ -181,6 +183,11 @@ size_t huge_decay(void) {
 	return left;
 }
 
+COLD static void count_fresh(size_t bytes) {
+	pressure_count(bytes);
+	pressure_poke();
+}
+
 /* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
 static void *map_cached(size_t *size) {
 	struct mapping m = take_cached(*size);
@@ -189,7 +196,10 @@ static void *map_cached(size_t *size) {
 		void *grown = os_remap(m.address, m.size, *size, true);
 		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
 		 * faults are worth. */
-		if (grown == NULL) unmap_all(&m, 1);
+		if (grown == NULL)
+			unmap_all(&m, 1);
+		else
+			count_fresh(*size - m.size);
 		return grown;
 	}
 	*size = m.size;
@@ -200,6 +210,7 @@ static void *map_fresh(size_t size, size_t align) {
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
+	if (block != NULL) count_fresh(size);
 	return block;
 }
 
@@ -234,7 +245,7 @@ void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	size_t old = take_out(block, true);
+	const size_t old = take_out(block, true);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
 	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
 	void *moved = NULL;
@@ -248,6 +259,7 @@ void *huge_resize(void *block, size_t size) {
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
+	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;
 }
 

@@ -4,6 +4,7 @@
 
 #include "arena/heap.h"
 #include "arena/huge.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 
 static_assert(RUN_MAX / SLICE_SIZE <= UINT16_MAX, "span.slices counts any run");
@@ -13,6 +14,7 @@ static void *run_alloc(size_t size, size_t align, bool zero, enum region_kind pr
 	bool zeroed;
 	struct span *run = heap_alloc(slices, max_size(align >> SLICE_SHIFT, 1), preferred, SPAN_RUN, &zeroed);
 	if (run == NULL) return NULL;
+	pressure_poke();
 	if (zero && !zeroed) memset(run->start, 0, size);
 	return run->start;
 }

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/os.h"
 
@@ -72,9 +73,9 @@ static inline bool purge_later(uint64_t now) {
 	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left(now);
 }
 
-/* How much of what nobody needed during an interval goes back: half; all of it when that is little. */
+/* How much of what nobody needed during an interval goes back: half; all of it when that is little, or memory is short. */
 #define DECAY_WHOLE MIB
-static inline size_t decay_part(size_t unused) { return unused <= DECAY_WHOLE ? unused : unused / 2; }
+static inline size_t decay_part(size_t unused) { return unused <= DECAY_WHOLE || pressure_is_on() ? unused : unused / 2; }
 
 /* Bytes that are worth keeping: as much as was in use lately, and is not now. */
 static inline size_t wave_room(const struct wave *w, size_t used, uint64_t now) {

@@ -16,6 +16,7 @@ struct conf conf = {
 	.dirty_max = -1,
 	.decay = 1000,
 	.thp = -1,
+	.memory_limit = 0,
 	.background = 1,
 	.stats = 0,
 };
@@ -31,6 +32,7 @@ const struct tunable tunables[] = {
 	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
 	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true },
 	{ "thp", NULL, &conf.thp, -1, 1, true },
+	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true },
 	{ "background", NULL, &conf.background, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },

@@ -90,20 +90,9 @@ bool os_advise_huge(void *address, size_t size, bool wanted) {
 	return done;
 }
 
-/* Reads the start of a file as text. Returns its length, 0 when it cannot be read. */
-static size_t read_file(const char *path, char *text, size_t size) {
-	int saved = errno, file = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = file >= 0 ? read(file, text, size - 1) : 0;
-	if (file >= 0) close(file);
-	errno = saved;
-	if (length < 0) length = 0;
-	text[length] = 0;
-	return (size_t)length;
-}
-
 bool os_thp_always(void) {
 	char text[64];
-	read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+	os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", 0, text, sizeof text);
 	return strstr(text, "[always]") != NULL;
 }
 
@@ -190,11 +179,21 @@ bool os_barrier_init(void) { return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPE
 #endif
 bool os_barrier_in_all_threads(void) { return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
 
+size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
+	int saved = errno, file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file >= 0 ? pread(file, text, size - 1, (off_t)offset) : -1;
+	if (file >= 0) close(file);
+	errno = saved;
+	if (length < 0) length = 0;
+	text[length] = 0;
+	return (size_t)length;
+}
+
 /* /proc/self/stat is "PID (NAME) STATE", seventeen numbers, and that of the threads. The state is that of the first
  * thread, which stays as a zombie when it ends before the others. */
 bool os_is_last_thread(void) {
 	char text[512];
-	if (read_file("/proc/self/stat", text, sizeof text) == 0) return false;
+	if (os_read_file("/proc/self/stat", 0, text, sizeof text) == 0) return false;
 	const char *at = strrchr(text, ')');
 	if (at == NULL || at[1] != ' ' || at[2] != 'Z') return false;
 	for (int i = 0; at != NULL && i < 18; i++) at = strchr(at + 1, ' ');

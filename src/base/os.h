@@ -55,6 +55,10 @@ uint64_t os_milliseconds(void);
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
 
+/* Reads what the file has from `offset` on, size - 1 bytes at most, and adds a zero. Returns the bytes read: 0 when there
+ * are none, or the file cannot be read. It is closed again: a program may close every descriptor, or count them. */
+size_t os_read_file(const char *path, size_t offset, char *text, size_t size);
+
 /* Sleeps while *word == expected; wakes one sleeper. */
 void os_futex_wait(uint32_t *word, uint32_t expected);
 void os_futex_wake(uint32_t *word);

@@ -4,6 +4,7 @@
 
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/pressure.h"
 #include "base/meta.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"
@@ -30,6 +31,7 @@ static void after_fork(void) {
 static void after_fork_in_child(void) {
 	tcache_forget_others();
 	holes_after_fork();
+	pressure_after_fork();
 	purger_after_fork();
 	after_fork();
 }

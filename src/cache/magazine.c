@@ -195,7 +195,7 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, unsi
 	}
 }
 
-__attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *tc) {
+__attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *tc, unsigned looks) {
 	bool more_later = false;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
@@ -204,8 +204,8 @@ __attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *t
 		bool same = tc->idle_blocks[c] == (uint16_t)blocks;
 		tc->idle_blocks[c] = (uint16_t)blocks;
 		tc->idle_looks[c] = same ? tc->idle_looks[c] + 1 : 0;
-		more_later |= tc->idle_looks[c] < IDLE_LOOKS;
-		if (tc->idle_looks[c] < IDLE_LOOKS) continue;
+		more_later |= tc->idle_looks[c] < looks;
+		if (tc->idle_looks[c] < looks) continue;
 		tc->idle_looks[c] = 0;
 		lock_take(&tc->lock, RANK_CACHE);
 		drain(tc, c);

@@ -10,9 +10,9 @@ void *magazine_pop(struct tcache *tc, unsigned class_);
 /* Adds a block; when the magazine is full, half of it is given back first. */
 void magazine_push(struct tcache *tc, unsigned class_, void *block);
 
-/* Gives all blocks but one of each magazine back that has not changed for a while. Called by the purger, for any thread's
+/* Gives all blocks but one of each magazine back that has not changed for `looks` looks. Called by the purger, for any thread's
  * cache, under the threads lock. True when others may turn out to be idle later. */
-bool magazine_drain_idle(struct tcache *tc);
+bool magazine_drain_idle(struct tcache *tc, unsigned looks);
 
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);

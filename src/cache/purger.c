@@ -7,9 +7,13 @@
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "cache/tcache.h"
+
+/* Milliseconds: no interval is longer than this while memory is short. */
+#define URGENT 100
 
 /* A thread that has slept for so many milliseconds ends. */
 #define ENOUGH 60000
@@ -30,9 +34,11 @@ static void set_off(void) {
 
 /* One look at everything. True when there is something to look at later. */
 static bool purge_idle(void) {
+	pressure_tick(os_milliseconds());
+	pressure_poke();
 	bool holes_later, caches_later = tcache_drain_idle();
 	holes_next_tick();
-	arena_purge_holes(IDLE_TICKS, false, &holes_later);
+	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, pressure_is_on(), &holes_later);
 	size_t slices = heap_decay(), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
@@ -53,7 +59,7 @@ static void *purge_in_background(void *unused) {
 	os_barrier_init();
 	for (bool on = true; on && conf.background && conf.decay > 0;) {
 		static uint32_t never;
-		os_futex_wait_for(&never, 0, decay_interval());
+		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (tcache_count() == 0 && os_is_last_thread()) break;
 		if (purge_idle() || tcache_count() == 0) continue;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arena/large.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/fork.h"
@@ -126,15 +127,15 @@ void tcache_free_run(struct span *run) {
 		heap_free(run);
 }
 
-/* All caches together hold no more than ALL_CACHES, or LEAST_ROOM each when that is more: a thousand threads that sleep hold
- * memory, too. */
-#define ALL_CACHES (16 * MIB)
+/* All caches together hold no more than pressure.caches, or LEAST_ROOM each when that is more: a thousand threads that sleep
+ * hold memory, too. */
 #define LEAST_ROOM (16 * KIB)
 
 size_t tcache_room(void) {
 	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
-	if (!__builtin_mul_overflow(room, count, &all) && all <= ALL_CACHES) return room; /* no division */
-	return min_size(room, max_size(ALL_CACHES / count, LEAST_ROOM));
+	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
+	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
+	return min_size(room, max_size(most / count, LEAST_ROOM));
 }
 
 struct arena *tcache_arena(void) {
@@ -149,9 +150,10 @@ void tcache_flush(void) {
 
 bool tcache_drain_idle(void) {
 	bool more_later = false;
+	const unsigned looks = pressure_is_on() ? 1 : IDLE_LOOKS;
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
-		more_later |= magazine_drain_idle(tc) | run_cache_drain_idle(tc, IDLE_LOOKS);
+		more_later |= magazine_drain_idle(tc, looks) | run_cache_drain_idle(tc, looks);
 	lock_drop(&threads.lock, RANK_THREADS);
 	return more_later;
 }

@@ -69,7 +69,8 @@ struct arena *tcache_arena(void);
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
 
-/* A magazine, or the kept runs, are given back when the purger found them unchanged so many times. */
+/* A magazine, or the kept runs, are given back when the purger found them unchanged so many times; once is enough while memory
+ * is short. */
 #define IDLE_LOOKS 3
 
 /* Gives blocks back that lie idle in any thread's cache, without the help of these threads. True when there are blocks that

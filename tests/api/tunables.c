@@ -64,6 +64,8 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_TRIM_THRESHOLD=500000", "trim_threshold", 500000);
 	expect_one("ARENAL_TOP_PAD=300000", "top_pad", 300000);
 	expect_one("ARENAL_DIRTY_MAX=200000", "dirty_max", 200000);
+	expect_one("ARENAL_MEMORY_LIMIT=300M", "memory_limit", 300 * MIB);
+	expect_one("ARENAL_MEMORY_LIMIT=-1", "memory_limit", -1);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
@@ -133,6 +135,7 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_TRIM_THRESHOLD", "trim_threshold" },
 		{ "ARENAL_TOP_PAD", "top_pad" },
 		{ "ARENAL_DIRTY_MAX", "dirty_max" },
+		{ "ARENAL_MEMORY_LIMIT", "memory_limit" },
 		{ "ARENAL_STATS", "stats" },
 		{ "MALLOC_ARENA_MAX", "arena_max" },
 		{ "MALLOC_MMAP_THRESHOLD_", "mmap_threshold" },
