@@ -25,6 +25,8 @@ static struct {
 	struct heap_stats stats;
 	struct wave wave;
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
+	bool refused;                     /* in the running interval, something could not be purged. Locked memory never can:
+	                                     whoever frees need not try it again each time */
 } heap __attribute__((aligned(CACHE_LINE)));
 
 /* ---- regions ---- */
@@ -93,6 +95,7 @@ static void remove_slices(struct region *r, size_t first, size_t count) {
 	r->slices_dirty -= dirty;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	bits_clear(r->dirty, first, count);
+	bits_clear(r->lazy, first, count);
 	bits_clear(r->free, first, count);
 	bits_clear(r->ours, first, count);
 	if (r->slices_used == r->slices_total) unlink_free(r);
@@ -134,16 +137,17 @@ static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t 
 }
 
 static struct span *take_run(struct region *r, size_t first, size_t slices, bool *zeroed) {
-	size_t dirty = bits_count(r->dirty, first, slices);
+	size_t dirty = bits_count(r->dirty, first, slices), lazy = bits_count(r->lazy, first, slices);
 	bits_clear(r->free, first, slices);
 	bits_clear(r->dirty, first, slices);
+	bits_clear(r->lazy, first, slices);
 	r->slices_used += slices;
 	r->slices_dirty -= dirty;
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) unlink_free(r);
-	*zeroed = dirty == 0;
+	*zeroed = dirty + lazy == 0;
 	struct span *s = &r->spans[first];
 	s->start = (char *)r->base + first * SLICE_SIZE;
 	s->slices = (uint16_t)slices;
@@ -255,25 +259,29 @@ static bool trim_is_due(const struct region *r, size_t first) {
 }
 
 /* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
-static size_t purge_run(struct region *r, size_t first, size_t count) {
+static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
 	lock_drop(&heap.lock, RANK_HEAP);
-	bool done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE);
+	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
-	put_free(r, first, count, !done);
-	if (!done) return 0;
+	put_free(r, first, count, done == PURGE_REFUSED);
+	if (done == PURGE_REFUSED) {
+		heap.refused = true;
+		return 0;
+	}
+	if (done == PURGED_LAZILY) bits_set(r->lazy, first, count);
 	heap.stats.purged_total += count * SLICE_SIZE;
 	return count * SLICE_SIZE;
 }
 
-static size_t purge_locked(size_t keep) {
+static size_t purge_locked(size_t keep, bool lazily) {
 	size_t total = 0;
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
-			size_t bytes = purge_run(r, first, end - first);
+			size_t bytes = purge_run(r, first, end - first, lazily);
 			total += bytes;
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
@@ -293,21 +301,23 @@ static size_t dirty_limit(uint64_t now) {
 
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, heap.stats.used, now)) return;
+	heap.refused = false;
 	size_t unused = min_size(heap.least_dirty, heap.stats.dirty);
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
 		if (conf.trim_threshold >= 0 && unused > (size_t)conf.trim_threshold)
 			trim_locked((size_t)conf.trim_threshold, (size_t)conf.top_pad);
-		if (heap.stats.dirty > keep) purge_locked(keep);
+		if (heap.stats.dirty > keep) purge_locked(keep, conf.lazy_purge);
 	}
 	heap.least_dirty = heap.stats.dirty;
 }
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
+	if (heap.refused) return;
 	if (heap.stats.dirty <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
-	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2));
+	if (heap.stats.dirty > limit) allowance_charge(purge_locked(limit / 2, conf.lazy_purge));
 }
 
 size_t heap_decay(void) {
@@ -349,9 +359,21 @@ bool heap_resize(struct span *run, size_t slices) {
 	return done;
 }
 
-size_t heap_purge(size_t keep) {
+/* What was purged lazily counts as dirty again. */
+static void recall_lazy(void) {
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+		size_t slices = bits_count(r->lazy, 0, REGION_SLICES);
+		for (size_t w = 0; w < REGION_SLICES / 64; w++) r->dirty[w] |= r->lazy[w];
+		bits_clear(r->lazy, 0, REGION_SLICES);
+		r->slices_dirty += slices;
+		heap.stats.dirty += slices * SLICE_SIZE;
+	}
+}
+
+size_t heap_purge(void) {
 	lock_take(&heap.lock, RANK_HEAP);
-	size_t purged = purge_locked(keep);
+	recall_lazy();
+	size_t purged = purge_locked(0, false);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return purged;
 }

@@ -12,9 +12,9 @@
 #include "arena/wave.h"
 
 /* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
- * to the end of the list; an empty one is freed. Returns the bytes given back, and sets *more_later when there are spans
- * that are not idle yet. */
-size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool *more_later);
+ * to the end of the list; an empty one is freed. `now`: nothing lazily, and once more what went lazily or was refused.
+ * Returns the bytes given back, and sets *more_later when there are spans that are not idle yet. */
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
 
 /* The same, without waiting for anything. */
 void holes_purge_now(struct bin *bin, unsigned class_);

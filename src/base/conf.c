@@ -16,6 +16,7 @@ struct conf conf = {
 	.dirty_max = -1,
 	.decay = 1000,
 	.background = 1,
+	.lazy_purge = 0,
 	.stats = 0,
 };
 
@@ -30,6 +31,7 @@ const struct tunable tunables[] = {
 	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
 	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true },
 	{ "background", NULL, &conf.background, 0, 1, true },
+	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

@@ -17,6 +17,7 @@ struct conf {
 	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
 	                                    goes at once; -1: it stays, but for what dirty_max says */
 	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
+	_Atomic int64_t lazy_purge;      /* 1: the kernel takes purged memory when it needs some, not at once */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -76,9 +76,13 @@ void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
 	return p == MAP_FAILED ? NULL : p;
 }
 
-bool os_purge(void *address, size_t size) {
+enum purge os_purge(void *address, size_t size, bool lazily) {
 	int saved = errno;
-	bool done = madvise(address, size, MADV_DONTNEED) == 0;
+	enum purge done = PURGE_REFUSED;
+	if (lazily && madvise(address, size, MADV_FREE) == 0)
+		done = PURGED_LAZILY;
+	else if (madvise(address, size, MADV_DONTNEED) == 0)
+		done = PURGED;
 	errno = saved;
 	return done;
 }
@@ -160,11 +164,14 @@ static bool barrier(int command) {
 
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
-bool os_barrier_init(void) { return false; }
+bool os_barrier_in_all_threads(void) { return false; }
 #else
-bool os_barrier_init(void) { return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+/* It is refused to those who have not said before that they want it, which takes long: once, and not in every program. */
+bool os_barrier_in_all_threads(void) {
+	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
+	       (barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
+}
 #endif
-bool os_barrier_in_all_threads(void) { return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
 
 /* /proc/self/stat is "PID (NAME) STATE", seventeen numbers, and that of the threads. The state is that of the first
  * thread, which stays as a zombie when it ends before the others. */

@@ -33,9 +33,9 @@ static void set_off(void) {
 
 /* One look at everything. True when there is something to look at later. */
 static bool purge_idle(void) {
-	bool holes_later, caches_later = tcache_drain_idle();
+	bool holes_later, caches_later = tcache_drain(IDLE_LOOKS);
 	holes_next_tick();
-	arena_purge_holes(IDLE_TICKS, &holes_later);
+	arena_purge_holes(IDLE_TICKS, false, &holes_later);
 	size_t slices = heap_decay(), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
@@ -53,7 +53,6 @@ static bool sleep_until_poked(void) {
 }
 
 static void *purge_in_background(void *unused) {
-	os_barrier_init();
 	for (bool on = true; on && conf.background && conf.decay > 0;) {
 		static uint32_t never;
 		os_futex_wait_for(&never, 0, decay_interval());

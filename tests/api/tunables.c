@@ -64,6 +64,7 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_TRIM_THRESHOLD=500000", "trim_threshold", 500000);
 	expect_one("ARENAL_TOP_PAD=300000", "top_pad", 300000);
 	expect_one("ARENAL_DIRTY_MAX=200000", "dirty_max", 200000);
+	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
@@ -133,6 +134,7 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_TRIM_THRESHOLD", "trim_threshold" },
 		{ "ARENAL_TOP_PAD", "top_pad" },
 		{ "ARENAL_DIRTY_MAX", "dirty_max" },
+		{ "ARENAL_LAZY_PURGE", "lazy_purge" },
 		{ "ARENAL_STATS", "stats" },
 		{ "MALLOC_ARENA_MAX", "arena_max" },
 		{ "MALLOC_MMAP_THRESHOLD_", "mmap_threshold" },

@@ -9,7 +9,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const tunables[] = {
-	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "stats",
+	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "lazy_purge", "stats",
 };
 
 static struct arenal_stats stats_now(void) {

@@ -106,11 +106,11 @@ static void purged_pages_are_used_last(void **state) {
 	arena_give(c, given, count);
 	bool more_later;
 	size_t before = holes_bytes;
-	assert_int_equal(arena_purge_holes(0, &more_later), SLICE_SIZE / 2);
+	assert_int_equal(arena_purge_holes(0, false, &more_later), SLICE_SIZE / 2);
 	assert_false(more_later);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2);
 	/* A second look finds nothing new, and nothing is counted twice. */
-	assert_int_equal(arena_purge_holes(0, &more_later), 0);
+	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
 
 	/* First what is left on resident pages: those with a block that was kept. */
 	const size_t resident = SLICE_SIZE / PURGE_PAGE / 2 * (ON_PAGE - 1);
@@ -136,15 +136,15 @@ static void idle_spans_only(void **state) {
 	unsigned c = class_of_size(1024);
 	void *blocks[64];
 	bool more_later;
-	arena_purge_holes(0, &more_later);
+	arena_purge_holes(0, false, &more_later);
 	assert_int_equal(arena_take(arena_list[0], c, blocks, 64), 64);
 	arena_give(c, blocks + 1, 63);
-	assert_int_equal(arena_purge_holes(2, &more_later), 0);
+	assert_int_equal(arena_purge_holes(2, false, &more_later), 0);
 	assert_true(more_later);
 	holes_next_tick();
-	assert_int_equal(arena_purge_holes(2, &more_later), 0);
+	assert_int_equal(arena_purge_holes(2, false, &more_later), 0);
 	holes_next_tick();
-	assert_int_equal(arena_purge_holes(2, &more_later), SLICE_SIZE - os_page_size);
+	assert_int_equal(arena_purge_holes(2, false, &more_later), SLICE_SIZE - os_page_size);
 	assert_false(more_later);
 	arena_give(c, blocks, 1);
 }
