@@ -1,7 +1,10 @@
 /* cache/: magazines and the life of thread caches. */
 #include "unit.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -285,11 +288,74 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
 }
 
+/* What happens while a drain waits for its barrier; returns whether the kernel offers that. */
+static bool (*during_barrier)(void);
+
+/* In place of libc's. */
+long syscall(long number, ...) {
+	typedef long function(long, long, long, long, long, long, long);
+	va_list rest;
+	long arguments[6];
+	va_start(rest, number);
+	for (int i = 0; i < 6; i++) arguments[i] = va_arg(rest, long);
+	va_end(rest);
+	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) {
+		errno = ENOSYS;
+		return -1;
+	}
+	function *real = (function *)dlsym(RTLD_NEXT, "syscall");
+	return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+static void *taken[3];
+
+/* The thread has not seen yet that `empty` went up. */
+static bool take_some(void) {
+	struct magazine *m = magazine_of(112);
+	for (int i = 0; i < 3; i++) taken[i] = *--m->top;
+	return true;
+}
+
+static void a_drain_spares_what_is_taken_meanwhile(void **state) {
+	(void)state;
+	if (!os_barrier_in_all_threads()) skip();
+	size_t filled = fill_magazine(112);
+	assert_true(filled > 8);
+	struct magazine *m = magazine_of(112);
+	during_barrier = take_some;
+	tcache_drain(0);
+	during_barrier = NULL;
+	for (int i = 0; i < 3; i++) assert_false(is_with_arena(taken[i]));
+	/* And one more, which another call has its eye on. */
+	assert_int_equal(blocks_in(m), 1);
+	assert_false(is_with_arena(m->top[-1]));
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 4);
+	for (int i = 0; i < 3; i++) arenal_test_free(taken[i]);
+	tcache_flush();
+}
+
+static bool refuse(void) { return false; }
+
+static void nothing_is_drained_without_the_barrier(void **state) {
+	(void)state;
+	size_t filled = fill_magazine(112);
+	void **empty = magazine_of(112)->empty;
+	during_barrier = refuse;
+	for (int look = 0; look < 10; look++) tcache_drain(IDLE_LOOKS);
+	tcache_drain(0);
+	during_barrier = NULL;
+	assert_int_equal(blocks_in(magazine_of(112)), filled);
+	assert_ptr_equal(magazine_of(112)->empty, empty);
+	tcache_flush();
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(runs_are_kept), cmocka_unit_test(few_runs_are_kept), cmocka_unit_test(idle_runs_go_back),
 		cmocka_unit_test(idle_caches_are_drained), cmocka_unit_test(busy_caches_are_not),
-		cmocka_unit_test(busy_caches_are_drained_when_told),
+		cmocka_unit_test(busy_caches_are_drained_when_told), cmocka_unit_test(a_drain_spares_what_is_taken_meanwhile),
+		cmocka_unit_test(nothing_is_drained_without_the_barrier),
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_malloc, drain_when_idle),
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_malloc, drain_now),
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_when_idle),
