@@ -155,6 +155,10 @@ void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds)
 	errno = saved;
 }
 
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
+bool os_barrier_in_all_threads(void) { return false; }
+#else
 static bool barrier(int command) {
 	int saved = errno;
 	bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
@@ -162,10 +166,6 @@ static bool barrier(int command) {
 	return done;
 }
 
-#ifdef __SANITIZE_THREAD__
-/* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
-bool os_barrier_in_all_threads(void) { return false; }
-#else
 /* It is refused to those who have not said before that they want it, which takes long: once, and not in every program. */
 bool os_barrier_in_all_threads(void) {
 	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||

@@ -178,13 +178,13 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 		struct magazine *m = &tc->magazines[c];
 		void **top = *(void **volatile *)&m->top;
 		first[c] = m->empty;
-		if (due[c] && top > first[c] + 1) *(void **volatile *)&m->empty = top - 1;
+		if (due[c] && top - first[c] > 1) *(void **volatile *)&m->empty = top - 1;
 	}
 	const bool passed = os_barrier_in_all_threads();
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
-		void **end = passed ? *(void **volatile *)&m->top - 1 : first[c];
 		if (m->empty == first[c]) continue;
+		void **end = passed ? *(void **volatile *)&m->top - 1 : first[c];
 		if (end > m->empty) end = m->empty;
 		if (end < first[c]) end = first[c];
 		*(void **volatile *)&m->empty = end;
