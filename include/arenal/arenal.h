@@ -29,9 +29,10 @@ extern "C" {
  * ARENAL_VERSION_STRING to see whether the program runs on the version it was compiled against. */
 ARENAL_API const char *arenal_version(void);
 
-/* Gives every free page back to the kernel now: the calling thread's cache is emptied, free runs and the free pages
- * inside partly used spans are purged, the break is lowered. Returns the number of bytes that were given back (an upper
- * bound of what the resident set loses). Takes the time of a walk over the heap; other threads go on meanwhile. */
+/* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are emptied (of others,
+ * one block of each size class stays), free runs and the free pages inside partly used spans are purged, the break is
+ * lowered. Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the time
+ * of a walk over the heap; other threads go on meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
 /* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without stopping
@@ -40,7 +41,7 @@ struct arenal_stats {
 	size_t allocated;       /* in blocks the program holds, sizes rounded up to their size class */
 	size_t cached;          /* in blocks that lie in thread caches, ready for malloc */
 	size_t active;          /* in spans, slice runs and huge mappings that are in use: >= allocated + cached */
-	size_t dirty;           /* free slices that the kernel still backs with memory */
+	size_t dirty;           /* free slices that the kernel still backs with memory, those that went lazily not included */
 	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions, huge mappings */
 	size_t metadata;        /* memory for Arenal's own records, at most this much of it resident */
 	size_t brk_bytes;       /* part of `mapped` that lies in the brk heap */
@@ -49,7 +50,8 @@ struct arenal_stats {
 	size_t regions;         /* number of 64 MiB regions from mmap */
 	size_t arenas;          /* number of arenas in use, the main arena included */
 	size_t threads;         /* number of threads that have a cache now */
-	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start */
+	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start; what went lazily
+	                           and then at once counts twice */
 	uint64_t refills;       /* times a thread cache took a batch from an arena since the start */
 	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
 };

@@ -11,7 +11,7 @@ const char *arenal_version(void) { return ARENAL_VERSION_STRING; }
 
 size_t arenal_purge(void) {
 	ensure_started();
-	tcache_flush();
+	tcache_flush_all();
 	return arena_purge_all(0);
 }
 

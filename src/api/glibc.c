@@ -12,7 +12,7 @@
 
 EXPORT int PUBLIC(malloc_trim)(size_t keep) {
 	ensure_started();
-	tcache_flush();
+	tcache_flush_all();
 	return arena_purge_all(keep) > 0;
 }
 

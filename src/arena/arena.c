@@ -58,6 +58,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	}
 	page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
 	s->purged = 0;
+	s->lazy = false;
 	s->away = false;
 	s->touched = holes_tick();
 	bin_link_first(bin, s);
@@ -181,19 +182,20 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 	}
 }
 
-size_t arena_purge_holes(unsigned idle_ticks, bool scraps, bool *more_later) {
+size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	size_t purged = 0;
 	*more_later = false;
 	for (uint32_t a = 0; a < count; a++)
-		for (unsigned c = 1; c < CLASS_COUNT; c++) purged += holes_purge(&arena_list[a]->bins[c], c, idle_ticks, scraps, more_later);
+		for (unsigned c = 1; c < CLASS_COUNT; c++)
+			purged += holes_purge(&arena_list[a]->bins[c], c, idle_ticks, now, more_later);
 	return purged;
 }
 
 size_t arena_purge_all(size_t keep_top) {
 	bool more_later;
 	size_t purged = arena_purge_holes(0, true, &more_later) + heap_trim(keep_top) + huge_purge();
-	return purged + heap_purge(0);
+	return purged + heap_purge();
 }
 
 void arena_lock_all(void) {

@@ -54,7 +54,7 @@ void arena_give(unsigned class_, void **blocks, size_t count);
 size_t arena_purge_all(size_t keep_top);
 
 /* holes_purge for every bin. */
-size_t arena_purge_holes(unsigned idle_ticks, bool scraps, bool *more_later);
+size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later);
 
 /* Around fork: every lock of this layer. */
 void arena_lock_all(void);

@@ -26,7 +26,8 @@ static struct {
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
 	struct wave wave;
-	size_t spared;                    /* dirty bytes that the last look over all of them could not purge */
+	size_t spared;                    /* dirty bytes that the last look over all of them left: scraps of huge pages, and what
+	                                     the kernel refused to take, as it does for locked memory */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -97,6 +98,7 @@ static void remove_slices(struct region *r, size_t first, size_t count) {
 	r->slices_dirty -= dirty;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	bits_clear(r->dirty, first, count);
+	bits_clear(r->lazy, first, count);
 	bits_clear(r->free, first, count);
 	bits_clear(r->ours, first, count);
 	thp_forget(r, first, count);
@@ -146,9 +148,10 @@ static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t 
 }
 
 static struct span *take_run(struct region *r, size_t first, size_t slices, bool *zeroed) {
-	size_t dirty = bits_count(r->dirty, first, slices);
+	size_t dirty = bits_count(r->dirty, first, slices), lazy = bits_count(r->lazy, first, slices);
 	bits_clear(r->free, first, slices);
 	bits_clear(r->dirty, first, slices);
+	bits_clear(r->lazy, first, slices);
 	r->slices_used += slices;
 	r->slices_dirty -= dirty;
 	heap.stats.used += slices * SLICE_SIZE;
@@ -156,7 +159,7 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
 	heap.spared = min_size(heap.spared, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) unlink_free(r);
-	*zeroed = dirty == 0;
+	*zeroed = dirty + lazy == 0;
 	struct span *s = &r->spans[first];
 	s->start = (char *)r->base + first * SLICE_SIZE;
 	s->slices = (uint16_t)slices;
@@ -274,28 +277,29 @@ static bool trim_is_due(const struct region *r, size_t first) {
 }
 
 /* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
-static size_t purge_run(struct region *r, size_t first, size_t count) {
+static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
 	lock_drop(&heap.lock, RANK_HEAP);
 	thp_break(r, first, count);
-	bool done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE);
+	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
-	put_free(r, first, count, !done);
-	if (!done) return 0;
+	put_free(r, first, count, done == PURGE_REFUSED);
+	if (done == PURGE_REFUSED) return 0;
+	if (done == PURGED_LAZILY) bits_set(r->lazy, first, count);
 	heap.stats.purged_total += count * SLICE_SIZE;
 	return count * SLICE_SIZE;
 }
 
-/* Purges until at most `keep` dirty bytes are left; `all` means the scraps of huge pages, too. */
-static size_t purge_locked(size_t keep, bool all) {
+/* Purges until at most `keep` dirty bytes are left. `now`: nothing lazily, and the scraps of huge pages, too. */
+static size_t purge_locked(size_t keep, bool now) {
 	size_t total = 0;
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
-			size_t count = all ? end - first : thp_spare(r, &first, end - first);
-			if (count > 0) total += purge_run(r, first, count);
+			size_t count = now ? end - first : thp_spare(r, &first, end - first);
+			if (count > 0) total += purge_run(r, first, count, !now && conf.lazy_purge);
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}
@@ -374,9 +378,21 @@ bool heap_resize(struct span *run, size_t slices) {
 	return done;
 }
 
-size_t heap_purge(size_t keep) {
+/* What was purged lazily counts as dirty again. */
+static void recall_lazy(void) {
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+		size_t slices = bits_count(r->lazy, 0, REGION_SLICES);
+		for (size_t w = 0; w < REGION_SLICES / 64; w++) r->dirty[w] |= r->lazy[w];
+		bits_clear(r->lazy, 0, REGION_SLICES);
+		r->slices_dirty += slices;
+		heap.stats.dirty += slices * SLICE_SIZE;
+	}
+}
+
+size_t heap_purge(void) {
 	lock_take(&heap.lock, RANK_HEAP);
-	size_t purged = purge_locked(keep, true);
+	recall_lazy();
+	size_t purged = purge_locked(0, true);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return purged;
 }

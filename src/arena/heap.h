@@ -27,8 +27,8 @@ void heap_free(struct span *run);
 /* Changes the length of a run in place. Growing fails (false, nothing changed) when the slices behind are in use. */
 bool heap_resize(struct span *run, size_t slices);
 
-/* Gives dirty slices back to the kernel until at most `keep` bytes of them are left. Returns the bytes given back. */
-size_t heap_purge(size_t keep);
+/* Gives dirty slices back to the kernel, and at once those that went lazily before. Returns the bytes given back. */
+size_t heap_purge(void);
 
 /* Lowers the break as far as the top is free, but for `keep` bytes. Returns the bytes given back. */
 size_t heap_trim(size_t keep);

@@ -58,7 +58,7 @@ static bool is_scrap(const struct span *s, uint64_t pages) {
 }
 
 /* Takes spans with free pages out of the list: up to GO of them. Returns how many. */
-static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, struct span **spans,
+static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, struct span **spans,
                         uint64_t *pages, struct span **retired, bool *more_later) {
 	const struct size_class *c = &size_classes[class_];
 	size_t count = 0;
@@ -75,7 +75,7 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 		}
 		s->touched = 0;
 		uint64_t found = free_pages(s, c) & ~s->purged;
-		if (found == 0 || (!scraps && is_scrap(s, found))) continue;
+		if (found == 0 || (!now && is_scrap(s, found))) continue;
 		bin_unlink(bin, s);
 		s->away = true;
 		pages[count] = found;
@@ -85,13 +85,15 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 }
 
 /* Purges pages of a span that is away. Returns those for which it worked. */
-static uint64_t purge_pages(const struct span *s, uint64_t pages) {
+static uint64_t purge_pages(struct span *s, uint64_t pages, bool lazily) {
 	uint64_t done = 0;
 	struct region *r = page_map_region((uintptr_t)s->start);
 	thp_break(r, slice_number(r, (uintptr_t)s->start), s->slices);
 	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
 		size_t stop = bit_find(&pages, first, 64, false);
-		if (os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE)) done |= bits_in_word(0, first, stop - first);
+		enum purge how = os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE, lazily);
+		if (how != PURGE_REFUSED) done |= bits_in_word(0, first, stop - first);
+		if (how == PURGED_LAZILY) s->lazy = true;
 		first = bit_find(&pages, stop, 64, true);
 	}
 	return done;
@@ -104,20 +106,34 @@ static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_
 	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
 }
 
-size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, bool *more_later) {
+/* All spans are worth a look again, and what was purged lazily counts as there. */
+static void recall(struct bin *bin) {
+	lock_take(&bin->lock, RANK_BIN);
+	for (struct span *s = bin->partial; s != NULL; s = s->next) {
+		s->touched = holes_tick();
+		if (!s->lazy) continue;
+		holes_forget(s->purged);
+		s->purged = 0;
+		s->lazy = false;
+	}
+	lock_drop(&bin->lock, RANK_BIN);
+}
+
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later) {
 	struct span *spans[GO];
 	uint64_t pages[GO];
 	size_t total = 0, count;
+	if (now) recall(bin);
 	atomic_fetch_add_explicit(&purging, 1, memory_order_relaxed);
 	do {
 		struct span *retired = NULL;
 		lock_take(&bin->lock, RANK_BIN);
-		count = take_away(bin, class_, idle_ticks, scraps, spans, pages, &retired, more_later);
+		count = take_away(bin, class_, idle_ticks, now, spans, pages, &retired, more_later);
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
 		size_t bytes = 0;
 		for (size_t i = 0; i < count; i++) {
-			pages[i] = purge_pages(spans[i], pages[i]);
+			pages[i] = purge_pages(spans[i], pages[i], !now && conf.lazy_purge);
 			bytes += (size_t)__builtin_popcountll(pages[i]) * PURGE_PAGE;
 		}
 		atomic_fetch_add_explicit(&holes_bytes, bytes, memory_order_relaxed);

@@ -11,10 +11,11 @@
 #include "arena/arena.h"
 #include "arena/wave.h"
 
-/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks; `scraps` means those
- * too that are not worth breaking up a huge page. Spans with purged pages go to the end of the list; an empty one is freed. Returns the bytes given back, and sets *more_later when there are spans
+/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
+ * to the end of the list; an empty one is freed. `now`: nothing lazily, what is not worth breaking up a huge page as well,
+ * and once more what went lazily or was refused. Returns the bytes given back, and sets *more_later when there are spans
  * that are not idle yet. */
-size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool scraps, bool *more_later);
+size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
 
 /* Spans are left alone until nothing came back to them for so many ticks, unless memory is short or many more
  * blocks than before are free. */

@@ -31,6 +31,7 @@ struct span {
 	uint8_t listed;           /* small: in the bin's list. Owner: bin->lock */
 	uint8_t touched;          /* small: tick of the last block that came back; 0: no page to purge since the last look */
 	bool away;                /* small: being purged, out of the list until that is done. Owner: bin->lock */
+	bool lazy;                /* small: some of the purged pages went lazily: they may still be in memory. Like purged */
 	uint64_t purged;          /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
 	                             block on it was handed out since. Owner: bin->lock */
 };
@@ -58,7 +59,8 @@ struct region {
 	struct region *next_free, *prev_free; /* in the list of regions with free slices */
 	uint64_t ours[REGION_SLICES / 64];    /* slices that are ours at all: in a brk window, not all are */
 	uint64_t free[REGION_SLICES / 64];
-	uint64_t dirty[REGION_SLICES / 64];   /* free slices whose content is unknown; clean ones read as zero */
+	uint64_t dirty[REGION_SLICES / 64];   /* free slices that the kernel backs */
+	uint64_t lazy[REGION_SLICES / 64];    /* free slices that were purged lazily; all other clean ones read as zero */
 	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
 	uint64_t free_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
 };

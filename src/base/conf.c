@@ -18,6 +18,7 @@ struct conf conf = {
 	.thp = -1,
 	.memory_limit = 0,
 	.background = 1,
+	.lazy_purge = 0,
 	.stats = 0,
 };
 
@@ -34,6 +35,7 @@ const struct tunable tunables[] = {
 	{ "thp", NULL, &conf.thp, -1, 1, true },
 	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true },
 	{ "background", NULL, &conf.background, 0, 1, true },
+	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

@@ -76,9 +76,13 @@ void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
 	return p == MAP_FAILED ? NULL : p;
 }
 
-bool os_purge(void *address, size_t size) {
+enum purge os_purge(void *address, size_t size, bool lazily) {
 	int saved = errno;
-	bool done = madvise(address, size, MADV_DONTNEED) == 0;
+	enum purge done = PURGE_REFUSED;
+	if (lazily && madvise(address, size, MADV_FREE) == 0)
+		done = PURGED_LAZILY;
+	else if (madvise(address, size, MADV_DONTNEED) == 0)
+		done = PURGED;
 	errno = saved;
 	return done;
 }
@@ -164,6 +168,10 @@ void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds)
 	errno = saved;
 }
 
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
+bool os_barrier_in_all_threads(void) { return false; }
+#else
 static bool barrier(int command) {
 	int saved = errno;
 	bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
@@ -171,13 +179,12 @@ static bool barrier(int command) {
 	return done;
 }
 
-#ifdef __SANITIZE_THREAD__
-/* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it. */
-bool os_barrier_init(void) { return false; }
-#else
-bool os_barrier_init(void) { return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+/* It is refused to those who have not said before that they want it, which takes long: once, and not in every program. */
+bool os_barrier_in_all_threads(void) {
+	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
+	       (barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
+}
 #endif
-bool os_barrier_in_all_threads(void) { return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
 
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 	int saved = errno, file = open(path, O_RDONLY | O_CLOEXEC);

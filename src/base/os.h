@@ -24,8 +24,14 @@ bool os_commit(void *address, size_t size);
 /* Grows or shrinks a mapping; moves it when `may_move`. Returns where it is now, NULL when refused (nothing changed). */
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
 
-/* Gives the memory behind the pages back to the kernel: they read as zero afterwards. False when the kernel refuses. */
-bool os_purge(void *address, size_t size);
+/* Gives the memory behind the pages back to the kernel: at once, and they read as zero afterwards; or, when told so and
+ * where it is offered, lazily: each page reads as before or as zero, and stays in memory, until the kernel needs it. */
+enum purge {
+	PURGE_REFUSED, /* some of the pages may be gone nevertheless: what they hold is unknown */
+	PURGED_LAZILY,
+	PURGED,
+};
+enum purge os_purge(void *address, size_t size, bool lazily);
 
 /* Asks for transparent huge pages behind the range, or declines them. False when the kernel has none. */
 bool os_advise_huge(void *address, size_t size, bool wanted);
@@ -67,8 +73,7 @@ void os_futex_wake(uint32_t *word);
 void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds);
 
 /* Every other thread of the process passes a memory barrier before this returns. False when the kernel does not offer
- * that: os_barrier_init must have succeeded. */
-bool os_barrier_init(void);
+ * that. */
 bool os_barrier_in_all_threads(void);
 
 /* Is the calling thread the only one left, while the first thread has ended? False when that cannot be found out. */

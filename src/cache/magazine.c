@@ -28,7 +28,7 @@ static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
 	return max_size(min_size(bytes / size_classes[class_].size, slots), LEAST_SLOTS);
 }
 
-/* The blocks move down to the first slot, which magazine_drain may have left unused. */
+/* The blocks move down to the first slot, which drain may have left unused. */
 static void settle(struct magazine *m) {
 	void **first = m->full - m->capacity;
 	if (m->empty == first) return;
@@ -166,37 +166,40 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
 	lock_drop(&tc->lock, RANK_CACHE);
 }
 
-/* Takes blocks out of a magazine whose thread may use it at any moment, without the lock. It is the protocol of a
+/* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol of a
  * work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from the top.
  *
  * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may have read the
  * old value before, and have been interrupted: it takes the block below the top that is read now, or writes above it.
- * So all blocks below that one are ours. */
-__attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, unsigned class_) {
-	struct magazine *m = &tc->magazines[class_];
-	void *volatile *shared_top = (void *volatile *)&m->top, *volatile *shared_empty = (void *volatile *)&m->empty;
-	void **first = m->empty, **top = *shared_top;
-	if (top <= first + 1) return;
-	*shared_empty = top - 1;
-	if (!os_barrier_in_all_threads()) {
-		*shared_empty = first;
-		return;
+ * So all blocks below that one are ours. The barrier is dear: one serves all magazines of the cache that are due. */
+__attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
+	void **first[CLASS_COUNT];
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct magazine *m = &tc->magazines[c];
+		void **top = *(void **volatile *)&m->top;
+		first[c] = m->empty;
+		if (due[c] && top - first[c] > 1) *(void **volatile *)&m->empty = top - 1;
 	}
-	void **end = *shared_top;
-	end = end - 1 < top - 1 ? end - 1 : top - 1;
-	if (end < first) end = first;
-	*shared_empty = end;
-	while (first < end) {
-		void *batch[BATCH_MAX];
-		size_t n = min_size((size_t)(end - first), BATCH_MAX);
-		for (size_t i = 0; i < n; i++) batch[i] = first[i];
-		arena_give(class_, batch, n);
-		first += n;
+	const bool passed = os_barrier_in_all_threads();
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct magazine *m = &tc->magazines[c];
+		if (m->empty == first[c]) continue;
+		void **end = passed ? *(void **volatile *)&m->top - 1 : first[c];
+		if (end > m->empty) end = m->empty;
+		if (end < first[c]) end = first[c];
+		*(void **volatile *)&m->empty = end;
+		for (void **from = first[c]; from < end;) {
+			void *batch[BATCH_MAX];
+			size_t n = min_size((size_t)(end - from), BATCH_MAX);
+			for (size_t i = 0; i < n; i++) batch[i] = from[i];
+			arena_give(c, batch, n);
+			from += n;
+		}
 	}
 }
 
-__attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *tc, unsigned looks) {
-	bool more_later = false;
+__attribute__((no_sanitize("thread"))) bool magazine_drain(struct tcache *tc, unsigned looks) {
+	bool due[CLASS_COUNT] = { false }, any_due = false, more_later = false;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
 		ptrdiff_t blocks = *(void **volatile *)&m->top - *(void **volatile *)&m->empty;
@@ -204,11 +207,14 @@ __attribute__((no_sanitize("thread"))) bool magazine_drain_idle(struct tcache *t
 		bool same = tc->idle_blocks[c] == (uint16_t)blocks;
 		tc->idle_blocks[c] = (uint16_t)blocks;
 		tc->idle_looks[c] = same ? tc->idle_looks[c] + 1 : 0;
-		more_later |= tc->idle_looks[c] < looks;
-		if (tc->idle_looks[c] < looks) continue;
-		tc->idle_looks[c] = 0;
+		due[c] = tc->idle_looks[c] >= looks;
+		if (due[c]) tc->idle_looks[c] = 0;
+		any_due |= due[c];
+		more_later |= !due[c];
+	}
+	if (any_due) {
 		lock_take(&tc->lock, RANK_CACHE);
-		drain(tc, c);
+		drain(tc, due);
 		lock_drop(&tc->lock, RANK_CACHE);
 	}
 	return more_later;

@@ -1,4 +1,4 @@
-/* Refill, flush and size of one magazine. Called by the thread that owns the cache. */
+/* Refill, flush and size of one magazine. Called by the thread that owns the cache, where nothing else is said. */
 #ifndef CACHE_MAGAZINE_H
 #define CACHE_MAGAZINE_H
 
@@ -10,9 +10,9 @@ void *magazine_pop(struct tcache *tc, unsigned class_);
 /* Adds a block; when the magazine is full, half of it is given back first. */
 void magazine_push(struct tcache *tc, unsigned class_, void *block);
 
-/* Gives all blocks but one of each magazine back that has not changed for `looks` looks. Called by the purger, for any thread's
+/* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. For any thread's
  * cache, under the threads lock. True when others may turn out to be idle later. */
-bool magazine_drain_idle(struct tcache *tc, unsigned looks);
+bool magazine_drain(struct tcache *tc, unsigned looks);
 
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);

@@ -36,9 +36,9 @@ static void set_off(void) {
 static bool purge_idle(void) {
 	pressure_tick(os_milliseconds());
 	pressure_poke();
-	bool holes_later, caches_later = tcache_drain_idle();
+	bool holes_later, caches_later = tcache_drain(pressure_is_on() ? 1 : IDLE_LOOKS);
 	holes_next_tick();
-	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, pressure_is_on(), &holes_later);
+	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, false, &holes_later);
 	size_t slices = heap_decay(), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
@@ -56,7 +56,6 @@ static bool sleep_until_poked(void) {
 }
 
 static void *purge_in_background(void *unused) {
-	os_barrier_init();
 	for (bool on = true; on && conf.background && conf.decay > 0;) {
 		static uint32_t never;
 		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());

@@ -61,7 +61,7 @@ static bool dispose(struct tcache *tc, unsigned looks) {
 
 void run_cache_dispose(struct tcache *tc) { dispose(tc, 0); }
 
-__attribute__((no_sanitize("thread"))) bool run_cache_drain_idle(struct tcache *tc, unsigned looks) {
+__attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, unsigned looks) {
 	/* A look from outside: what comes in now is seen the next time. */
 	return tc->run_cache.count > 0 && dispose(tc, looks);
 }

@@ -29,8 +29,8 @@ void run_cache_put(struct tcache *tc, struct span *run);
 /* Frees all of them. */
 void run_cache_dispose(struct tcache *tc);
 
-/* Called by the purger, for any thread's cache, under the threads lock: frees runs that were not asked for during
- * `looks` calls. True when there are runs that may turn out to be idle later. */
-bool run_cache_drain_idle(struct tcache *tc, unsigned looks);
+/* For any thread's cache, under the threads lock: frees runs that were not asked for during `looks` calls. True when there
+ * are runs that may turn out to be idle later. */
+bool run_cache_drain(struct tcache *tc, unsigned looks);
 
 #endif

@@ -148,14 +148,18 @@ void tcache_flush(void) {
 	if (tc != NULL) dispose(tc);
 }
 
-bool tcache_drain_idle(void) {
+bool tcache_drain(unsigned looks) {
 	bool more_later = false;
-	const unsigned looks = pressure_is_on() ? 1 : IDLE_LOOKS;
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
-		more_later |= magazine_drain_idle(tc, looks) | run_cache_drain_idle(tc, looks);
+		more_later |= magazine_drain(tc, looks) | run_cache_drain(tc, looks);
 	lock_drop(&threads.lock, RANK_THREADS);
 	return more_later;
+}
+
+void tcache_flush_all(void) {
+	tcache_flush();
+	tcache_drain(0);
 }
 
 size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }

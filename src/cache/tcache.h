@@ -17,14 +17,14 @@ struct magazine {
 	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
 	void **full;       /* top >= full: no room */
 	void **empty;      /* top <= empty: nothing in it */
-	uint16_t capacity; /* slots, up to full: empty lies higher than the first one after magazine_drain */
+	uint16_t capacity; /* slots, up to full: empty lies higher than the first one after a drain */
 	uint16_t seen;     /* blocks in it at the last look for idle magazines */
 	uint16_t events;   /* refills and flushes since then */
 };
 static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
 
-/* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and the purger drains
- * magazines that lie idle: slow paths hold the lock for that reason, the fast ones need none (see magazine_drain). */
+/* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and drain
+ * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16 */
@@ -34,8 +34,8 @@ struct tcache {
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
-	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the purger's last look, and how many looks */
-	uint8_t idle_looks[CLASS_COUNT];   /* found the same. Owner: threads lock */
+	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
+	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
 	struct tcache *next, *prev;
 };
 static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
@@ -69,13 +69,14 @@ struct arena *tcache_arena(void);
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
 
-/* A magazine, or the kept runs, are given back when the purger found them unchanged so many times; once is enough while memory
- * is short. */
+/* Gives back what lies in any thread's cache, without the help of these threads: magazines and kept runs that were found
+ * unchanged by `looks` calls, the purger's IDLE_LOOKS, fewer while memory is short, or 0. A block of each magazine stays, and all of them where the
+ * kernel offers no membarrier. True when there are blocks that may turn out to be idle later. */
 #define IDLE_LOOKS 3
+bool tcache_drain(unsigned looks);
 
-/* Gives blocks back that lie idle in any thread's cache, without the help of these threads. True when there are blocks that
- * may turn out to be idle later. */
-bool tcache_drain_idle(void);
+/* Both, for all caches. */
+void tcache_flush_all(void);
 
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);

@@ -186,7 +186,15 @@ static void purge_gives_memory_back(void **state) {
 static void purge_returns_what_it_gave_back(void **state) {
 	(void)state;
 	static void *blocks[256];
+	static const char *const names[] = { "decay", "dirty_max", "trim_threshold" };
+	static const int64_t nobody_else[] = { -1, (int64_t)1 << 40, -1 };
+	int64_t usual[COUNT_OF(names)];
 
+	/* Nothing else gives memory back meanwhile. */
+	for (size_t i = 0; i < COUNT_OF(names); i++) {
+		assert_int_equal(arenal_get(names[i], &usual[i]), 0);
+		assert_int_equal(arenal_set(names[i], nobody_else[i]), 0);
+	}
 	arenal_purge();
 	for (size_t i = 0; i < COUNT_OF(blocks); i++) {
 		blocks[i] = malloc(40000);
@@ -200,6 +208,8 @@ static void purge_returns_what_it_gave_back(void **state) {
 	struct arenal_stats after = stats_now();
 	assert_int_equal(after.purged_total - before.purged_total, returned);
 	assert_true(returned >= before.dirty - after.dirty);
+	for (size_t i = 0; i < COUNT_OF(names); i++)
+		assert_int_equal(arenal_set(names[i], usual[i]), 0);
 }
 
 static void table_is_printed(void **state) {

@@ -66,6 +66,8 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_DIRTY_MAX=200000", "dirty_max", 200000);
 	expect_one("ARENAL_MEMORY_LIMIT=300M", "memory_limit", 300 * MIB);
 	expect_one("ARENAL_MEMORY_LIMIT=-1", "memory_limit", -1);
+	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
+	expect_one("ARENAL_THP=0", "thp", 0);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
@@ -136,6 +138,8 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_TOP_PAD", "top_pad" },
 		{ "ARENAL_DIRTY_MAX", "dirty_max" },
 		{ "ARENAL_MEMORY_LIMIT", "memory_limit" },
+		{ "ARENAL_LAZY_PURGE", "lazy_purge" },
+		{ "ARENAL_THP", "thp" },
 		{ "ARENAL_STATS", "stats" },
 		{ "MALLOC_ARENA_MAX", "arena_max" },
 		{ "MALLOC_MMAP_THRESHOLD_", "mmap_threshold" },

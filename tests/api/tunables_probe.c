@@ -9,7 +9,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const tunables[] = {
-	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "stats",
+	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "lazy_purge", "thp",
+	"stats",
 };
 
 static struct arenal_stats stats_now(void) {

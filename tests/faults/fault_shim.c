@@ -14,24 +14,40 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 EXPORTED fault_off_function fault_off;
-EXPORTED fault_count_function fault_count;
+EXPORTED fault_count_function fault_count, fault_calls;
 EXPORTED fault_foreign_intact_function fault_foreign_intact;
 
 static atomic_bool off;
 static atomic_size_t calls, faults;
 
-/* Is this call of `name` the one that fails, or a later one? Before the libc has its environment nothing fails. */
-static bool is_due(const char *name) {
+static size_t setting(const char *name) {
+	const char *value = getenv(name);
+
+	return value ? strtoul(value, NULL, 10) : 0;
+}
+
+/* A random number for each call. */
+static size_t draw(size_t call) {
+	uint64_t z = (call + setting("FAULT_SEED") * 0x100000001u) * 0x9E3779B97F4A7C15u;
+
+	z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+	return (z ^ z >> 31) >> 8;
+}
+
+/* The number of this call of `name` when it is one that fails, 0 otherwise. Before the libc has its environment nothing
+ * fails. */
+static size_t is_due(const char *name) {
 	if (!environ || atomic_load(&off))
-		return false;
-	const char *which = getenv("FAULT_CALL"), *at = getenv("FAULT_AT");
-	if (!which || !at || strcmp(which, name) != 0)
-		return false;
-	size_t call = atomic_fetch_add(&calls, 1) + 1, first = strtoul(at, NULL, 10);
-	if (call != first && !(call > first && getenv("FAULT_FOREVER")))
-		return false;
+		return 0;
+	const char *which = getenv("FAULT_CALL");
+	size_t at = setting("FAULT_AT"), rate = setting("FAULT_RATE");
+	if (!which || (!at && !rate) || strcmp(which, name) != 0)
+		return 0;
+	size_t call = atomic_fetch_add(&calls, 1) + 1;
+	if (rate ? draw(call) % rate != 0 : call != at && !(call > at && getenv("FAULT_FOREVER")))
+		return 0;
 	atomic_fetch_add(&faults, 1);
-	return true;
+	return call;
 }
 
 void fault_off(void) {
@@ -40,6 +56,10 @@ void fault_off(void) {
 
 size_t fault_count(void) {
 	return atomic_load(&faults);
+}
+
+size_t fault_calls(void) {
+	return atomic_load(&calls);
 }
 
 EXPORTED void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset) {
@@ -76,8 +96,15 @@ EXPORTED void *mremap(void *address, size_t from, size_t to, int flags, ...) {
 }
 
 EXPORTED int madvise(void *address, size_t length, int advice) {
-	if (is_due("madvise")) {
-		errno = EAGAIN;
+	static const int errors[] = { EAGAIN, EINVAL, ENOMEM };
+	size_t call = is_due("madvise");
+
+	if (call) {
+		int error = setting("FAULT_RATE") ? errors[draw(~call) % 3] : EAGAIN;
+		/* The kernel goes from page to page, and keeps what it has done when it cannot go on. */
+		if (error == ENOMEM)
+			syscall(SYS_madvise, address, length / 2 & ~(size_t)4095, advice);
+		errno = error;
 		return -1;
 	}
 	return (int)syscall(SYS_madvise, address, length, advice);

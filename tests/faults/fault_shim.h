@@ -3,6 +3,8 @@
  *   FAULT_CALL=mmap       the function: mmap munmap mremap madvise mprotect sbrk
  *   FAULT_AT=3            its third call fails ...
  *   FAULT_FOREVER=1       ... and all later ones too
+ *   FAULT_RATE=3          instead of FAULT_AT: one call in three fails, at random; FAULT_SEED=7 sets which. madvise fails
+ *                         with EAGAIN, EINVAL or ENOMEM then, and has done half of the work in the last case
  *   FAULT_FOREIGN=before  with sbrk: the call succeeds, but somebody else moves the break just before it, or "after" it
  *
  * Programs find these functions by dlsym. */
@@ -15,7 +17,7 @@
 /* From now on nothing fails. */
 typedef void fault_off_function(void);
 
-/* How many calls failed, or met a foreign move of the break. */
+/* fault_count: how many calls failed, or met a foreign move of the break. fault_calls: how many there were. */
 typedef size_t fault_count_function(void);
 
 /* Is all memory that the foreign moves claimed still there, untouched? */

@@ -1,6 +1,7 @@
 /* arena/arena: blocks of spans. */
 #include "unit.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -131,6 +132,34 @@ static void purged_pages_are_used_last(void **state) {
 	assert_int_equal(holes_bytes, before);
 }
 
+/* Locked memory cannot be purged. */
+static void refused_pages_are_tried_again_when_told(void **state) {
+	(void)state;
+	unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512 };
+	void *blocks[BLOCKS], *given[BLOCKS];
+	bool more_later;
+	arena_purge_all(0);
+	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	memcpy(given, blocks, sizeof given);
+	char *start = span_of(blocks[0])->start;
+	/* Sanitizers keep mlock from doing anything. */
+	if (mlock(start, SLICE_SIZE) != 0 || os_purge(start, os_page_size, false) != PURGE_REFUSED) skip();
+	size_t before = holes_bytes;
+	arena_give(c, given + 1, BLOCKS - 1);
+	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_false(more_later);
+	assert_int_equal(holes_bytes, before);
+	munlock(start, SLICE_SIZE);
+	/* Nobody came back to the span: not worth a look, unless it has to be now. */
+	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), SLICE_SIZE - os_page_size);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(holes_bytes - before, SLICE_SIZE - os_page_size);
+	arena_give(c, blocks, 1);
+}
+
 static void idle_spans_only(void **state) {
 	(void)state;
 	unsigned c = class_of_size(1024);
@@ -196,6 +225,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
 		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only),
+		cmocka_unit_test(refused_pages_are_tried_again_when_told),
 		cmocka_unit_test(misuse_is_found),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

@@ -1,6 +1,7 @@
 /* arena/heap and arena/brk: runs of slices. */
 #include "unit.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "arena/brk.h"
@@ -39,7 +40,7 @@ static void kinds(void **state) {
 
 static void dirty_slices_serve_everybody(void **state) {
 	(void)state;
-	heap_purge(0);
+	heap_purge();
 	struct span *high = run(5, 1, REGION_MAPPED);
 	char *start = high->start;
 	memset(start, 1, 5 * SLICE_SIZE);
@@ -60,7 +61,7 @@ static void purged_slices_read_as_zero(void **state) {
 	memset(start, 0xee, 4 * SLICE_SIZE);
 	heap_free(s);
 	uint64_t before = stats().purged_total;
-	assert_true(heap_purge(0) >= 4 * SLICE_SIZE);
+	assert_true(heap_purge() >= 4 * SLICE_SIZE);
 	assert_true(stats().purged_total >= before + 4 * SLICE_SIZE);
 	assert_int_equal(stats().dirty, 0);
 	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 0);
@@ -69,6 +70,65 @@ static void purged_slices_read_as_zero(void **state) {
 	assert_true(zeroed);
 	for (size_t i = 0; i < 4 * SLICE_SIZE; i++) assert_int_equal(again->start[i], 0);
 	heap_free(again);
+}
+
+static void lazily_purged_slices_are_not_taken_for_zero(void **state) {
+	(void)state;
+	heap_purge();
+	struct span *s = run(4, 1, REGION_MAPPED);
+	char *start = s->start;
+	memset(start, 0xee, 4 * SLICE_SIZE);
+	conf.lazy_purge = 1;
+	conf.dirty_max = 0;
+	heap_free(s); /* which purges it */
+	conf.dirty_max = -1;
+	assert_int_equal(stats().dirty, 0);
+	bool zeroed = true;
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	assert_ptr_equal(s->start, start);
+	assert_int_equal(start[0], (char)0xee); /* the kernel has had no need of it */
+	assert_false(zeroed);
+	conf.dirty_max = 0;
+	heap_free(s);
+	conf.dirty_max = -1;
+	/* What goes lazily goes at once when that is wanted, and reads as zero then. */
+	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 4 * SLICE_SIZE);
+	assert_int_equal(heap_purge(), 4 * SLICE_SIZE);
+	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 0);
+	assert_int_equal(heap_purge(), 0);
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	assert_ptr_equal(s->start, start);
+	assert_true(zeroed);
+	conf.lazy_purge = 0;
+	heap_free(s);
+}
+
+/* Locked memory cannot be purged: what it holds is not taken for zero, and it is not tried each time that somebody frees. */
+static void refused_slices_stay_dirty(void **state) {
+	(void)state;
+	heap_purge();
+	struct span *s = run(4, 1, REGION_MAPPED), *between = run(1, 1, REGION_MAPPED), *other = run(1, 1, REGION_MAPPED);
+	memset(s->start, 0xee, 4 * SLICE_SIZE);
+	/* Sanitizers keep mlock from doing anything. */
+	if (mlock(s->start, os_page_size) != 0 || os_purge(s->start, os_page_size, false) != PURGE_REFUSED) skip();
+	uint64_t before = stats().purged_total;
+	const int64_t decay = conf.decay;
+	conf.decay = 1000000; /* an interval does not end meanwhile */
+	conf.dirty_max = 0;
+	heap_free(s);
+	assert_int_equal(stats().dirty, 4 * SLICE_SIZE);
+	heap_free(other);
+	assert_int_equal(stats().dirty, 5 * SLICE_SIZE);
+	assert_int_equal(stats().purged_total, before);
+	conf.dirty_max = -1;
+	conf.decay = decay;
+	bool zeroed = true;
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	assert_false(zeroed);
+	munlock(s->start, os_page_size);
+	heap_free(s);
+	heap_free(between);
+	assert_int_equal(heap_purge(), 6 * SLICE_SIZE);
 }
 
 static void resizing(void **state) {
@@ -116,7 +176,7 @@ static void no_overlap(void **state) {
 
 static void break_goes_down(void **state) {
 	(void)state;
-	heap_purge(0);
+	heap_purge();
 	heap_trim(0);
 	allowance_since = 0; /* whatever earlier tests have purged */
 	uintptr_t before = (uintptr_t)sbrk(0);
@@ -134,7 +194,7 @@ static void break_goes_down(void **state) {
 
 static void somebody_moves_the_break(void **state) {
 	(void)state;
-	heap_purge(0);
+	heap_purge();
 	heap_trim(0);
 	char *foreign = sbrk(12345);
 	memset(foreign, 0x5a, 12345);
@@ -153,7 +213,8 @@ static void somebody_moves_the_break(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
-		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
+		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
+		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

@@ -1,7 +1,10 @@
 /* cache/: magazines and the life of thread caches. */
 #include "unit.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -110,9 +113,15 @@ static void exit_flushes(void **state) {
 	assert_int_equal(threads, 1);
 }
 
-static void look_until_idle(void) {
-	if (!os_barrier_init()) skip(); /* under ThreadSanitizer */
-	for (int look = 0; look < 10; look++) tcache_drain_idle();
+static void drain_when_idle(void) {
+	if (!os_barrier_in_all_threads()) skip(); /* under ThreadSanitizer */
+	for (int look = 0; look < 10; look++) tcache_drain(IDLE_LOOKS);
+}
+
+/* As arenal_purge does with the caches of other threads. */
+static void drain_now(void) {
+	if (!os_barrier_in_all_threads()) skip();
+	tcache_drain(0);
 }
 
 /* Fills the magazine of a size with blocks from a few pages, and returns how many it holds. */
@@ -135,13 +144,35 @@ static void idle_caches_are_drained(void **state) {
 	(void)state;
 	assert_true(fill_magazine(112) > 8);
 	struct bin *bin = &tcache_current->arena->bins[class_of_size(112)];
-	look_until_idle();
+	drain_when_idle();
 	assert_int_equal(blocks_in(magazine_of(112)), 1);
 	assert_int_equal(bin->blocks_out, 1);
 	/* It goes on working as before. */
 	assert_true(fill_magazine(112) > 8);
 	tcache_flush();
 	assert_int_equal(bin->blocks_out, 0);
+}
+
+/* All of them at once, for one barrier serves them. */
+static void busy_caches_are_drained_when_told(void **state) {
+	(void)state;
+	static const size_t sizes[] = { 48, 112, 1000, 5000 };
+	enum { SIZES = sizeof sizes / sizeof *sizes, BLOCKS = 8 };
+	void *blocks[SIZES][BLOCKS], *one = arenal_test_malloc(3000);
+	tcache_flush();
+	arenal_test_free(one); /* a single block, which stays */
+	for (int s = 0; s < SIZES; s++)
+		for (int i = 0; i < BLOCKS; i++) blocks[s][i] = arenal_test_malloc(sizes[s]);
+	for (int s = 0; s < SIZES; s++)
+		for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[s][i]);
+	drain_now();
+	for (int s = 0; s < SIZES; s++) {
+		assert_int_equal(blocks_in(magazine_of(sizes[s])), 1);
+		assert_int_equal(tcache_current->arena->bins[class_of_size(sizes[s])].blocks_out, 1);
+	}
+	assert_ptr_equal(arenal_test_malloc(3000), one);
+	arenal_test_free(one);
+	tcache_flush();
 }
 
 static size_t kept_run_bytes(void) {
@@ -194,10 +225,13 @@ static void idle_runs_go_back(void **state) {
 	tcache_flush();
 	arenal_test_free(arenal_test_malloc(100 * KIB));
 	for (int look = 0; look < IDLE_LOOKS; look++) {
-		assert_true(tcache_drain_idle());
+		assert_true(tcache_drain(IDLE_LOOKS));
 		assert_int_equal(kept_run_bytes(), 2 * SLICE_SIZE);
 	}
-	tcache_drain_idle();
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(kept_run_bytes(), 0);
+	arenal_test_free(arenal_test_malloc(100 * KIB));
+	assert_false(tcache_drain(0)); /* at once, when told */
 	assert_int_equal(kept_run_bytes(), 0);
 }
 
@@ -206,9 +240,9 @@ static void busy_caches_are_not(void **state) {
 	size_t filled = fill_magazine(112);
 	for (int look = 0; look < 10; look++) {
 		void *block = look % 2 == 0 ? NULL : arenal_test_malloc(112);
-		tcache_drain_idle();
+		tcache_drain(IDLE_LOOKS);
 		if (look % 2 == 0) block = arenal_test_malloc(112);
-		tcache_drain_idle();
+		tcache_drain(IDLE_LOOKS);
 		arenal_test_free(block);
 	}
 	assert_true(blocks_in(magazine_of(112)) + 1 >= filled);
@@ -218,12 +252,12 @@ static void busy_caches_are_not(void **state) {
 /* A malloc that was interrupted after it had looked at the magazine goes on when that was drained: the block it takes, as
  * the fast path does, belongs to nobody else. */
 static void a_drain_spares_an_interrupted_malloc(void **state) {
-	(void)state;
+	void (*drain)(void) = *state;
 	assert_true(fill_magazine(112) > 8);
 	struct magazine *m = magazine_of(112);
 	void **top = m->top;
 	assert_true(top > m->empty);
-	look_until_idle();
+	drain();
 	m->top = top - 1;
 	void *block = top[-1];
 	assert_false(is_with_arena(block));
@@ -238,13 +272,13 @@ static void a_drain_spares_an_interrupted_malloc(void **state) {
 }
 
 static void a_drain_spares_an_interrupted_free(void **state) {
-	(void)state;
+	void (*drain)(void) = *state;
 	assert_true(fill_magazine(112) > 8);
 	struct magazine *m = magazine_of(112);
 	void *block = arenal_test_malloc(112);
 	void **top = m->top;
 	assert_true(top < m->full);
-	look_until_idle();
+	drain();
 	*top = block;
 	m->top = top + 1;
 	assert_true(m->top > m->empty);
@@ -254,11 +288,78 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
 }
 
+/* What happens while a drain waits for its barrier; returns whether the kernel offers that. */
+static bool (*during_barrier)(void);
+
+/* In place of libc's. */
+long syscall(long number, ...) {
+	typedef long function(long, long, long, long, long, long, long);
+	va_list rest;
+	long arguments[6];
+	va_start(rest, number);
+	for (int i = 0; i < 6; i++) arguments[i] = va_arg(rest, long);
+	va_end(rest);
+	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) {
+		errno = ENOSYS;
+		return -1;
+	}
+	function *real = (function *)dlsym(RTLD_NEXT, "syscall");
+	return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+static void *taken[3];
+
+/* The thread has not seen yet that `empty` went up. */
+static bool take_some(void) {
+	struct magazine *m = magazine_of(112);
+	for (int i = 0; i < 3; i++) taken[i] = *--m->top;
+	return true;
+}
+
+static void a_drain_spares_what_is_taken_meanwhile(void **state) {
+	(void)state;
+	if (!os_barrier_in_all_threads()) skip();
+	size_t filled = fill_magazine(112);
+	assert_true(filled > 8);
+	struct magazine *m = magazine_of(112);
+	during_barrier = take_some;
+	tcache_drain(0);
+	during_barrier = NULL;
+	for (int i = 0; i < 3; i++) assert_false(is_with_arena(taken[i]));
+	/* And one more, which another call has its eye on. */
+	assert_int_equal(blocks_in(m), 1);
+	assert_false(is_with_arena(m->top[-1]));
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 4);
+	for (int i = 0; i < 3; i++) arenal_test_free(taken[i]);
+	tcache_flush();
+}
+
+static bool refuse(void) { return false; }
+
+static void nothing_is_drained_without_the_barrier(void **state) {
+	(void)state;
+	size_t filled = fill_magazine(112);
+	void **empty = magazine_of(112)->empty;
+	during_barrier = refuse;
+	for (int look = 0; look < 10; look++) tcache_drain(IDLE_LOOKS);
+	tcache_drain(0);
+	during_barrier = NULL;
+	assert_int_equal(blocks_in(magazine_of(112)), filled);
+	assert_ptr_equal(magazine_of(112)->empty, empty);
+	tcache_flush();
+	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(runs_are_kept), cmocka_unit_test(few_runs_are_kept), cmocka_unit_test(idle_runs_go_back),
 		cmocka_unit_test(idle_caches_are_drained), cmocka_unit_test(busy_caches_are_not),
-		cmocka_unit_test(a_drain_spares_an_interrupted_malloc), cmocka_unit_test(a_drain_spares_an_interrupted_free),
+		cmocka_unit_test(busy_caches_are_drained_when_told), cmocka_unit_test(a_drain_spares_what_is_taken_meanwhile),
+		cmocka_unit_test(nothing_is_drained_without_the_barrier),
+		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_malloc, drain_when_idle),
+		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_malloc, drain_now),
+		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_when_idle),
+		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_now),
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),
