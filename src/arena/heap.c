@@ -28,6 +28,7 @@ static struct {
 	struct wave wave;
 	size_t spared;                    /* dirty bytes that the last look over all of them left: scraps of huge pages, and what
 	                                     the kernel refused to take, as it does for locked memory */
+	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -285,7 +286,10 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
 	put_free(r, first, count, done == PURGE_REFUSED);
-	if (done == PURGE_REFUSED) return 0;
+	if (done == PURGE_REFUSED) {
+		heap.refused = true;
+		return 0;
+	}
 	if (done == PURGED_LAZILY) bits_set(r->lazy, first, count);
 	heap.stats.purged_total += count * SLICE_SIZE;
 	return count * SLICE_SIZE;
@@ -322,6 +326,7 @@ static size_t dirty_limit(uint64_t now) {
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, backed(), now)) return;
 	pressure_tick(now);
+	heap.refused = false;
 	size_t unused = min_size(heap.least_dirty, purgeable());
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
@@ -333,6 +338,7 @@ static void decay(uint64_t now) {
 
 static void purge_if_due(uint64_t now) {
 	decay(now);
+	if (heap.refused) return;
 	if (purgeable() <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
 	if (purgeable() > limit) allowance_charge(purge_locked(limit / 2, false));
