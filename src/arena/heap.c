@@ -29,6 +29,7 @@ static struct {
 	size_t spared;                    /* dirty bytes that the last look over all of them left: scraps of huge pages, and what
 	                                     the kernel refused to take, as it does for locked memory */
 	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
+	bool any_lazy;                    /* slices were purged lazily, ever */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -149,10 +150,13 @@ static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t 
 }
 
 static struct span *take_run(struct region *r, size_t first, size_t slices, bool *zeroed) {
-	size_t dirty = bits_count(r->dirty, first, slices), lazy = bits_count(r->lazy, first, slices);
+	size_t dirty = bits_count(r->dirty, first, slices), lazy = 0;
 	bits_clear(r->free, first, slices);
 	bits_clear(r->dirty, first, slices);
-	bits_clear(r->lazy, first, slices);
+	if (unlikely(heap.any_lazy)) {
+		lazy = bits_count(r->lazy, first, slices);
+		bits_clear(r->lazy, first, slices);
+	}
 	r->slices_used += slices;
 	r->slices_dirty -= dirty;
 	heap.stats.used += slices * SLICE_SIZE;
@@ -290,7 +294,10 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 		heap.refused = true;
 		return 0;
 	}
-	if (done == PURGED_LAZILY) bits_set(r->lazy, first, count);
+	if (done == PURGED_LAZILY) {
+		bits_set(r->lazy, first, count);
+		heap.any_lazy = true;
+	}
 	heap.stats.purged_total += count * SLICE_SIZE;
 	return count * SLICE_SIZE;
 }
