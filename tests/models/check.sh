@@ -9,7 +9,7 @@ trap 'rm -rf "$directory"' EXIT
 cp "$model" "$directory/model.pml"
 cd "$directory"
 spin "$@" -a model.pml >spin.txt || { cat spin.txt; exit 1; }
-"$cc" -O2 -w -DSAFETY -DCOLLAPSE -o pan pan.c
+"$cc" -O1 -w -DSAFETY -DCOLLAPSE -o pan pan.c
 ./pan -m1000000 >pan.txt || { cat pan.txt; exit 1; }
 grep -E 'errors:|states, stored$|assertion violated|invalid end state|max search depth' pan.txt
 if grep -q 'max search depth too small' pan.txt; then exit 1; fi

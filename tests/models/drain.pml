@@ -12,8 +12,8 @@
  *   NO_REREAD    ... does not look where the owner's top is after the barrier
  *   TAKE_ALL     ... takes the block below the top, too
  *   ONE_BARRIER  with WEAK: ... reads slots without a second barrier */
-#define SLOTS 4
-#define BLOCKS 4
+#define SLOTS 3
+#define BLOCKS 3
 #ifndef CALLS
 #define CALLS 4
 #endif
@@ -82,7 +82,6 @@ end:
 	:: atomic { seen_slot[0] != slot[0] -> seen_slot[0] = slot[0] }
 	:: atomic { seen_slot[1] != slot[1] -> seen_slot[1] = slot[1] }
 	:: atomic { seen_slot[2] != slot[2] -> seen_slot[2] = slot[2] }
-	:: atomic { seen_slot[3] != slot[3] -> seen_slot[3] = slot[3] }
 #else
 	:: atomic { stores ? i, value; if :: i == SLOTS -> seen_top = value :: else -> seen_slot[i] = value fi; i = 0; value = 0 }
 #endif
@@ -150,7 +149,7 @@ active proctype owner() {
 		:: /* free of any block */
 			atomic {
 				if
-				:: held[1] -> b = 1 :: held[2] -> b = 2 :: held[3] -> b = 3 :: held[4] -> b = 4
+				:: held[1] -> b = 1 :: held[2] -> b = 2 :: held[3] -> b = 3
 				:: else -> b = 0
 				fi;
 				held[b] = false
