@@ -123,7 +123,7 @@ void *tcache_alloc_large(size_t size, bool zero) {
 	struct tcache *tc = get();
 	if (tc != NULL) {
 		void *guarded = alloc_guarded(tc, size);
-		if (guarded != NULL) return guarded;
+		if (guarded != NULL) return zero ? memset(guarded, 0, size) : guarded;
 		guard_count(&tc->guard, 1);
 	}
 	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
