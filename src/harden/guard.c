@@ -31,6 +31,16 @@ static struct {
 	struct guard_stats stats;
 } pool;
 
+static _Atomic bool may_start;
+
+/* Is there a loader? Programs that are linked statically, at a fixed place, register their frames with the unwinder: it then
+ * allocates under a lock of its own, also for exceptions, and taking a stack in there would wait for ever. */
+extern char dynamic[] __asm__("_DYNAMIC") __attribute__((weak, visibility("hidden")));
+
+void guard_start(void) {
+	if (dynamic != NULL) atomic_store_explicit(&may_start, true, memory_order_relaxed);
+}
+
 void guard_lock(void) { lock_take(&pool.lock, RANK_GUARD); }
 void guard_unlock(void) { lock_drop(&pool.lock, RANK_GUARD); }
 
@@ -142,7 +152,7 @@ static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 }
 
 void *guard_alloc(struct guard_turn *turn, size_t size) {
-	if (size > GUARD_MAX || turn->busy) return NULL;
+	if (size > GUARD_MAX || turn->busy || !atomic_load_explicit(&may_start, memory_order_relaxed)) return NULL;
 	turn->due = false;
 	turn->busy = true;
 	struct guard_slot *slot = take_slot();

@@ -20,8 +20,11 @@ struct guard_turn {
 	int64_t every;   /* conf.guard_sample, when `left` was drawn */
 	uint64_t random; /* state of the thread's random numbers */
 	bool due;        /* the next one that comes by a slow path is it */
-	bool busy;       /* in the middle of one: what the unwinder allocates is not guarded */
+	bool busy;       /* in the middle of one: what is allocated for it is not guarded */
 };
+
+/* The loader and libc are ready: until then, no block is guarded. */
+void guard_start(void);
 
 /* Once for each thread, before the first count. */
 void guard_turn_init(struct guard_turn *turn);

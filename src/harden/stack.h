@@ -14,7 +14,7 @@ struct stack {
 };
 
 /* The calling thread's stack, from the caller on; or, in a signal's handler, from the interrupted instruction `from` on. The
- * caller holds no lock of Arenal: the unwinder may allocate in a program that is linked statically, and asks the loader. */
+ * caller holds no lock of Arenal: the unwinder asks the loader, which may wait for somebody who allocates. */
 NOINLINE void stack_take(struct stack *stack, uintptr_t from);
 
 /* Writes a line with `title` and the thread, and one for each frame: its address, its file, and the address that the file
