@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -38,19 +39,30 @@ static void *map_anywhere(size_t size, int protection, int flags) {
 	return p == MAP_FAILED ? NULL : p;
 }
 
-void *os_map(size_t size, size_t align) {
-	void *p = map_anywhere(size, PROT_READ | PROT_WRITE, 0);
+static void *map_aligned(size_t size, size_t align, int protection, int flags) {
+	void *p = map_anywhere(size, protection, flags);
 	if (p == NULL || ((uintptr_t)p & (align - 1)) == 0) return p;
 	/* Not aligned by luck: map more, and cut both ends off. */
 	os_unmap(p, size);
 	if (size + align < size) return NULL;
-	char *start = map_anywhere(size + align, PROT_READ | PROT_WRITE, 0);
+	char *start = map_anywhere(size + align, protection, flags);
 	if (start == NULL) return NULL;
 	char *aligned = (char *)ALIGN_UP((uintptr_t)start, align);
 	size_t head = (size_t)(aligned - start);
 	if (head > 0) os_unmap(start, head);
 	if (align > head) os_unmap(aligned + size, align - head);
 	return aligned;
+}
+
+void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_READ | PROT_WRITE, 0); }
+
+void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
+
+bool os_decommit(void *address, size_t size) {
+	int saved = errno;
+	void *p = mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	errno = saved;
+	return p != MAP_FAILED;
 }
 
 void os_unmap(void *address, size_t size) {
@@ -74,6 +86,13 @@ void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
 	void *p = mremap(address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0);
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
+}
+
+bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to) {
+	int saved = errno;
+	void *p = mremap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	errno = saved;
+	return p != MAP_FAILED;
 }
 
 enum purge os_purge(void *address, size_t size, bool lazily) {
@@ -128,6 +147,21 @@ size_t os_address_space_limit(void) {
 	int failed = getrlimit(RLIMIT_AS, &limit);
 	errno = saved;
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+uint64_t os_random(void) {
+	uint64_t bits;
+	int saved = errno;
+	if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != sizeof bits) {
+		/* Early at boot, or forbidden: what the kernel gave the process at exec, and no more than that. */
+		const void *given = (const void *)getauxval(AT_RANDOM);
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		bits = (uint64_t)now.tv_nsec * UINT64_C(0x9E3779B97F4A7C15);
+		if (given != NULL) bits ^= *(const uint64_t *)given;
+	}
+	errno = saved;
+	return bits;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

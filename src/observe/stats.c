@@ -6,6 +6,7 @@
 #include "base/meta.h"
 #include "base/print.h"
 #include "cache/tcache.h"
+#include "harden/harden.h"
 
 void stats_of_class(unsigned class_, struct class_stats *out) {
 	*out = (struct class_stats){ 0 };
@@ -37,6 +38,10 @@ void stats_get(struct arenal_stats *out) {
 	tcache_stats_get(&cached, &kept_runs, &threads);
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
+	size_t hard_bytes, hard_blocks;
+	harden_large_stats(&hard_bytes, &hard_blocks);
+	huge.bytes += hard_bytes;
+	huge.blocks += hard_blocks;
 	cached = min_size(cached, small); /* the two were read at different moments */
 	size_t runs = heap.used > spans ? heap.used - spans : 0;
 	kept_runs = min_size(kept_runs, runs);
