@@ -64,9 +64,10 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
 	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
 	canary_fill(block, size, end);
-	/* Who looks at the neighbour in front finds the canary, once the record says so. */
+	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
+	if (block != s->start) canary_fill(block - end, end - CANARY_SIZE, end);
 	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
-	                      memory_order_release);
+	                      memory_order_release); /* who sees the record finds the canaries */
 	struct tcache *tc = tcache_hidden;
 	if (likely(tc != NULL)) tc->quarantine->recent[tc->quarantine->recent_next++ % RECENT_BLOCKS] = block;
 	return block;
@@ -74,25 +75,19 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 
 /* ---- taking back ---- */
 
-bool small_front_intact(const struct span *s, size_t number) {
-	if (number == 0) return true; /* the guard is there */
+bool small_front_intact(const struct span *s, const char *block) {
+	if (block == s->start) return true; /* the guard is there */
 	const size_t size = size_classes[s->class_].size;
-	const char *neighbour = s->start + (number - 1) * size;
-	block_record *record = &hard_span_records(s)[number - 1];
-	for (;;) {
-		const uint32_t before = atomic_load_explicit(record, memory_order_acquire);
-		const uint64_t word = *(const volatile uint64_t *)(neighbour + size - CANARY_SIZE);
-		if (likely(word == canary_of(neighbour)) || (word == 0 && RECORD_STATE(before) != BLOCK_LIVE)) return true;
-		atomic_thread_fence(memory_order_acquire);
-		if (atomic_load_explicit(record, memory_order_relaxed) == before) return false;
-	}
+	if (likely(canary_intact(block - size, size - CANARY_SIZE, size))) return true;
+	/* The word lies on another page, which may have gone back to the kernel, and reads as zero then. */
+	return (uintptr_t)block % os_page_size == 0 && reads_as_zero(block - CANARY_SIZE, CANARY_SIZE);
 }
 
-static void check_edges(const struct span *s, size_t number, const void *block, uint32_t record, const char *function) {
+static void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
 	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
 	if (unlikely(!canary_intact(block, size, end)))
 		harden_report(function, block, "something wrote behind the block's %zu bytes", size);
-	if (unlikely(!small_front_intact(s, number)))
+	if (unlikely(!small_front_intact(s, block)))
 		harden_report(function, block, "something wrote in front of the block of %zu bytes", size);
 }
 
@@ -116,7 +111,7 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 	uint32_t value;
 	block_record *record = live_record(s, number, block, &value);
 	harden_check_claim(block, end - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
-	check_edges(s, number, block, value, claim->function);
+	check_edges(s, block, value, claim->function);
 	atomic_store_explicit(record, record_of(RECORD_TURN(value), 0, FAMILY_MALLOC, BLOCK_FREED), memory_order_relaxed);
 	/* A patrol that finds the canary gone finds the record changed. */
 	atomic_thread_fence(memory_order_release);
@@ -135,10 +130,9 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 /* ---- the rest ---- */
 
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family) {
-	const size_t number = number_of(s, block);
 	uint32_t value;
-	live_record(s, number, block, &value);
-	if (function != NULL) check_edges(s, number, block, value, function);
+	live_record(s, number_of(s, block), block, &value);
+	if (function != NULL) check_edges(s, block, value, function);
 	*family = RECORD_FAMILY(value);
 	return size_classes[s->class_].size - RECORD_SLACK(value);
 }

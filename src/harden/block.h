@@ -1,6 +1,6 @@
 /* Small blocks of hardened mode. A block of its size class holds the bytes that were asked for, and a canary from there to
- * its end, CANARY_SIZE bytes at least. The last word of a block that was ever handed out stays its canary when the block is
- * free, so that it also is the canary in front of its neighbour. All other bytes of a free block are zero. */
+ * its end, CANARY_SIZE bytes at least. The last word stays its canary when the block is free, so that it also is the canary in
+ * front of the next block, which writes it if need be. All other bytes of a free block are zero. */
 #ifndef HARDEN_BLOCK_H
 #define HARDEN_BLOCK_H
 
@@ -46,7 +46,7 @@ void small_resize(struct span *s, void *block, size_t size);
 /* Looks at what the thread got and freed last: each time that it fetches blocks from its arena. */
 void patrol(struct tcache *tc);
 
-/* The last word before the block is its neighbour's, and as it should be. */
-bool small_front_intact(const struct span *s, size_t number);
+/* Is the last word before the block, which the program holds, its neighbour's canary? */
+bool small_front_intact(const struct span *s, const char *block);
 
 #endif

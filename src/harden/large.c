@@ -16,9 +16,9 @@
 /* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no guards. */
 #define GUARDED_MAX 8192
 
-/* Freed blocks whose addresses wait, one of them at random for each that is freed; longer ones do not. */
+/* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. */
 #define WAITING 64
-#define WAITING_MAX (256 * MIB)
+#define WAITING_BYTES (128 * MIB)
 
 struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
@@ -41,6 +41,7 @@ static struct {
 	size_t bytes, blocks;   /* bytes: in pages */
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
 	struct waiting waiting[WAITING];
+	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
 	struct random random;
 } large;
 
@@ -111,7 +112,7 @@ static bool take_out(const void *block, struct entry *out, bool *freed) {
 		large.guarded -= out->guard > 0;
 		large.bytes -= pages_of(out->size);
 	} else {
-		for (size_t i = 0; i < WAITING; i++) *freed |= block != NULL && large.waiting[i].block == block;
+		for (size_t i = 0; i < WAITING; i++) *freed |= large.waiting[i].block == block;
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return e != NULL;
@@ -127,35 +128,41 @@ static bool look_up(const void *block, struct entry *out) {
 
 /* ---- mappings ---- */
 
+static size_t extent(struct waiting w) { return w.guard + w.pages + (w.guard > 0 ? os_page_size : 0); }
+
 static void unmap(struct waiting w) {
-	if (w.block != NULL) os_unmap(w.block - w.guard, w.guard + w.pages + (w.guard > 0 ? os_page_size : 0));
+	if (w.block != NULL) os_unmap(w.block - w.guard, extent(w));
 }
 
-/* The addresses wait, without memory; those of another block are given back. */
+static void unmap_waiting(uint32_t i, struct waiting by) {
+	lock_take(&large.lock, RANK_HUGE);
+	const struct waiting w = large.waiting[i];
+	large.waiting[i] = by;
+	if (w.block != NULL) large.waiting_bytes -= extent(w);
+	if (by.block != NULL) large.waiting_bytes += extent(by);
+	lock_drop(&large.lock, RANK_HUGE);
+	unmap(w);
+}
+
+/* The addresses wait, without memory; those of others are given back. */
 static void retire(struct waiting w) {
-	if (w.guard == 0 || w.pages > WAITING_MAX || !os_decommit(w.block, w.pages)) {
+	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !os_decommit(w.block, w.pages)) {
 		unmap(w);
 		return;
 	}
 	lock_take(&large.lock, RANK_HUGE);
 	if (large.random.state == 0) large.random.state = os_random();
-	struct waiting *slot = &large.waiting[random_below(&large.random, WAITING)], other = *slot;
-	*slot = w;
+	uint32_t i = random_below(&large.random, WAITING);
+	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
 	lock_drop(&large.lock, RANK_HUGE);
-	unmap(other);
+	unmap_waiting(i, w);
+	for (uint32_t n = 1; many && n <= WAITING / 4; n++) unmap_waiting((i + n) % WAITING, (struct waiting){ NULL, 0, 0 });
 }
 
 /* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
 static bool release_waiting(void) {
-	bool any = false;
-	for (size_t i = 0; i < WAITING; i++) {
-		lock_take(&large.lock, RANK_HUGE);
-		const struct waiting w = large.waiting[i];
-		large.waiting[i].block = NULL;
-		lock_drop(&large.lock, RANK_HUGE);
-		any |= w.block != NULL;
-		unmap(w);
-	}
+	const bool any = large.waiting_bytes > 0;
+	for (uint32_t i = 0; i < WAITING; i++) unmap_waiting(i, (struct waiting){ NULL, 0, 0 });
 	return any;
 }
 
