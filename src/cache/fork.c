@@ -11,7 +11,7 @@
 #include "harden/guard.h"
 #include "harden/harden.h"
 
-/* Lock order: threads, bins, heap, huge, guard, metadata. The thread that forks holds them all, so nobody is in the middle of
+/* Lock order: threads, bins, heap, huge, hardened large blocks, guard, metadata. The thread that forks holds them all, so nobody is in the middle of
  * anything; it exists in the child too and lets go of them in both processes. Handlers of others that run in between may
  * allocate: for this thread, the locks are open. */
 static void before_fork(void) {
