@@ -2,10 +2,13 @@
 #include "api/api.h"
 #include "arena/large.h"
 #include "base/os.h"
+#include "harden/harden.h"
 
 void *allocate_aligned(size_t align, size_t size) {
 	if (align <= MIN_ALIGN) return PUBLIC(malloc)(size);
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
+	ensure_started();
+	if (unlikely(harden_is_on)) return harden_alloc(align, size, FAMILY_MALLOC);
 	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
 	 * are all classes. */
 	size_t rounded = ALIGN_UP(max_size(size, 1), align);
@@ -14,7 +17,6 @@ void *allocate_aligned(size_t align, size_t size) {
 		while ((size_classes[c].size & (align - 1)) != 0) c++;
 		return PUBLIC(malloc)(size_classes[c].size);
 	}
-	ensure_started();
 	return large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
 }
 

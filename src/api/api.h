@@ -41,6 +41,10 @@ size_t usable_size(const void *block);
 /* The program ends here when it is not a block; NULL is fine. */
 NOINLINE void release(void *block);
 
+/* The same for any function that frees, in hardened mode. */
+struct claim;
+COLD void release_as(void *block, const struct claim *claim);
+
 EXPORT void *PUBLIC(malloc)(size_t size);
 EXPORT void PUBLIC(free)(void *block);
 EXPORT void *PUBLIC(calloc)(size_t count, size_t size);

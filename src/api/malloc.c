@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "cache/purger.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 
 #include <string.h>
 
@@ -45,21 +46,23 @@ NOINLINE void *allocate(size_t size) {
 			return top[-1];
 		}
 		ensure_started();
-		block = tcache_alloc(class_, size);
+		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc(class_, size);
 	} else {
 		ensure_started();
-		block = tcache_alloc_large(size, false);
+		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc_large(size, false);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
 }
 
 void *allocate_zeroed(size_t size) {
+	if (unlikely(harden_is_on)) return allocate(size); /* all of its blocks read as zero */
 	if (size <= SMALL_MAX) {
 		void *block = PUBLIC(malloc)(size);
 		return block != NULL ? memset(block, 0, size) : NULL;
 	}
 	ensure_started();
+	if (unlikely(harden_is_on)) return allocate(size);
 	void *block = tcache_alloc_large(size, true);
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
@@ -74,8 +77,20 @@ EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {
 	return allocate_zeroed(bytes);
 }
 
+static void release_ordinary(void *block);
+
 NOINLINE void release(void *block) {
 	if (block == NULL) return;
+	static const struct claim claim = { "free", FAMILY_MALLOC, SIZE_UNKNOWN };
+	if (unlikely(harden_is_on) && harden_free(block, &claim)) return;
+	release_ordinary(block);
+}
+
+void release_as(void *block, const struct claim *claim) {
+	if (block != NULL && !harden_free(block, claim)) release_ordinary(block);
+}
+
+static void release_ordinary(void *block) {
 	struct span *s = span_of(block);
 	if (s != NULL && s->kind == SPAN_SMALL)
 		tcache_free(s->class_, block);
@@ -88,15 +103,20 @@ NOINLINE void release(void *block) {
 	purger_poke();
 }
 
-/* C23: free with the size that was asked for. The size tells nothing here that the page map would not. */
+/* C23: free with the size that was asked for. It tells nothing that the page map would not; hardened mode checks it. */
 EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
-	(void)size;
-	PUBLIC(free)(block);
+	if (unlikely(harden_is_on))
+		release_as(block, &(struct claim){ "free_sized", FAMILY_MALLOC, size });
+	else
+		PUBLIC(free)(block);
 }
 
 EXPORT void PUBLIC(free_aligned_sized)(void *block, size_t align, size_t size) {
-	(void)align, (void)size;
-	PUBLIC(free)(block);
+	(void)align;
+	if (unlikely(harden_is_on))
+		release_as(block, &(struct claim){ "free_aligned_sized", FAMILY_MALLOC, size });
+	else
+		PUBLIC(free)(block);
 }
 
 EXPORT void PUBLIC(cfree)(void *block) { PUBLIC(free)(block); }

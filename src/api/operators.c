@@ -3,6 +3,7 @@
 
 #include "api/api.h"
 #include "base/print.h"
+#include "harden/harden.h"
 
 #ifndef ARENAL_PREFIX /* the C++ library under test has operators of its own */
 
@@ -95,51 +96,80 @@ void delete_array_sized_aligned(void *block, size_t size, size_t align) NAMED("_
 void delete_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdlPvSt11align_val_tRKSt9nothrow_t");
 void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdaPvSt11align_val_tRKSt9nothrow_t");
 
-static inline void *new_or_throw(size_t size, const void *caller) {
+/* In hardened mode, a block remembers what it came from. */
+static inline void *from(void *block, enum family family) {
+	if (unlikely(harden_is_on) && block != NULL) harden_set_family(block, family);
+	return block;
+}
+
+static inline void *new_or_throw(size_t size, enum family family, const void *caller) {
 	void *block = malloc(size);
-	return likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, caller);
+	return from(likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, caller), family);
 }
 
-static inline void *new_or_null(size_t size, const void *caller) {
+/* What libstdc++'s nothrow operators return came from our throwing ones. */
+static inline void *new_or_null(size_t size, enum family family, const void *caller) {
 	void *block = malloc(size);
-	return likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, caller);
+	return from(likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, caller), family);
 }
 
-static inline void *aligned_or_throw(size_t size, size_t align, const void *caller) {
+static inline void *aligned_or_throw(size_t size, size_t align, enum family family, const void *caller) {
 	void *block = allocate_aligned(align, size);
-	return likely(block != NULL) ? block : try_again_or_throw(align, size, caller);
+	return from(likely(block != NULL) ? block : try_again_or_throw(align, size, caller), family);
 }
 
-static inline void *aligned_or_null(size_t size, size_t align, const void *caller) {
+static inline void *aligned_or_null(size_t size, size_t align, enum family family, const void *caller) {
 	void *block = allocate_aligned(align, size);
-	return likely(block != NULL) ? block : try_again_nothrow(align, size, caller);
+	return from(likely(block != NULL) ? block : try_again_nothrow(align, size, caller), family);
+}
+
+static inline void delete(void *block, const char *function, enum family family, size_t size) {
+	if (unlikely(harden_is_on))
+		release_as(block, &(struct claim){ function, family, size });
+	else
+		free(block);
 }
 
 #define CALLER __builtin_return_address(0)
 
-void *new_(size_t size) { return new_or_throw(size, CALLER); }
-void *new_array(size_t size) { return new_or_throw(size, CALLER); }
-void *new_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, CALLER); }
-void *new_array_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, CALLER); }
-void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, CALLER); }
-void *new_array_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, CALLER); }
+void *new_(size_t size) { return new_or_throw(size, FAMILY_NEW, CALLER); }
+void *new_array(size_t size) { return new_or_throw(size, FAMILY_NEW_ARRAY, CALLER); }
+void *new_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, FAMILY_NEW, CALLER); }
+void *new_array_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, FAMILY_NEW_ARRAY, CALLER); }
+void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, FAMILY_NEW_ALIGNED, CALLER); }
+void *new_array_aligned(size_t size, size_t align) {
+	return aligned_or_throw(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER);
+}
 void *new_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return (void)tag, aligned_or_null(size, align, CALLER);
+	return (void)tag, aligned_or_null(size, align, FAMILY_NEW_ALIGNED, CALLER);
 }
 void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return (void)tag, aligned_or_null(size, align, CALLER);
+	return (void)tag, aligned_or_null(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER);
 }
 
-void delete_(void *block) { free(block); }
-void delete_array(void *block) { free(block); }
-void delete_nothrow(void *block, const void *tag) { (void)tag, free(block); }
-void delete_array_nothrow(void *block, const void *tag) { (void)tag, free(block); }
-void delete_sized(void *block, size_t size) { (void)size, free(block); }
-void delete_array_sized(void *block, size_t size) { (void)size, free(block); }
-void delete_aligned(void *block, size_t align) { (void)align, free(block); }
-void delete_array_aligned(void *block, size_t align) { (void)align, free(block); }
-void delete_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
-void delete_array_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
-void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
-void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
+#define DELETE "operator delete"
+#define DELETE_ARRAY "operator delete[]"
+
+void delete_(void *block) { delete(block, DELETE, FAMILY_NEW, SIZE_UNKNOWN); }
+void delete_array(void *block) { delete(block, DELETE_ARRAY, FAMILY_NEW_ARRAY, SIZE_UNKNOWN); }
+void delete_nothrow(void *block, const void *tag) { (void)tag, delete_(block); }
+void delete_array_nothrow(void *block, const void *tag) { (void)tag, delete_array(block); }
+void delete_sized(void *block, size_t size) { delete(block, DELETE, FAMILY_NEW, size); }
+void delete_array_sized(void *block, size_t size) { delete(block, DELETE_ARRAY, FAMILY_NEW_ARRAY, size); }
+void delete_aligned(void *block, size_t align) {
+	(void)align, delete(block, DELETE " with an alignment", FAMILY_NEW_ALIGNED, SIZE_UNKNOWN);
+}
+void delete_array_aligned(void *block, size_t align) {
+	(void)align, delete(block, DELETE_ARRAY " with an alignment", FAMILY_NEW_ARRAY_ALIGNED, SIZE_UNKNOWN);
+}
+void delete_sized_aligned(void *block, size_t size, size_t align) {
+	(void)align, delete(block, DELETE " with an alignment", FAMILY_NEW_ALIGNED, size);
+}
+void delete_array_sized_aligned(void *block, size_t size, size_t align) {
+	(void)align, delete(block, DELETE_ARRAY " with an alignment", FAMILY_NEW_ARRAY_ALIGNED, size);
+}
+void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)tag, delete_aligned(block, align); }
+void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
+	(void)tag, delete_array_aligned(block, align);
+}
 #endif

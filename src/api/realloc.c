@@ -5,6 +5,7 @@
 #include "arena/report.h"
 #include "base/conf.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 
 #include <string.h>
 
@@ -12,6 +13,8 @@ size_t usable_size(const void *block) {
 	if (block == NULL) return 0;
 	uint16_t tag = page_map_tag(block);
 	if (likely(tag != 0)) return size_classes[tag >> TAG_SHIFT].size;
+	size_t exact;
+	if (unlikely(harden_is_on) && harden_size(block, &exact)) return exact;
 	const struct span *s = span_of(block);
 	if (s == NULL) {
 		size_t size = huge_size(block);
@@ -49,6 +52,13 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (size == 0) { /* as glibc does */
 		PUBLIC(free)(block);
 		return NULL;
+	}
+	if (unlikely(harden_is_on)) {
+		void *moved;
+		if (harden_realloc(block, size, &moved)) {
+			if (moved == NULL) errno = ENOMEM;
+			return moved;
+		}
 	}
 	size_t usable = usable_size(block);
 	if (still_fits(size, usable)) return block;

@@ -2,6 +2,7 @@
 #include "api/api.h"
 #include "base/conf.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 #include "observe/stats.h"
 
 _Atomic bool started;
@@ -17,6 +18,7 @@ void start(void) {
 		page_map_init();
 		arena_init();
 		tcache_init();
+		if (conf.harden) harden_start();
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
@@ -28,6 +30,7 @@ __attribute__((constructor)) static void late_start(void) {
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	guard_start();
+	if (conf.harden && !harden_is_on && started) harden_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

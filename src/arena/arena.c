@@ -1,6 +1,7 @@
 #include "arena/arena.h"
 
 #include "arena/bin.h"
+#include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/page_map.h"
@@ -10,10 +11,15 @@
 #include "base/conf.h"
 #include "base/meta.h"
 
+#include <string.h>
+
 struct arena *arena_list[ARENAS_MAX];
 _Atomic uint32_t arena_count;
 
 static struct arena main_arena;
+
+/* What arenas are made of: regions, or guarded ones in hardened mode. */
+static enum region_kind kind_of_arenas = REGION_MAPPED;
 
 static void setup(struct arena *a, enum region_kind kind) {
 	a->kind = kind;
@@ -32,21 +38,59 @@ struct arena *arena_create(void) {
 	if (count >= limit || count >= ARENAS_MAX) return NULL;
 	struct arena *a = meta_alloc(sizeof *a);
 	if (a == NULL) return NULL;
-	setup(a, REGION_MAPPED);
+	setup(a, kind_of_arenas);
 	arena_list[count] = a;
 	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
 	return a;
 }
 
+bool arena_harden(void) {
+	struct arena *first = meta_alloc(sizeof *first);
+	if (first == NULL) return false;
+	kind_of_arenas = REGION_GUARDED;
+	setup(first, REGION_GUARDED);
+	/* The ordinary ones stay at the end, for the blocks that came from there. */
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	arena_list[count] = arena_list[0];
+	arena_list[0] = first;
+	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
+	return true;
+}
+
 /* ---- spans of a bin; all under bin->lock ---- */
 
-static struct span *create_span(struct bin *bin, unsigned class_) {
-	const struct size_class *c = &size_classes[class_];
+/* The slices of a new span, and its bitmap. */
+static struct span *span_slices(const struct size_class *c, enum region_kind kind) {
 	bool zeroed;
-	struct span *s = heap_alloc(c->slices, 1, (enum region_kind)bin->arena->kind, SPAN_SMALL, &zeroed);
+	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, &zeroed);
 	if (s == NULL) return NULL;
 	struct region *r = page_map_region((uintptr_t)s->start);
 	s->free_blocks = r->free_blocks[slice_number(r, (uintptr_t)s->start)];
+	s->hard = false;
+	return s;
+}
+
+static struct span *hard_span_slices(const struct size_class *c) {
+	struct random *metadata = meta_alloc(hard_span_metadata(c));
+	if (metadata == NULL) return NULL;
+	bool zeroed;
+	struct span *s = heap_alloc_guarded(c->slices, SPAN_SMALL, &zeroed);
+	if (s == NULL) {
+		meta_free(metadata, hard_span_metadata(c));
+		return NULL;
+	}
+	if (!zeroed) memset(s->start, 0, c->slices * SLICE_SIZE);
+	metadata->state = os_random();
+	s->free_blocks = (uint64_t *)(metadata + 1);
+	s->hard = true;
+	return s;
+}
+
+static struct span *create_span(struct bin *bin, unsigned class_) {
+	const struct size_class *c = &size_classes[class_];
+	const enum region_kind kind = (enum region_kind)bin->arena->kind;
+	struct span *s = kind == REGION_GUARDED ? hard_span_slices(c) : span_slices(c, kind);
+	if (s == NULL) return NULL;
 	for (size_t w = 0; w * 64 < c->blocks; w++) s->free_blocks[w] = bits_in_word(w, 0, c->blocks);
 	s->bin = bin;
 	s->class_ = (uint8_t)class_;
@@ -56,7 +100,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 		s[i].head = i;
 		s[i].kind = SPAN_CONTINUED;
 	}
-	page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
+	if (!s->hard) page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
 	s->purged = 0;
 	s->lazy = false;
 	s->away = false;
@@ -86,7 +130,22 @@ static size_t take_any(struct span *s, const struct size_class *c, void **blocks
 	return taken;
 }
 
+static size_t take_random(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	size_t taken = 0;
+	for (; taken < count && s->free_count > 0; taken++) {
+		const size_t from = random_below(hard_span_random(s), c->blocks);
+		size_t number = bit_find(s->free_blocks, from, c->blocks, true);
+		if (number == c->blocks) number = bit_find(s->free_blocks, 0, from, true);
+		bit_clear(s->free_blocks, number);
+		s->free_count--;
+		if (unlikely(s->purged != 0)) holes_fill(s, number * c->size, (number + 1) * c->size);
+		blocks[taken] = s->start + number * c->size;
+	}
+	return taken;
+}
+
 static size_t take_from_span(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+	if (unlikely(s->hard)) return take_random(s, c, blocks, count);
 	size_t taken = s->purged != 0 ? holes_take(s, c, blocks, count) : 0;
 	return taken > 0 ? taken : take_any(s, c, blocks, count);
 }
@@ -159,6 +218,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 	const uint8_t tick = holes_tick();
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
+		if (unlikely(bin == NULL)) report_bad_free(blocks[0], "was freed already"); /* with all others of its span */
 		struct span *retired = NULL;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);

@@ -41,6 +41,10 @@ void arena_init(void);
 /* A further arena; NULL when out of memory or when there are as many as may be. Called under the threads lock. */
 struct arena *arena_create(void);
 
+/* From now on, all arenas are made of hardened spans (hard_span.h), arena_list[0] first. Those that were there before take
+ * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */
+bool arena_harden(void);
+
 /* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns how many;
  * 0 means out of memory. */
 size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count);

@@ -2,8 +2,10 @@
 #ifndef ARENA_BIN_H
 #define ARENA_BIN_H
 
+#include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
+#include "base/meta.h"
 
 static inline void bin_link_first(struct bin *bin, struct span *s) {
 	s->prev = NULL;
@@ -39,11 +41,12 @@ static inline void bin_unlink(struct bin *bin, struct span *s) {
 	s->listed = false;
 }
 
-/* Takes an empty span out of the bin and adds it to a list, whose spans are freed when the bin's lock is dropped: freeing
+/* Takes an empty span out of the bin, so that it has none, and adds it to a list, whose spans are freed when the bin's lock is dropped: freeing
  * may purge, and nobody should wait for that. */
 static inline void bin_retire(struct bin *bin, struct span *s, struct span **retired) {
 	bin_unlink(bin, s);
 	bin->spans--;
+	s->bin = NULL;
 	s->next = *retired;
 	*retired = s;
 }
@@ -52,10 +55,16 @@ static inline void bin_retire(struct bin *bin, struct span *s, struct span **ret
 static inline void bin_free_retired(struct span *s) {
 	while (s != NULL) {
 		struct span *next = s->next;
-		page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+		if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
 		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
 		holes_forget(s->purged);
-		heap_free(s);
+		if (s->hard) {
+			meta_free(hard_span_random(s), hard_span_metadata(&size_classes[s->class_]));
+			s->hard = false;
+			heap_free_guarded(s);
+		} else {
+			heap_free(s);
+		}
 		s = next;
 	}
 }

@@ -22,12 +22,13 @@ _Atomic bool purged_in_background;
 
 static struct {
 	struct lock lock;
-	struct region *with_free[2];     /* by kind: regions with free slices */
+	struct region *with_free[3];     /* by kind: regions with free slices */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
 	struct wave wave;
 	size_t spared;                    /* dirty bytes that the last look over all of them left: scraps of huge pages, and what
 	                                     the kernel refused to take, as it does for locked memory */
+	size_t guarded;                   /* guarded spans in use */
 	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
 	bool any_lazy;                    /* slices were purged lazily, ever */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
@@ -62,7 +63,7 @@ static struct region *region_create(uintptr_t base, enum region_kind kind) {
 	}
 	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	atomic_store_explicit(&heap.regions, r, memory_order_release);
-	heap.stats.regions += kind == REGION_MAPPED;
+	heap.stats.regions += kind != REGION_BRK;
 	heap.stats.metadata += sizeof *r;
 	arenal_layout.regions = (uintptr_t)r;
 	return r;
@@ -78,7 +79,7 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 		if (r == NULL) r = region_create(base, kind);
 		if (r != NULL) {
 			size_t first = slice_number(r, start), count = (stop - start) >> SLICE_SHIFT;
-			thp_decline(start, stop - start);
+			if (kind != REGION_GUARDED) thp_decline(start, stop - start);
 			if (r->slices_used == r->slices_total) link_free(r);
 			bits_set(r->ours, first, count);
 			bits_set(r->free, first, count);
@@ -116,18 +117,20 @@ static bool grow_brk(size_t slices) {
 	return add_slices(got.start, got.end, REGION_BRK);
 }
 
-static bool grow_mapped(size_t bytes) {
-	char *p = os_map(bytes, bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE);
+/* The first slice of guarded memory stays unused: it is the guard in front of the first span. */
+static bool grow_mapped(size_t bytes, enum region_kind kind) {
+	const size_t align = bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE, guard = kind == REGION_GUARDED ? SLICE_SIZE : 0;
+	char *p = kind == REGION_GUARDED ? os_reserve(bytes, align) : os_map(bytes, align);
 	if (p == NULL) return false;
-	if (add_slices((uintptr_t)p, (uintptr_t)p + bytes, REGION_MAPPED)) return true;
+	if (add_slices((uintptr_t)p + guard, (uintptr_t)p + bytes, kind)) return true;
 	os_unmap(p, bytes);
 	return false;
 }
 
 static bool grow(enum region_kind kind, size_t slices) {
 	if (kind == REGION_BRK) return grow_brk(slices);
-	size_t piece = ALIGN_UP(slices * SLICE_SIZE, PIECE_SIZE);
-	return grow_mapped(REGION_SIZE) || (piece < REGION_SIZE && grow_mapped(piece));
+	size_t piece = ALIGN_UP((slices + 1) * SLICE_SIZE, PIECE_SIZE);
+	return grow_mapped(REGION_SIZE, kind) || (piece < REGION_SIZE && grow_mapped(piece, kind));
 }
 
 /* Bytes in use, without the holes in them. */
@@ -178,7 +181,7 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
 		size_t longest = 0;
 		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
-		if (at < REGION_SLICES && !dirty && thp_wanted(heap.stats.used)) thp_ask(r, at);
+		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used)) thp_ask(r, at);
 		if (at < REGION_SLICES) return take_run(r, at, slices, zeroed);
 		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
 	}
@@ -390,6 +393,52 @@ bool heap_resize(struct span *run, size_t slices) {
 	lock_drop(&heap.lock, RANK_HEAP);
 	return done;
 }
+
+/* ---- guarded spans ----
+ *
+ * Hardened spans are followed by a slice that nobody may touch. While its slices are free, nobody may touch them either. Each
+ * such span is two mappings to the kernel, whose number is limited (vm.max_map_count, 65,530 by default): beyond GUARDS_MAX,
+ * the guard of a new span is an unused slice like any other. */
+#define GUARDS_MAX 12288
+
+static struct span *take_guarded(size_t slices, bool *zeroed) {
+	struct span *s = take_free(REGION_GUARDED, slices + 1, 1, false, zeroed);
+	if (s == NULL && grow(REGION_GUARDED, slices + 1)) s = take_free(REGION_GUARDED, slices + 1, 1, false, zeroed);
+	if (s == NULL) return NULL;
+	s->slices = (uint16_t)slices;
+	heap.stats.used -= SLICE_SIZE;
+	heap.guarded++;
+	pressure_count(slices * SLICE_SIZE);
+	return s;
+}
+
+struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed) {
+	lock_take(&heap.lock, RANK_HEAP);
+	struct span *s = take_guarded(slices, zeroed);
+	const bool guard = heap.guarded <= GUARDS_MAX;
+	if (s != NULL) s->kind = (uint8_t)kind;
+	wave_note(&heap.wave, backed());
+	lock_drop(&heap.lock, RANK_HEAP);
+	if (s == NULL || os_commit(s->start, (slices + !guard) * SLICE_SIZE)) return s;
+	heap_free_guarded(s);
+	return NULL;
+}
+
+void heap_free_guarded(struct span *s) {
+	const size_t slices = s->slices + 1u;
+	/* Replacing the mapping takes the memory and the access in one call. Where the kernel refuses that, the slices stay
+	 * accessible, but empty. */
+	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) || os_purge(s->start, slices * SLICE_SIZE, false) == PURGED;
+	lock_take(&heap.lock, RANK_HEAP);
+	struct region *r = page_map_region((uintptr_t)s->start);
+	s->kind = SPAN_NONE;
+	heap.stats.used += SLICE_SIZE;
+	heap.guarded--;
+	put_free(r, slice_number(r, (uintptr_t)s->start), slices, !clean);
+	lock_drop(&heap.lock, RANK_HEAP);
+}
+
+/* ---- the rest ---- */
 
 /* What was purged lazily counts as dirty again. */
 static void recall_lazy(void) {

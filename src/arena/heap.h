@@ -24,6 +24,10 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 /* Takes the run back. Neighbouring free slices are one run again at once. */
 void heap_free(struct span *run);
 
+/* The same for a span of hardened blocks: what lies before and behind it cannot be accessed. */
+struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed);
+void heap_free_guarded(struct span *span);
+
 /* Changes the length of a run in place. Growing fails (false, nothing changed) when the slices behind are in use. */
 bool heap_resize(struct span *run, size_t slices);
 

@@ -165,6 +165,12 @@ void holes_after_fork(void) {
 	}
 }
 
+void holes_fill(struct span *s, size_t from, size_t to) {
+	const uint64_t back = s->purged & pages_of(from, to);
+	s->purged &= ~back;
+	holes_forget(back);
+}
+
 /* Takes up to `count` blocks, those left out that touch a page of `avoid`. */
 static size_t take_avoiding(struct span *s, const struct size_class *c, void **blocks, size_t count, uint64_t avoid) {
 	size_t taken = 0, end = c->blocks;
@@ -182,9 +188,7 @@ size_t holes_take(struct span *s, const struct size_class *c, void **blocks, siz
 	if (taken == 0) {
 		/* The first free block's pages, and what else lies on them. */
 		size_t first = bit_find(s->free_blocks, 0, c->blocks, true);
-		uint64_t back = s->purged & pages_of(first * c->size, (first + 1) * c->size);
-		s->purged &= ~back;
-		holes_forget(back);
+		holes_fill(s, first * c->size, (first + 1) * c->size);
 		taken = take_avoiding(s, c, blocks, count, s->purged);
 	}
 	s->free_count = (uint16_t)(s->free_count - taken);

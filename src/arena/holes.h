@@ -31,6 +31,9 @@ void holes_after_fork(void);
  * first free page. Called under bin->lock. */
 size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count);
 
+/* The bytes [from, to) of the span are in use again. Called under bin->lock. */
+void holes_fill(struct span *s, size_t from, size_t to);
+
 /* Bytes in purged pages of spans that are in use, now. */
 extern _Atomic size_t holes_bytes;
 

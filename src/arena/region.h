@@ -19,7 +19,7 @@ enum span_kind {
 /* One slice or several that are used together: blocks of one size class, or one large block. */
 struct span {
 	struct span *next, *prev; /* small: in the list of the bin's partly used spans. Owner: bin->lock */
-	struct bin *bin;          /* small: whom the blocks go back to */
+	struct bin *bin;          /* small: whom the blocks go back to; NULL: it is empty and about to be freed */
 	char *start;
 	uint64_t *free_blocks;    /* small: bit i is set when block i is free. Owner: bin->lock */
 	uint16_t free_count;      /* small: bits set there */
@@ -32,6 +32,7 @@ struct span {
 	uint8_t touched;          /* small: tick of the last block that came back; 0: no page to purge since the last look */
 	bool away;                /* small: being purged, out of the list until that is done. Owner: bin->lock */
 	bool lazy;                /* small: some of the purged pages went lazily: they may still be in memory. Like purged */
+	bool hard;                /* small: hardened, see hard_span.h */
 	uint64_t purged;          /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
 	                             block on it was handed out since. Owner: bin->lock */
 };
@@ -43,6 +44,7 @@ static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache l
 enum region_kind {
 	REGION_MAPPED, /* from mmap */
 	REGION_BRK,    /* a window that the brk heap reaches into */
+	REGION_GUARDED,/* from mmap, in hardened mode: free slices are inaccessible, and so is one before and after each span */
 };
 
 /* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's version. */

@@ -20,6 +20,7 @@ struct conf conf = {
 	.background = 1,
 	.lazy_purge = 0,
 	.guard_sample = 5000,
+	.harden = 0,
 	.stats = 0,
 };
 
@@ -38,6 +39,7 @@ const struct tunable tunables[] = {
 	{ "background", NULL, &conf.background, 0, 1, true },
 	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
 	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true },
+	{ "harden", NULL, &conf.harden, 0, 1, false },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -58,11 +59,11 @@ void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_R
 
 void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
 
-void os_close(void *address, size_t size) {
+bool os_decommit(void *address, size_t size) {
 	int saved = errno;
-	mprotect(address, size, PROT_NONE);
-	madvise(address, size, MADV_DONTNEED);
+	void *p = mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	errno = saved;
+	return p != MAP_FAILED;
 }
 
 void os_unmap(void *address, size_t size) {
@@ -86,6 +87,13 @@ void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
 	void *p = mremap(address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0);
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
+}
+
+bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to) {
+	int saved = errno;
+	void *p = mremap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	errno = saved;
+	return p != MAP_FAILED;
 }
 
 enum purge os_purge(void *address, size_t size, bool lazily) {
@@ -140,6 +148,21 @@ size_t os_address_space_limit(void) {
 	int failed = getrlimit(RLIMIT_AS, &limit);
 	errno = saved;
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+uint64_t os_random(void) {
+	uint64_t bits;
+	int saved = errno;
+	if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != sizeof bits) {
+		/* Early at boot, or forbidden: what the kernel gave the process at exec, and no more than that. */
+		const void *given = (const void *)getauxval(AT_RANDOM);
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		bits = (uint64_t)now.tv_nsec * UINT64_C(0x9E3779B97F4A7C15);
+		if (given != NULL) bits ^= *(const uint64_t *)given;
+	}
+	errno = saved;
+	return bits;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

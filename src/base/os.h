@@ -23,13 +23,16 @@ void os_unmap(void *address, size_t size);
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
 
-/* Reserves address space that nobody may touch, aligned to `align`; os_commit opens a part of it, os_close closes that again
- * and gives the memory back. */
+/* Reserves address space that nobody may touch, aligned to `align`; os_commit makes a part readable and writable. What
+ * os_decommit takes back reads as zero when it is committed again. */
 void *os_reserve(size_t size, size_t align);
-void os_close(void *address, size_t size);
+bool os_decommit(void *address, size_t size);
 
 /* Grows or shrinks a mapping; moves it when `may_move`. Returns where it is now, NULL when refused (nothing changed). */
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
+
+/* The same, to a place that was reserved: what is there is replaced. Nothing is mapped at the old place afterwards. */
+bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to);
 
 /* Gives the memory behind the pages back to the kernel: at once, and they read as zero afterwards; or, when told so and
  * where it is offered, lazily: each page reads as before or as zero, and stays in memory, until the kernel needs it. */
@@ -55,6 +58,9 @@ size_t os_resident(void *address, size_t size);
 
 /* The address-space limit of the process in bytes, SIZE_MAX when there is none. */
 size_t os_address_space_limit(void);
+
+/* Bits that an attacker cannot guess, as far as the kernel has such. */
+uint64_t os_random(void);
 
 /* True in set-uid programs and the like, where the environment belongs to somebody we must not trust. */
 bool os_is_secure(void);

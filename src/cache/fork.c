@@ -9,14 +9,16 @@
 #include "cache/purger.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 
-/* Lock order: threads, bins, heap, huge, guard, metadata. The thread that forks holds them all, so nobody is in the middle of
+/* Lock order: threads, bins, heap, huge, hardened large blocks, guard, metadata. The thread that forks holds them all, so nobody is in the middle of
  * anything; it exists in the child too and lets go of them in both processes. Handlers of others that run in between may
  * allocate: for this thread, the locks are open. */
 static void before_fork(void) {
 	tcache_lock();
 	arena_lock_all();
 	huge_lock();
+	harden_lock();
 	guard_lock();
 	meta_lock();
 	lock_own_all(true);
@@ -26,6 +28,7 @@ static void after_fork(void) {
 	lock_own_all(false);
 	meta_unlock();
 	guard_unlock();
+	harden_unlock();
 	huge_unlock();
 	arena_unlock_all();
 	tcache_unlock();

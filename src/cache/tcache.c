@@ -14,9 +14,13 @@
 #include "cache/purger.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
-static struct tcache no_cache_yet, no_cache_any_more;
+static struct tcache no_cache_yet, no_cache_any_more, hidden_cache;
 
 __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"))) = &no_cache_yet;
+__thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec")));
+
+/* Written once, at start-up or soon after. */
+static bool hiding;
 
 static struct {
 	struct lock lock;
@@ -35,21 +39,32 @@ static void thread_exit(void *cache);
 
 void tcache_init(void) { threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0; }
 
-/* The arena with the fewest threads; a new one while there may be more. Under the threads lock. */
+/* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are such: the first
+ * is one then. Under the threads lock. */
 static struct arena *choose_arena(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	struct arena *best = arena_list[0];
+	const bool hardened = best->kind == REGION_GUARDED;
 	for (uint32_t i = 1; i < count; i++)
-		if (arena_list[i]->threads < best->threads) best = arena_list[i];
+		if (arena_list[i]->threads < best->threads && (arena_list[i]->kind == REGION_GUARDED) == hardened) best = arena_list[i];
 	if (best->threads == 0) return best;
 	struct arena *created = arena_create();
 	return created != NULL ? created : best;
+}
+
+static void hide(struct tcache *tc) {
+	tcache_hidden = tc;
+	tcache_current = &hidden_cache;
 }
 
 static struct tcache *create(void) {
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
+	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
+		meta_free(tc, sizeof *tc);
+		return NULL;
+	}
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
@@ -61,6 +76,7 @@ static struct tcache *create(void) {
 	lock_drop(&threads.lock, RANK_THREADS);
 	guard_turn_init(&tc->guard);
 	tcache_current = tc;
+	if (hiding) hide(tc);
 	/* May call malloc itself: the cache is in place. */
 	if (threads.has_key) pthread_setspecific(threads.key, tc);
 	return tc;
@@ -74,7 +90,8 @@ static void dispose(struct tcache *tc) {
 
 static struct tcache *get(void) {
 	struct tcache *tc = tcache_current;
-	if (likely(tc != &no_cache_yet && tc != &no_cache_any_more)) return tc;
+	if (likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &hidden_cache)) return tc;
+	if (tc == &hidden_cache) return tcache_hidden;
 	return tc == &no_cache_yet ? create() : NULL;
 }
 
@@ -82,6 +99,8 @@ static void thread_exit(void *cache) {
 	struct tcache *tc = cache;
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
+	tcache_hidden = NULL;
+	if (tc->quarantine != NULL) quarantine_destroy(tc->quarantine);
 	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena->threads--;
@@ -96,9 +115,33 @@ static void thread_exit(void *cache) {
 	purger_poke();
 }
 
+bool tcache_harden(void) {
+	struct tcache *tc = get();
+	if (tc == NULL) return false;
+	struct quarantine *quarantine = quarantine_create();
+	if (quarantine == NULL) return false;
+	dispose(tc);
+	lock_take(&threads.lock, RANK_THREADS);
+	const bool done = arena_harden();
+	if (done) {
+		tc->arena->threads--;
+		tc->arena = arena_list[0];
+		tc->arena->threads++;
+		tc->quarantine = quarantine;
+		hiding = true;
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+	if (done)
+		hide(tc);
+	else
+		quarantine_destroy(quarantine);
+	return done;
+}
+
 /* NULL: it is not the thread's turn, and mostly is not. */
 static inline void *alloc_guarded(struct tcache *tc, size_t size) {
-	return unlikely(tc->guard.due) ? guard_alloc(&tc->guard, size) : NULL;
+	/* Hardened blocks have guards of their own. */
+	return unlikely(tc->guard.due) && !hiding ? guard_alloc(&tc->guard, size) : NULL;
 }
 
 void *tcache_alloc(unsigned class_, size_t size) {
@@ -199,6 +242,7 @@ void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
 void tcache_forget_others(void) {
 	struct tcache *own = tcache_current;
+	if (own == &hidden_cache) own = tcache_hidden;
 	if (own == &no_cache_yet || own == &no_cache_any_more) own = NULL;
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];

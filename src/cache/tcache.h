@@ -2,12 +2,16 @@
  *
  * The fast paths (api/malloc.c) need no test for special cases, because each of these is a magazine that is empty and
  * full at once: class 0 of every cache (not a small block), and all of the static caches that stand for "this thread has
- * none". So a thread that starts, a process that starts and a pointer that is none of ours take the slow paths here. */
+ * none". So a thread that starts, a process that starts and a pointer that is none of ours take the slow paths here.
+ *
+ * In hardened mode every call does: threads have caches, but tcache_current points at such a static one, and theirs is in
+ * tcache_hidden. */
 #ifndef CACHE_TCACHE_H
 #define CACHE_TCACHE_H
 
 #include "arena/arena.h"
 #include "arena/page_map.h"
+#include "cache/quarantine.h"
 #include "cache/runs.h"
 #include "harden/guard.h"
 
@@ -36,6 +40,7 @@ struct tcache {
 	struct lock lock;
 	struct run_cache run_cache;
 	struct guard_turn guard; /* owner: its thread */
+	struct quarantine *quarantine; /* in hardened mode, where blocks go through it into their magazines; NULL otherwise */
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
 	struct tcache *next, *prev;
@@ -46,12 +51,19 @@ static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct
 /* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
 extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+/* The thread's cache in hardened mode, once it has one. */
+extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
 static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
 	return (struct magazine *)((char *)tc + tag);
 }
 
 /* Once, at start-up. */
 void tcache_init(void);
+
+/* From now on, threads hide their caches, and their blocks are hardened. What the calling thread has cached goes back. False
+ * when out of memory: nothing changed. */
+bool tcache_harden(void);
 
 /* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
  * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */

@@ -220,7 +220,7 @@ bool guard_free(void *block) {
 	struct guard_slot *slot = take_block((uintptr_t)block);
 	check_padding(slot);
 	stack_take(&slot->freed, 0);
-	os_close((void *)slot->pages, slot->pages_size);
+	os_decommit((void *)slot->pages, slot->pages_size);
 	guard_lock();
 	slot->state = SLOT_FREED;
 	pool.stats.blocks--;

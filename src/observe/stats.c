@@ -7,6 +7,7 @@
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 
 void stats_of_class(unsigned class_, struct class_stats *out) {
 	*out = (struct class_stats){ 0 };
@@ -40,6 +41,10 @@ void stats_get(struct arenal_stats *out) {
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
 	guard_stats_get(&guard);
+	size_t hard_bytes, hard_blocks;
+	harden_large_stats(&hard_bytes, &hard_blocks);
+	huge.bytes += hard_bytes;
+	huge.blocks += hard_blocks;
 	cached = min_size(cached, small); /* the two were read at different moments */
 	size_t runs = heap.used > spans ? heap.used - spans : 0;
 	kept_runs = min_size(kept_runs, runs);

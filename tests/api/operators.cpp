@@ -148,9 +148,18 @@ void *allocate_nothrow(Form form, std::size_t size) noexcept {
 	}
 }
 
+void release(Form form, void *block) {
+	switch (form) {
+	case Form::one: return operator delete(block);
+	case Form::array: return operator delete[](block);
+	case Form::aligned_one: return operator delete(block, std::align_val_t{256});
+	default: return operator delete[](block, std::align_val_t{256});
+	}
+}
+
 bool throws_bad_alloc(Form form, std::size_t size) {
 	try {
-		operator delete(allocate(form, size));
+		release(form, allocate(form, size));
 	} catch (const std::bad_alloc &) {
 		return true;
 	}
@@ -231,14 +240,14 @@ void run_dry(void *) {
 		void *block = allocate(form, size);
 		CHILD_CHECK(block);
 		CHILD_CHECK(calls == 1);
-		operator delete(block);
+		release(form, block);
 
 		reserve = std::malloc(size);
 		CHILD_CHECK(reserve);
 		block = allocate_nothrow(form, size);
 		CHILD_CHECK(block);
 		CHILD_CHECK(calls == 2);
-		operator delete(block);
+		release(form, block);
 		std::set_new_handler(nullptr);
 		limit_address_space(SIZE_MAX);
 	}

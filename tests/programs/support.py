@@ -39,6 +39,8 @@ def environment(on_arenal, home, **more):
            "TZ": "UTC", **more}
     if not on_arenal:
         return env
+    if "ARENAL_HARDEN" in os.environ:  # the tests' variants in hardened mode
+        env["ARENAL_HARDEN"] = os.environ["ARENAL_HARDEN"]
     encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     return {os.fsdecode(name): os.fsdecode(value)
             for name, value in arenal_library.environment(LIBRARY, base=encoded).items()}

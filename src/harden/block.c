@@ -1,0 +1,158 @@
+#include "harden/block.h"
+
+#include "arena/report.h"
+#include "cache/tcache.h"
+#include "harden/report.h"
+
+static size_t number_of(const struct span *s, const void *block) {
+	const struct size_class *c = &size_classes[s->class_];
+	const size_t offset = (size_t)((const char *)block - s->start), number = block_number(c, offset);
+	if (unlikely(number * c->size != offset || number >= c->blocks)) report_bad_free(block, "is not the start of a block");
+	return number;
+}
+
+/* The record of a block that the program holds. */
+static block_record *live_record(const struct span *s, size_t number, const void *block, uint32_t *value) {
+	block_record *record = &hard_span_records(s)[number];
+	*value = atomic_load_explicit(record, memory_order_relaxed);
+	if (unlikely(RECORD_STATE(*value) != BLOCK_LIVE))
+		report_bad_free(block, RECORD_STATE(*value) == BLOCK_FREED ? "was freed already" : "is not a block");
+	return record;
+}
+
+/* ---- handing out ---- */
+
+unsigned small_class(size_t align, size_t size) {
+	unsigned c = class_of_size(size + CANARY_SIZE);
+	while ((size_classes[c].size & (align - 1)) != 0) c++;
+	return c;
+}
+
+/* As malloc's fast path, of the cache that it does not see. */
+static void *take(unsigned class_) {
+	struct tcache *tc = tcache_hidden;
+	if (unlikely(tc == NULL)) return tcache_alloc(class_, 0);
+	struct magazine *m = &tc->magazines[class_];
+	void **top = m->top;
+	if (likely(top > m->empty)) {
+		m->top = top - 1;
+		return top[-1];
+	}
+	patrol(tc);
+	return tcache_alloc(class_, 0);
+}
+
+static COLD _Noreturn void report_changed(const void *block, size_t size) {
+	const unsigned char *bytes = block;
+	size_t i = 0;
+	while (i < size - CANARY_SIZE && bytes[i] == 0) i++;
+	harden_report("malloc", block, "the free block of %zu bytes was written to after it was freed, at byte %zu", size, i);
+}
+
+/* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
+static inline bool freed_intact(const void *block, size_t size) {
+	const uint64_t last = *(const uint64_t *)((const char *)block + size - CANARY_SIZE);
+	return reads_as_zero(block, size - CANARY_SIZE) && (last == canary_of(block) || last == 0);
+}
+
+void *small_alloc(unsigned class_, size_t size, enum family family) {
+	char *block = take(class_);
+	if (unlikely(block == NULL)) return NULL;
+	const struct span *s = span_of(block);
+	const size_t end = size_classes[class_].size;
+	block_record *record = &hard_span_records(s)[block_number(&size_classes[class_], (size_t)(block - s->start))];
+	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
+	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
+	canary_fill(block, size, end);
+	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
+	if (block != s->start) canary_fill(block - end, end - CANARY_SIZE, end);
+	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
+	                      memory_order_release); /* who sees the record finds the canaries */
+	struct tcache *tc = tcache_hidden;
+	if (likely(tc != NULL)) tc->quarantine->recent[tc->quarantine->recent_next++ % RECENT_BLOCKS] = block;
+	return block;
+}
+
+/* ---- taking back ---- */
+
+bool small_front_intact(const struct span *s, const char *block) {
+	if (block == s->start) return true; /* the guard is there */
+	const size_t size = size_classes[s->class_].size;
+	if (likely(canary_intact(block - size, size - CANARY_SIZE, size))) return true;
+	/* The word lies on another page, which may have gone back to the kernel, and reads as zero then. */
+	return (uintptr_t)block % os_page_size == 0 && reads_as_zero(block - CANARY_SIZE, CANARY_SIZE);
+}
+
+static void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
+	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
+	if (unlikely(!canary_intact(block, size, end)))
+		harden_report(function, block, "something wrote behind the block's %zu bytes", size);
+	if (unlikely(!small_front_intact(s, block)))
+		harden_report(function, block, "something wrote in front of the block of %zu bytes", size);
+}
+
+/* As free's fast path, and back to the arena of a thread that has no cache any more. */
+static void give(struct tcache *tc, unsigned class_, void *block) {
+	if (likely(tc != NULL)) {
+		struct magazine *m = &tc->magazines[class_];
+		void **top = m->top;
+		if (likely(top < m->full)) {
+			*top = block;
+			m->top = top + 1;
+			return;
+		}
+	}
+	tcache_free(class_, block);
+}
+
+void small_free(struct span *s, void *block, const struct claim *claim) {
+	const unsigned class_ = s->class_;
+	const size_t number = number_of(s, block), end = size_classes[class_].size;
+	uint32_t value;
+	block_record *record = live_record(s, number, block, &value);
+	harden_check_claim(block, end - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
+	check_edges(s, block, value, claim->function);
+	atomic_store_explicit(record, record_of(RECORD_TURN(value), 0, FAMILY_MALLOC, BLOCK_FREED), memory_order_relaxed);
+	/* A patrol that finds the canary gone finds the record changed. */
+	atomic_thread_fence(memory_order_release);
+	memset(block, 0, end - CANARY_SIZE);
+	struct tcache *tc = tcache_hidden;
+	if (unlikely(tc == NULL)) {
+		tcache_free(class_, block); /* makes the thread's cache, when it may still have one */
+		return;
+	}
+	unsigned other_class;
+	void *other;
+	while ((other = quarantine_pop(tc->quarantine, &other_class)) != NULL) give(tc, other_class, other);
+	quarantine_push(tc->quarantine, class_, block);
+}
+
+/* ---- the rest ---- */
+
+size_t small_size(const struct span *s, const void *block, const char *function, enum family *family) {
+	uint32_t value;
+	live_record(s, number_of(s, block), block, &value);
+	if (function != NULL) check_edges(s, block, value, function);
+	*family = RECORD_FAMILY(value);
+	return size_classes[s->class_].size - RECORD_SLACK(value);
+}
+
+void small_set_family(struct span *s, void *block, enum family family) {
+	uint32_t value;
+	block_record *record = live_record(s, number_of(s, block), block, &value);
+	atomic_store_explicit(record, record_of(RECORD_TURN(value), RECORD_SLACK(value), family, BLOCK_LIVE),
+	                      memory_order_release);
+}
+
+void small_resize(struct span *s, void *block, size_t size) {
+	const size_t end = size_classes[s->class_].size;
+	uint32_t value;
+	block_record *record = live_record(s, number_of(s, block), block, &value);
+	const size_t old = end - RECORD_SLACK(value);
+	const uint32_t resized = record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE);
+	/* What the record promises is there at any moment. The program does not get to see the canary. */
+	if (size < old) canary_fill(block, size, end);
+	atomic_store_explicit(record, resized, memory_order_release);
+	atomic_thread_fence(memory_order_release);
+	if (size > old) memset((char *)block + old, 0, size - old);
+}

@@ -1,0 +1,52 @@
+/* Canaries: words that nobody but us knows, between blocks. A write beyond a block changes them.
+ *
+ * Each block has its own word, with no zero byte in it: the zero behind a string that is one too long is seen, too. */
+#ifndef HARDEN_CANARY_H
+#define HARDEN_CANARY_H
+
+#include <string.h>
+
+#include "base/base.h"
+
+#define CANARY_SIZE sizeof(uint64_t)
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first bytes of a word are its low ones");
+
+/* Random; written once. */
+extern uint64_t canary_key;
+
+static inline uint64_t canary_of(const void *block) {
+	const uint64_t mixed = ((uintptr_t)block ^ canary_key) * UINT64_C(0x9E3779B97F4A7C15);
+	return (mixed ^ mixed >> 32) | UINT64_C(0x0101010101010101);
+}
+
+/* From byte `size` of the block to byte `end`, a multiple of a word. */
+static inline void canary_fill(void *block, size_t size, size_t end) {
+	const uint64_t word = canary_of(block);
+	uint64_t *words = block;
+	size_t i = size / CANARY_SIZE, odd = size % CANARY_SIZE;
+	if (odd > 0) {
+		const uint64_t mask = ~UINT64_C(0) << odd * 8;
+		words[i] = (words[i] & ~mask) | (word & mask);
+		i++;
+	}
+	for (; i < end / CANARY_SIZE; i++) words[i] = word;
+}
+
+static inline bool canary_intact(const void *block, size_t size, size_t end) {
+	const uint64_t word = canary_of(block), *words = block;
+	size_t i = size / CANARY_SIZE, odd = size % CANARY_SIZE;
+	uint64_t wrong = 0;
+	if (odd > 0) wrong = (words[i++] ^ word) >> odd * 8;
+	for (; i < end / CANARY_SIZE; i++) wrong |= words[i] ^ word;
+	return wrong == 0;
+}
+
+static inline bool reads_as_zero(const void *block, size_t size) {
+	const uint64_t *words = block;
+	uint64_t bits = 0;
+	for (size_t i = 0; i < size / sizeof *words; i++) bits |= words[i];
+	return bits == 0;
+}
+
+#endif

@@ -1,0 +1,118 @@
+#include "harden/harden.h"
+
+#include "base/print.h"
+#include "cache/tcache.h"
+#include "harden/block.h"
+#include "harden/large.h"
+#include "harden/report.h"
+#include "harden/zero.h"
+
+bool harden_is_on;
+uint64_t canary_key;
+
+/* Tags lead free to magazines, where blocks from before would meet hardened ones. */
+static void forget_tags(void) {
+	for (struct region *r = heap_regions(); r != NULL; r = r->next)
+		for (const struct span *s = r->spans; s < r->spans + REGION_SLICES; s++)
+			if (s->kind == SPAN_SMALL && !s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+}
+
+void harden_start(void) {
+	canary_key = os_random();
+	if (!tcache_harden()) {
+		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
+		os_abort();
+	}
+	forget_tags();
+	harden_is_on = true;
+}
+
+void *harden_alloc(size_t align, size_t size, enum family family) {
+	if (size == 0 && align <= MIN_ALIGN) {
+		void *block = zero_alloc(family);
+		if (block != NULL) return block;
+	}
+	if (size == 0) size = 1;
+	if (likely(size <= HARD_SMALL_MAX && align <= SMALL_MAX)) return small_alloc(small_class(align, size), size, family);
+	return large_hard_alloc(align, size, family);
+}
+
+/* The span of a hardened small block. */
+static struct span *hard_span_of(const void *block) {
+	struct span *s = span_of(block);
+	return s != NULL && s->hard ? s : NULL;
+}
+
+bool harden_free(void *block, const struct claim *claim) {
+	struct span *s = span_of(block);
+	if (likely(s != NULL && s->hard)) {
+		small_free(s, block, claim);
+	} else if (s != NULL) {
+		/* From before, when blocks were not hardened. Its like must not come into the magazines. */
+		if (s->kind != SPAN_SMALL) return false;
+		arena_give(s->class_, &block, 1);
+	} else if (zero_owns(block)) {
+		zero_free(block, claim);
+	} else {
+		return large_hard_free(block, claim);
+	}
+	return true;
+}
+
+static bool find(const void *block, const char *function, size_t *size, enum family *family) {
+	const struct span *s = span_of(block);
+	if (s != NULL) {
+		if (!s->hard) return false;
+		*size = small_size(s, block, function, family);
+		return true;
+	}
+	if (!zero_owns(block)) return large_hard_size(block, size, family);
+	*size = 0;
+	*family = zero_check(block);
+	return true;
+}
+
+bool harden_size(const void *block, size_t *size) {
+	enum family family;
+	return find(block, NULL, size, &family);
+}
+
+static bool resize(void *block, size_t old, size_t size, void **moved) {
+	struct span *s = hard_span_of(block);
+	*moved = block;
+	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
+		small_resize(s, block, size);
+	else if (s == NULL && old > 0 && size > HARD_SMALL_MAX)
+		return (*moved = large_hard_resize(block, size)) != NULL;
+	else
+		return false;
+	return true;
+}
+
+bool harden_realloc(void *block, size_t size, void **moved) {
+	const struct claim claim = { "realloc", FAMILY_MALLOC, SIZE_UNKNOWN };
+	size_t old;
+	enum family family;
+	if (!find(block, "realloc", &old, &family)) return false;
+	harden_check_claim(block, old, family, &claim);
+	if (resize(block, old, size, moved)) return true;
+	*moved = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
+	if (*moved == NULL) {
+		/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
+		if (size <= old) *moved = block;
+		return true;
+	}
+	memcpy(*moved, block, min_size(old, size));
+	harden_free(block, &claim);
+	return true;
+}
+
+void harden_set_family(void *block, enum family family) {
+	struct span *s = hard_span_of(block);
+	if (s != NULL)
+		small_set_family(s, block, family);
+	else if (zero_owns(block))
+		zero_set_family(block, family);
+	else
+		large_hard_set_family(block, family);
+}

@@ -1,0 +1,61 @@
+/* Hardened mode: what malloc and its relatives do instead when the tunable `harden` is set.
+ *
+ * Threads hide their caches (cache/tcache.h), so every call takes its slow path, and that leads here. A block is one of:
+ * - small (block.c): in a span of hardened blocks between guards, with a canary behind it, and that of its neighbour before it;
+ * - large (large.c): a mapping of its own between guards, with a canary up to the end of its last page;
+ * - of no size (zero.c): an address that cannot be accessed.
+ * Freed blocks are zeroed, wait in a quarantine, and must still be zero when they are handed out again. What is found to be
+ * wrong ends the program (report.c). */
+#ifndef HARDEN_HARDEN_H
+#define HARDEN_HARDEN_H
+
+#include "base/base.h"
+
+/* Which functions a block came from, and which ones it must therefore go to. */
+enum family {
+	FAMILY_MALLOC,
+	FAMILY_NEW,
+	FAMILY_NEW_ARRAY,
+	FAMILY_NEW_ALIGNED,
+	FAMILY_NEW_ARRAY_ALIGNED,
+	FAMILY_COUNT,
+};
+
+/* A call that frees a block, or moves it: what the program says about it. */
+struct claim {
+	const char *function; /* its name, for messages */
+	enum family family;
+	size_t size;          /* bytes that the program says the block has; SIZE_UNKNOWN */
+};
+#define SIZE_UNKNOWN SIZE_MAX
+
+/* Is the mode on? Written once: at start-up, or as soon as libc knows the environment. */
+extern bool harden_is_on;
+
+/* Switches it on. Blocks that were handed out before stay as they are. */
+void harden_start(void);
+
+/* A block that reads as zero; any size, any power of two as alignment. NULL when out of memory; errno stays as it is. */
+void *harden_alloc(size_t align, size_t size, enum family family);
+
+/* Frees the block, after all checks. False when it is not a hardened one. */
+bool harden_free(void *block, const struct claim *claim);
+
+/* Resizes it, size > 0: *moved is where it is now; NULL when out of memory, the block stays then. False when it is not a
+ * hardened one. */
+bool harden_realloc(void *block, size_t size, void **moved);
+
+/* The bytes that were asked for. False when it is not a hardened block. */
+bool harden_size(const void *block, size_t *size);
+
+/* Says that the block, handed out by malloc a moment ago, came from another family. */
+void harden_set_family(void *block, enum family family);
+
+/* Of large blocks, for statistics. */
+void harden_large_stats(size_t *bytes, size_t *blocks);
+
+/* Around fork. */
+void harden_lock(void);
+void harden_unlock(void);
+
+#endif

@@ -1,0 +1,290 @@
+#include "harden/large.h"
+
+#include "arena/pressure.h"
+#include "arena/report.h"
+#include "base/lock.h"
+#include "base/meta.h"
+#include "base/random.h"
+#include "harden/canary.h"
+#include "harden/report.h"
+
+/* Open addressing with linear probing; at most half of the entries are in use or deleted. */
+#define CAPACITY_FIRST 64
+#define ENTRY_FREE 0
+#define ENTRY_DELETED 1
+
+/* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no guards. */
+#define GUARDED_MAX 8192
+
+/* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. */
+#define WAITING 64
+#define WAITING_BYTES (128 * MIB)
+
+struct entry {
+	uintptr_t address; /* 0: free, 1: deleted */
+	size_t size;       /* bytes asked for */
+	uint32_t guard;    /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
+	uint32_t family;
+};
+
+struct waiting {
+	char *block;
+	size_t pages; /* bytes of the block, in whole pages */
+	size_t guard; /* bytes in front */
+};
+
+static struct {
+	struct lock lock;
+	uint32_t capacity;
+	uint32_t filled; /* entries that are used or deleted */
+	struct entry *entries;
+	size_t bytes, blocks;   /* bytes: in pages */
+	_Atomic size_t guarded; /* of the blocks; also read without the lock */
+	struct waiting waiting[WAITING];
+	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
+	struct random random;
+} large;
+
+/* ---- the table; all under the lock ---- */
+
+static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
+	return (uint32_t)((uint64_t)(address >> 12) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (capacity - 1);
+}
+
+static struct entry *find(const void *block) {
+	const uintptr_t address = (uintptr_t)block;
+	if (large.capacity == 0 || address <= ENTRY_DELETED) return NULL;
+	for (uint32_t i = first_slot(address, large.capacity);; i = (i + 1) & (large.capacity - 1)) {
+		if (large.entries[i].address == address) return &large.entries[i];
+		if (large.entries[i].address == ENTRY_FREE) return NULL;
+	}
+}
+
+static bool place(struct entry *entries, uint32_t capacity, const struct entry *e) {
+	uint32_t i = first_slot(e->address, capacity);
+	while (entries[i].address > ENTRY_DELETED) i = (i + 1) & (capacity - 1);
+	const bool fresh = entries[i].address == ENTRY_FREE;
+	entries[i] = *e;
+	return fresh;
+}
+
+static bool make_room(void) {
+	if (large.filled + 1 <= large.capacity / 2) return true;
+	uint32_t capacity = large.capacity == 0 ? CAPACITY_FIRST : large.capacity;
+	while (capacity < 4 * (large.blocks + 1)) capacity *= 2;
+	struct entry *entries = meta_alloc(capacity * sizeof *entries);
+	if (entries == NULL) return false;
+	uint32_t filled = 0;
+	for (uint32_t i = 0; i < large.capacity; i++)
+		if (large.entries[i].address > ENTRY_DELETED) filled += place(entries, capacity, &large.entries[i]);
+	if (large.entries != NULL) meta_free(large.entries, large.capacity * sizeof *entries);
+	large.entries = entries;
+	large.capacity = capacity;
+	large.filled = filled;
+	return true;
+}
+
+static size_t pages_of(size_t size) { return ALIGN_UP(size, os_page_size); }
+static size_t guard_of(const struct entry *e) { return e->guard * os_page_size; }
+
+static bool add(const struct entry *e) {
+	lock_take(&large.lock, RANK_HUGE);
+	const bool done = make_room();
+	if (done) {
+		large.filled += place(large.entries, large.capacity, e);
+		large.blocks++;
+		large.guarded += e->guard > 0;
+		large.bytes += pages_of(e->size);
+	}
+	lock_drop(&large.lock, RANK_HUGE);
+	return done;
+}
+
+/* Takes the block out: the caller owns it then, alone. False when it is not there; *freed tells whether it was. */
+static bool take_out(const void *block, struct entry *out, bool *freed) {
+	lock_take(&large.lock, RANK_HUGE);
+	struct entry *e = find(block);
+	*freed = false;
+	if (e != NULL) {
+		*out = *e;
+		e->address = ENTRY_DELETED;
+		large.blocks--;
+		large.guarded -= out->guard > 0;
+		large.bytes -= pages_of(out->size);
+	} else {
+		for (size_t i = 0; i < WAITING; i++) *freed |= large.waiting[i].block == block;
+	}
+	lock_drop(&large.lock, RANK_HUGE);
+	return e != NULL;
+}
+
+static bool look_up(const void *block, struct entry *out) {
+	lock_take(&large.lock, RANK_HUGE);
+	const struct entry *e = find(block);
+	if (e != NULL) *out = *e;
+	lock_drop(&large.lock, RANK_HUGE);
+	return e != NULL;
+}
+
+/* ---- mappings ---- */
+
+static size_t extent(struct waiting w) { return w.guard + w.pages + (w.guard > 0 ? os_page_size : 0); }
+
+static void unmap(struct waiting w) {
+	if (w.block != NULL) os_unmap(w.block - w.guard, extent(w));
+}
+
+static void unmap_waiting(uint32_t i, struct waiting by) {
+	lock_take(&large.lock, RANK_HUGE);
+	const struct waiting w = large.waiting[i];
+	large.waiting[i] = by;
+	if (w.block != NULL) large.waiting_bytes -= extent(w);
+	if (by.block != NULL) large.waiting_bytes += extent(by);
+	lock_drop(&large.lock, RANK_HUGE);
+	unmap(w);
+}
+
+/* The addresses wait, without memory; those of others are given back. */
+static void retire(struct waiting w) {
+	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !os_decommit(w.block, w.pages)) {
+		unmap(w);
+		return;
+	}
+	lock_take(&large.lock, RANK_HUGE);
+	if (large.random.state == 0) large.random.state = os_random();
+	uint32_t i = random_below(&large.random, WAITING);
+	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
+	lock_drop(&large.lock, RANK_HUGE);
+	unmap_waiting(i, w);
+	for (uint32_t n = 1; many && n <= WAITING / 4; n++) unmap_waiting((i + n) % WAITING, (struct waiting){ NULL, 0, 0 });
+}
+
+/* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
+static bool release_waiting(void) {
+	const bool any = large.waiting_bytes > 0;
+	for (uint32_t i = 0; i < WAITING; i++) unmap_waiting(i, (struct waiting){ NULL, 0, 0 });
+	return any;
+}
+
+static char *map_guarded(size_t pages, size_t guard) {
+	char *start = os_reserve(guard + pages + os_page_size, guard);
+	if (start == NULL) return NULL;
+	if (os_commit(start + guard, pages)) return start + guard;
+	os_unmap(start, guard + pages + os_page_size);
+	return NULL;
+}
+
+/* Sets the entry's address and guard. */
+static bool map(struct entry *e, size_t align) {
+	const size_t guard = max_size(align, os_page_size);
+	const bool may_guard = guard / os_page_size <= UINT32_MAX && large.guarded < GUARDED_MAX;
+	char *block = may_guard ? map_guarded(pages_of(e->size), guard) : NULL;
+	e->guard = block != NULL ? (uint32_t)(guard / os_page_size) : 0;
+	if (block == NULL) block = os_map(pages_of(e->size), guard);
+	e->address = (uintptr_t)block;
+	return block != NULL;
+}
+
+/* ---- blocks ---- */
+
+void *large_hard_alloc(size_t align, size_t size, enum family family) {
+	if (size > PTRDIFF_MAX - 2 * os_page_size || align > PTRDIFF_MAX - size - 2 * os_page_size) return NULL;
+	struct entry e = { .size = size, .family = family };
+	if (!map(&e, align) && !(release_waiting() && map(&e, align))) return NULL;
+	char *block = (char *)e.address;
+	pressure_count(pages_of(size));
+	pressure_poke();
+	canary_fill(block, size, pages_of(size));
+	if (add(&e)) return block;
+	unmap((struct waiting){ block, pages_of(size), guard_of(&e) });
+	return NULL;
+}
+
+static void check(const struct entry *e, const char *function) {
+	if (unlikely(!canary_intact((void *)e->address, e->size, pages_of(e->size))))
+		harden_report(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
+}
+
+bool large_hard_free(void *block, const struct claim *claim) {
+	struct entry e;
+	bool freed;
+	if (!take_out(block, &e, &freed)) {
+		if (freed) report_bad_free(block, "was freed already");
+		return false;
+	}
+	harden_check_claim(block, e.size, e.family, claim);
+	check(&e, claim->function);
+	retire((struct waiting){ block, pages_of(e.size), guard_of(&e) });
+	return true;
+}
+
+bool large_hard_size(const void *block, size_t *size, enum family *family) {
+	struct entry e;
+	if (!look_up(block, &e)) return false;
+	*size = e.size;
+	*family = e.family;
+	return true;
+}
+
+bool large_hard_set_family(void *block, enum family family) {
+	lock_take(&large.lock, RANK_HUGE);
+	struct entry *e = find(block);
+	if (e != NULL) e->family = family;
+	lock_drop(&large.lock, RANK_HUGE);
+	return e != NULL;
+}
+
+/* What was canary is the program's now. */
+static void settle(char *block, size_t old, size_t size) {
+	if (size > old) memset(block + old, 0, min_size(size, pages_of(old)) - old);
+	canary_fill(block, size, pages_of(size));
+}
+
+void *large_hard_resize(void *block, size_t size) {
+	struct entry old, e;
+	bool freed;
+	if (size > PTRDIFF_MAX - 2 * os_page_size || !look_up(block, &old)) return NULL;
+	check(&old, "realloc");
+	e = old;
+	e.size = size;
+	if (pages_of(size) == pages_of(old.size)) {
+		settle(block, old.size, size);
+		lock_take(&large.lock, RANK_HUGE);
+		struct entry *in_place = find(block);
+		if (in_place != NULL) in_place->size = size;
+		lock_drop(&large.lock, RANK_HUGE);
+		return block;
+	}
+	if (old.guard == 0) return NULL;
+	char *start = os_reserve(pages_of(size) + 2 * os_page_size, os_page_size);
+	if (start == NULL) return NULL;
+	char *moved = start + os_page_size;
+	e.address = (uintptr_t)moved;
+	e.guard = 1;
+	/* In the table before it is there, for nothing may fail afterwards. Nobody else knows the address yet. */
+	if (!add(&e) || !os_remap_to(block, pages_of(old.size), pages_of(size), moved)) {
+		take_out(moved, &e, &freed);
+		os_unmap(start, pages_of(size) + 2 * os_page_size);
+		return NULL;
+	}
+	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. */
+	take_out(block, &old, &freed);
+	os_unmap((char *)block - guard_of(&old), guard_of(&old));
+	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	settle(moved, old.size, size);
+	if (size > old.size) {
+		pressure_count(pages_of(size) - pages_of(old.size));
+		pressure_poke();
+	}
+	return moved;
+}
+
+void harden_large_stats(size_t *bytes, size_t *blocks) {
+	lock_take(&large.lock, RANK_HUGE);
+	*bytes = large.bytes;
+	*blocks = large.blocks;
+	lock_drop(&large.lock, RANK_HUGE);
+}
+
+void harden_lock(void) { lock_take(&large.lock, RANK_HUGE); }
+void harden_unlock(void) { lock_drop(&large.lock, RANK_HUGE); }

@@ -1,0 +1,19 @@
+/* Large blocks of hardened mode: each a mapping of its own, between pages that nobody may touch. It starts at the start of a
+ * page; a canary goes from its end to that of its last page. Freed ones keep their addresses for a while, but no memory. */
+#ifndef HARDEN_LARGE_H
+#define HARDEN_LARGE_H
+
+#include "harden/harden.h"
+
+/* size > 0. NULL when out of memory. */
+void *large_hard_alloc(size_t align, size_t size, enum family family);
+
+/* False when there is no such block. */
+bool large_hard_free(void *block, const struct claim *claim);
+bool large_hard_size(const void *block, size_t *size, enum family *family);
+bool large_hard_set_family(void *block, enum family family);
+
+/* Makes the block, which is there, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it. */
+void *large_hard_resize(void *block, size_t size);
+
+#endif

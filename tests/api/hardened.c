@@ -1,0 +1,323 @@
+/* Hardened mode: what it promises, for small, medium and large blocks, each with the message that ends the program. Runs with
+ * ARENAL_HARDEN=1. */
+#include "support.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+
+static const size_t sizes[] = { 1, 8, 24, 100, 1000, 4096, 5000, 30000, 32760, 32761, 100000, 600000, 5 * MIB };
+
+/* A pointer that the compiler knows nothing about. */
+static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
+
+static size_t size; /* of the blocks of the running case */
+
+/* The body ends by the signal; with SIGABRT, stderr has one line, with the text in it. */
+static void expect_end(void (*body)(void *), int signal_, const char *text) {
+	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
+	char line[4096];
+
+	assert_true(file >= 0 && saved >= 0);
+	assert_true(dup2(file, STDERR_FILENO) >= 0);
+	void (*abort_handler)(int) = signal(SIGABRT, SIG_DFL), (*fault_handler)(int) = signal(SIGSEGV, SIG_DFL);
+	int status = run_in_child(body, NULL);
+	signal(SIGABRT, abort_handler);
+	signal(SIGSEGV, fault_handler);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	ssize_t length = pread(file, line, sizeof line - 1, 0);
+	close(file);
+	line[length > 0 ? length : 0] = '\0';
+	if (status != 128 + signal_ || (signal_ == SIGABRT && (strncmp(line, "arenal: ", 8) != 0 || !strstr(line, text))))
+		fail_msg("%zu bytes: ended with %d and wrote \"%s\" instead of \"%s\"", size, status, line, text);
+}
+
+static void for_all_sizes(void (*body)(void *), const char *text) {
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		size = sizes[i];
+		expect_end(body, SIGABRT, text);
+	}
+}
+
+static void write_behind(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	block[size] ^= 1;
+	free(block);
+}
+
+/* The zero behind a string that is one too long. */
+static void write_zero_behind(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	block[size] = 0;
+	free(block);
+}
+
+static void write_behind_then_realloc(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	block[size] ^= 1;
+	block = realloc(block, size + 1);
+}
+
+static void write_behind_after_realloc(void *unused) {
+	(void)unused;
+	char *block = realloc(malloc(size + 2), size);
+	unknown(block)[size] ^= 1;
+	free(block);
+}
+
+/* Whoever overflows without freeing is found when the thread fetches blocks. */
+static void write_behind_and_keep(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	block[size] = 0;
+	for (size_t i = 0; i < 1000; i++) unknown(malloc(2000));
+}
+
+static void write_in_front(void *unused) {
+	(void)unused;
+	char *blocks[50];
+	/* The first block of a span has a guard in front, and the write faults. Not all of them are first ones. */
+	for (int i = 0; i < 50; i++) blocks[i] = unknown(malloc(size));
+	for (int i = 0; i < 50; i++)
+		if ((uintptr_t)blocks[i] % 65536 != 0) {
+			blocks[i][-1] = 0;
+			free(blocks[i]);
+		}
+}
+
+static void overflows(void **state) {
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		size = sizes[i];
+		const bool edge = size > 32760 && size % 4096 == 0;
+		expect_end(write_behind, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
+		expect_end(write_zero_behind, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
+		expect_end(write_behind_then_realloc, edge ? SIGSEGV : SIGABRT, "realloc(");
+		expect_end(write_behind_after_realloc, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
+		if (size < 30000) expect_end(write_behind_and_keep, SIGABRT, "something wrote behind the block");
+		if (size < 10000) expect_end(write_in_front, SIGABRT, "something wrote in front of the block");
+	}
+}
+
+static void write_to_the_guard_behind(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	for (size_t i = 0; i < 16 * MIB; i += 1024) ((volatile char *)block)[i] = 1;
+}
+
+static void write_to_the_guard_in_front(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	for (size_t i = 0; i < 16 * MIB; i += 1024) ((volatile char *)block)[-(ptrdiff_t)i] = 1;
+}
+
+static void guards(void **state) {
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		size = sizes[i];
+		expect_end(write_to_the_guard_behind, SIGSEGV, "");
+		expect_end(write_to_the_guard_in_front, SIGSEGV, "");
+	}
+}
+
+static void write_after_free(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	free(block);
+	/* At the end of long blocks, where no patrol comes by. */
+	((volatile char *)block)[size > 8192 ? size - 1 : 0] = 1;
+	for (int i = 0; i < 100000; i++) free(malloc(size));
+}
+
+static void use_after_free(void **state) {
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		size = sizes[i];
+		expect_end(write_after_free, size > 32760 ? SIGSEGV : SIGABRT, "was written to after it was freed");
+	}
+}
+
+static void freed_blocks_read_as_zero(void **state) {
+	(void)state;
+	for (size_t i = 0; sizes[i] < 32761; i++) {
+		char *block = unknown(malloc(sizes[i]));
+		memset(block, 'A', sizes[i]);
+		free(block);
+		for (size_t n = 0; n < sizes[i]; n++) assert_int_equal(((volatile char *)block)[n], 0);
+	}
+}
+
+/* A block comes back late, and not in the order in which blocks were freed. */
+static void blocks_come_back_late_and_in_any_order(void **state) {
+	(void)state;
+	enum { ROUNDS = 300 };
+	static char *freed[ROUNDS];
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		size_t ordered = 0;
+		for (int n = 0; n < ROUNDS; n++) {
+			freed[n] = unknown(malloc(sizes[i]));
+			if (n > 0) assert_ptr_not_equal(freed[n], freed[n - 1]);
+			if (n > 1) ordered += (freed[n] > freed[n - 1]) == (freed[n - 1] > freed[n - 2]);
+			free(freed[n]);
+		}
+		if (sizes[i] < 2000) assert_in_range(ordered, ROUNDS / 10, ROUNDS * 9 / 10);
+	}
+}
+
+static void free_twice(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size)), *copy = unknown(block);
+	free(block);
+	free(copy);
+}
+
+static void free_twice_late(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size)), *copy = unknown(block);
+	free(block);
+	for (int i = 0; i < 20; i++) free(malloc(size == 0 ? 24 : 0));
+	free(copy);
+}
+
+static void free_of_a_neighbour(void *unused) {
+	(void)unused;
+	free(unknown(malloc(size)) + 16);
+}
+
+static void misuse(void **state) {
+	(void)state;
+	for_all_sizes(free_twice, "was freed already");
+	for_all_sizes(free_twice_late, "was freed already");
+	for_all_sizes(free_of_a_neighbour, "block");
+	size = 0;
+	expect_end(free_twice, SIGABRT, "was freed already");
+	expect_end(free_twice_late, SIGABRT, "was freed already");
+}
+
+static void read_nothing(void *unused) {
+	(void)unused;
+	(void)*(volatile char *)unknown(malloc(0));
+}
+
+static void blocks_of_no_size(void **state) {
+	(void)state;
+	char *first = malloc(hidden(0)), *second = malloc(hidden(0));
+	assert_non_null(first);
+	assert_ptr_not_equal(first, second);
+	assert_int_equal((uintptr_t)first % 16, 0);
+	assert_int_equal(malloc_usable_size(first), 0);
+	first = realloc(first, 100);
+	memset(first, 1, 100);
+	free(first);
+	free(second);
+	expect_end(read_nothing, SIGSEGV, "");
+}
+
+static void usable_size_is_what_was_asked_for(void **state) {
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		char *block = malloc(sizes[i]);
+		assert_int_equal(malloc_usable_size(block), sizes[i]);
+		block = realloc(block, sizes[i] + 1);
+		assert_int_equal(malloc_usable_size(block), sizes[i] + 1);
+		free(block);
+	}
+}
+
+/* realloc keeps what is in the block, and shows nothing of a canary. */
+static void realloc_keeps_contents(void **state) {
+	(void)state;
+	for (size_t from = 1; from < 300000; from += 1 + from / 3) {
+		for (size_t to = 1; to < 300000; to += 1 + to / 3) {
+			char *block = malloc(from);
+			memset(block, 'x', from);
+			block = realloc(block, to);
+			for (size_t i = 0; i < to; i++)
+				if (block[i] != (i < from ? 'x' : 0)) fail_msg("byte %zu of %zu bytes that were %zu is %d", i, to, from, block[i]);
+			free(block);
+		}
+	}
+}
+
+/* ---- families ---- */
+
+typedef void *allocating(size_t);
+typedef void *allocating_aligned(size_t, size_t);
+typedef void freeing(void *);
+typedef void freeing_sized(void *, size_t);
+
+static const char *from, *to;
+
+static void cross(void *unused) {
+	(void)unused;
+	const bool aligned = strstr(from, "align") != NULL;
+	void *block = aligned ? ((allocating_aligned *)find_function(from))(size, 64) : ((allocating *)find_function(from))(size);
+	CHILD_CHECK(block);
+	if (strstr(to, "align"))
+		((freeing_sized *)find_function(to))(block, 64);
+	else
+		((freeing *)find_function(to))(block);
+}
+
+static void families(void **state) {
+	(void)state;
+	static const char *const news[] = { "malloc", "_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t" };
+	static const char *const deletes[] = { "free", "_ZdlPv", "_ZdaPv", "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t" };
+	static const char *const texts[] = { "came from malloc;", "came from operator new;", "came from operator new[];",
+	                                     "came from operator new with an alignment;",
+	                                     "came from operator new[] with an alignment;" };
+	for (size_t n = 0; n < COUNT_OF(news); n++)
+		for (size_t d = 0; d < COUNT_OF(deletes); d++)
+			for (size_t i = 0; i < COUNT_OF(sizes) + 1; i += 3) {
+				size = i < COUNT_OF(sizes) ? sizes[i] : 0;
+				from = news[n], to = deletes[d];
+				if (n != d)
+					expect_end(cross, SIGABRT, texts[n]);
+				else
+					assert_int_equal(run_in_child(cross, NULL), 0);
+			}
+}
+
+static void wrong_size_of_free_sized(void *unused) {
+	(void)unused;
+	((freeing_sized *)find_function("free_sized"))(unknown(malloc(size)), size + 1);
+}
+
+static void wrong_size_of_delete(void *unused) {
+	(void)unused;
+	((freeing_sized *)find_function("_ZdlPvm"))(((allocating *)find_function("_Znwm"))(size), size + 1);
+}
+
+static void sizes_of_sized_frees(void **state) {
+	(void)state;
+	for_all_sizes(wrong_size_of_free_sized, "bytes, not");
+	for_all_sizes(wrong_size_of_delete, "bytes, not");
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(overflows),
+		cmocka_unit_test(guards),
+		cmocka_unit_test(use_after_free),
+		cmocka_unit_test(freed_blocks_read_as_zero),
+		cmocka_unit_test(blocks_come_back_late_and_in_any_order),
+		cmocka_unit_test(misuse),
+		cmocka_unit_test(blocks_of_no_size),
+		cmocka_unit_test(usable_size_is_what_was_asked_for),
+		cmocka_unit_test(realloc_keeps_contents),
+		cmocka_unit_test(families),
+		cmocka_unit_test(sizes_of_sized_frees),
+	};
+
+	return cmocka_run_group_tests(tests, require_arenal, NULL);
+}
