@@ -54,6 +54,8 @@ struct arenal_stats {
 	                           and then at once counts twice */
 	uint64_t refills;       /* times a thread cache took a batch from an arena since the start */
 	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
+	size_t guarded;         /* number of blocks that lie between inaccessible pages now (the tunable guard_sample) */
+	uint64_t guarded_total; /* and since the start */
 };
 
 /* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields; a program

@@ -3,6 +3,7 @@
 #include "arena/report.h"
 #include "api/api.h"
 #include "cache/purger.h"
+#include "harden/guard.h"
 
 #include <string.h>
 
@@ -44,7 +45,7 @@ NOINLINE void *allocate(size_t size) {
 			return top[-1];
 		}
 		ensure_started();
-		block = tcache_alloc(class_);
+		block = tcache_alloc(class_, size);
 	} else {
 		ensure_started();
 		block = tcache_alloc_large(size, false);
@@ -82,7 +83,7 @@ NOINLINE void release(void *block) {
 		tcache_free_run(s);
 	else if (s != NULL && s->start == block)
 		report_bad_free(block, "was freed already");
-	else if (s != NULL || !huge_free(block))
+	else if (s != NULL || !(huge_free(block) || guard_free(block)))
 		report_bad_free(block, s != NULL ? "is not the start of a block" : "is not a block");
 	purger_poke();
 }

@@ -4,6 +4,7 @@
 #include "arena/large.h"
 #include "arena/report.h"
 #include "base/conf.h"
+#include "harden/guard.h"
 
 #include <string.h>
 
@@ -14,7 +15,8 @@ size_t usable_size(const void *block) {
 	const struct span *s = span_of(block);
 	if (s == NULL) {
 		size_t size = huge_size(block);
-		if (unlikely(size == 0)) report_bad_free(block, "is not a block");
+		if (size == 0) size = guard_size(block);
+		if (unlikely(size == GUARD_NONE)) report_bad_free(block, "is not a block");
 		return size;
 	}
 	if (s->kind == SPAN_SMALL) return size_classes[s->class_].size;
@@ -50,7 +52,7 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	}
 	size_t usable = usable_size(block);
 	if (still_fits(size, usable)) return block;
-	if (usable <= SMALL_MAX || size <= SMALL_MAX) return move(block, size, usable);
+	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	struct span *s = span_of(block);
 	if (s != NULL) return large_resize_run(s, size) ? block : move(block, size, usable);
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */

@@ -1,6 +1,7 @@
 /* Start-up and exit: the moments that concern every layer. */
 #include "api/api.h"
 #include "base/conf.h"
+#include "harden/guard.h"
 #include "observe/stats.h"
 
 _Atomic bool started;
@@ -26,6 +27,7 @@ void start(void) {
 __attribute__((constructor)) static void late_start(void) {
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
+	guard_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

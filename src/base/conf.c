@@ -19,6 +19,7 @@ struct conf conf = {
 	.memory_limit = 0,
 	.background = 1,
 	.lazy_purge = 0,
+	.guard_sample = 5000,
 	.stats = 0,
 };
 
@@ -36,6 +37,7 @@ const struct tunable tunables[] = {
 	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true },
 	{ "background", NULL, &conf.background, 0, 1, true },
 	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
+	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

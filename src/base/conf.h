@@ -20,6 +20,7 @@ struct conf {
 	_Atomic int64_t memory_limit;    /* near this, purging turns eager; 0: the limit of the cgroup; -1: never */
 	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
 	_Atomic int64_t lazy_purge;      /* 1: the kernel takes purged memory when it needs some, not at once */
+	_Atomic int64_t guard_sample;    /* one allocation in so many gets a place between inaccessible pages; 0: none */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -17,6 +17,8 @@ enum lock_rank {
 	RANK_BIN,     /* one size class of one arena */
 	RANK_HEAP,    /* slices of all regions, the break */
 	RANK_HUGE,    /* the table of direct mappings */
+	RANK_REPORT,  /* the report of a guarded slot */
+	RANK_GUARD,   /* the pool of guarded slots */
 	RANK_META,    /* memory for metadata */
 };
 

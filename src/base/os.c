@@ -38,19 +38,30 @@ static void *map_anywhere(size_t size, int protection, int flags) {
 	return p == MAP_FAILED ? NULL : p;
 }
 
-void *os_map(size_t size, size_t align) {
-	void *p = map_anywhere(size, PROT_READ | PROT_WRITE, 0);
+static void *map_aligned(size_t size, size_t align, int protection, int flags) {
+	void *p = map_anywhere(size, protection, flags);
 	if (p == NULL || ((uintptr_t)p & (align - 1)) == 0) return p;
 	/* Not aligned by luck: map more, and cut both ends off. */
 	os_unmap(p, size);
 	if (size + align < size) return NULL;
-	char *start = map_anywhere(size + align, PROT_READ | PROT_WRITE, 0);
+	char *start = map_anywhere(size + align, protection, flags);
 	if (start == NULL) return NULL;
 	char *aligned = (char *)ALIGN_UP((uintptr_t)start, align);
 	size_t head = (size_t)(aligned - start);
 	if (head > 0) os_unmap(start, head);
 	if (align > head) os_unmap(aligned + size, align - head);
 	return aligned;
+}
+
+void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_READ | PROT_WRITE, 0); }
+
+void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
+
+void os_close(void *address, size_t size) {
+	int saved = errno;
+	mprotect(address, size, PROT_NONE);
+	madvise(address, size, MADV_DONTNEED);
+	errno = saved;
 }
 
 void os_unmap(void *address, size_t size) {
@@ -133,6 +144,24 @@ size_t os_address_space_limit(void) {
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
+
+int os_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+uint64_t os_random_seed(void) {
+	uint64_t seed = 0;
+	const void *bytes = (const void *)getauxval(AT_RANDOM); /* sixteen of them */
+	if (bytes != NULL) memcpy(&seed, bytes, sizeof seed);
+	return seed;
+}
+
+bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
+	int saved = errno;
+	bool done = sigaction(signal, action, earlier) == 0;
+	errno = saved;
+	return done;
+}
+
+void os_raise(int signal) { syscall(SYS_tgkill, getpid(), os_thread_id(), signal); }
 
 uint64_t os_milliseconds(void) {
 	struct timespec now;

@@ -2,6 +2,8 @@
 #ifndef BASE_OS_H
 #define BASE_OS_H
 
+#include <signal.h>
+
 #include "base/base.h"
 
 /* The kernel's page size in bytes, known after os_init(). */
@@ -20,6 +22,11 @@ void os_unmap(void *address, size_t size);
 /* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
+
+/* Reserves address space that nobody may touch, aligned to `align`; os_commit opens a part of it, os_close closes that again
+ * and gives the memory back. */
+void *os_reserve(size_t size, size_t align);
+void os_close(void *address, size_t size);
 
 /* Grows or shrinks a mapping; moves it when `may_move`. Returns where it is now, NULL when refused (nothing changed). */
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
@@ -54,6 +61,18 @@ bool os_is_secure(void);
 
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
+
+/* The kernel's number of the calling thread. */
+int os_thread_id(void);
+
+/* 64 bits that differ from process to process, the same at each call. */
+uint64_t os_random_seed(void);
+
+/* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
+bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier);
+
+/* Sends the signal to the calling thread. */
+void os_raise(int signal);
 
 /* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
 uint64_t os_milliseconds(void);

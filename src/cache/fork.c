@@ -8,14 +8,16 @@
 #include "base/meta.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"
+#include "harden/guard.h"
 
-/* Lock order: threads, bins, heap, huge, metadata. The thread that forks holds them all, so nobody is in the middle of
+/* Lock order: threads, bins, heap, huge, guard, metadata. The thread that forks holds them all, so nobody is in the middle of
  * anything; it exists in the child too and lets go of them in both processes. Handlers of others that run in between may
  * allocate: for this thread, the locks are open. */
 static void before_fork(void) {
 	tcache_lock();
 	arena_lock_all();
 	huge_lock();
+	guard_lock();
 	meta_lock();
 	lock_own_all(true);
 }
@@ -23,6 +25,7 @@ static void before_fork(void) {
 static void after_fork(void) {
 	lock_own_all(false);
 	meta_unlock();
+	guard_unlock();
 	huge_unlock();
 	arena_unlock_all();
 	tcache_unlock();

@@ -115,6 +115,7 @@ static void *pop(struct tcache *tc, unsigned class_) {
 		void *batch[BATCH_MAX];
 		size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(m->capacity / 2, BATCH_MAX), 1));
 		if (n == 0) return NULL;
+		guard_count(&tc->guard, n);
 		/* The lowest address is the next to go. */
 		for (size_t i = n; i-- > 1;) *m->top++ = batch[i];
 		return batch[0];

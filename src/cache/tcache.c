@@ -59,6 +59,7 @@ static struct tcache *create(void) {
 	threads.first = tc;
 	threads.count++;
 	lock_drop(&threads.lock, RANK_THREADS);
+	guard_turn_init(&tc->guard);
 	tcache_current = tc;
 	/* May call malloc itself: the cache is in place. */
 	if (threads.has_key) pthread_setspecific(threads.key, tc);
@@ -95,9 +96,17 @@ static void thread_exit(void *cache) {
 	purger_poke();
 }
 
-void *tcache_alloc(unsigned class_) {
+/* NULL: it is not the thread's turn, and mostly is not. */
+static inline void *alloc_guarded(struct tcache *tc, size_t size) {
+	return unlikely(tc->guard.due) ? guard_alloc(&tc->guard, size) : NULL;
+}
+
+void *tcache_alloc(unsigned class_, size_t size) {
 	struct tcache *tc = get();
-	if (likely(tc != NULL)) return magazine_pop(tc, class_);
+	if (likely(tc != NULL)) {
+		void *guarded = alloc_guarded(tc, size);
+		return guarded != NULL ? guarded : magazine_pop(tc, class_);
+	}
 	void *block;
 	return arena_take(arena_list[0], class_, &block, 1) == 1 ? block : NULL;
 }
@@ -112,6 +121,11 @@ void tcache_free(unsigned class_, void *block) {
 
 void *tcache_alloc_large(size_t size, bool zero) {
 	struct tcache *tc = get();
+	if (tc != NULL) {
+		void *guarded = alloc_guarded(tc, size);
+		if (guarded != NULL) return zero ? memset(guarded, 0, size) : guarded;
+		guard_count(&tc->guard, 1);
+	}
 	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
 		struct span *run = run_cache_take(tc, ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT);
 		if (run != NULL) return zero ? memset(run->start, 0, size) : run->start;

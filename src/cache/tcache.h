@@ -9,6 +9,7 @@
 #include "arena/arena.h"
 #include "arena/page_map.h"
 #include "cache/runs.h"
+#include "harden/guard.h"
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
@@ -34,6 +35,7 @@ struct tcache {
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
+	struct guard_turn guard; /* owner: its thread */
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
 	struct tcache *next, *prev;
@@ -52,8 +54,8 @@ static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
 void tcache_init(void);
 
 /* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
- * there can be none. NULL when out of memory. */
-void *tcache_alloc(unsigned class_);
+ * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
+void *tcache_alloc(unsigned class_, size_t size);
 void tcache_free(unsigned class_, void *block);
 
 /* The same for a large block: a run from the thread's cache, or whatever large_alloc gives. */

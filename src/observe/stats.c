@@ -6,6 +6,7 @@
 #include "base/meta.h"
 #include "base/print.h"
 #include "cache/tcache.h"
+#include "harden/guard.h"
 
 void stats_of_class(unsigned class_, struct class_stats *out) {
 	*out = (struct class_stats){ 0 };
@@ -24,6 +25,7 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 void stats_get(struct arenal_stats *out) {
 	struct heap_stats heap;
 	struct huge_stats huge;
+	struct guard_stats guard;
 	size_t cached, kept_runs, threads, small = 0, spans = 0;
 	uint64_t refills = 0, flushes = 0;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
@@ -37,15 +39,16 @@ void stats_get(struct arenal_stats *out) {
 	tcache_stats_get(&cached, &kept_runs, &threads);
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
+	guard_stats_get(&guard);
 	cached = min_size(cached, small); /* the two were read at different moments */
 	size_t runs = heap.used > spans ? heap.used - spans : 0;
 	kept_runs = min_size(kept_runs, runs);
 	*out = (struct arenal_stats){
-		.allocated = small - cached + runs - kept_runs + huge.bytes,
+		.allocated = small - cached + runs - kept_runs + huge.bytes + guard.bytes,
 		.cached = cached + kept_runs,
-		.active = heap.used + huge.bytes,
+		.active = heap.used + huge.bytes + guard.pages,
 		.dirty = heap.dirty + huge.cached,
-		.mapped = heap.mapped + huge.bytes + huge.cached,
+		.mapped = heap.mapped + huge.bytes + huge.cached + guard.pages,
 		.metadata = meta_mapped() + heap.metadata,
 		.brk_bytes = heap.brk_bytes,
 		.huge_bytes = huge.bytes,
@@ -56,6 +59,8 @@ void stats_get(struct arenal_stats *out) {
 		.purged_total = heap.purged_total,
 		.refills = refills,
 		.flushes = flushes,
+		.guarded = guard.blocks,
+		.guarded_total = guard.total,
 	};
 }
 
@@ -66,7 +71,9 @@ size_t stats_resident(void) {
 		for (size_t i = 0; i < REGION_SLICES; i++)
 			if (bit_get(r->ours, i)) resident += os_resident((char *)r->base + i * SLICE_SIZE, SLICE_SIZE);
 	}
-	return resident + huge_resident();
+	struct guard_stats guard;
+	guard_stats_get(&guard);
+	return resident + huge_resident() + guard.pages; /* all written to */
 }
 
 /* ---- the table ---- */
@@ -119,6 +126,8 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 	line(w, "  brk heap   %12s  at %p, break at %p", human(s->brk_bytes).text, (void *)heap->brk_start, (void *)heap->brk_end);
 	line(w, "  regions    %12zu  of 64 MiB", s->regions);
 	line(w, "  huge       %12s  in %zu direct mappings", human(s->huge_bytes).text, s->huge_blocks);
+	line(w, "  guarded    %12zu  blocks between inaccessible pages, %lu since the start", s->guarded,
+	     (unsigned long)s->guarded_total);
 }
 
 static void print_arenas(struct writer *w) {

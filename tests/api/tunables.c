@@ -68,6 +68,7 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_MEMORY_LIMIT=-1", "memory_limit", -1);
 	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
 	expect_one("ARENAL_THP=0", "thp", 0);
+	expect_one("ARENAL_GUARD_SAMPLE=300", "guard_sample", 300);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 

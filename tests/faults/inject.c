@@ -16,6 +16,7 @@ struct fault {
 static const char *const settings[] = {
 	"ARENAL_MMAP_THRESHOLD=256K", /* mappings for what the workload calls large */
 	"ARENAL_TRIM_THRESHOLD=64K",  /* and a break that moves all the time */
+	"ARENAL_GUARD_SAMPLE=5",      /* and pages that become accessible and inaccessible */
 };
 
 /* Returns whether the fault came to pass. */

@@ -1,0 +1,124 @@
+#include "harden/stack.h"
+
+#include <elf.h>
+#include <string.h>
+#include <unwind.h>
+
+#include "base/conf.h"
+#include "base/os.h"
+#include "base/print.h"
+
+struct walk {
+	struct stack *stack;
+	uintptr_t from; /* frames before this address are left out; 0: none any more */
+	uintptr_t sp;   /* of the frame before */
+};
+
+static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument) {
+	struct walk *walk = argument;
+	struct stack *stack = walk->stack;
+	int before = 0;
+	uintptr_t ip = _Unwind_GetIPInfo(context, &before), sp = _Unwind_GetCFA(context);
+	/* A frame that lies below its callee's is none. */
+	if (ip == 0 || sp < walk->sp || stack->count == STACK_FRAMES) return _URC_NORMAL_STOP;
+	walk->sp = sp;
+	if (walk->from == ip || walk->from == 0) {
+		walk->from = 0;
+		stack->frames[stack->count++] = before ? ip : ip - 1; /* a return address may be another line's, or function's */
+	}
+	return _URC_NO_REASON;
+}
+
+void stack_take(struct stack *stack, uintptr_t from) {
+	struct walk walk = { stack, from != 0 ? from : (uintptr_t)__builtin_return_address(0), 0 };
+	stack->thread = os_thread_id();
+	stack->count = 0;
+	_Unwind_Backtrace(visit, &walk);
+	/* Of a jump to nowhere, only this much is known. */
+	if (stack->count == 0) stack->frames[stack->count++] = walk.from;
+}
+
+/* ---- printing ---- */
+
+/* What a frame's line says. Static: a stack that has just overflown, or a signal's, is short. */
+static struct place {
+	char file[200];     /* "": in none */
+	uintptr_t address;  /* that the file knows it by */
+} places[STACK_FRAMES];
+
+/* The file whose mappings the lines are about now. */
+struct module {
+	char file[sizeof places[0].file];
+	uintptr_t base;
+};
+
+static uintptr_t read_hex(const char **text) {
+	uintptr_t n = 0;
+	for (;; (*text)++) {
+		char c = **text;
+		if (c >= '0' && c <= '9')
+			n = n * 16 + (uintptr_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			n = n * 16 + (uintptr_t)(c - 'a') + 10;
+		else
+			return n;
+	}
+}
+
+/* Programs that lie at a fixed place know their addresses as they are. */
+static uintptr_t address_in_file(const struct module *module, uintptr_t address) {
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)module->base;
+	return header->e_type == ET_EXEC ? address : address - module->base;
+}
+
+/* "START-END PERMISSIONS OFFSET DEVICE INODE   FILE" */
+static void look_at_line(const char *line, struct module *module, const struct stack *stack) {
+	const char *at = line;
+	const uintptr_t start = read_hex(&at), end = (at++, read_hex(&at));
+	if (*at != ' ') return;
+	const bool readable = at[1] == 'r';
+	at = strchr(at + 1, ' ');
+	if (at == NULL) return;
+	at++;
+	const uintptr_t offset = read_hex(&at);
+	const char *file = strchr(at, '/');
+	if (file == NULL) return;
+	if (offset == 0 && readable) {
+		module->base = start;
+		print_text(module->file, sizeof module->file, "%s", file);
+	}
+	if (strncmp(module->file, file, sizeof module->file - 1) != 0) return;
+	for (uint32_t i = 0; i < stack->count; i++) {
+		if (stack->frames[i] < start || stack->frames[i] >= end) continue;
+		memcpy(places[i].file, module->file, sizeof places[i].file);
+		places[i].address = address_in_file(module, stack->frames[i]);
+	}
+}
+
+static void find_places(const struct stack *stack) {
+	static char text[4096 + 1]; /* the kernel gives no more of this file at once, and whole lines */
+	static struct module module;
+	module.file[0] = 0;
+	memset(places, 0, sizeof places);
+	size_t length;
+	for (size_t done = 0; (length = os_read_file("/proc/self/maps", done, text, sizeof text)) > 0; done += length) {
+		char *line = text, *end;
+		for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+			*end = 0;
+			look_at_line(line, &module, stack);
+		}
+		if (line > text) length = (size_t)(line - text);
+	}
+}
+
+void stack_print(const char *title, const struct stack *stack) {
+	find_places(stack);
+	print_fd(2, "  %s by thread %d:\n", title, stack->thread);
+	for (uint32_t i = 0; i < stack->count; i++) {
+		void *frame = (void *)stack->frames[i];
+		if (places[i].file[0] != 0)
+			print_fd(2, "    %p  %s+%p\n", frame, places[i].file, (void *)places[i].address);
+		else
+			print_fd(2, "    %p\n", frame);
+	}
+}

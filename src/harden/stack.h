@@ -1,0 +1,24 @@
+/* Stack traces: taken without allocating, printed so that addr2line can name the lines. */
+#ifndef HARDEN_STACK_H
+#define HARDEN_STACK_H
+
+#include "base/base.h"
+
+#define STACK_FRAMES 24
+
+/* Who did something, and from where. */
+struct stack {
+	int thread;   /* the kernel's number of it; 0: nobody did */
+	uint32_t count;
+	uintptr_t frames[STACK_FRAMES]; /* addresses inside of the calls, innermost first */
+};
+
+/* The calling thread's stack, from the caller on; or, in a signal's handler, from the interrupted instruction `from` on. The
+ * caller holds no lock of Arenal: the unwinder asks the loader, which may wait for somebody who allocates. */
+NOINLINE void stack_take(struct stack *stack, uintptr_t from);
+
+/* Writes a line with `title` and the thread, and one for each frame: its address, its file, and the address that the file
+ * knows it by. Reads /proc/self/maps; one thread at a time. */
+void stack_print(const char *title, const struct stack *stack);
+
+#endif
