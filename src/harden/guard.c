@@ -19,6 +19,11 @@ static_assert(GUARD_MAX <= SLOT_SIZE, "a block fits its slot");
 /* A process with an address-space limit keeps it for itself: no pool below 64 times its size. */
 #define POOL_LIMIT (POOL_SIZE * 64)
 
+/* A guarded block takes tens of microseconds: a thread gets none within so many milliseconds of the one before, and pays
+ * less than 1%, however much it allocates. Who asks for one in fewer than HASTE allocations wants them all. */
+#define LEAST_PAUSE 4
+#define HASTE 1000
+
 /* What lies between the block and the ends of its pages; checked when it is freed. */
 #define PADDING 0xCA
 
@@ -72,12 +77,20 @@ static int64_t draw(struct guard_turn *turn, int64_t every) {
 	return (int64_t)((uint64_t)(every - 1) * log / (3 << 15));
 }
 
+/* Is it too soon for another guarded block? */
+static bool is_hasty(struct guard_turn *turn) {
+	if (turn->every < HASTE) return false;
+	const uint64_t now = os_milliseconds(), before = turn->last;
+	if (now - before >= LEAST_PAUSE) turn->last = now;
+	return now - before < LEAST_PAUSE;
+}
+
 void guard_turn_draw(struct guard_turn *turn) {
 	const int64_t every = conf.guard_sample;
 	const bool same = every == turn->every;
 	turn->every = every;
 	turn->left = every > 0 ? draw(turn, every) : INT64_MAX;
-	turn->due = every > 0 && (same || turn->left == 0);
+	turn->due = every > 0 && (same || turn->left == 0) && !is_hasty(turn);
 }
 
 /* ---- slots ---- */

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -379,15 +380,12 @@ static void use_after_free_in_a_child(void *unused) {
 	CHILD_CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
-/* One allocation in 5,000. Their number is nearly one of Poisson: six deviations to each side. */
-static void default_rate(void *unused) {
-	(void)unused;
-	enum { BLOCKS = 100000, ROUNDS = 100, EXPECTED = BLOCKS * ROUNDS / 5000, DEVIATIONS = 6 * 45 };
+enum { BLOCKS = 100000, ROUNDS = 100 };
+
+static uint64_t guarded_of_ten_million(void) {
 	static void *blocks[BLOCKS];
 	struct arenal_stats before, after;
-	int64_t rate;
 
-	CHILD_CHECK(arenal_get("guard_sample", &rate) == 0 && rate == 5000);
 	arenal_stats_get(&before, sizeof before);
 	for (size_t round = 0; round < ROUNDS; round++) {
 		for (size_t i = 0; i < BLOCKS; i++)
@@ -398,9 +396,33 @@ static void default_rate(void *unused) {
 		malloc_trim(0);
 	}
 	arenal_stats_get(&after, sizeof after);
-	size_t count = after.guarded_total - before.guarded_total;
-	dprintf(STDERR_FILENO, "%zu blocks were guarded\n", count);
+	return after.guarded_total - before.guarded_total;
+}
+
+/* One allocation in 999. Their number is nearly one of Poisson: six deviations to each side. */
+static void asked_for_rate(void *unused) {
+	(void)unused;
+	enum { EXPECTED = BLOCKS * ROUNDS / 999, DEVIATIONS = 6 * 100 };
+	uint64_t count = guarded_of_ten_million();
+	dprintf(STDERR_FILENO, "%llu blocks were guarded\n", (unsigned long long)count);
 	CHILD_CHECK(count >= EXPECTED - DEVIATIONS && count <= EXPECTED + DEVIATIONS);
+}
+
+static uint64_t milliseconds(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* One in 5,000 at most, and none within 4 ms of the one before. */
+static void default_rate(void *unused) {
+	(void)unused;
+	int64_t rate;
+	uint64_t start = milliseconds();
+	CHILD_CHECK(arenal_get("guard_sample", &rate) == 0 && rate == 5000);
+	uint64_t count = guarded_of_ten_million(), most = (milliseconds() - start) / 4 + 1;
+	dprintf(STDERR_FILENO, "%llu blocks were guarded, %llu may be\n", (unsigned long long)count, (unsigned long long)most);
+	CHILD_CHECK(count >= 10 && count <= most);
 }
 
 /* ---- running them ---- */
@@ -415,7 +437,7 @@ static const struct {
 	CASE(before_the_start), CASE(realloc_after_free), CASE(after_realloc), CASE(own_fault), CASE(own_fault_plain),
 	CASE(fault_without_handler), CASE(sent_signal), CASE(ignored_signal), CASE(report_then_own_handler),
 	CASE(contents_and_sizes), CASE(exhaustion), CASE(live_switch), CASE(fork_with_guarded_blocks),
-	CASE(use_after_free_in_a_child), CASE(default_rate),
+	CASE(use_after_free_in_a_child), CASE(default_rate), CASE(asked_for_rate),
 };
 
 static int run_case(const char *name) {
@@ -588,6 +610,7 @@ static void after_fork(void **state) {
 static void one_in_some_thousands_by_default(void **state) {
 	(void)state;
 	run_with("ARENAL_GUARD_SAMPLE", default_rate, 0);
+	run_with("ARENAL_GUARD_SAMPLE=999", asked_for_rate, 0);
 }
 
 int main(int argc, char **argv) {
