@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -128,6 +129,19 @@ size_t os_address_space_limit(void) {
 	int failed = getrlimit(RLIMIT_AS, &limit);
 	errno = saved;
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+uint64_t os_random(void) {
+	uint64_t number = 0;
+	int saved = errno;
+	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
+	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		number = ((uint64_t)now.tv_nsec ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
+	}
+	errno = saved;
+	return number;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

@@ -52,6 +52,9 @@ size_t os_address_space_limit(void);
 /* True in set-uid programs and the like, where the environment belongs to somebody we must not trust. */
 bool os_is_secure(void);
 
+/* A random number, different in each process. */
+uint64_t os_random(void);
+
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
 
