@@ -61,6 +61,22 @@ void os_unmap(void *address, size_t size) {
 	errno = saved;
 }
 
+void os_guard(void *address, size_t size) {
+	int saved = errno;
+	mprotect(address, size, PROT_NONE);
+	errno = saved;
+}
+
+void *os_map_guarded(size_t size) {
+	char *p = map_anywhere(size + 2 * os_page_size, PROT_NONE, MAP_NORESERVE);
+	if (p == NULL) return NULL;
+	if (os_commit(p + os_page_size, size)) return p + os_page_size;
+	os_unmap(p, size + 2 * os_page_size);
+	return NULL;
+}
+
+void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
+
 void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NORESERVE); }
 
 bool os_commit(void *address, size_t size) {
