@@ -1,5 +1,6 @@
 /* malloc and free: the two fast paths, and where they lead when the thread's magazine cannot serve. */
 #include "api/api.h"
+#include "arena/zero.h"
 
 #include <string.h>
 
@@ -35,6 +36,7 @@ NOINLINE void *allocate(size_t size) {
 			return top[-1];
 		}
 		ensure_started();
+		if (unlikely(size == 0) && (block = zero_alloc()) != NULL) return block;
 		block = tcache_alloc(class_);
 		if (likely(block != NULL)) mark_clear(block);
 	} else {

@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "arena/huge.h"
 #include "arena/report.h"
+#include "arena/zero.h"
 #include "cache/purger.h"
 
 /* Ends the program unless this is a small block in use. */
@@ -33,7 +34,7 @@ NOINLINE void release(void *block, const char *function) {
 		tcache_free(s->class_, block);
 	} else if (s != NULL && s->kind == SPAN_RUN && s->start == block) {
 		tcache_free_run(s);
-	} else if (s != NULL || !huge_free(block)) {
+	} else if (s != NULL || (zero_owns(block) ? !zero_free(block) : !huge_free(block))) {
 		report_pointer(function, block, NULL);
 	}
 	purger_poke();
@@ -41,6 +42,10 @@ NOINLINE void release(void *block, const char *function) {
 
 static NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	const struct span *s = span_of(block);
+	if (s == NULL && zero_owns(block)) {
+		if (!zero_is_block(block)) report_pointer(function, block, NULL);
+		return 0;
+	}
 	if (s == NULL) {
 		size_t size = huge_size(block);
 		if (unlikely(size == 0)) report_pointer(function, block, NULL);
@@ -69,7 +74,9 @@ NOINLINE void release_sized(void *block, size_t align, size_t size, const char *
 	if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
 		const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
 		const size_t large = max_size(size, SMALL_MAX + 1);
-		if (rounded <= SMALL_MAX)
+		if (usable == 0 || rounded == 0) /* malloc(0) gives one of the smallest when there is no block of no bytes */
+			right = rounded == 0 && usable <= MIN_ALIGN;
+		else if (rounded <= SMALL_MAX)
 			right = usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
 		else /* whole slices, or a kept mapping, which may be longer by a sixteenth */
 			right = usable >= large && usable - large < large / 16 + SLICE_SIZE;

@@ -50,7 +50,8 @@ static struct tcache *create(void) {
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
-	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
 	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = size_classes[c].start_test;
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
