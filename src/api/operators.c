@@ -130,16 +130,20 @@ void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
 	return (void)tag, aligned_or_null(size, align, CALLER);
 }
 
-void delete_(void *block) { free(block); }
-void delete_array(void *block) { free(block); }
-void delete_nothrow(void *block, const void *tag) { (void)tag, free(block); }
-void delete_array_nothrow(void *block, const void *tag) { (void)tag, free(block); }
-void delete_sized(void *block, size_t size) { (void)size, free(block); }
-void delete_array_sized(void *block, size_t size) { (void)size, free(block); }
-void delete_aligned(void *block, size_t align) { (void)align, free(block); }
-void delete_array_aligned(void *block, size_t align) { (void)align, free(block); }
-void delete_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
-void delete_array_sized_aligned(void *block, size_t size, size_t align) { (void)size, (void)align, free(block); }
-void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
-void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, free(block); }
+void delete_(void *block) { give_back(block, "operator delete"); }
+void delete_array(void *block) { give_back(block, "operator delete[]"); }
+void delete_nothrow(void *block, const void *tag) { (void)tag, delete_(block); }
+void delete_array_nothrow(void *block, const void *tag) { (void)tag, delete_array(block); }
+void delete_sized(void *block, size_t size) { give_back_sized(block, size, "operator delete"); }
+void delete_array_sized(void *block, size_t size) { give_back_sized(block, size, "operator delete[]"); }
+void delete_aligned(void *block, size_t align) { (void)align, delete_(block); }
+void delete_array_aligned(void *block, size_t align) { (void)align, delete_array(block); }
+void delete_sized_aligned(void *block, size_t size, size_t align) {
+	release_sized(block, align, size, "operator delete");
+}
+void delete_array_sized_aligned(void *block, size_t size, size_t align) {
+	release_sized(block, align, size, "operator delete[]");
+}
+void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, delete_(block); }
+void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) { (void)align, (void)tag, delete_array(block); }
 #endif

@@ -52,12 +52,12 @@ static void unlink_free(struct region *r) {
 
 static struct region *region_create(uintptr_t base, enum region_kind kind) {
 	if (!page_map_commit(base)) return NULL;
-	struct region *r = os_map(ALIGN_UP(sizeof *r, os_page_size), os_page_size);
+	struct region *r = os_map_guarded(ALIGN_UP(sizeof *r, os_page_size));
 	if (r == NULL) return NULL;
 	r->base = base;
 	r->kind = kind;
 	if (!page_map_set_region(base, r)) {
-		os_unmap(r, ALIGN_UP(sizeof *r, os_page_size));
+		os_unmap_guarded(r, ALIGN_UP(sizeof *r, os_page_size));
 		return NULL;
 	}
 	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
@@ -117,10 +117,12 @@ static bool grow_brk(size_t slices) {
 }
 
 static bool grow_mapped(size_t bytes) {
-	char *p = os_map(bytes, bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE);
+	/* With an inaccessible page behind: what overflows there ends. */
+	char *p = os_map(bytes + os_page_size, bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE);
 	if (p == NULL) return false;
+	os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p, (uintptr_t)p + bytes, REGION_MAPPED)) return true;
-	os_unmap(p, bytes);
+	os_unmap(p, bytes + os_page_size);
 	return false;
 }
 

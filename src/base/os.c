@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -70,6 +71,22 @@ void os_unmap(void *address, size_t size) {
 	if (munmap(address, size) != 0) madvise(address, size, MADV_DONTNEED);
 	errno = saved;
 }
+
+void os_guard(void *address, size_t size) {
+	int saved = errno;
+	mprotect(address, size, PROT_NONE);
+	errno = saved;
+}
+
+void *os_map_guarded(size_t size) {
+	char *p = map_anywhere(size + 2 * os_page_size, PROT_NONE, MAP_NORESERVE);
+	if (p == NULL) return NULL;
+	if (os_commit(p + os_page_size, size)) return p + os_page_size;
+	os_unmap(p, size + 2 * os_page_size);
+	return NULL;
+}
+
+void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
 
 void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NORESERVE); }
 
@@ -139,6 +156,19 @@ size_t os_address_space_limit(void) {
 	int failed = getrlimit(RLIMIT_AS, &limit);
 	errno = saved;
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+uint64_t os_random(void) {
+	uint64_t number = 0;
+	int saved = errno;
+	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
+	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		number = ((uint64_t)now.tv_nsec ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
+	}
+	errno = saved;
+	return number;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

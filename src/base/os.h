@@ -19,6 +19,13 @@ unsigned os_cpu_count(void);
 void *os_map(size_t size, size_t align);
 void os_unmap(void *address, size_t size);
 
+/* The same for our own records, between two inaccessible pages. */
+void *os_map_guarded(size_t size);
+void os_unmap_guarded(void *address, size_t size);
+
+/* Makes whole pages inaccessible. That they stay accessible is no reason to do anything else. */
+void os_guard(void *address, size_t size);
+
 /* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
@@ -58,6 +65,9 @@ size_t os_address_space_limit(void);
 
 /* True in set-uid programs and the like, where the environment belongs to somebody we must not trust. */
 bool os_is_secure(void);
+
+/* A random number, different in each process. */
+uint64_t os_random(void);
 
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
