@@ -29,8 +29,8 @@ bool holes_time_passed(void) {
 
 /* The pages that the bytes [from, to) touch. */
 static uint64_t pages_of(size_t from, size_t to) {
-	size_t first = from / PURGE_PAGE;
-	return bits_in_word(0, first, (to - 1) / PURGE_PAGE - first + 1);
+	size_t first = ALIGN_DOWN(from, os_page_size) / PURGE_PAGE;
+	return bits_in_word(0, first, ALIGN_UP(to, os_page_size) / PURGE_PAGE - first);
 }
 
 /* The pages that hold only free blocks, and nothing. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,9 +247,13 @@ bool os_barrier_in_all_threads(void) {
 #endif
 
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
-	int saved = errno, file = open(path, O_RDONLY | O_CLOEXEC);
+	/* Reading is a cancellation point, malloc is none: its caller could not know what is lost. */
+	int saved = errno, cancelable;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t length = file >= 0 ? pread(file, text, size - 1, (off_t)offset) : -1;
 	if (file >= 0) close(file);
+	pthread_setcancelstate(cancelable, NULL);
 	errno = saved;
 	if (length < 0) length = 0;
 	text[length] = 0;

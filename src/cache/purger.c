@@ -43,7 +43,8 @@ static bool purge_idle(void) {
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
 
-/* Sleeps until somebody frees something. False when that took so long that the thread may as well end. */
+/* Sleeps until somebody frees something. False when that took so long that the thread may as well end: the state is
+ * PURGER_OFF then, and whoever pokes from now on starts the next one. */
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
@@ -52,17 +53,23 @@ static bool sleep_until_poked(void) {
 		return true;
 	}
 	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, ENOUGH);
-	return atomic_load(&purger_state) == PURGER_AWAKE;
+	if (atomic_load(&purger_state) == PURGER_AWAKE) return true;
+	atomic_store(&purged_in_background, false);
+	uint32_t state = PURGER_ASLEEP;
+	if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_OFF)) return false;
+	atomic_store(&purged_in_background, true); /* poked at the last moment */
+	return true;
 }
 
 static void *purge_in_background(void *unused) {
-	for (bool on = true; on && conf.background && conf.decay > 0;) {
+	while (conf.background && conf.decay > 0) {
 		static uint32_t never;
 		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (tcache_count() == 0 && os_is_last_thread()) break;
 		if (purge_idle() || tcache_count() == 0) continue;
-		on = tcache_count() > 1 && sleep_until_poked();
+		if (tcache_count() <= 1) break;
+		if (!sleep_until_poked()) return unused;
 	}
 	set_off();
 	return unused;
@@ -89,8 +96,9 @@ static bool start_thread(void) {
 
 void purger_wake(void) {
 	uint32_t state = atomic_load(&purger_state);
-	if (state == PURGER_ASLEEP) {
-		if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+	/* When this fails, somebody else woke it, or it has ended in this moment. */
+	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) {
+		os_futex_wake((uint32_t *)&purger_state);
 	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
 	           os_milliseconds() >= atomic_load(&not_before)) {
 		/* Starting a thread allocates, and so comes here again: by then, it is awake. */

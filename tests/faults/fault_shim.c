@@ -3,10 +3,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -62,10 +65,52 @@ size_t fault_calls(void) {
 	return atomic_load(&calls);
 }
 
+/* The page size that the process is told; 0: the true one. */
+static size_t faked_page(void) {
+	return environ ? setting("FAULT_PAGE") : 0;
+}
+
+EXPORTED unsigned long getauxval(unsigned long type) {
+	static unsigned long (*real)(unsigned long);
+
+	if (type == AT_PAGESZ && faked_page())
+		return faked_page();
+	if (!real)
+		real = (unsigned long (*)(unsigned long))dlsym(RTLD_NEXT, "getauxval");
+	return real(type);
+}
+
+static void require_whole_pages(const char *call, const void *address, size_t length) {
+	size_t page = faked_page();
+
+	if (!page || ((uintptr_t)address | length) % page == 0)
+		return;
+	dprintf(STDERR_FILENO, "%s(%p, %#zx) is not about whole pages of %zu bytes\n", call, address, length, page);
+	abort();
+}
+
+/* As a kernel with such pages would do it. */
+static void *map_pages(size_t page, size_t length, int protection, int flags) {
+	char *start = (char *)syscall(SYS_mmap, NULL, length + page, protection, flags, -1, 0);
+
+	if (start == MAP_FAILED)
+		return MAP_FAILED;
+	size_t head = (page - (uintptr_t)start % page) % page;
+	if (head > 0)
+		syscall(SYS_munmap, start, head);
+	syscall(SYS_munmap, start + head + length, page - head);
+	return start + head;
+}
+
 EXPORTED void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset) {
 	if (is_due("mmap")) {
 		errno = ENOMEM;
 		return MAP_FAILED;
+	}
+	/* Only the allocator maps memory without a name here: stacks are the libc's, which does not come by. */
+	if (faked_page() && flags & MAP_ANONYMOUS && !address) {
+		require_whole_pages("mmap", address, length);
+		return map_pages(faked_page(), length, protection, flags);
 	}
 	return (void *)syscall(SYS_mmap, address, length, protection, flags, file, offset);
 }
@@ -75,6 +120,7 @@ EXPORTED void *mmap64(void *address, size_t length, int protection, int flags, i
 	__attribute__((alias("mmap")));
 
 EXPORTED int munmap(void *address, size_t length) {
+	require_whole_pages("munmap", address, length);
 	if (is_due("munmap")) {
 		errno = ENOMEM;
 		return -1;
@@ -88,9 +134,19 @@ EXPORTED void *mremap(void *address, size_t from, size_t to, int flags, ...) {
 	va_start(rest, flags);
 	void *target = flags & MREMAP_FIXED ? va_arg(rest, void *) : NULL;
 	va_end(rest);
+	require_whole_pages("mremap", address, from | to);
 	if (is_due("mremap")) {
 		errno = ENOMEM;
 		return MAP_FAILED;
+	}
+	if (faked_page() && flags == MREMAP_MAYMOVE) {
+		/* The kernel would move it to any of its own pages. */
+		if ((void *)syscall(SYS_mremap, address, from, to, 0, NULL) == address)
+			return address;
+		target = map_pages(faked_page(), to, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+		if (target == MAP_FAILED)
+			return MAP_FAILED;
+		flags |= MREMAP_FIXED;
 	}
 	return (void *)syscall(SYS_mremap, address, from, to, flags, target);
 }
@@ -99,6 +155,7 @@ EXPORTED int madvise(void *address, size_t length, int advice) {
 	static const int errors[] = { EAGAIN, EINVAL, ENOMEM };
 	size_t call = is_due("madvise");
 
+	require_whole_pages("madvise", address, length);
 	if (call) {
 		int error = setting("FAULT_RATE") ? errors[draw(~call) % 3] : EAGAIN;
 		/* The kernel goes from page to page, and keeps what it has done when it cannot go on. */
@@ -111,11 +168,20 @@ EXPORTED int madvise(void *address, size_t length, int advice) {
 }
 
 EXPORTED int mprotect(void *address, size_t length, int protection) {
+	require_whole_pages("mprotect", address, length);
 	if (is_due("mprotect")) {
 		errno = ENOMEM;
 		return -1;
 	}
 	return (int)syscall(SYS_mprotect, address, length, protection);
+}
+
+typedef int create_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument) {
+	if (is_due("pthread_create"))
+		return EAGAIN;
+	return ((create_function *)dlsym(RTLD_NEXT, "pthread_create"))(thread, attributes, body, argument);
 }
 
 typedef void *sbrk_function(intptr_t);

@@ -68,6 +68,8 @@ int main(int argc, char **argv) {
 		FAULT(mprotect_forever, .call = "mprotect", .forever = true),
 		FAULT(sbrk_once, .call = "sbrk", .strict = true),
 		FAULT(sbrk_forever, .call = "sbrk", .forever = true, .strict = true),
+		FAULT(pthread_create_once, .call = "pthread_create"),
+		FAULT(pthread_create_forever, .call = "pthread_create", .forever = true),
 		FAULT(foreign_sbrk_before_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=before", .strict = true),
 		FAULT(foreign_sbrk_before_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=before", .strict = true),
 		FAULT(foreign_sbrk_after_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=after", .strict = true),

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define KIB ((size_t)1 << 10)
@@ -167,6 +168,11 @@ int main(int argc, char **argv) {
 	else
 		CHECK(fault_count() > 0 && !strict);
 	CHECK(foreign_intact());
+
+	size_t page = getauxval(AT_PAGESZ);
+	void *whole = valloc(100);
+	CHECK((uintptr_t)whole % page == 0);
+	free(whole);
 
 	fault_off();
 	strict = true;
