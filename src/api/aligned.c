@@ -12,11 +12,7 @@ void *allocate_aligned(size_t align, size_t size) {
 	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
 	 * are all classes. */
 	size_t rounded = ALIGN_UP(max_size(size, 1), align);
-	if (likely(rounded <= SMALL_MAX)) {
-		unsigned c = class_of_size(rounded);
-		while ((size_classes[c].size & (align - 1)) != 0) c++;
-		return PUBLIC(malloc)(size_classes[c].size);
-	}
+	if (likely(rounded <= SMALL_MAX)) return PUBLIC(malloc)(size_classes[class_of_aligned(align, rounded)].size);
 	return large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
 }
 

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 
+#include "arena/mark.h"
 #include "cache/tcache.h"
+#include "harden/harden.h"
 
 /* The name a function is known by outside. The sanitizers bring a malloc of their own, so under them our functions are
  * called arenal_test_malloc and so on, and tests call these. */
@@ -32,18 +34,51 @@ NOINLINE void *allocate(size_t size);
 /* Like allocate, reading as zero. */
 void *allocate_zeroed(size_t size);
 
+/* The class that blocks of an alignment and a size, which is rounded up to it already, are taken from. */
+static inline unsigned class_of_aligned(size_t align, size_t rounded) {
+	unsigned c = class_of_size(rounded);
+	while ((size_classes[c].size & (align - 1)) != 0) c++;
+	return c;
+}
+
 /* Any power of two as alignment. errno stays as it is on failure: posix_memalign must not touch it. */
 void *allocate_aligned(size_t align, size_t size);
 
+/* Functions that take a block say who they are: with what message the program ends when what they get is no block, or a free
+ * one; and, in hardened mode, where the block must come from. NULL is fine. */
+#define CLAIM(name, function, family) static const struct claim name = { function, family, SIZE_UNKNOWN }
+
 /* Bytes that the program may use in the block; 0 for NULL. */
-size_t usable_size(const void *block);
+size_t usable_size(void *block, const char *function);
 
-/* The program ends here when it is not a block; NULL is fine. */
-NOINLINE void release(void *block);
+/* What give_back leaves over. */
+NOINLINE void release(void *block, const struct claim *claim);
 
-/* The same for any function that frees, in hardened mode. */
-struct claim;
-COLD void release_as(void *block, const struct claim *claim);
+/* The same. Ends the program when new, or aligned_alloc with this alignment, does not return such blocks for this size. */
+NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
+
+/* free, the fast path. */
+static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {
+	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
+	void **top = m->top;
+	if (likely(block_starts_at(block, &m->start_test) && top < m->full && !mark_is_set(block))) {
+		mark_set(block);
+		*top = block;
+		USE_IN_MEMORY(m->top);
+		m->top++;
+		return;
+	}
+	release(block, claim);
+}
+
+/* The same for those who say what size they asked for. */
+static inline __attribute__((always_inline)) void give_back_sized(void *block, size_t size, const struct claim *claim) {
+	const uint16_t tag = page_map_tag(block);
+	if (likely(size <= TABLE_MAX && tag != 0 && tcache_current->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag))
+		give_back(block, claim);
+	else
+		release_sized(block, MIN_ALIGN, size, claim);
+}
 
 EXPORT void *PUBLIC(malloc)(size_t size);
 EXPORT void PUBLIC(free)(void *block);

@@ -1,8 +1,6 @@
 /* malloc and free: the two fast paths, and where they lead when the thread's magazine cannot serve. */
-#include "arena/huge.h"
-#include "arena/report.h"
 #include "api/api.h"
-#include "cache/purger.h"
+#include "arena/zero.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 
@@ -14,7 +12,9 @@ EXPORT void *PUBLIC(malloc)(size_t size) {
 		struct magazine *m = magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN]);
 		void **top = m->top;
 		if (likely(top > m->empty)) {
-			m->top = top - 1;
+			USE_IN_MEMORY(m->top);
+			m->top--;
+			mark_clear(top[-1]);
 			return top[-1];
 		}
 	}
@@ -22,16 +22,8 @@ EXPORT void *PUBLIC(malloc)(size_t size) {
 }
 
 EXPORT void PUBLIC(free)(void *block) {
-	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
-	void **top = m->top;
-	if (likely(top < m->full)) {
-		*top = block;
-		m->top = top + 1;
-		/* It is likely to be the next block of its class that the program gets, and writes to: larson runs 10% faster. */
-		__builtin_prefetch(block, 1);
-		return;
-	}
-	release(block);
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	give_back(block, &claim);
 }
 
 /* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
@@ -43,10 +35,17 @@ NOINLINE void *allocate(size_t size) {
 		void **top = m->top;
 		if (size > TABLE_MAX && likely(top > m->empty)) {
 			m->top = top - 1;
+			mark_clear(top[-1]);
 			return top[-1];
 		}
 		ensure_started();
-		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc(class_, size);
+		if (unlikely(harden_is_on)) {
+			block = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
+		} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
+			block = tcache_alloc(class_, size);
+			/* What lies behind a guarded block is not ours to write to. */
+			if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
+		}
 	} else {
 		ensure_started();
 		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc_large(size, false);
@@ -76,47 +75,3 @@ EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {
 	}
 	return allocate_zeroed(bytes);
 }
-
-static void release_ordinary(void *block);
-
-NOINLINE void release(void *block) {
-	if (block == NULL) return;
-	static const struct claim claim = { "free", FAMILY_MALLOC, SIZE_UNKNOWN };
-	if (unlikely(harden_is_on) && harden_free(block, &claim)) return;
-	release_ordinary(block);
-}
-
-void release_as(void *block, const struct claim *claim) {
-	if (block != NULL && !harden_free(block, claim)) release_ordinary(block);
-}
-
-static void release_ordinary(void *block) {
-	struct span *s = span_of(block);
-	if (s != NULL && s->kind == SPAN_SMALL)
-		tcache_free(s->class_, block);
-	else if (s != NULL && s->start == block && s->kind == SPAN_RUN)
-		tcache_free_run(s);
-	else if (s != NULL && s->start == block)
-		report_bad_free(block, "was freed already");
-	else if (s != NULL || !(huge_free(block) || guard_free(block)))
-		report_bad_free(block, s != NULL ? "is not the start of a block" : "is not a block");
-	purger_poke();
-}
-
-/* C23: free with the size that was asked for. It tells nothing that the page map would not; hardened mode checks it. */
-EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
-	if (unlikely(harden_is_on))
-		release_as(block, &(struct claim){ "free_sized", FAMILY_MALLOC, size });
-	else
-		PUBLIC(free)(block);
-}
-
-EXPORT void PUBLIC(free_aligned_sized)(void *block, size_t align, size_t size) {
-	(void)align;
-	if (unlikely(harden_is_on))
-		release_as(block, &(struct claim){ "free_aligned_sized", FAMILY_MALLOC, size });
-	else
-		PUBLIC(free)(block);
-}
-
-EXPORT void PUBLIC(cfree)(void *block) { PUBLIC(free)(block); }

@@ -123,13 +123,6 @@ static inline void *aligned_or_null(size_t size, size_t align, enum family famil
 	return from(likely(block != NULL) ? block : try_again_nothrow(align, size, caller), family);
 }
 
-static inline void delete(void *block, const char *function, enum family family, size_t size) {
-	if (unlikely(harden_is_on))
-		release_as(block, &(struct claim){ function, family, size });
-	else
-		free(block);
-}
-
 #define CALLER __builtin_return_address(0)
 
 void *new_(size_t size) { return new_or_throw(size, FAMILY_NEW, CALLER); }
@@ -147,27 +140,21 @@ void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
 	return (void)tag, aligned_or_null(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER);
 }
 
-#define DELETE "operator delete"
-#define DELETE_ARRAY "operator delete[]"
+CLAIM(scalar, "operator delete", FAMILY_NEW);
+CLAIM(array, "operator delete[]", FAMILY_NEW_ARRAY);
+CLAIM(scalar_aligned, "operator delete with an alignment", FAMILY_NEW_ALIGNED);
+CLAIM(array_aligned, "operator delete[] with an alignment", FAMILY_NEW_ARRAY_ALIGNED);
 
-void delete_(void *block) { delete(block, DELETE, FAMILY_NEW, SIZE_UNKNOWN); }
-void delete_array(void *block) { delete(block, DELETE_ARRAY, FAMILY_NEW_ARRAY, SIZE_UNKNOWN); }
+void delete_(void *block) { give_back(block, &scalar); }
+void delete_array(void *block) { give_back(block, &array); }
 void delete_nothrow(void *block, const void *tag) { (void)tag, delete_(block); }
 void delete_array_nothrow(void *block, const void *tag) { (void)tag, delete_array(block); }
-void delete_sized(void *block, size_t size) { delete(block, DELETE, FAMILY_NEW, size); }
-void delete_array_sized(void *block, size_t size) { delete(block, DELETE_ARRAY, FAMILY_NEW_ARRAY, size); }
-void delete_aligned(void *block, size_t align) {
-	(void)align, delete(block, DELETE " with an alignment", FAMILY_NEW_ALIGNED, SIZE_UNKNOWN);
-}
-void delete_array_aligned(void *block, size_t align) {
-	(void)align, delete(block, DELETE_ARRAY " with an alignment", FAMILY_NEW_ARRAY_ALIGNED, SIZE_UNKNOWN);
-}
-void delete_sized_aligned(void *block, size_t size, size_t align) {
-	(void)align, delete(block, DELETE " with an alignment", FAMILY_NEW_ALIGNED, size);
-}
-void delete_array_sized_aligned(void *block, size_t size, size_t align) {
-	(void)align, delete(block, DELETE_ARRAY " with an alignment", FAMILY_NEW_ARRAY_ALIGNED, size);
-}
+void delete_sized(void *block, size_t size) { give_back_sized(block, size, &scalar); }
+void delete_array_sized(void *block, size_t size) { give_back_sized(block, size, &array); }
+void delete_aligned(void *block, size_t align) { (void)align, give_back(block, &scalar_aligned); }
+void delete_array_aligned(void *block, size_t align) { (void)align, give_back(block, &array_aligned); }
+void delete_sized_aligned(void *block, size_t size, size_t align) { release_sized(block, align, size, &scalar_aligned); }
+void delete_array_sized_aligned(void *block, size_t size, size_t align) { release_sized(block, align, size, &array_aligned); }
 void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)tag, delete_aligned(block, align); }
 void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
 	(void)tag, delete_array_aligned(block, align);

@@ -2,36 +2,19 @@
 #include "api/api.h"
 #include "arena/huge.h"
 #include "arena/large.h"
-#include "arena/report.h"
 #include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 
 #include <string.h>
 
-size_t usable_size(const void *block) {
-	if (block == NULL) return 0;
-	uint16_t tag = page_map_tag(block);
-	if (likely(tag != 0)) return size_classes[tag >> TAG_SHIFT].size;
-	size_t exact;
-	if (unlikely(harden_is_on) && harden_size(block, &exact)) return exact;
-	const struct span *s = span_of(block);
-	if (s == NULL) {
-		size_t size = huge_size(block);
-		if (size == 0) size = guard_size(block);
-		if (unlikely(size == GUARD_NONE)) report_bad_free(block, "is not a block");
-		return size;
-	}
-	if (s->kind == SPAN_SMALL) return size_classes[s->class_].size;
-	if (unlikely(s->start != block || s->kind != SPAN_RUN))
-		report_bad_free(block, s->start != block ? "is not the start of a block" : "was freed already");
-	return s->slices * SLICE_SIZE;
-}
-
-EXPORT size_t PUBLIC(malloc_usable_size)(void *block) { return usable_size(block); }
+EXPORT size_t PUBLIC(malloc_usable_size)(void *block) { return usable_size(block, "malloc_usable_size"); }
 
 /* A shrinking block stays where it is while it fills more than half of its place. */
 static bool still_fits(size_t size, size_t usable) { return size <= usable && size >= usable / 2; }
+
+/* A block was left longer than half of its size would need: sizes tell less about blocks from then on. */
+static _Atomic bool shrink_failed;
 
 /* Programs do not expect that a block cannot be made smaller: without memory for a copy it stays as long as it is. */
 static void *move(void *block, size_t size, size_t usable) {
@@ -40,6 +23,7 @@ static void *move(void *block, size_t size, size_t usable) {
 	if (moved == NULL) {
 		if (size > usable) return NULL;
 		errno = saved;
+		atomic_store_explicit(&shrink_failed, true, memory_order_relaxed);
 		return block;
 	}
 	memcpy(moved, block, min_size(size, usable));
@@ -49,8 +33,9 @@ static void *move(void *block, size_t size, size_t usable) {
 
 EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
+	CLAIM(claim, "realloc", FAMILY_MALLOC);
 	if (size == 0) { /* as glibc does */
-		PUBLIC(free)(block);
+		give_back(block, &claim);
 		return NULL;
 	}
 	if (unlikely(harden_is_on)) {
@@ -60,7 +45,7 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 			return moved;
 		}
 	}
-	size_t usable = usable_size(block);
+	size_t usable = usable_size(block, "realloc");
 	if (still_fits(size, usable)) return block;
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	struct span *s = span_of(block);
@@ -79,4 +64,15 @@ EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
 		return NULL;
 	}
 	return PUBLIC(realloc)(block, bytes);
+}
+
+/* C23: free with the size that was asked for, of malloc or of realloc, which may leave a block longer than its size needs. */
+EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
+	CLAIM(claim, "free_sized", FAMILY_MALLOC);
+	const size_t usable = usable_size(block, claim.function);
+	const bool may_be_longer = still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed);
+	if (unlikely(harden_is_on || size > usable || !may_be_longer))
+		release_sized(block, MIN_ALIGN, size, &claim);
+	else
+		give_back(block, &claim);
 }

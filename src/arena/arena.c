@@ -173,11 +173,10 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
  * program or a cache held, and checked for all others. */
 static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick, struct span **retired) {
 	const struct size_class *c = &size_classes[class_];
-	size_t offset = (size_t)((char *)block - s->start);
-	size_t number = block_number(c, offset);
-	if (unlikely(number * c->size != offset || number >= c->blocks)) report_bad_free(block, "is not the start of a block");
+	if (unlikely(!span_has_block_at(s, block))) report_pointer("free", block, NULL);
+	size_t number = block_number(c, (size_t)((char *)block - s->start));
 	uint64_t *word = &s->free_blocks[number / 64], bit = UINT64_C(1) << (number % 64);
-	if (unlikely(*word & bit)) report_bad_free(block, "was freed already");
+	if (unlikely(*word & bit)) report_pointer("free", block, NULL);
 	*word |= bit;
 	s->free_count++;
 	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
@@ -195,10 +194,10 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 static inline struct span *owned_span(void *block, unsigned class_, struct region **region) {
 	uintptr_t address = (uintptr_t)block;
 	if (unlikely(*region == NULL || address - (*region)->base >= REGION_SIZE)) *region = page_map_region(address);
-	if (unlikely(*region == NULL)) report_bad_free(block, "is not a block");
+	if (unlikely(*region == NULL)) report_pointer("free", block, NULL);
 	struct span *s = &(*region)->spans[slice_number(*region, address)];
 	if (s->kind == SPAN_CONTINUED) s -= s->head;
-	if (unlikely(s->kind != SPAN_SMALL || s->class_ != class_)) report_bad_free(block, "is not a block");
+	if (unlikely(s->kind != SPAN_SMALL || s->class_ != class_)) report_pointer("free", block, NULL);
 	return s;
 }
 
@@ -218,7 +217,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 	const uint8_t tick = holes_tick();
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
-		if (unlikely(bin == NULL)) report_bad_free(blocks[0], "was freed already"); /* with all others of its span */
+		if (unlikely(bin == NULL)) report_pointer("free", blocks[0], NULL); /* with all others of its span */
 		struct span *retired = NULL;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);
@@ -240,6 +239,16 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		if (unlikely(look)) look_at_some();
 		count = others;
 	}
+}
+
+bool arena_has_free(const struct span *s, const void *block) {
+	struct bin *bin = *(struct bin *const volatile *)&s->bin;
+	if (bin == NULL) return true; /* with all others of its span */
+	lock_take(&bin->lock, RANK_BIN);
+	const size_t number = block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start));
+	const bool is_free = bit_get(s->free_blocks, number);
+	lock_drop(&bin->lock, RANK_BIN);
+	return is_free;
 }
 
 size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {

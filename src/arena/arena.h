@@ -53,6 +53,9 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
  * not the start of a handed-out block ends the program with a message. */
 void arena_give(unsigned class_, void **blocks, size_t count);
 
+/* Is the block, which starts in this span of small blocks, free in its bin? */
+bool arena_has_free(const struct span *s, const void *block);
+
 /* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty slices,
  * the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
 size_t arena_purge_all(size_t keep_top);

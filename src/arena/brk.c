@@ -22,7 +22,9 @@ struct brk_range brk_grow(size_t bytes, size_t pad) {
 	/* The break may stand anywhere: at the start, and after somebody else's sbrk. What we take then starts at the next
 	 * slice boundary. */
 	uintptr_t now = (uintptr_t)os_brk();
-	uintptr_t end = ALIGN_UP(now, SLICE_SIZE) + bytes;
+	/* The first time, there is room for a page below it. */
+	const size_t front = brk_heap.first == 0 ? os_page_size : 0;
+	uintptr_t end = ALIGN_UP(ALIGN_UP(now, os_page_size) + front, SLICE_SIZE) + bytes;
 	uintptr_t padded = end + pad;
 	if (now == 0 || end < now || padded < end) goto refused;
 	uintptr_t old = (uintptr_t)os_brk_move((intptr_t)(padded - now));
@@ -32,8 +34,13 @@ struct brk_range brk_grow(size_t bytes, size_t pad) {
 		if (old == 0) goto refused;
 	}
 	/* If another thread called sbrk between our two calls, ours lies behind its memory. */
-	struct brk_range got = { ALIGN_UP(old, SLICE_SIZE), ALIGN_DOWN(old + (padded - now), SLICE_SIZE) };
-	if (brk_heap.first == 0) brk_heap.first = got.start;
+	const uintptr_t lowest = ALIGN_UP(old, os_page_size);
+	struct brk_range got = { ALIGN_UP(lowest + front, SLICE_SIZE), ALIGN_DOWN(old + (padded - now), SLICE_SIZE) };
+	if (brk_heap.first == 0) {
+		brk_heap.first = got.start;
+		/* What runs over the lower edge of our first block must not go unnoticed into what the program keeps there. */
+		os_guard((void *)lowest, got.start - lowest);
+	}
 	brk_heap.end = old + (padded - now);
 	arenal_layout.heap_start = brk_heap.first;
 	arenal_layout.heap_end = brk_heap.end;

@@ -53,12 +53,12 @@ static void unlink_free(struct region *r) {
 
 static struct region *region_create(uintptr_t base, enum region_kind kind) {
 	if (!page_map_commit(base)) return NULL;
-	struct region *r = os_map(ALIGN_UP(sizeof *r, os_page_size), os_page_size);
+	struct region *r = os_map_guarded(ALIGN_UP(sizeof *r, os_page_size));
 	if (r == NULL) return NULL;
 	r->base = base;
 	r->kind = kind;
 	if (!page_map_set_region(base, r)) {
-		os_unmap(r, ALIGN_UP(sizeof *r, os_page_size));
+		os_unmap_guarded(r, ALIGN_UP(sizeof *r, os_page_size));
 		return NULL;
 	}
 	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
@@ -117,13 +117,16 @@ static bool grow_brk(size_t slices) {
 	return add_slices(got.start, got.end, REGION_BRK);
 }
 
-/* The first slice of guarded memory stays unused: it is the guard in front of the first span. */
+/* Behind it lies an inaccessible page: what overflows there ends. In front of guarded memory, whose first slice stays unused,
+ * too. */
 static bool grow_mapped(size_t bytes, enum region_kind kind) {
-	const size_t align = bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE, guard = kind == REGION_GUARDED ? SLICE_SIZE : 0;
-	char *p = kind == REGION_GUARDED ? os_reserve(bytes, align) : os_map(bytes, align);
+	const size_t align = bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE, all = bytes + os_page_size;
+	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
+	char *p = kind == REGION_GUARDED ? os_reserve(all, align) : os_map(all, align);
 	if (p == NULL) return false;
-	if (add_slices((uintptr_t)p + guard, (uintptr_t)p + bytes, kind)) return true;
-	os_unmap(p, bytes);
+	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
+	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) return true;
+	os_unmap(p, all);
 	return false;
 }
 

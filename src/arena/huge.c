@@ -279,5 +279,21 @@ size_t huge_resident(void) {
 	return resident;
 }
 
+struct huge_place huge_find(const char *address) {
+	struct huge_place found = { NULL, 0, false };
+	lock_take(&huge.lock, RANK_HUGE);
+	for (uint32_t i = 0; i < huge.capacity; i++) {
+		const struct huge_entry *e = &huge.entries[i];
+		if (e->address > ENTRY_DELETED && (uintptr_t)address - e->address < e->size)
+			found = (struct huge_place){ (char *)e->address, e->size, false };
+	}
+	for (size_t i = 0; i < HUGE_CACHE_ENTRIES; i++) {
+		const struct mapping *m = &huge_cache_entries[i];
+		if ((uintptr_t)address - (uintptr_t)m->address < m->size) found = (struct huge_place){ m->address, m->size, true };
+	}
+	lock_drop(&huge.lock, RANK_HUGE);
+	return found;
+}
+
 void huge_lock(void) { lock_take(&huge.lock, RANK_HUGE); }
 void huge_unlock(void) { lock_drop(&huge.lock, RANK_HUGE); }

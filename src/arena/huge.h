@@ -39,6 +39,14 @@ void huge_stats_get(struct huge_stats *out);
 /* Bytes of all huge blocks that are backed by memory now. */
 size_t huge_resident(void);
 
+/* The huge block, or the mapping kept for the next one, that the address lies in; start NULL: none. Slow. */
+struct huge_place {
+	char *start;
+	size_t size;
+	bool kept;
+};
+struct huge_place huge_find(const char *address);
+
 /* Around fork. */
 void huge_lock(void);
 void huge_unlock(void);

@@ -20,12 +20,14 @@ struct region;
 #define TAG_SHIFT 5
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
-/* A cache line of its own: every free reads it, and nothing near it may be written. */
+/* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its members need no
+ * address in a register. */
 struct page_map {
 	uint16_t *tags;
-	uintptr_t mask; /* of slice numbers */
+	uintptr_t mask;       /* of slice numbers */
+	uint64_t freed_mark;  /* see arena/mark.h */
 } __attribute__((aligned(CACHE_LINE)));
-extern struct page_map page_map;
+extern struct page_map page_map __attribute__((visibility("hidden")));
 
 static inline uint16_t page_map_tag(const void *p) {
 	return page_map.tags[(uintptr_t)p >> SLICE_SHIFT & page_map.mask];

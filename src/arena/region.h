@@ -71,6 +71,13 @@ static inline size_t slice_number(const struct region *region, uintptr_t address
 	return (address - region->base) >> SLICE_SHIFT;
 }
 
+/* Does a block start at this address in the span of small blocks? */
+static inline bool span_has_block_at(const struct span *s, const void *address) {
+	const struct size_class *c = &size_classes[s->class_];
+	const size_t offset = (size_t)((const char *)address - s->start), number = block_number(c, offset);
+	return number * c->size == offset && number < c->blocks;
+}
+
 /* The span or run that `address` lies in (for a run: whose first slice it lies in), NULL when it is none of ours. */
 struct span *span_of(const void *address);
 

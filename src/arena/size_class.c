@@ -1,10 +1,20 @@
 #include "arena/size_class.h"
 
-#define CLASS(size, slices) \
-	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)((slices)*SLICE_SIZE / (size)), slices }
+#define BLOCKS(size, slices) ((slices)*SLICE_SIZE / (size))
+
+/* 2^64 / size, or, where there is a tail, 2^64 / (size - 1 / (blocks - 1/2)): between what the last block and the tail need. */
+#define ONE ((unsigned __int128)1 << 64)
+#define HALVES(size) (2 * BLOCKS(size, 1) - 1)
+#define TEST(size)                                                                        \
+	(uint64_t)(SLICE_SIZE % (size) == 0 ? (ONE + (size)-1) / (size)                       \
+	                                    : ONE * HALVES(size) / (HALVES(size) * (size)-2))
+
+#define CLASS(size, slices)                                                                                   \
+	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)BLOCKS(size, slices), slices,    \
+	  (slices) == 1 ? TEST(size) : 0 }
 
 const struct size_class size_classes[CLASS_COUNT] = {
-	{ 0, 0, 0, 0 },
+	{ 0, 0, 0, 0, 0 },
 	CLASS(16, 1),     CLASS(32, 1),     CLASS(48, 1),     CLASS(64, 1),
 	CLASS(80, 1),     CLASS(96, 1),     CLASS(112, 1),    CLASS(128, 1),
 	CLASS(144, 1),    CLASS(160, 1),    CLASS(176, 1),    CLASS(192, 1),

@@ -17,6 +17,7 @@ struct size_class {
 	uint32_t reciprocal; /* 2^32 / size, rounded up, for block_number */
 	uint16_t blocks;     /* in one span */
 	uint16_t slices;     /* of one span: enough for the tail that no block fits into to stay below 7% */
+	uint64_t start_test; /* for block_starts_at; 0 where spans have several slices */
 };
 
 extern const struct size_class size_classes[CLASS_COUNT];
@@ -33,5 +34,18 @@ static inline unsigned class_of_size(size_t n) {
 static inline size_t block_number(const struct size_class *c, size_t offset) {
 	return (size_t)((uint64_t)offset * c->reciprocal >> 32);
 }
+
+/* Does a block start at this address? It lies in a span of one slice, of the class that the test is from. With 0 for a test,
+ * the answer is no.
+ *
+ * It is Lemire's test of divisibility ("Faster remainder by direct computation", 2019): n is a multiple of d if
+ * n * M mod 2^64 < M, where M = 2^64 / d, rounded up. In spans with a tail, M is rounded up by so much more that the error of
+ * the last block is still below M, and that of the tail is not. One wrong address passes then: the last byte of the last block. */
+static inline bool block_starts_at(const void *p, uint64_t *test) {
+	const uint64_t product = (uint16_t)(uintptr_t)p * *test;
+	USE_IN_MEMORY(*test);
+	return product < *test;
+}
+static_assert(SLICE_SHIFT == 16, "the low 16 bits of an address are its offset in a slice");
 
 #endif

@@ -36,6 +36,9 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+/* Makes the compiler use what is in memory, not a copy of it in a register: for fast paths, where an instruction that reads
+ * and writes memory saves the one that loads it. */
+#define USE_IN_MEMORY(x) __asm__("" : "+m"(x))
 #define NOINLINE __attribute__((noinline))
 #define COLD __attribute__((noinline, cold))
 

@@ -5,7 +5,8 @@
 #include "base/lock.h"
 
 /* Sizes are rounded up to a power of two from 64 bytes; each has a list of returned blocks. Larger requests than a chunk
- * are mapped alone. A chunk is address space: only the pages that were handed out become resident. */
+ * are mapped alone. A chunk is address space: only the pages that were handed out become resident. Inaccessible pages lie
+ * around each mapping: what overflows in the program does not get here. */
 #define META_MIN_SHIFT 6
 #define META_CHUNK (256 * KIB)
 #define META_SHIFTS 48
@@ -25,12 +26,12 @@ static unsigned shift_of(size_t size) {
 static void *carve(size_t size) {
 	if (size > META_CHUNK / 2) {
 		size = ALIGN_UP(size, os_page_size);
-		void *own = os_map(size, os_page_size);
+		void *own = os_map_guarded(size);
 		if (own != NULL) meta.mapped += size;
 		return own;
 	}
 	if ((size_t)(meta.end - meta.next) < size) {
-		char *chunk = os_map(META_CHUNK, os_page_size);
+		char *chunk = os_map_guarded(META_CHUNK);
 		if (chunk == NULL) return NULL;
 		meta.next = chunk;
 		meta.end = chunk + META_CHUNK;

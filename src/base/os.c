@@ -73,6 +73,22 @@ void os_unmap(void *address, size_t size) {
 	errno = saved;
 }
 
+void os_guard(void *address, size_t size) {
+	int saved = errno;
+	mprotect(address, size, PROT_NONE);
+	errno = saved;
+}
+
+void *os_map_guarded(size_t size) {
+	char *p = map_anywhere(size + 2 * os_page_size, PROT_NONE, MAP_NORESERVE);
+	if (p == NULL) return NULL;
+	if (os_commit(p + os_page_size, size)) return p + os_page_size;
+	os_unmap(p, size + 2 * os_page_size);
+	return NULL;
+}
+
+void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
+
 void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NORESERVE); }
 
 bool os_commit(void *address, size_t size) {
@@ -151,18 +167,16 @@ size_t os_address_space_limit(void) {
 }
 
 uint64_t os_random(void) {
-	uint64_t bits;
+	uint64_t number = 0;
 	int saved = errno;
-	if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != sizeof bits) {
-		/* Early at boot, or forbidden: what the kernel gave the process at exec, and no more than that. */
-		const void *given = (const void *)getauxval(AT_RANDOM);
+	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
+	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
 		struct timespec now;
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		bits = (uint64_t)now.tv_nsec * UINT64_C(0x9E3779B97F4A7C15);
-		if (given != NULL) bits ^= *(const uint64_t *)given;
+		number = ((uint64_t)now.tv_nsec ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
 	}
 	errno = saved;
-	return bits;
+	return number;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
@@ -170,13 +184,6 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 char **os_environ(void) { return environ; }
 
 int os_thread_id(void) { return (int)syscall(SYS_gettid); }
-
-uint64_t os_random_seed(void) {
-	uint64_t seed = 0;
-	const void *bytes = (const void *)getauxval(AT_RANDOM); /* sixteen of them */
-	if (bytes != NULL) memcpy(&seed, bytes, sizeof seed);
-	return seed;
-}
 
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
 	int saved = errno;

@@ -19,6 +19,13 @@ unsigned os_cpu_count(void);
 void *os_map(size_t size, size_t align);
 void os_unmap(void *address, size_t size);
 
+/* The same for our own records, between two inaccessible pages. */
+void *os_map_guarded(size_t size);
+void os_unmap_guarded(void *address, size_t size);
+
+/* Makes whole pages inaccessible. That they stay accessible is no reason to do anything else. */
+void os_guard(void *address, size_t size);
+
 /* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
@@ -70,9 +77,6 @@ char **os_environ(void);
 
 /* The kernel's number of the calling thread. */
 int os_thread_id(void);
-
-/* 64 bits that differ from process to process, the same at each call. */
-uint64_t os_random_seed(void);
 
 /* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier);

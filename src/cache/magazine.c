@@ -16,7 +16,7 @@
 /* While there are few threads, they share so much: what one thread keeps is little beside the rest of the process. */
 #define SHARED_BYTES (512 * KIB)
 #define SHARED_SLOTS ((size_t)4096)
-static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine.capacity counts any magazine's slots");
+static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts any magazine's");
 
 /* The first slots of a magazine take no more than this share of what the cache may hold. */
 #define START_SHARE 16
@@ -29,8 +29,9 @@ static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
 }
 
 /* The blocks move down to the first slot, which drain may have left unused. */
-static void settle(struct magazine *m) {
-	void **first = m->full - m->capacity;
+static void settle(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	void **first = m->full - tc->slots[class_].count;
 	if (m->empty == first) return;
 	size_t blocks = (size_t)(m->top - m->empty);
 	memmove(first, m->empty, blocks * sizeof *first);
@@ -56,16 +57,16 @@ static void flush(struct tcache *tc, unsigned class_, size_t count) {
 /* Changes the number of slots; there must be no more blocks than that. Stays as it is when out of memory. */
 static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 	struct magazine *m = &tc->magazines[class_];
-	settle(m);
+	settle(tc, class_);
 	void **array = slots > 0 ? meta_alloc(slots * sizeof *array) : NULL;
 	if (array == NULL && slots > 0) return;
-	size_t blocks = (size_t)(m->top - m->empty), old = m->capacity;
+	size_t blocks = (size_t)(m->top - m->empty), old = tc->slots[class_].count;
 	void **old_array = m->empty;
 	if (array != NULL && blocks > 0) memcpy(array, old_array, blocks * sizeof *array);
 	m->empty = array;
 	m->top = array + blocks;
 	m->full = array + slots;
-	m->capacity = (uint16_t)slots;
+	tc->slots[class_].count = (uint16_t)slots;
 	tc->room = tc->room - old * size_classes[class_].size + slots * size_classes[class_].size;
 	if (old > 0) meta_free(old_array, old * sizeof *array);
 }
@@ -82,38 +83,39 @@ static void shrink(struct tcache *tc, unsigned class_, size_t slots) {
 static void look_for_idle(struct tcache *tc) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
+		struct magazine_slots *slots = &tc->slots[c];
 		size_t blocks = (size_t)(m->top - m->empty);
-		if (m->capacity > LEAST_SLOTS && m->events == 0 && m->seen == blocks) {
+		if (slots->count > LEAST_SLOTS && slots->events == 0 && slots->seen == blocks) {
 			flush(tc, c, (blocks + 1) / 2);
-			resize(tc, c, max_size(m->capacity / 2, LEAST_SLOTS));
+			resize(tc, c, max_size(slots->count / 2, LEAST_SLOTS));
 		}
-		m->events = 0;
-		m->seen = (uint16_t)(m->top - m->empty);
+		slots->events = 0;
+		slots->seen = (uint16_t)(m->top - m->empty);
 	}
 }
 
 /* Called when the magazine turned out too short. */
 static void grow(struct tcache *tc, unsigned class_) {
-	struct magazine *m = &tc->magazines[class_];
+	const size_t have = tc->slots[class_].count;
 	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
-	m->events++;
+	tc->slots[class_].events++;
 	size_t threads = max_size(tcache_count(), 1);
 	size_t limit = slots_in(max_size(LIMIT_BYTES, SHARED_BYTES / threads), max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
 	size_t room = tcache_room(), start = min_size(START_BYTES, room / START_SHARE);
-	size_t slots = m->capacity == 0 ? slots_in(start, START_SLOTS, class_) : min_size((size_t)m->capacity * 2, limit);
-	if (slots > m->capacity && tc->room + (slots - m->capacity) * size_classes[class_].size <= room)
+	size_t slots = have == 0 ? slots_in(start, START_SLOTS, class_) : min_size(have * 2, limit);
+	if (slots > have && tc->room + (slots - have) * size_classes[class_].size <= room)
 		resize(tc, class_, slots);
 	else if (tc->room > room)
-		shrink(tc, class_, m->capacity / 2);
+		shrink(tc, class_, have / 2);
 }
 
 static void *pop(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
-	settle(m);
+	settle(tc, class_);
 	if (m->top == m->empty) {
 		grow(tc, class_);
 		void *batch[BATCH_MAX];
-		size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(m->capacity / 2, BATCH_MAX), 1));
+		size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1));
 		if (n == 0) return NULL;
 		guard_count(&tc->guard, n);
 		/* The lowest address is the next to go. */
@@ -125,9 +127,9 @@ static void *pop(struct tcache *tc, unsigned class_) {
 
 static void push(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
-	settle(m);
+	settle(tc, class_);
 	if (m->top == m->full) {
-		bool first = m->capacity == 0;
+		bool first = tc->slots[class_].count == 0;
 		grow(tc, class_);
 		/* A thread that starts by freeing what another one gave it would get that block back at once, and write to the
 		 * cache line of its neighbours, which are still with the other thread. */
@@ -135,7 +137,7 @@ static void push(struct tcache *tc, unsigned class_, void *block) {
 			arena_give(class_, &block, 1);
 			return;
 		}
-		if (m->top == m->full) flush(tc, class_, (size_t)(m->capacity + 1) / 2);
+		if (m->top == m->full) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
 		if (m->top == m->full) {
 			arena_give(class_, &block, 1);
 			return;
@@ -161,7 +163,7 @@ void magazine_push(struct tcache *tc, unsigned class_, void *block) {
 void magazine_dispose(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	lock_take(&tc->lock, RANK_CACHE);
-	settle(m);
+	settle(tc, class_);
 	flush(tc, class_, (size_t)(m->top - m->empty));
 	resize(tc, class_, 0);
 	lock_drop(&tc->lock, RANK_CACHE);

@@ -65,7 +65,9 @@ static struct tcache *create(void) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
-	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = size_classes[c].start_test;
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
 	tc->arena->threads++;
@@ -230,11 +232,32 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 		for (unsigned c = 1; c < CLASS_COUNT; c++) {
 			struct magazine *m = &tc->magazines[c];
 			ptrdiff_t blocks = m->top - m->empty;
-			if (blocks > 0 && blocks <= m->capacity) *bytes += (size_t)blocks * size_classes[c].size;
+			if (blocks > 0 && blocks <= tc->slots[c].count) *bytes += (size_t)blocks * size_classes[c].size;
 		}
 		*run_bytes += tc->run_cache.bytes;
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
+}
+
+/* Does the magazine hold the block? Its thread may be at work: a block that it takes out or adds now may be missed. */
+__attribute__((no_sanitize("thread"))) static bool holds(struct tcache *tc, unsigned class_, const void *block) {
+	bool found = false;
+	lock_take(&tc->lock, RANK_CACHE);
+	const struct magazine *m = &tc->magazines[class_];
+	void **top = *(void **const volatile *)&m->top;
+	for (void **slot = m->empty; slot < top && !found; slot++) found = *(void *volatile *)slot == block;
+	lock_drop(&tc->lock, RANK_CACHE);
+	return found;
+}
+
+const char *tcache_where_free(const struct span *s, const void *block) {
+	struct tcache *found = NULL;
+	lock_take(&threads.lock, RANK_THREADS);
+	for (struct tcache *tc = threads.first; tc != NULL && found == NULL; tc = tc->next)
+		if (holds(tc, s->class_, block)) found = tc;
+	lock_drop(&threads.lock, RANK_THREADS);
+	if (found != NULL) return found == tcache_current ? ", and is in the cache of this thread" : ", and is in the cache of another thread";
+	return arena_has_free(s, block) ? ", and is back in its arena" : NULL;
 }
 
 void tcache_lock(void) { lock_take(&threads.lock, RANK_THREADS); }

@@ -22,20 +22,26 @@ struct magazine {
 	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
 	void **full;       /* top >= full: no room */
 	void **empty;      /* top <= empty: nothing in it */
-	uint16_t capacity; /* slots, up to full: empty lies higher than the first one after a drain */
+	uint64_t start_test; /* for block_starts_at; 0, which no address passes, in class 0 and where there is no cache */
+};
+static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
+
+/* What only slow paths need of a magazine. */
+struct magazine_slots {
+	uint16_t count;    /* up to full: empty lies higher than the first one after a drain */
 	uint16_t seen;     /* blocks in it at the last look for idle magazines */
 	uint16_t events;   /* refills and flushes since then */
 };
-static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
 
 /* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and drain
  * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16 */
+	struct magazine_slots slots[CLASS_COUNT];
 	uint16_t exit_rounds; /* times that the thread's destructors were run over it */
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
-	size_t room;          /* bytes that the magazines could hold: sum of capacity * size; at most conf.tcache_max */
+	size_t room;          /* bytes that the magazines could hold: sum of slots * size; at most conf.tcache_max */
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
@@ -69,6 +75,9 @@ bool tcache_harden(void);
  * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
 void *tcache_alloc(unsigned class_, size_t size);
 void tcache_free(unsigned class_, void *block);
+
+/* Where this small block waits, if it is free: words for a message, or NULL. */
+const char *tcache_where_free(const struct span *s, const void *block);
 
 /* The same for a large block: a run from the thread's cache, or whatever large_alloc gives. */
 void *tcache_alloc_large(size_t size, bool zero);

@@ -2,21 +2,19 @@
 
 #include "arena/report.h"
 #include "cache/tcache.h"
-#include "harden/report.h"
 
-static size_t number_of(const struct span *s, const void *block) {
-	const struct size_class *c = &size_classes[s->class_];
-	const size_t offset = (size_t)((const char *)block - s->start), number = block_number(c, offset);
-	if (unlikely(number * c->size != offset || number >= c->blocks)) report_bad_free(block, "is not the start of a block");
-	return number;
+static size_t number_of(const struct span *s, const void *block, const char *function) {
+	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
+	return block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start));
 }
 
 /* The record of a block that the program holds. */
-static block_record *live_record(const struct span *s, size_t number, const void *block, uint32_t *value) {
-	block_record *record = &hard_span_records(s)[number];
+static block_record *live_record(const struct span *s, const void *block, uint32_t *value, const char *function) {
+	block_record *record = &hard_span_records(s)[number_of(s, block, function)];
 	*value = atomic_load_explicit(record, memory_order_relaxed);
-	if (unlikely(RECORD_STATE(*value) != BLOCK_LIVE))
-		report_bad_free(block, RECORD_STATE(*value) == BLOCK_FREED ? "was freed already" : "is not a block");
+	if (unlikely(RECORD_STATE(*value) == BLOCK_FREED)) report_pointer(function, block, NULL);
+	if (unlikely(RECORD_STATE(*value) == BLOCK_FRESH))
+		report_end(function, block, "the address is not a block: none was handed out there yet");
 	return record;
 }
 
@@ -46,7 +44,7 @@ static COLD _Noreturn void report_changed(const void *block, size_t size) {
 	const unsigned char *bytes = block;
 	size_t i = 0;
 	while (i < size - CANARY_SIZE && bytes[i] == 0) i++;
-	harden_report("malloc", block, "the free block of %zu bytes was written to after it was freed, at byte %zu", size, i);
+	report_end("malloc", block, "the free block of %zu bytes was written to after it was freed, at byte %zu", size, i);
 }
 
 /* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
@@ -86,9 +84,9 @@ bool small_front_intact(const struct span *s, const char *block) {
 static void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
 	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
 	if (unlikely(!canary_intact(block, size, end)))
-		harden_report(function, block, "something wrote behind the block's %zu bytes", size);
+		report_end(function, block, "something wrote behind the block's %zu bytes", size);
 	if (unlikely(!small_front_intact(s, block)))
-		harden_report(function, block, "something wrote in front of the block of %zu bytes", size);
+		report_end(function, block, "something wrote in front of the block of %zu bytes", size);
 }
 
 /* As free's fast path, and back to the arena of a thread that has no cache any more. */
@@ -107,9 +105,9 @@ static void give(struct tcache *tc, unsigned class_, void *block) {
 
 void small_free(struct span *s, void *block, const struct claim *claim) {
 	const unsigned class_ = s->class_;
-	const size_t number = number_of(s, block), end = size_classes[class_].size;
+	const size_t end = size_classes[class_].size;
 	uint32_t value;
-	block_record *record = live_record(s, number, block, &value);
+	block_record *record = live_record(s, block, &value, claim->function);
 	harden_check_claim(block, end - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
 	check_edges(s, block, value, claim->function);
 	atomic_store_explicit(record, record_of(RECORD_TURN(value), 0, FAMILY_MALLOC, BLOCK_FREED), memory_order_relaxed);
@@ -131,23 +129,23 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family) {
 	uint32_t value;
-	live_record(s, number_of(s, block), block, &value);
-	if (function != NULL) check_edges(s, block, value, function);
+	live_record(s, block, &value, function);
+	check_edges(s, block, value, function);
 	*family = RECORD_FAMILY(value);
 	return size_classes[s->class_].size - RECORD_SLACK(value);
 }
 
-void small_set_family(struct span *s, void *block, enum family family) {
+void small_set_family(struct span *s, void *block, enum family family, const char *function) {
 	uint32_t value;
-	block_record *record = live_record(s, number_of(s, block), block, &value);
+	block_record *record = live_record(s, block, &value, function);
 	atomic_store_explicit(record, record_of(RECORD_TURN(value), RECORD_SLACK(value), family, BLOCK_LIVE),
 	                      memory_order_release);
 }
 
-void small_resize(struct span *s, void *block, size_t size) {
+void small_resize(struct span *s, void *block, size_t size, const char *function) {
 	const size_t end = size_classes[s->class_].size;
 	uint32_t value;
-	block_record *record = live_record(s, number_of(s, block), block, &value);
+	block_record *record = live_record(s, block, &value, function);
 	const size_t old = end - RECORD_SLACK(value);
 	const uint32_t resized = record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE);
 	/* What the record promises is there at any moment. The program does not get to see the canary. */

@@ -51,18 +51,9 @@ void guard_unlock(void) { lock_drop(&pool.lock, RANK_GUARD); }
 
 /* ---- whose turn it is ---- */
 
-static uint64_t next_random(struct guard_turn *turn) { /* Marsaglia's xorshift */
-	uint64_t x = turn->random;
-	x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-	return turn->random = x;
-}
-
 void guard_turn_init(struct guard_turn *turn) {
 	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet. */
-	static _Atomic uint64_t threads;
-	uint64_t n = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed);
-	turn->random = (os_random_seed() ^ (n + 1) * UINT64_C(0x9E3779B97F4A7C15)) | 1;
-	for (int i = 0; i < 4; i++) next_random(turn);
+	turn->random.state = os_random();
 	turn->every = -1; /* not drawn yet */
 	guard_count(turn, 1);
 }
@@ -70,7 +61,7 @@ void guard_turn_init(struct guard_turn *turn) {
 /* Exponentially distributed with the mean of `every`: any allocation is as likely as any other. -log2 of a random fraction
  * is its leading zeros and, nearly, a straight line in between; the mean of that is 3/2. */
 static int64_t draw(struct guard_turn *turn, int64_t every) {
-	uint64_t r = next_random(turn) | 1;
+	uint64_t r = random_next(&turn->random) | 1;
 	unsigned zeros = (unsigned)__builtin_clzll(r);
 	uint64_t fraction = r << zeros << 1 >> 48;                        /* in 2^-16 */
 	uint64_t log = ((uint64_t)(zeros + 1) << 16) - fraction;
@@ -169,7 +160,7 @@ void *guard_alloc(struct guard_turn *turn, size_t size) {
 	turn->due = false;
 	turn->busy = true;
 	struct guard_slot *slot = take_slot();
-	const bool made = slot != NULL && make_block(slot, size, next_random(turn) >> 63);
+	const bool made = slot != NULL && make_block(slot, size, random_next(&turn->random) >> 63);
 	turn->busy = false;
 	guard_count(turn, 1);
 	if (slot == NULL) return NULL;

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "base/conf.h"
+#include "base/random.h"
 #include "harden/stack.h"
 
 /* Larger blocks are not guarded. */
@@ -19,7 +20,7 @@ struct guard_turn {
 	int64_t left;    /* allocations until then */
 	int64_t every;   /* conf.guard_sample, when `left` was drawn */
 	uint64_t last;   /* milliseconds: when it was the thread's turn, see guard.c */
-	uint64_t random; /* state of the thread's random numbers */
+	struct random random;
 	bool due;        /* the next one that comes by a slow path is it */
 	bool busy;       /* in the middle of one: what is allocated for it is not guarded */
 };

@@ -1,14 +1,28 @@
 #include "harden/harden.h"
 
+#include "arena/report.h"
+#include "arena/zero.h"
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
 #include "harden/large.h"
-#include "harden/report.h"
-#include "harden/zero.h"
 
 bool harden_is_on;
 uint64_t canary_key;
+
+/* A block was left longer than it was asked to be (harden_realloc): sizes tell less from then on. */
+static _Atomic bool shrink_failed;
+
+static const char *const sources[FAMILY_COUNT] = {
+	"malloc", "operator new", "operator new[]", "operator new with an alignment", "operator new[] with an alignment",
+};
+
+void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
+	if (unlikely(family != claim->family)) report_end(claim->function, block, "the block came from %s", sources[family]);
+	if (likely(claim->size == SIZE_UNKNOWN || claim->size == size)) return;
+	if (claim->size > size || !atomic_load_explicit(&shrink_failed, memory_order_relaxed))
+		report_end(claim->function, block, "the block has %zu bytes, not %zu", size, claim->size);
+}
 
 /* Tags lead free to magazines, where blocks from before would meet hardened ones. */
 static void forget_tags(void) {
@@ -50,9 +64,11 @@ bool harden_free(void *block, const struct claim *claim) {
 	} else if (s != NULL) {
 		/* From before, when blocks were not hardened. Its like must not come into the magazines. */
 		if (s->kind != SPAN_SMALL) return false;
+		if (!span_has_block_at(s, block)) report_pointer(claim->function, block, NULL);
 		arena_give(s->class_, &block, 1);
 	} else if (zero_owns(block)) {
-		zero_free(block, claim);
+		harden_check_claim(block, 0, (enum family)zero_family(block, claim->function), claim);
+		zero_free(block, claim->function);
 	} else {
 		return large_hard_free(block, claim);
 	}
@@ -68,20 +84,20 @@ static bool find(const void *block, const char *function, size_t *size, enum fam
 	}
 	if (!zero_owns(block)) return large_hard_size(block, size, family);
 	*size = 0;
-	*family = zero_check(block);
+	*family = (enum family)zero_family(block, function);
 	return true;
 }
 
-bool harden_size(const void *block, size_t *size) {
+bool harden_size(const void *block, const char *function, size_t *size) {
 	enum family family;
-	return find(block, NULL, size, &family);
+	return find(block, function, size, &family);
 }
 
 static bool resize(void *block, size_t old, size_t size, void **moved) {
 	struct span *s = hard_span_of(block);
 	*moved = block;
 	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
-		small_resize(s, block, size);
+		small_resize(s, block, size, "realloc");
 	else if (s == NULL && old > 0 && size > HARD_SMALL_MAX)
 		return (*moved = large_hard_resize(block, size)) != NULL;
 	else
@@ -99,7 +115,10 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 	*moved = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
 	if (*moved == NULL) {
 		/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
-		if (size <= old) *moved = block;
+		if (size <= old) {
+			atomic_store_explicit(&shrink_failed, true, memory_order_relaxed);
+			*moved = block;
+		}
 		return true;
 	}
 	memcpy(*moved, block, min_size(old, size));
@@ -110,9 +129,9 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 void harden_set_family(void *block, enum family family) {
 	struct span *s = hard_span_of(block);
 	if (s != NULL)
-		small_set_family(s, block, family);
+		small_set_family(s, block, family, "operator new");
 	else if (zero_owns(block))
-		zero_set_family(block, family);
+		zero_set_family(block, family, "operator new");
 	else
 		large_hard_set_family(block, family);
 }

@@ -3,9 +3,9 @@
  * Threads hide their caches (cache/tcache.h), so every call takes its slow path, and that leads here. A block is one of:
  * - small (block.c): in a span of hardened blocks between guards, with a canary behind it, and that of its neighbour before it;
  * - large (large.c): a mapping of its own between guards, with a canary up to the end of its last page;
- * - of no size (zero.c): an address that cannot be accessed.
+ * - of no size (arena/zero.c): an address that cannot be accessed.
  * Freed blocks are zeroed, wait in a quarantine, and must still be zero when they are handed out again. What is found to be
- * wrong ends the program (report.c). */
+ * wrong ends the program (arena/report.c). */
 #ifndef HARDEN_HARDEN_H
 #define HARDEN_HARDEN_H
 
@@ -45,8 +45,11 @@ bool harden_free(void *block, const struct claim *claim);
  * hardened one. */
 bool harden_realloc(void *block, size_t size, void **moved);
 
-/* The bytes that were asked for. False when it is not a hardened block. */
-bool harden_size(const void *block, size_t *size);
+/* The bytes that were asked for, for `function`. False when it is not a hardened block. */
+bool harden_size(const void *block, const char *function, size_t *size);
+
+/* Ends the program when the block, of `size` bytes and from `family`, is not what the claim says. */
+void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim);
 
 /* Says that the block, handed out by malloc a moment ago, came from another family. */
 void harden_set_family(void *block, enum family family);

@@ -6,7 +6,6 @@
 #include "base/meta.h"
 #include "base/random.h"
 #include "harden/canary.h"
-#include "harden/report.h"
 
 /* Open addressing with linear probing; at most half of the entries are in use or deleted. */
 #define CAPACITY_FIRST 64
@@ -202,14 +201,14 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 
 static void check(const struct entry *e, const char *function) {
 	if (unlikely(!canary_intact((void *)e->address, e->size, pages_of(e->size))))
-		harden_report(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
+		report_end(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
 }
 
 bool large_hard_free(void *block, const struct claim *claim) {
 	struct entry e;
 	bool freed;
 	if (!take_out(block, &e, &freed)) {
-		if (freed) report_bad_free(block, "was freed already");
+		if (freed) report_end(claim->function, block, "the large block was freed already");
 		return false;
 	}
 	harden_check_claim(block, e.size, e.family, claim);

@@ -1,9 +1,9 @@
 /* A look at blocks without being asked: what the thread got and what it freed last. An overflow into a block that lives long
  * would otherwise be found late, and a write after free only when the block is handed out again. */
+#include "arena/report.h"
 #include "base/bitmap.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
-#include "harden/report.h"
 
 /* So much of a freed block is looked at, for the blocks may be long. */
 #define PATROL_BYTES ((size_t)4096)
@@ -23,7 +23,7 @@ static void look_at_live(struct bin *bin, const struct span *s, const char *bloc
 	if (likely(behind && front)) return;
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load_explicit(record, memory_order_relaxed) != value) return;
-	harden_report("malloc", block, "something wrote %s the block of %zu bytes", behind ? "in front of" : "behind", size);
+	report_end("malloc", block, "something wrote %s the block of %zu bytes", behind ? "in front of" : "behind", size);
 }
 
 void patrol(struct tcache *tc) {
@@ -44,6 +44,6 @@ void patrol(struct tcache *tc) {
 		const void *block = quarantine_block(entry);
 		const size_t size = size_classes[quarantine_class(entry)].size - CANARY_SIZE;
 		if (unlikely(!reads_as_zero(block, min_size(size, PATROL_BYTES))))
-			harden_report("malloc", block, "the free block of %zu bytes was written to after it was freed", size + CANARY_SIZE);
+			report_end("malloc", block, "the free block of %zu bytes was written to after it was freed", size + CANARY_SIZE);
 	}
 }

@@ -141,7 +141,7 @@ static void large_blocks(void **state) {
 			assert_int_equal((uintptr_t)p % align, 0);
 			for (size_t j = 0; j < sizes[i]; j += 4096) assert_int_equal(p[j], 0);
 			memset(p, 9, sizes[i] < 2 * MIB ? sizes[i] : 2 * MIB); /* dirty for the next round */
-			release(p);
+			arenal_test_free(p);
 		}
 	}
 	assert_null(large_alloc(SIZE_MAX, 16, false, REGION_BRK));

@@ -1,0 +1,109 @@
+/* Blocks that come back, but for the fast path of free: what kind they are, and whether they are blocks at all. */
+#include <string.h>
+
+#include "api/api.h"
+#include "arena/huge.h"
+#include "arena/report.h"
+#include "arena/zero.h"
+#include "cache/purger.h"
+#include "harden/guard.h"
+
+/* Ends the program unless this is a small block in use. */
+static void check_small(const struct span *s, void *block, const char *function) {
+	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
+	if (likely(!mark_is_set(block))) return;
+	const char *place = tcache_where_free(s, block);
+	if (place != NULL) report_pointer(function, block, place);
+	/* The program itself wrote the mark there: it copied from a block that it had freed, or never wrote to. */
+	mark_clear(block);
+}
+
+NOINLINE void release(void *block, const struct claim *claim) {
+	if (block == NULL) return;
+	if (unlikely(harden_is_on) && harden_free(block, claim)) return;
+	struct span *s = span_of(block);
+	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
+		check_small(s, block, claim->function);
+		mark_set(block);
+		/* Spans of several slices are not for the fast path, see block_starts_at. */
+		struct magazine *m = &tcache_current->magazines[s->class_];
+		void **top = m->top;
+		if (likely(top < m->full)) {
+			*top = block;
+			m->top = top + 1;
+			return;
+		}
+		tcache_free(s->class_, block);
+	} else if (s != NULL && s->kind == SPAN_RUN && s->start == block) {
+		tcache_free_run(s);
+	} else if (s == NULL && zero_owns(block)) {
+		zero_free(block, claim->function);
+	} else if (s != NULL || !(huge_free(block) || guard_free(block))) {
+		report_pointer(claim->function, block, NULL);
+	}
+	purger_poke();
+}
+
+static NOINLINE size_t usable_size_slowly(void *block, const char *function) {
+	size_t exact;
+	if (unlikely(harden_is_on) && harden_size(block, function, &exact)) return exact;
+	const struct span *s = span_of(block);
+	if (s == NULL && zero_owns(block)) {
+		zero_family(block, function);
+		return 0;
+	}
+	if (s == NULL) {
+		size_t size = huge_size(block);
+		if (size == 0) size = guard_size(block);
+		if (unlikely(size == GUARD_NONE)) report_pointer(function, block, NULL);
+		return size;
+	}
+	if (s->kind == SPAN_SMALL) {
+		check_small(s, block, function);
+		return size_classes[s->class_].size;
+	}
+	if (unlikely(s->start != block || s->kind != SPAN_RUN)) report_pointer(function, block, NULL);
+	return s->slices * SLICE_SIZE;
+}
+
+size_t usable_size(void *block, const char *function) {
+	if (block == NULL) return 0;
+	const uint16_t tag = page_map_tag(block);
+	struct magazine *m = magazine_at(tcache_current, tag);
+	if (likely(block_starts_at(block, &m->start_test) && !mark_is_set(block))) return size_classes[tag >> TAG_SHIFT].size;
+	return usable_size_slowly(block, function);
+}
+
+NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {
+	if (block == NULL) return;
+	if (unlikely(harden_is_on)) {
+		release(block, &(struct claim){ claim->function, claim->family, size });
+		return;
+	}
+	const size_t usable = usable_size(block, claim->function);
+	bool right = false;
+	if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
+		const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
+		const size_t large = max_size(size, SMALL_MAX + 1);
+		if (guard_owns(block)) /* has the bytes that were asked for */
+			right = usable == rounded || usable == size;
+		else if (usable == 0 || rounded == 0) /* malloc(0) gives one of the smallest when there is no block of no bytes */
+			right = rounded == 0 && usable <= MIN_ALIGN;
+		else if (rounded <= SMALL_MAX)
+			right = usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
+		else /* whole slices, or a kept mapping, which may be longer by a sixteenth */
+			right = usable >= large && usable - large < large / 16 + SLICE_SIZE;
+	}
+	if (!right) report_size(claim->function, block, size, usable);
+	give_back(block, claim);
+}
+
+EXPORT void PUBLIC(free_aligned_sized)(void *block, size_t align, size_t size) {
+	CLAIM(claim, "free_aligned_sized", FAMILY_MALLOC);
+	release_sized(block, align, size, &claim);
+}
+
+EXPORT void PUBLIC(cfree)(void *block) {
+	CLAIM(claim, "cfree", FAMILY_MALLOC);
+	give_back(block, &claim);
+}

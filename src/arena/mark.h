@@ -1,0 +1,16 @@
+/* The mark of a freed block: its second word, a random number of the process. free sets it, malloc clears it, and free looks
+ * for it: a block that has it already was probably freed before, and is looked for in all caches and in its bin then.
+ *
+ * It is a hint and no more: nothing is decided by what the program can write. The second word, for the first one is what
+ * programs that use a block after they freed it write to most. */
+#ifndef ARENA_MARK_H
+#define ARENA_MARK_H
+
+#include "arena/page_map.h"
+
+static inline uint64_t *mark_place(void *block) { return (uint64_t *)block + 1; }
+static inline bool mark_is_set(void *block) { return *mark_place(block) == page_map.freed_mark; }
+static inline void mark_set(void *block) { *mark_place(block) = page_map.freed_mark; }
+static inline void mark_clear(void *block) { *mark_place(block) = 0; }
+
+#endif

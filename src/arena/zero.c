@@ -1,0 +1,75 @@
+#include "arena/zero.h"
+
+#include <stdatomic.h>
+
+#include "arena/report.h"
+#include "base/os.h"
+
+/* So many may be in use at once. */
+#define ADDRESSES ((uint32_t)1 << 20)
+#define AREA_SIZE (ADDRESSES * (size_t)MIN_ALIGN)
+
+/* Looked at before giving up: a program may hold long stretches of them. */
+#define TRIES 4096
+
+/* A byte for each address. */
+#define NEVER_USED 0
+#define FREED 1
+#define IN_USE 2 /* + the family */
+static_assert(IN_USE + ZERO_FAMILIES - 1 <= UINT8_MAX, "a state is a byte");
+
+/* Set once: area last. */
+static _Atomic(_Atomic uint8_t *) states;
+static _Atomic(char *) area;
+static _Atomic uint32_t next;
+
+static bool ready(void) {
+	if (atomic_load_explicit(&area, memory_order_acquire) != NULL) return true;
+	_Atomic uint8_t *bytes = os_map(ADDRESSES, os_page_size), *none = NULL;
+	char *reserved = bytes != NULL ? os_reserve(AREA_SIZE, os_page_size) : NULL;
+	/* Two threads may come here at once. */
+	if (reserved != NULL && atomic_compare_exchange_strong(&states, &none, bytes)) {
+		atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
+		atomic_store_explicit(&area, reserved, memory_order_release);
+		return true;
+	}
+	if (reserved != NULL) os_unmap(reserved, AREA_SIZE);
+	if (bytes != NULL) os_unmap((void *)bytes, ADDRESSES);
+	return atomic_load_explicit(&area, memory_order_acquire) != NULL;
+}
+
+bool zero_owns(const void *address) {
+	const char *start = atomic_load_explicit(&area, memory_order_acquire);
+	return start != NULL && (uintptr_t)address - (uintptr_t)start < AREA_SIZE;
+}
+
+void *zero_alloc(unsigned family) {
+	if (!ready()) return NULL;
+	for (int i = 0; i < TRIES; i++) {
+		const uint32_t n = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % ADDRESSES;
+		uint8_t state = atomic_load_explicit(&states[n], memory_order_relaxed);
+		if (state >= IN_USE) continue;
+		if (atomic_compare_exchange_strong(&states[n], &state, (uint8_t)(IN_USE + family))) return area + n * (size_t)MIN_ALIGN;
+	}
+	return NULL;
+}
+
+static _Atomic uint8_t *state_of(const void *block, const char *function) {
+	const size_t offset = (size_t)((const char *)block - area);
+	_Atomic uint8_t *state = &states[offset / MIN_ALIGN];
+	if (offset % MIN_ALIGN != 0 || atomic_load_explicit(state, memory_order_relaxed) < IN_USE)
+		report_pointer(function, block, NULL);
+	return state;
+}
+
+unsigned zero_family(const void *block, const char *function) {
+	return (unsigned)atomic_load_explicit(state_of(block, function), memory_order_relaxed) - IN_USE;
+}
+
+void zero_set_family(void *block, unsigned family, const char *function) {
+	atomic_store_explicit(state_of(block, function), (uint8_t)(IN_USE + family), memory_order_relaxed);
+}
+
+void zero_free(void *block, const char *function) {
+	if (atomic_exchange(state_of(block, function), FREED) < IN_USE) report_pointer(function, block, NULL);
+}
