@@ -5,7 +5,6 @@
 #include "arena/arena.h"
 #include "arena/huge.h"
 #include "arena/page_map.h"
-#include "arena/zero.h"
 #include "base/bitmap.h"
 #include "base/print.h"
 
@@ -82,9 +81,6 @@ _Noreturn COLD void report_pointer(const char *function, const void *pointer, co
 	const struct span *s = span_of(pointer);
 	if (s != NULL && s->kind == SPAN_SMALL) end_small(function, s, pointer, place);
 	if (r != NULL) end_run(function, r, pointer);
-	if (zero_owns(pointer))
-		report_end(function, pointer,
-		           "the address is not a block in use: it is one of those that malloc(0) returns, and was perhaps freed already");
 	end_huge(function, pointer);
 	report_end(function, pointer, "the address is not a block, nor in memory that blocks are in");
 }

@@ -54,22 +54,26 @@ void *zero_alloc(unsigned family) {
 	return NULL;
 }
 
-static _Atomic uint8_t *state_of(const void *block, const char *function) {
-	const size_t offset = (size_t)((const char *)block - area);
-	_Atomic uint8_t *state = &states[offset / MIN_ALIGN];
-	if (offset % MIN_ALIGN != 0 || atomic_load_explicit(state, memory_order_relaxed) < IN_USE)
-		report_pointer(function, block, NULL);
-	return state;
+/* Ends the program when no block in use starts at the address, whose state is this one. */
+static void check(const void *address, uint8_t state, const char *function) {
+	if (likely(state >= IN_USE && (uintptr_t)address % MIN_ALIGN == 0)) return;
+	report_end(function, address, state == FREED ? "the block of no bytes was freed already" : "the address is not a block");
+}
+
+static _Atomic uint8_t *state_of(const void *address) {
+	return &states[(size_t)((const char *)address - area) / MIN_ALIGN];
 }
 
 unsigned zero_family(const void *block, const char *function) {
-	return (unsigned)atomic_load_explicit(state_of(block, function), memory_order_relaxed) - IN_USE;
+	const uint8_t state = atomic_load_explicit(state_of(block), memory_order_relaxed);
+	check(block, state, function);
+	return state - IN_USE;
 }
 
-void zero_set_family(void *block, unsigned family, const char *function) {
-	atomic_store_explicit(state_of(block, function), (uint8_t)(IN_USE + family), memory_order_relaxed);
+void zero_set_family(void *block, unsigned family) {
+	atomic_store_explicit(state_of(block), (uint8_t)(IN_USE + family), memory_order_relaxed);
 }
 
 void zero_free(void *block, const char *function) {
-	if (atomic_exchange(state_of(block, function), FREED) < IN_USE) report_pointer(function, block, NULL);
+	check(block, atomic_exchange(state_of(block), FREED), function);
 }

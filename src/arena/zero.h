@@ -17,7 +17,9 @@ bool zero_owns(const void *address);
 /* For an address that zero_owns: `function` is the one that the program called, and the program ends when no block in use starts
  * there. */
 unsigned zero_family(const void *block, const char *function);
-void zero_set_family(void *block, unsigned family, const char *function);
 void zero_free(void *block, const char *function);
+
+/* For one in use. */
+void zero_set_family(void *block, unsigned family);
 
 #endif

@@ -131,7 +131,7 @@ void harden_set_family(void *block, enum family family) {
 	if (s != NULL)
 		small_set_family(s, block, family, "operator new");
 	else if (zero_owns(block))
-		zero_set_family(block, family, "operator new");
+		zero_set_family(block, family);
 	else
 		large_hard_set_family(block, family);
 }

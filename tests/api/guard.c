@@ -268,7 +268,7 @@ static void report_then_own_handler(void *unused) {
 static void contents_and_sizes(void *unused) {
 	(void)unused;
 	for (size_t round = 0; round < 300; round++) {
-		static const size_t sizes[] = { 0, 1, 15, 16, 17, 100, 4095, 4096, 4097, 30000, 32768, 32769, 65536 };
+		static const size_t sizes[] = { 1, 15, 16, 17, 100, 4095, 4096, 4097, 30000, 32768, 32769, 65536 };
 		size_t size = sizes[round % COUNT_OF(sizes)], before = guarded_now();
 		char *block = round % 2 ? calloc(1, size) : malloc(size);
 		CHILD_CHECK(block && (uintptr_t)block % 16 == 0 && guarded_now() == before + 1);

@@ -355,7 +355,7 @@ static void wrong_sizes(void **state) {
 			{ delete_sized, "operator delete", pairs[i][0], pairs[i][1] },
 			{ delete_array_sized, "operator delete[]", pairs[i][0], pairs[i][1] },
 			{ free_sized_, "free_sized", pairs[i][0], pairs[i][1] },
-			{ delete_sized_64, "operator delete", pairs[i][0], pairs[i][1] + 64 },
+			{ delete_sized_64, "operator delete with an alignment", pairs[i][0], pairs[i][1] + 64 },
 			{ free_sized_64, "free_aligned_sized", pairs[i][0], pairs[i][1] + 64 },
 		};
 		/* With an alignment, a wrong size must be wrong by more than that rounds up. */
@@ -413,7 +413,7 @@ static void blocks_of_no_bytes(void **state) {
 	assert_int_equal(run_in_child(write_to_nothing, NULL), 128 + SIGSEGV);
 	for (size_t w = 0; w < COUNT_OF(ways); w++)
 		expect_line(end_of(give_nothing_twice, (void *)&ways[w], ways[w].name),
-		            "the address is not a block in use: it is one of those that malloc(0) returns, and was perhaps freed already");
+		            "the block of no bytes was freed already");
 	/* More than there are addresses for: all are different. */
 	for (size_t i = 0; i < COUNT_OF(blocks); i++) {
 		blocks[i] = malloc(0);
