@@ -234,6 +234,7 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 			ptrdiff_t blocks = m->top - m->empty;
 			if (blocks > 0 && blocks <= tc->slots[c].count) *bytes += (size_t)blocks * size_classes[c].size;
 		}
+		if (tc->quarantine != NULL) *bytes += tc->quarantine->bytes;
 		*run_bytes += tc->run_cache.bytes;
 	}
 	lock_drop(&threads.lock, RANK_THREADS);

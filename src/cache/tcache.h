@@ -104,7 +104,7 @@ void tcache_flush_all(void);
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);
 
-/* Bytes in the magazines and in the kept runs of all caches, and how many caches there are. */
+/* Bytes in the magazines and quarantines and in the kept runs of all caches, and how many caches there are. */
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
 
 /* Around fork: the threads lock. In the child, only the calling thread's cache goes on. */

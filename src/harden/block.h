@@ -31,7 +31,7 @@ static inline uint32_t record_of(uint32_t turn, size_t slack, enum family family
 /* The largest small block. */
 #define HARD_SMALL_MAX (SMALL_MAX - CANARY_SIZE)
 
-/* The class for 0 < size <= HARD_SMALL_MAX and an alignment of SMALL_MAX at most: the largest class has them all. */
+/* The class for size <= HARD_SMALL_MAX and an alignment of SMALL_MAX at most: the largest class has them all. */
 unsigned small_class(size_t align, size_t size);
 void *small_alloc(unsigned class_, size_t size, enum family family);
 

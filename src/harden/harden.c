@@ -46,7 +46,6 @@ void *harden_alloc(size_t align, size_t size, enum family family) {
 		void *block = zero_alloc(family);
 		if (block != NULL) return block;
 	}
-	if (size == 0) size = 1;
 	if (likely(size <= HARD_SMALL_MAX && align <= SMALL_MAX)) return small_alloc(small_class(align, size), size, family);
 	return large_hard_alloc(align, size, family);
 }

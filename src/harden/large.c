@@ -83,7 +83,7 @@ static bool make_room(void) {
 	return true;
 }
 
-static size_t pages_of(size_t size) { return ALIGN_UP(size, os_page_size); }
+static size_t pages_of(size_t size) { return ALIGN_UP(max_size(size, 1), os_page_size); }
 static size_t guard_of(const struct entry *e) { return e->guard * os_page_size; }
 
 static bool add(const struct entry *e) {

@@ -28,9 +28,9 @@ void ranges_add(struct ranges *ranges, const void *start_, size_t size) {
 	size_t i = position(ranges, start);
 
 	REQUIRE(ranges->count < RANGES_MAX);
-	REQUIRE(end > start);
+	REQUIRE(end >= start); /* blocks of no bytes have addresses of their own, too */
 	REQUIRE(i == 0 || ranges->sorted[i - 1].end <= start);
-	REQUIRE(i == ranges->count || end <= ranges->sorted[i].start);
+	REQUIRE(i == ranges->count || (start < ranges->sorted[i].start && end <= ranges->sorted[i].start));
 	memmove(&ranges->sorted[i + 1], &ranges->sorted[i], (ranges->count - i) * sizeof ranges->sorted[0]);
 	ranges->sorted[i].start = start;
 	ranges->sorted[i].end = end;
