@@ -5,7 +5,7 @@
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
-#include "harden/large.h"
+#include "harden/hard_large.h"
 
 bool harden_is_on;
 uint64_t canary_key;

@@ -2,7 +2,7 @@
  *
  * Threads hide their caches (cache/tcache.h), so every call takes its slow path, and that leads here. A block is one of:
  * - small (block.c): in a span of hardened blocks between guards, with a canary behind it, and that of its neighbour before it;
- * - large (large.c): a mapping of its own between guards, with a canary up to the end of its last page;
+ * - large (hard_large.c): a mapping of its own between guards, with a canary up to the end of its last page;
  * - of no size (arena/zero.c): an address that cannot be accessed.
  * Freed blocks are zeroed, wait in a quarantine, and must still be zero when they are handed out again. What is found to be
  * wrong ends the program (arena/report.c). */

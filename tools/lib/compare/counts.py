@@ -20,7 +20,8 @@ OPERATIONS_OF = {"threads": 200}        # one of these is some 30,000 instructio
 # The number of arenas follows the number of CPUs, unless it is set. By glibc's name, which every revision knows.
 # What is given back to the kernel depends on the time that has passed, and counting must not: nothing is, here. A
 # revision that does not know one of these says so on stderr, which nobody reads.
-SETTINGS = {"MALLOC_ARENA_MAX": "4", "ARENAL_DECAY": "-1", "ARENAL_DIRTY_MAX": "1G", "ARENAL_TRIM_THRESHOLD": "-1"}
+SETTINGS = {"MALLOC_ARENA_MAX": "4", "ARENAL_DECAY": "-1", "ARENAL_DIRTY_MAX": "1G", "ARENAL_TRIM_THRESHOLD": "-1",
+            "ARENAL_GUARD_SAMPLE": "0"}
 
 
 @dataclass

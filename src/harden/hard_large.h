@@ -1,7 +1,7 @@
 /* Large blocks of hardened mode: each a mapping of its own, between pages that nobody may touch. It starts at the start of a
  * page; a canary goes from its end to that of its last page. Freed ones keep their addresses for a while, but no memory. */
-#ifndef HARDEN_LARGE_H
-#define HARDEN_LARGE_H
+#ifndef HARDEN_HARD_LARGE_H
+#define HARDEN_HARD_LARGE_H
 
 #include "harden/harden.h"
 

@@ -1,4 +1,4 @@
-#include "harden/large.h"
+#include "harden/hard_large.h"
 
 #include "arena/pressure.h"
 #include "arena/report.h"
