@@ -4,20 +4,26 @@
 #include "base/os.h"
 #include "harden/harden.h"
 
-void *allocate_aligned(size_t align, size_t size) {
-	if (align <= MIN_ALIGN) return PUBLIC(malloc)(size);
+void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
-	ensure_started();
-	if (unlikely(harden_is_on)) return harden_alloc(align, size, FAMILY_MALLOC);
 	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
 	 * are all classes. */
-	size_t rounded = ALIGN_UP(max_size(size, 1), align);
-	if (likely(rounded <= SMALL_MAX)) return PUBLIC(malloc)(size_classes[class_of_aligned(align, rounded)].size);
+	size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
+	const bool small = rounded <= SMALL_MAX;
+	if (likely(small)) {
+		const unsigned class_ = class_of_aligned(max_size(align, MIN_ALIGN), rounded);
+		void *block = take_from(&tcache_current->magazines[class_]);
+		if (likely(block != NULL)) return block;
+		rounded = size_classes[class_].size;
+	}
+	ensure_started();
+	if (unlikely(harden_is_on)) return harden_alloc(align, size, family);
+	if (small) return allocate(rounded, family);
 	return large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
 }
 
 static void *aligned_or_enomem(size_t align, size_t size) {
-	void *block = allocate_aligned(align, size);
+	void *block = allocate_aligned(align, size, FAMILY_MALLOC);
 	if (block == NULL) errno = ENOMEM;
 	return block;
 }
@@ -34,7 +40,7 @@ EXPORT void *PUBLIC(aligned_alloc)(size_t align, size_t size) {
 EXPORT int PUBLIC(posix_memalign)(void **block, size_t align, size_t size) {
 	if (!is_power_of_two(align) || align % sizeof(void *) != 0) return EINVAL;
 	int saved = errno;
-	void *p = allocate_aligned(align, size);
+	void *p = allocate_aligned(align, size, FAMILY_MALLOC);
 	errno = saved;
 	if (p == NULL) return ENOMEM;
 	*block = p;

@@ -28,11 +28,28 @@ static inline void ensure_started(void) {
 	if (unlikely(!atomic_load_explicit(&started, memory_order_acquire))) start();
 }
 
-/* malloc, but for the fast path: any size, errno set on failure. */
-NOINLINE void *allocate(size_t size);
+/* malloc, the fast path: from a magazine of the thread. NULL: that one cannot serve. In hardened mode, none ever can. */
+static inline __attribute__((always_inline)) void *take_from(struct magazine *m) {
+	void **top = m->top;
+	if (unlikely(top <= m->empty)) return NULL;
+	USE_IN_MEMORY(m->top);
+	m->top--;
+	void *block = top[-1];
+	mark_clear(block);
+	if (block == NULL) __builtin_unreachable();
+	return block;
+}
 
-/* Like allocate, reading as zero. */
-void *allocate_zeroed(size_t size);
+static inline __attribute__((always_inline)) void *take_cached(size_t size) {
+	struct tcache *tc = tcache_current;
+	return likely(size <= TABLE_MAX) ? take_from(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN])) : NULL;
+}
+
+/* malloc, but for the fast path: any size, errno set on failure. In hardened mode, blocks remember what they came from. */
+NOINLINE void *allocate(size_t size, enum family family);
+
+/* Like it, reading as zero. */
+NOINLINE void *allocate_zeroed(size_t size);
 
 /* The class that blocks of an alignment and a size, which is rounded up to it already, are taken from. */
 static inline unsigned class_of_aligned(size_t align, size_t rounded) {
@@ -41,15 +58,21 @@ static inline unsigned class_of_aligned(size_t align, size_t rounded) {
 	return c;
 }
 
-/* Any power of two as alignment. errno stays as it is on failure: posix_memalign must not touch it. */
-void *allocate_aligned(size_t align, size_t size);
+/* Any power of two as alignment. */
+void *allocate_aligned(size_t align, size_t size, enum family family);
 
 /* Functions that take a block say who they are: with what message the program ends when what they get is no block, or a free
  * one; and, in hardened mode, where the block must come from. NULL is fine. */
 #define CLAIM(name, function, family) static const struct claim name = { function, family, SIZE_UNKNOWN }
 
-/* Bytes that the program may use in the block; 0 for NULL. */
-size_t usable_size(void *block, const char *function);
+/* Bytes that the program may use in the block, which is not NULL. */
+NOINLINE size_t usable_size_slowly(void *block, const char *function);
+static inline size_t usable_size(void *block, const char *function) {
+	const uint16_t tag = page_map_tag(block);
+	struct magazine *m = magazine_at(tcache_current, tag);
+	if (likely(block_starts_at(block, &m->start_test) && !mark_is_set(block))) return size_classes[tag >> TAG_SHIFT].size;
+	return usable_size_slowly(block, function);
+}
 
 /* What give_back leaves over. */
 NOINLINE void release(void *block, const struct claim *claim);

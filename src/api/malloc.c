@@ -7,18 +7,8 @@
 #include <string.h>
 
 EXPORT void *PUBLIC(malloc)(size_t size) {
-	if (likely(size <= TABLE_MAX)) {
-		struct tcache *tc = tcache_current;
-		struct magazine *m = magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN]);
-		void **top = m->top;
-		if (likely(top > m->empty)) {
-			USE_IN_MEMORY(m->top);
-			m->top--;
-			mark_clear(top[-1]);
-			return top[-1];
-		}
-	}
-	return allocate(size);
+	void *block = take_cached(size);
+	return likely(block != NULL) ? block : allocate(size, FAMILY_MALLOC);
 }
 
 EXPORT void PUBLIC(free)(void *block) {
@@ -27,20 +17,14 @@ EXPORT void PUBLIC(free)(void *block) {
 }
 
 /* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
-NOINLINE void *allocate(size_t size) {
+NOINLINE void *allocate(size_t size, enum family family) {
 	void *block;
 	if (likely(size <= SMALL_MAX)) {
-		unsigned class_ = class_of_size(size);
-		struct magazine *m = &tcache_current->magazines[class_];
-		void **top = m->top;
-		if (size > TABLE_MAX && likely(top > m->empty)) {
-			m->top = top - 1;
-			mark_clear(top[-1]);
-			return top[-1];
-		}
+		const unsigned class_ = class_of_size(size);
+		if (size > TABLE_MAX && likely((block = take_from(&tcache_current->magazines[class_])) != NULL)) return block;
 		ensure_started();
 		if (unlikely(harden_is_on)) {
-			block = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
+			block = harden_alloc(MIN_ALIGN, size, family);
 		} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
 			block = tcache_alloc(class_, size);
 			/* What lies behind a guarded block is not ours to write to. */
@@ -48,21 +32,22 @@ NOINLINE void *allocate(size_t size) {
 		}
 	} else {
 		ensure_started();
-		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc_large(size, false);
+		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, family) : tcache_alloc_large(size, false);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
 }
 
-void *allocate_zeroed(size_t size) {
-	if (unlikely(harden_is_on)) return allocate(size); /* all of its blocks read as zero */
-	if (size <= SMALL_MAX) {
-		void *block = PUBLIC(malloc)(size);
-		return block != NULL ? memset(block, 0, size) : NULL;
-	}
+NOINLINE void *allocate_zeroed(size_t size) {
 	ensure_started();
-	if (unlikely(harden_is_on)) return allocate(size);
-	void *block = tcache_alloc_large(size, true);
+	void *block;
+	if (size <= SMALL_MAX || unlikely(harden_is_on)) {
+		block = allocate(size, FAMILY_MALLOC);
+		/* Hardened blocks read as zero anyway. */
+		if (block != NULL && likely(!harden_is_on)) memset(block, 0, size);
+		return block;
+	}
+	block = tcache_alloc_large(size, true);
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
 }
@@ -73,5 +58,6 @@ EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return allocate_zeroed(bytes);
+	void *block = take_cached(bytes);
+	return likely(block != NULL) ? memset(block, 0, bytes) : allocate_zeroed(bytes);
 }

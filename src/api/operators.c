@@ -40,37 +40,38 @@ static _Noreturn COLD void fail(const void *caller) {
 }
 
 /* As the standard asks: call the handler and try again, until there is memory or no handler. */
-static COLD void *try_again(size_t align, size_t size, const void *caller) {
+static COLD void *try_again(size_t align, size_t size, enum family family, const void *caller) {
 	new_handler handler;
 	while ((handler = current_handler(caller)) != NULL) {
 		handler(); /* may throw */
-		void *block = allocate_aligned(align, size);
+		void *block = allocate_aligned(align, size, family);
 		if (block != NULL) return block;
 	}
 	return NULL;
 }
 
-static COLD void *try_again_or_throw(size_t align, size_t size, const void *caller) {
-	void *block = try_again(align, size, caller);
+static COLD void *try_again_or_throw(size_t align, size_t size, enum family family, const void *caller) {
+	void *block = try_again(align, size, family, caller);
 	if (block == NULL) fail(caller);
 	return block;
 }
 
+static const char *const nothrow_names[FAMILY_COUNT] = {
+	[FAMILY_NEW] = "_ZnwmRKSt9nothrow_t",
+	[FAMILY_NEW_ARRAY] = "_ZnamRKSt9nothrow_t",
+	[FAMILY_NEW_ALIGNED] = "_ZnwmSt11align_val_tRKSt9nothrow_t",
+	[FAMILY_NEW_ARRAY_ALIGNED] = "_ZnamSt11align_val_tRKSt9nothrow_t",
+};
+
 /* A handler may throw, which the nothrow forms must turn into NULL. Catching takes C++: libstdc++'s own nothrow
  * operators call the throwing ones, that is ours, in a try block. */
-static COLD void *try_again_nothrow(size_t align, size_t size, const void *caller) {
+static COLD void *try_again_nothrow(size_t align, size_t size, enum family family, const void *caller) {
 	if (current_handler(caller) == NULL) return NULL;
 	extern char nothrow __asm__("_ZSt7nothrow") __attribute__((weak));
-	if (align <= MIN_ALIGN) {
-		void *(*next)(size_t, const void *);
-		*(void **)&next = dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
-		if (next != NULL) return next(size, &nothrow);
-	} else {
-		void *(*next)(size_t, size_t, const void *);
-		*(void **)&next = dlsym(RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
-		if (next != NULL) return next(size, align, &nothrow);
-	}
-	return try_again(align, size, caller);
+	void *next = dlsym(RTLD_NEXT, nothrow_names[family]);
+	if (next == NULL) return try_again(align, size, family, caller);
+	return align <= MIN_ALIGN ? ((void *(*)(size_t, const void *))next)(size, &nothrow)
+	                          : ((void *(*)(size_t, size_t, const void *))next)(size, align, &nothrow);
 }
 
 #define NAMED(symbol) __asm__(symbol) EXPORT
@@ -96,31 +97,26 @@ void delete_array_sized_aligned(void *block, size_t size, size_t align) NAMED("_
 void delete_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdlPvSt11align_val_tRKSt9nothrow_t");
 void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdaPvSt11align_val_tRKSt9nothrow_t");
 
-/* In hardened mode, a block remembers what it came from. */
-static inline void *from(void *block, enum family family) {
-	if (unlikely(harden_is_on) && block != NULL) harden_set_family(block, family);
-	return block;
-}
-
 static inline void *new_or_throw(size_t size, enum family family, const void *caller) {
-	void *block = malloc(size);
-	return from(likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, caller), family);
+	void *block = take_cached(size);
+	if (unlikely(block == NULL)) block = allocate(size, family);
+	return likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, family, caller);
 }
 
-/* What libstdc++'s nothrow operators return came from our throwing ones. */
 static inline void *new_or_null(size_t size, enum family family, const void *caller) {
-	void *block = malloc(size);
-	return from(likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, caller), family);
+	void *block = take_cached(size);
+	if (unlikely(block == NULL)) block = allocate(size, family);
+	return likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, family, caller);
 }
 
 static inline void *aligned_or_throw(size_t size, size_t align, enum family family, const void *caller) {
-	void *block = allocate_aligned(align, size);
-	return from(likely(block != NULL) ? block : try_again_or_throw(align, size, caller), family);
+	void *block = allocate_aligned(align, size, family);
+	return likely(block != NULL) ? block : try_again_or_throw(align, size, family, caller);
 }
 
 static inline void *aligned_or_null(size_t size, size_t align, enum family family, const void *caller) {
-	void *block = allocate_aligned(align, size);
-	return from(likely(block != NULL) ? block : try_again_nothrow(align, size, caller), family);
+	void *block = allocate_aligned(align, size, family);
+	return likely(block != NULL) ? block : try_again_nothrow(align, size, family, caller);
 }
 
 #define CALLER __builtin_return_address(0)

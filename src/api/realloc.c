@@ -8,13 +8,17 @@
 
 #include <string.h>
 
-EXPORT size_t PUBLIC(malloc_usable_size)(void *block) { return usable_size(block, "malloc_usable_size"); }
+EXPORT size_t PUBLIC(malloc_usable_size)(void *block) {
+	return block != NULL ? usable_size(block, "malloc_usable_size") : 0;
+}
 
 /* A shrinking block stays where it is while it fills more than half of its place. */
 static bool still_fits(size_t size, size_t usable) { return size <= usable && size >= usable / 2; }
 
 /* A block was left longer than half of its size would need: sizes tell less about blocks from then on. */
 static _Atomic bool shrink_failed;
+
+CLAIM(claim, "realloc", FAMILY_MALLOC);
 
 /* Programs do not expect that a block cannot be made smaller: without memory for a copy it stays as long as it is. */
 static void *move(void *block, size_t size, size_t usable) {
@@ -33,7 +37,6 @@ static void *move(void *block, size_t size, size_t usable) {
 
 EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
-	CLAIM(claim, "realloc", FAMILY_MALLOC);
 	if (size == 0) { /* as glibc does */
 		give_back(block, &claim);
 		return NULL;
@@ -45,7 +48,7 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 			return moved;
 		}
 	}
-	size_t usable = usable_size(block, "realloc");
+	size_t usable = usable_size(block, claim.function);
 	if (still_fits(size, usable)) return block;
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	struct span *s = span_of(block);
@@ -68,11 +71,12 @@ EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
 
 /* C23: free with the size that was asked for, of malloc or of realloc, which may leave a block longer than its size needs. */
 EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
-	CLAIM(claim, "free_sized", FAMILY_MALLOC);
-	const size_t usable = usable_size(block, claim.function);
+	CLAIM(sized, "free_sized", FAMILY_MALLOC);
+	if (block == NULL) return;
+	const size_t usable = usable_size(block, sized.function);
 	const bool may_be_longer = still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed);
 	if (unlikely(harden_is_on || size > usable || !may_be_longer))
-		release_sized(block, MIN_ALIGN, size, &claim);
+		release_sized(block, MIN_ALIGN, size, &sized);
 	else
-		give_back(block, &claim);
+		give_back(block, &sized);
 }

@@ -44,7 +44,7 @@ NOINLINE void release(void *block, const struct claim *claim) {
 	purger_poke();
 }
 
-static NOINLINE size_t usable_size_slowly(void *block, const char *function) {
+NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	size_t exact;
 	if (unlikely(harden_is_on) && harden_size(block, function, &exact)) return exact;
 	const struct span *s = span_of(block);
@@ -64,14 +64,6 @@ static NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	}
 	if (unlikely(s->start != block || s->kind != SPAN_RUN)) report_pointer(function, block, NULL);
 	return s->slices * SLICE_SIZE;
-}
-
-size_t usable_size(void *block, const char *function) {
-	if (block == NULL) return 0;
-	const uint16_t tag = page_map_tag(block);
-	struct magazine *m = magazine_at(tcache_current, tag);
-	if (likely(block_starts_at(block, &m->start_test) && !mark_is_set(block))) return size_classes[tag >> TAG_SHIFT].size;
-	return usable_size_slowly(block, function);
 }
 
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {

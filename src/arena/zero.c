@@ -70,10 +70,6 @@ unsigned zero_family(const void *block, const char *function) {
 	return state - IN_USE;
 }
 
-void zero_set_family(void *block, unsigned family) {
-	atomic_store_explicit(state_of(block), (uint8_t)(IN_USE + family), memory_order_relaxed);
-}
-
 void zero_free(void *block, const char *function) {
 	check(block, atomic_exchange(state_of(block), FREED), function);
 }

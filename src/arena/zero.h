@@ -19,7 +19,4 @@ bool zero_owns(const void *address);
 unsigned zero_family(const void *block, const char *function);
 void zero_free(void *block, const char *function);
 
-/* For one in use. */
-void zero_set_family(void *block, unsigned family);
-
 #endif

@@ -135,13 +135,6 @@ size_t small_size(const struct span *s, const void *block, const char *function,
 	return size_classes[s->class_].size - RECORD_SLACK(value);
 }
 
-void small_set_family(struct span *s, void *block, enum family family, const char *function) {
-	uint32_t value;
-	block_record *record = live_record(s, block, &value, function);
-	atomic_store_explicit(record, record_of(RECORD_TURN(value), RECORD_SLACK(value), family, BLOCK_LIVE),
-	                      memory_order_release);
-}
-
 void small_resize(struct span *s, void *block, size_t size, const char *function) {
 	const size_t end = size_classes[s->class_].size;
 	uint32_t value;

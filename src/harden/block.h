@@ -38,7 +38,6 @@ void *small_alloc(unsigned class_, size_t size, enum family family);
 /* For an address in the hardened span. They end the program when there is no such block. */
 void small_free(struct span *s, void *block, const struct claim *claim);
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family);
-void small_set_family(struct span *s, void *block, enum family family, const char *function);
 
 /* Changes the size in place; the class must be the same. */
 void small_resize(struct span *s, void *block, size_t size, const char *function);

@@ -225,14 +225,6 @@ bool large_hard_size(const void *block, size_t *size, enum family *family) {
 	return true;
 }
 
-bool large_hard_set_family(void *block, enum family family) {
-	lock_take(&large.lock, RANK_HUGE);
-	struct entry *e = find(block);
-	if (e != NULL) e->family = family;
-	lock_drop(&large.lock, RANK_HUGE);
-	return e != NULL;
-}
-
 /* What was canary is the program's now. */
 static void settle(char *block, size_t old, size_t size) {
 	if (size > old) memset(block + old, 0, min_size(size, pages_of(old)) - old);

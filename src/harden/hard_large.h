@@ -11,7 +11,6 @@ void *large_hard_alloc(size_t align, size_t size, enum family family);
 /* False when there is no such block. */
 bool large_hard_free(void *block, const struct claim *claim);
 bool large_hard_size(const void *block, size_t *size, enum family *family);
-bool large_hard_set_family(void *block, enum family family);
 
 /* Makes the block, which is there, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it. */
 void *large_hard_resize(void *block, size_t size);

@@ -124,13 +124,3 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 	harden_free(block, &claim);
 	return true;
 }
-
-void harden_set_family(void *block, enum family family) {
-	struct span *s = hard_span_of(block);
-	if (s != NULL)
-		small_set_family(s, block, family, "operator new");
-	else if (zero_owns(block))
-		zero_set_family(block, family);
-	else
-		large_hard_set_family(block, family);
-}

@@ -51,9 +51,6 @@ bool harden_size(const void *block, const char *function, size_t *size);
 /* Ends the program when the block, of `size` bytes and from `family`, is not what the claim says. */
 void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim);
 
-/* Says that the block, handed out by malloc a moment ago, came from another family. */
-void harden_set_family(void *block, enum family family);
-
 /* Of large blocks, for statistics. */
 void harden_large_stats(size_t *bytes, size_t *blocks);
 
