@@ -6,7 +6,7 @@
 
 enum { MOST_RUNS = 400 };
 
-/* The builds differ in their assertions only: the one with them looks closely. */
+/* The same calls come in every build: the one with assertions takes each of the first eight and a sample of the later ones, spread by an eighth. */
 #ifdef NDEBUG
 enum { SAMPLING = 2 };
 #else
@@ -47,7 +47,7 @@ static void run_until_it_no_longer_happens(const struct fault *fault) {
 	for (size_t i = 0; i < COUNT_OF(settings); i++) {
 		size_t at = 1, runs = 0;
 
-		/* Each of the first calls, and a sample of the later ones. */
+		/* Every later call is further from the one before. */
 		for (; run(fault, settings[i], at); at += 1 + at / SAMPLING)
 			assert_true(++runs < MOST_RUNS);
 		assert_true(runs > 0);
