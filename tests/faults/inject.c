@@ -6,7 +6,8 @@
 
 enum { MOST_RUNS = 400 };
 
-/* The same calls come in every build: the one with assertions takes each of the first eight and a sample of the later ones, spread by an eighth. */
+/* How closely to look. The same calls come in every build: the one with assertions takes each of the first eight and then
+ * steps of an eighth, the others steps of a half. */
 #ifdef NDEBUG
 enum { SAMPLING = 2 };
 #else
@@ -47,7 +48,7 @@ static void run_until_it_no_longer_happens(const struct fault *fault) {
 	for (size_t i = 0; i < COUNT_OF(settings); i++) {
 		size_t at = 1, runs = 0;
 
-		/* Every later call is further from the one before. */
+		/* The steps become longer. */
 		for (; run(fault, settings[i], at); at += 1 + at / SAMPLING)
 			assert_true(++runs < MOST_RUNS);
 		assert_true(runs > 0);
