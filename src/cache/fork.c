@@ -25,6 +25,7 @@ static void after_fork(void) {
 	meta_unlock();
 	huge_unlock();
 	arena_unlock_all();
+	tcache_after_fork();
 	tcache_unlock();
 }
 

@@ -183,6 +183,12 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 void tcache_lock(void) { lock_take(&threads.lock, RANK_THREADS); }
 void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
+void tcache_after_fork(void) {
+	/* fork does not take the cache's own lock. A handler that took it, while this thread owned all, could not drop it. */
+	struct tcache *own = tcache_current;
+	if (own != &no_cache_yet && own != &no_cache_any_more) own->lock = (struct lock){ 0 };
+}
+
 void tcache_forget_others(void) {
 	struct tcache *own = tcache_current;
 	if (own == &no_cache_yet || own == &no_cache_any_more) own = NULL;
