@@ -2,6 +2,7 @@
 #include "arena/huge.h"
 #include "arena/report.h"
 #include "api/api.h"
+#include "base/annotate.h"
 #include "cache/purger.h"
 
 #include <string.h>
@@ -23,6 +24,7 @@ EXPORT void PUBLIC(free)(void *block) {
 	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
 	void **top = m->top;
 	if (likely(top < m->full)) {
+		annotate_freed(block);
 		*top = block;
 		m->top = top + 1;
 		/* It is likely to be the next block of its class that the program gets, and writes to: larson runs 10% faster. */

@@ -7,6 +7,7 @@
 
 #include "arena/large.h"
 #include "arena/pressure.h"
+#include "base/annotate.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/fork.h"
@@ -50,6 +51,7 @@ static struct tcache *create(void) {
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
+	annotate_unchecked(tc->magazines, sizeof tc->magazines); /* see drain in magazine.c */
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
@@ -91,6 +93,7 @@ static void thread_exit(void *cache) {
 	if (tc->next != NULL) tc->next->prev = tc->prev;
 	threads.count--;
 	lock_drop(&threads.lock, RANK_THREADS);
+	annotate_checked(tc->magazines, sizeof tc->magazines);
 	meta_free(tc, sizeof *tc);
 	purger_poke();
 }
