@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "arena/mark.h"
+#include "base/annotate.h"
 #include "cache/tcache.h"
 #include "harden/harden.h"
 
@@ -86,6 +87,7 @@ static inline __attribute__((always_inline)) void give_back(void *block, const s
 	void **top = m->top;
 	if (likely(block_starts_at(block, &m->start_test) && top < m->full && !mark_is_set(block))) {
 		mark_set(block);
+		annotate_freed(block);
 		*top = block;
 		USE_IN_MEMORY(m->top);
 		m->top++;

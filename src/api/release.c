@@ -25,6 +25,7 @@ NOINLINE void release(void *block, const struct claim *claim) {
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
 		check_small(s, block, claim->function);
 		mark_set(block);
+		annotate_freed(block);
 		/* Spans of several slices are not for the fast path, see block_starts_at. */
 		struct magazine *m = &tcache_current->magazines[s->class_];
 		void **top = m->top;

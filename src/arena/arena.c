@@ -36,6 +36,7 @@ struct arena *arena_create(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : os_cpu_count();
 	if (count >= limit || count >= ARENAS_MAX) return NULL;
+	if (lock_owns_all()) return NULL; /* a fork drops the locks that it took, and no others */
 	struct arena *a = meta_alloc(sizeof *a);
 	if (a == NULL) return NULL;
 	setup(a, kind_of_arenas);

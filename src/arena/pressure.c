@@ -112,4 +112,7 @@ COLD void pressure_count(size_t bytes) {
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
-void pressure_after_fork(void) { atomic_store(&busy, false); }
+void pressure_after_fork(void) {
+	/* Somebody else was looking, and had perhaps written half of a path. */
+	if (atomic_exchange(&busy, false)) state.search_from = 0;
+}

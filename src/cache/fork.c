@@ -31,6 +31,7 @@ static void after_fork(void) {
 	harden_unlock();
 	huge_unlock();
 	arena_unlock_all();
+	tcache_after_fork();
 	tcache_unlock();
 }
 

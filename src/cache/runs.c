@@ -44,8 +44,7 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	while (count > 0) heap_free(dropped[--count]);
 }
 
-/* Frees all runs, when they were not asked for during so many looks. True when some are left. */
-static bool dispose(struct tcache *tc, unsigned looks) {
+bool run_cache_drain(struct tcache *tc, unsigned looks) {
 	struct run_cache *rc = &tc->run_cache;
 	struct span *dropped[RUN_CACHE_ENTRIES];
 	size_t count = 0;
@@ -59,9 +58,4 @@ static bool dispose(struct tcache *tc, unsigned looks) {
 	return left;
 }
 
-void run_cache_dispose(struct tcache *tc) { dispose(tc, 0); }
-
-__attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, unsigned looks) {
-	/* A look from outside: what comes in now is seen the next time. */
-	return tc->run_cache.count > 0 && dispose(tc, looks);
-}
+void run_cache_dispose(struct tcache *tc) { run_cache_drain(tc, 0); }

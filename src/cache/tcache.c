@@ -7,6 +7,7 @@
 
 #include "arena/large.h"
 #include "arena/pressure.h"
+#include "base/annotate.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/fork.h"
@@ -61,6 +62,7 @@ static struct tcache *create(void) {
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
+	annotate_unchecked(tc->magazines, sizeof tc->magazines); /* see drain in magazine.c */
 	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
@@ -90,11 +92,17 @@ static void dispose(struct tcache *tc) {
 	run_cache_dispose(tc);
 }
 
-static struct tcache *get(void) {
+/* The thread's cache, NULL when it has none. */
+static struct tcache *own_cache(void) {
 	struct tcache *tc = tcache_current;
-	if (likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &hidden_cache)) return tc;
-	if (tc == &hidden_cache) return tcache_hidden;
-	return tc == &no_cache_yet ? create() : NULL;
+	if (unlikely(tc == &hidden_cache)) return tcache_hidden;
+	return likely(tc != &no_cache_yet && tc != &no_cache_any_more) ? tc : NULL;
+}
+
+/* The same, but makes one for a thread that has none yet. */
+static struct tcache *get(void) {
+	struct tcache *tc = own_cache();
+	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create();
 }
 
 static void thread_exit(void *cache) {
@@ -113,6 +121,7 @@ static void thread_exit(void *cache) {
 	if (tc->next != NULL) tc->next->prev = tc->prev;
 	threads.count--;
 	lock_drop(&threads.lock, RANK_THREADS);
+	annotate_checked(tc->magazines, sizeof tc->magazines);
 	meta_free(tc, sizeof *tc);
 	purger_poke();
 }
@@ -223,12 +232,14 @@ void tcache_flush_all(void) {
 
 size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }
 
-/* Reads what other threads are changing: each figure is one that was true a moment ago. */
+/* Without ThreadSanitizer: it reads the tops of magazines while malloc and free move them, without a lock. Each was true a
+ * moment ago, and is only counted with; everything else here is under a lock. */
 __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	lock_take(&threads.lock, RANK_THREADS);
 	*bytes = *run_bytes = 0;
 	*count = threads.count;
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+		lock_take(&tc->lock, RANK_CACHE);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) {
 			struct magazine *m = &tc->magazines[c];
 			ptrdiff_t blocks = m->top - m->empty;
@@ -236,6 +247,7 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 		}
 		if (tc->quarantine != NULL) *bytes += tc->quarantine->bytes;
 		*run_bytes += tc->run_cache.bytes;
+		lock_drop(&tc->lock, RANK_CACHE);
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 }
@@ -264,10 +276,14 @@ const char *tcache_where_free(const struct span *s, const void *block) {
 void tcache_lock(void) { lock_take(&threads.lock, RANK_THREADS); }
 void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
+void tcache_after_fork(void) {
+	/* fork does not take the cache's own lock. A handler that took it, while this thread owned all, could not drop it. */
+	struct tcache *own = own_cache();
+	if (own != NULL) own->lock = (struct lock){ 0 };
+}
+
 void tcache_forget_others(void) {
-	struct tcache *own = tcache_current;
-	if (own == &hidden_cache) own = tcache_hidden;
-	if (own == &no_cache_yet || own == &no_cache_any_more) own = NULL;
+	struct tcache *own = own_cache();
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
 	if (own != NULL) own->next = own->prev = NULL;

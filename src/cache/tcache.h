@@ -107,9 +107,10 @@ size_t tcache_count(void);
 /* Bytes in the magazines and quarantines and in the kept runs of all caches, and how many caches there are. */
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
 
-/* Around fork: the threads lock. In the child, only the calling thread's cache goes on. */
+/* The threads lock: around fork, and to read what it owns. In the child of a fork, only the calling thread's cache goes on. */
 void tcache_lock(void);
 void tcache_unlock(void);
+void tcache_after_fork(void);
 void tcache_forget_others(void);
 
 #endif

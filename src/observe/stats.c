@@ -1,5 +1,7 @@
 #include "observe/stats.h"
 
+#include <string.h>
+
 #include "arena/arena.h"
 #include "arena/huge.h"
 #include "base/bitmap.h"
@@ -72,9 +74,13 @@ void stats_get(struct arenal_stats *out) {
 size_t stats_resident(void) {
 	size_t resident = 0;
 	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
+		uint64_t ours[REGION_SLICES / 64];
+		heap_lock();
+		memcpy(ours, r->ours, sizeof ours);
+		heap_unlock();
 		/* Slice by slice in a brk window, for what is not ours there may be resident as well. */
 		for (size_t i = 0; i < REGION_SLICES; i++)
-			if (bit_get(r->ours, i)) resident += os_resident((char *)r->base + i * SLICE_SIZE, SLICE_SIZE);
+			if (bit_get(ours, i)) resident += os_resident((char *)r->base + i * SLICE_SIZE, SLICE_SIZE);
 	}
 	struct guard_stats guard;
 	guard_stats_get(&guard);
@@ -147,8 +153,11 @@ static void print_arenas(struct writer *w) {
 			bytes += bin->blocks_out * size_classes[c].size;
 			lock_drop(&bin->lock, RANK_BIN);
 		}
-		line(w, "%5u %12s %8u %8zu %12s", a, arena_list[a]->kind == REGION_BRK ? "brk" : "regions",
-		     arena_list[a]->threads, spans, human(bytes).text);
+		tcache_lock();
+		const uint32_t threads = arena_list[a]->threads;
+		tcache_unlock();
+		line(w, "%5u %12s %8u %8zu %12s", a, arena_list[a]->kind == REGION_BRK ? "brk" : "regions", threads, spans,
+		     human(bytes).text);
 	}
 }
 

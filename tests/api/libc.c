@@ -88,9 +88,73 @@ static void forks_beside_streams(void **state) {
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
+static struct {
+	void *blocks[200];
+	bool wanted;
+} of_handler;
+
+/* Of many sizes, so that most need the allocator's locks. */
+static void allocate_many(void) {
+	for (size_t i = 0; i < COUNT_OF(of_handler.blocks); i++) {
+		free(of_handler.blocks[i]);
+		of_handler.blocks[i] = malloc(100 + i * 150);
+		CHILD_CHECK(of_handler.blocks[i]);
+	}
+}
+
+/* The last to run before a fork, while Arenal holds its locks for the child: the first one to be registered. */
+static void before_fork(void) {
+	if (of_handler.wanted)
+		allocate_many();
+}
+
+static void *allocate_in_thread(void *unused) {
+	free(malloc(10));
+	return unused;
+}
+
+static void *fork_once(void *unused) {
+	int status;
+
+	of_handler.wanted = true;
+	pid_t child = fork();
+	assert_true(child >= 0);
+	alarm(10); /* instead of a wait for ever */
+	if (child == 0) {
+		allocate_many();
+		_exit(0);
+	}
+	allocate_many();
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	alarm(0);
+	of_handler.wanted = false;
+	return unused;
+}
+
+static void run_in_thread(void *(*body)(void *)) {
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, body, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* Locks that a handler of fork found open, or held by its own thread, are open afterwards, on both sides: also when it is
+ * the first to allocate in its thread. */
+static void fork_handlers_allocate(void **state) {
+	(void)state;
+	run_in_thread(allocate_in_thread);
+	fork_once(NULL);
+	run_in_thread(fork_once);
+}
+
 int main(void) {
+	/* Before there is a second thread, which is when Arenal registers its own. */
+	if (pthread_atfork(before_fork, NULL, NULL) != 0)
+		return 1;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(obstacks),
+		cmocka_unit_test(fork_handlers_allocate),
 		cmocka_unit_test(forks_beside_streams),
 	};
 

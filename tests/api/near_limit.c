@@ -95,15 +95,18 @@ static int phases(unsigned count) {
 static const char *program;
 static struct outcome outcome;
 
-static int start(const char *count, const char *setting, void (*before_exec)(void)) {
-	const char *const arguments[] = { program, "phases", count, NULL }, *const changes[] = { setting, NULL };
+/* Without looking at any limit, and without giving anything back as time goes by: on a slow machine, that may be enough. */
+static const char *const without_limit[] = { "ARENAL_MEMORY_LIMIT=-1", "ARENAL_DECAY=-1", NULL };
 
-	run_program(&outcome, arguments, changes, before_exec);
+static int start(const char *count, const char *const *settings, void (*before_exec)(void)) {
+	const char *const arguments[] = { program, "phases", count, NULL };
+
+	run_program(&outcome, arguments, settings, before_exec);
 	return outcome.status;
 }
 
-static size_t highest_of(const char *count, const char *setting) {
-	int status = start(count, setting, NULL);
+static size_t highest_of(const char *count, const char *const *settings) {
+	int status = start(count, settings, NULL);
 
 	if (status != 0)
 		fail_msg("the program ended with %d: %s", status, outcome.err);
@@ -115,19 +118,20 @@ static void stays_below_a_limit_set_by_hand(void **state) {
 	static const char *const counts[] = { "1", "4" };
 
 	for (size_t i = 0; i < COUNT_OF(counts); i++) {
-		size_t without = highest_of(counts[i], "ARENAL_MEMORY_LIMIT=-1");
-		size_t with = highest_of(counts[i], "ARENAL_MEMORY_LIMIT=200M");
+		size_t without = highest_of(counts[i], without_limit);
+		size_t with = highest_of(counts[i], (const char *[]){ "ARENAL_MEMORY_LIMIT=200M", NULL });
 		print_message("%s threads: %zu MiB with the limit, %zu without\n", counts[i], with, without);
-		assert_true(without > LIMIT / MIB);
-		assert_true(with <= LIMIT / MIB);
+		/* On a busy machine, the thread that looks may be late by some. */
+		assert_true(without > LIMIT / MIB * 6 / 5);
+		assert_true(with <= LIMIT / MIB * 11 / 10);
 	}
 }
 
 /* It is no cap: who needs more gets more. */
 static void a_limit_that_is_too_small_fails_nothing(void **state) {
 	(void)state;
-	assert_true(highest_of("1", "ARENAL_MEMORY_LIMIT=64M") >= PHASE / MIB);
-	assert_true(highest_of("4", "ARENAL_MEMORY_LIMIT=1") >= PHASE / MIB);
+	assert_true(highest_of("1", (const char *[]){ "ARENAL_MEMORY_LIMIT=64M", NULL }) >= PHASE / MIB);
+	assert_true(highest_of("4", (const char *[]){ "ARENAL_MEMORY_LIMIT=1", NULL }) >= PHASE / MIB);
 }
 
 /* ---- a cgroup of our own, v1 or v2 ---- */
@@ -189,8 +193,8 @@ static void survives_in_a_group(void **state) {
 	static const char *const counts[] = { "1", "4" };
 
 	for (size_t i = 0; i < COUNT_OF(counts); i++) {
-		assert_int_equal(start(counts[i], "ARENAL_MEMORY_LIMIT=-1", join_group), 128 + SIGKILL);
-		int status = start(counts[i], "ARENAL_MEMORY_LIMIT", join_group);
+		assert_int_equal(start(counts[i], without_limit, join_group), 128 + SIGKILL);
+		int status = start(counts[i], (const char *[]){ "ARENAL_MEMORY_LIMIT", NULL }, join_group);
 		if (status != 0)
 			fail_msg("%s threads: the program ended with %d: %s", counts[i], status, outcome.err);
 		print_message("%s threads: at most %s", counts[i], outcome.out);

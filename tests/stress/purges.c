@@ -8,8 +8,10 @@
 
 #include <arenal/arenal.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../faults/fault_shim.h"
 #include "stamp.h"
@@ -91,14 +93,17 @@ static void *work(void *number) {
 
 static void *purge_all_the_time(void *unused) {
 	struct random random = random_for(arguments.seed, 1000);
+	int nowhere = open("/dev/null", O_WRONLY);
 
 	while (!atomic_load(&stopped)) {
-		if (random_below(&random, 2))
-			arenal_purge();
-		else
-			malloc_trim(random_below(&random, 100000));
+		switch (random_below(&random, 3)) {
+		case 0: arenal_purge(); break;
+		case 1: malloc_trim(random_below(&random, 100000)); break;
+		case 2: CHECK(arenal_stats_print(nowhere) == 0); break; /* looks at everything, too */
+		}
 		nanosleep(&(struct timespec){ 0, (long)random_below(&random, 20000000) }, NULL);
 	}
+	close(nowhere);
 	return unused;
 }
 

@@ -116,13 +116,13 @@ static void exit_flushes(void **state) {
 }
 
 static void drain_when_idle(void) {
-	if (!os_barrier_in_all_threads()) skip(); /* under ThreadSanitizer */
+	if (!os_barrier_in_all_threads()) skip(); /* under ThreadSanitizer, see os.c: nothing is drained there */
 	for (int look = 0; look < 10; look++) tcache_drain(IDLE_LOOKS);
 }
 
 /* As arenal_purge does with the caches of other threads. */
 static void drain_now(void) {
-	if (!os_barrier_in_all_threads()) skip();
+	if (!os_barrier_in_all_threads()) skip(); /* as above */
 	tcache_drain(0);
 }
 
