@@ -2,7 +2,9 @@
  * mmap, the second mmap, ... until it makes fewer calls than that. PATTERN chooses among the tests, as in "mmap*". */
 #include "support.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { MOST_RUNS = 400 };
 
@@ -19,13 +21,22 @@ struct fault {
 	bool forever;
 	const char *foreign; /* the variable for the shim, or NULL */
 	bool strict;         /* no allocation may fail: there is another way to get the memory */
+	bool hardened;
 };
 
+static const char *const hardened[] = { "ARENAL_HARDEN=1", NULL };
 static const char *const settings[] = {
 	"ARENAL_MMAP_THRESHOLD=256K", /* mappings for what the workload calls large */
 	"ARENAL_TRIM_THRESHOLD=64K",  /* and a break that moves all the time */
 	"ARENAL_GUARD_SAMPLE=5",      /* and pages that become accessible and inaccessible */
+	NULL,
 };
+
+/* Who asked for hardened mode would rather have no program than one without it. */
+static bool ended_at_the_start(const struct outcome *outcome) {
+	return outcome->status == 128 + SIGABRT &&
+	       strcmp(outcome->err, "arenal: no memory for hardened mode; the program ends here\n") == 0;
+}
 
 /* Returns whether the fault came to pass. */
 static bool run(const struct fault *fault, const char *setting, size_t at) {
@@ -40,17 +51,19 @@ static bool run(const struct fault *fault, const char *setting, size_t at) {
 	const char *changes[] = { "LD_PRELOAD=" FAULT_SHIM ":" LIBRARY, call, number, forever, foreign, setting, NULL };
 
 	run_program(&outcome, arguments, changes, NULL);
+	if (fault->hardened && ended_at_the_start(&outcome))
+		return true;
 	if (outcome.status != 0 && outcome.status != 10)
 		fail_msg("%s %s %s %s %s: status %d: %s", call, number, forever, foreign, setting, outcome.status, outcome.err);
 	return outcome.status == 10;
 }
 
 static void run_until_it_no_longer_happens(const struct fault *fault) {
-	for (size_t i = 0; i < COUNT_OF(settings); i++) {
+	for (const char *const *setting = fault->hardened ? hardened : settings; *setting; setting++) {
 		size_t at = 1, runs = 0;
 
 		/* The steps become longer. */
-		for (; run(fault, settings[i], at); at += 1 + at / SAMPLING)
+		for (; run(fault, *setting, at); at += 1 + at / SAMPLING)
 			assert_true(++runs < MOST_RUNS);
 		assert_true(runs > 0);
 	}
@@ -82,6 +95,12 @@ int main(int argc, char **argv) {
 		FAULT(foreign_sbrk_before_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=before", .strict = true),
 		FAULT(foreign_sbrk_after_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=after", .strict = true),
 		FAULT(foreign_sbrk_after_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=after", .strict = true),
+		FAULT(hardened_mmap_once, .call = "mmap", .hardened = true),
+		FAULT(hardened_mmap_forever, .call = "mmap", .forever = true, .hardened = true),
+		FAULT(hardened_munmap_forever, .call = "munmap", .forever = true, .strict = true, .hardened = true),
+		FAULT(hardened_mremap_forever, .call = "mremap", .forever = true, .strict = true, .hardened = true),
+		FAULT(hardened_mprotect_once, .call = "mprotect", .hardened = true),
+		FAULT(hardened_mprotect_forever, .call = "mprotect", .forever = true, .hardened = true),
 	};
 
 	if (argc > 1)
