@@ -170,7 +170,7 @@ uint64_t os_random(void) {
 	uint64_t number = 0;
 	int saved = errno;
 	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
-	if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+	if (syscall(SYS_getrandom, &number, sizeof number, GRND_NONBLOCK) != sizeof number) { /* libc's may cancel the thread */
 		struct timespec now;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		number = ((uint64_t)now.tv_nsec ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
