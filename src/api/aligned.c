@@ -5,13 +5,17 @@
 #include "harden/harden.h"
 
 void *allocate_aligned(size_t align, size_t size, enum family family) {
+	if (align <= MIN_ALIGN) {
+		void *block = take_cached(size);
+		return likely(block != NULL) ? block : allocate(size, family);
+	}
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
 	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
 	 * are all classes. */
-	size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
+	size_t rounded = ALIGN_UP(max_size(size, 1), align);
 	const bool small = rounded <= SMALL_MAX;
 	if (likely(small)) {
-		const unsigned class_ = class_of_aligned(max_size(align, MIN_ALIGN), rounded);
+		const unsigned class_ = class_of_aligned(align, rounded);
 		void *block = take_from(&tcache_current->magazines[class_]);
 		if (likely(block != NULL)) return block;
 		rounded = size_classes[class_].size;

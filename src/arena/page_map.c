@@ -21,7 +21,6 @@ struct page_map page_map = { .tags = no_tags };
 static _Atomic(_Atomic(struct region *) *) root[LEVEL_SIZE];
 
 void page_map_init(void) {
-	page_map.freed_mark = os_random();
 	if (os_address_space_limit() < TAGS_LIMIT) return;
 	uint16_t *tags = os_reserve_zero(TAGS_SIZE);
 	if (tags == NULL) return;

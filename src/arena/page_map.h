@@ -24,8 +24,7 @@ struct region;
  * address in a register. */
 struct page_map {
 	uint16_t *tags;
-	uintptr_t mask;       /* of slice numbers */
-	uint64_t freed_mark;  /* see arena/mark.h */
+	uintptr_t mask; /* of slice numbers */
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
