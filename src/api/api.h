@@ -83,6 +83,7 @@ NOINLINE void release_sized(void *block, size_t align, size_t size, const struct
 
 /* free, the fast path. */
 static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {
+	prefetch_to_write(mark_place(block));
 	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
 	void **top = m->top;
 	if (likely(block_starts_at(block, &m->start_test) && top < m->full && !mark_is_set(block))) {

@@ -43,6 +43,17 @@
 #define COLD __attribute__((noinline, cold))
 
 static_assert(sizeof(void *) == 8, "Arenal is for 64-bit systems");
+
+/* Fetches what will be read and then written, which another CPU may have written last: in one transaction instead of two. Any
+ * address will do. The compilers' own is for reading only, unless they may use what the first x86-64 CPUs had not: those
+ * take this one for a nop. */
+static inline void prefetch_to_write(const void *p) {
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+	__builtin_prefetch(p, 1);
+#endif
+}
 static_assert(sizeof(size_t) == 8, "sizes are 64 bits");
 static_assert(_Alignof(max_align_t) <= MIN_ALIGN, "blocks are aligned for every type");
 static_assert(REGION_SLICES == 1024, "slice numbers fit the bitmaps of struct region");
