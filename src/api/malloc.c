@@ -26,32 +26,36 @@ EXPORT void PUBLIC(free)(void *block) {
 	give_back(block, &claim);
 }
 
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
-NOINLINE void *allocate(size_t size) {
+static NOINLINE void *allocate_slowly(size_t size) {
 	void *block;
-	if (likely(size <= SMALL_MAX)) {
-		unsigned class_ = class_of_size(size);
-		struct magazine *m = &tcache_current->magazines[class_];
-		void **top = m->top;
-		if (size > TABLE_MAX && likely(top > m->empty)) {
-			m->top = top - 1;
-			mark_clear(top[-1]);
-			return top[-1];
-		}
-		ensure_started();
-		if (unlikely(harden_is_on)) {
-			block = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
-		} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
-			block = tcache_alloc(class_, size);
+	ensure_started();
+	if (unlikely(harden_is_on)) {
+		block = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
+	} else if (size <= SMALL_MAX) {
+		if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
+			block = tcache_alloc(class_of_size(size), size);
 			/* What lies behind a guarded block is not ours to write to. */
 			if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
 		}
 	} else {
-		ensure_started();
-		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC) : tcache_alloc_large(size, false);
+		block = tcache_alloc_large(size, false);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
+}
+
+/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
+NOINLINE void *allocate(size_t size) {
+	if (size > TABLE_MAX && likely(size <= SMALL_MAX)) {
+		struct magazine *m = &tcache_current->magazines[class_of_size(size)];
+		void **top = m->top;
+		if (likely(top > m->empty)) {
+			m->top = top - 1;
+			mark_clear(top[-1]);
+			return top[-1];
+		}
+	}
+	return allocate_slowly(size);
 }
 
 void *allocate_zeroed(size_t size) {

@@ -42,11 +42,20 @@ static inline bool canary_intact(const void *block, size_t size, size_t end) {
 	return wrong == 0;
 }
 
+/* Vectors of the width that every processor has; four at a time, for the compiler does not unroll loops by itself. */
+typedef uint64_t words_16 __attribute__((vector_size(16), may_alias, aligned(8)));
+
+/* For whole words. */
 static inline bool reads_as_zero(const void *block, size_t size) {
-	const uint64_t *words = block;
-	uint64_t bits = 0;
-	for (size_t i = 0; i < size / sizeof *words; i++) bits |= words[i];
-	return bits == 0;
+	const char *at = block, *end = at + size;
+	words_16 bits = { 0, 0 };
+	for (; end - at >= 64; at += 64) {
+		const words_16 *w = (const words_16 *)at;
+		bits |= (w[0] | w[1]) | (w[2] | w[3]);
+	}
+	for (; end - at >= 16; at += 16) bits |= *(const words_16 *)at;
+	uint64_t last = at < end ? *(const uint64_t *)at : 0;
+	return (bits[0] | bits[1] | last) == 0;
 }
 
 #endif

@@ -17,9 +17,8 @@ static const char *const sources[FAMILY_COUNT] = {
 	"malloc", "operator new", "operator new[]", "operator new with an alignment", "operator new[] with an alignment",
 };
 
-void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
-	if (unlikely(family != claim->family)) report_end(claim->function, block, "the block came from %s", sources[family]);
-	if (likely(claim->size == SIZE_UNKNOWN || claim->size == size)) return;
+COLD void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
+	if (family != claim->family) report_end(claim->function, block, "the block came from %s", sources[family]);
 	if (claim->size > size || !atomic_load_explicit(&shrink_failed, memory_order_relaxed))
 		report_end(claim->function, block, "the block has %zu bytes, not %zu", size, claim->size);
 }
@@ -42,6 +41,8 @@ void harden_start(void) {
 }
 
 void *harden_alloc(size_t align, size_t size, enum family family) {
+	if (likely(size - 1 < HARD_SMALL_MAX && align <= MIN_ALIGN))
+		return small_alloc(class_of_size(size + CANARY_SIZE), size, family);
 	if (size == 0 && align <= MIN_ALIGN) {
 		void *block = zero_alloc(family);
 		if (block != NULL) return block;
