@@ -16,26 +16,29 @@ EXPORT void PUBLIC(free)(void *block) {
 	give_back(block, &claim);
 }
 
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
-NOINLINE void *allocate(size_t size, enum family family) {
+static NOINLINE void *allocate_slowly(size_t size, enum family family) {
 	void *block;
-	if (likely(size <= SMALL_MAX)) {
-		const unsigned class_ = class_of_size(size);
-		if (size > TABLE_MAX && likely((block = take_from(&tcache_current->magazines[class_])) != NULL)) return block;
-		ensure_started();
-		if (unlikely(harden_is_on)) {
-			block = harden_alloc(MIN_ALIGN, size, family);
-		} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
-			block = tcache_alloc(class_, size);
-			/* What lies behind a guarded block is not ours to write to. */
-			if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
-		}
-	} else {
-		ensure_started();
-		block = unlikely(harden_is_on) ? harden_alloc(MIN_ALIGN, size, family) : tcache_alloc_large(size, false);
+	ensure_started();
+	if (unlikely(harden_is_on)) {
+		block = harden_alloc(MIN_ALIGN, size, family);
+	} else if (size > SMALL_MAX) {
+		block = tcache_alloc_large(size, false);
+	} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
+		block = tcache_alloc(class_of_size(size), size);
+		/* What lies behind a guarded block is not ours to write to. */
+		if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
+}
+
+/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
+NOINLINE void *allocate(size_t size, enum family family) {
+	void *block;
+	if (size > TABLE_MAX && likely(size <= SMALL_MAX) &&
+	    likely((block = take_from(&tcache_current->magazines[class_of_size(size)])) != NULL))
+		return block;
+	return allocate_slowly(size, family);
 }
 
 NOINLINE void *allocate_zeroed(size_t size) {

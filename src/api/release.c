@@ -18,9 +18,7 @@ static void check_small(const struct span *s, void *block, const char *function)
 	mark_clear(block);
 }
 
-NOINLINE void release(void *block, const struct claim *claim) {
-	if (block == NULL) return;
-	if (unlikely(harden_is_on) && harden_free(block, claim)) return;
+static NOINLINE void release_plain(void *block, const struct claim *claim) {
 	struct span *s = span_of(block);
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
 		check_small(s, block, claim->function);
@@ -43,6 +41,11 @@ NOINLINE void release(void *block, const struct claim *claim) {
 		report_pointer(claim->function, block, NULL);
 	}
 	purger_poke();
+}
+
+NOINLINE void release(void *block, const struct claim *claim) {
+	if (block == NULL || (unlikely(harden_is_on) && harden_free(block, claim))) return;
+	release_plain(block, claim);
 }
 
 NOINLINE size_t usable_size_slowly(void *block, const char *function) {

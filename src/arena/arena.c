@@ -72,7 +72,7 @@ static struct span *span_slices(const struct size_class *c, enum region_kind kin
 }
 
 static struct span *hard_span_slices(const struct size_class *c) {
-	struct random *metadata = meta_alloc(hard_span_metadata(c));
+	char *metadata = meta_alloc(hard_span_metadata(c));
 	if (metadata == NULL) return NULL;
 	bool zeroed;
 	struct span *s = heap_alloc_guarded(c->slices, SPAN_SMALL, &zeroed);
@@ -81,8 +81,9 @@ static struct span *hard_span_slices(const struct size_class *c) {
 		return NULL;
 	}
 	if (!zeroed) memset(s->start, 0, c->slices * SLICE_SIZE);
-	metadata->state = os_random();
-	s->free_blocks = (uint64_t *)(metadata + 1);
+	struct random *random = (struct random *)(metadata + hard_span_records_size(c));
+	random->state = os_random();
+	s->free_blocks = (uint64_t *)(random + 1);
 	s->hard = true;
 	return s;
 }

@@ -59,7 +59,7 @@ static inline void bin_free_retired(struct span *s) {
 		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
 		holes_forget(s->purged);
 		if (s->hard) {
-			meta_free(hard_span_random(s), hard_span_metadata(&size_classes[s->class_]));
+			meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
 			s->hard = false;
 			heap_free_guarded(s);
 		} else {

@@ -486,13 +486,5 @@ void heap_stats_get(struct heap_stats *out) {
 
 struct region *heap_regions(void) { return atomic_load_explicit(&heap.regions, memory_order_acquire); }
 
-struct span *span_of(const void *address) {
-	struct region *r = page_map_region((uintptr_t)address);
-	if (r == NULL) return NULL;
-	struct span *s = &r->spans[slice_number(r, (uintptr_t)address)];
-	if (s->kind == SPAN_CONTINUED) s -= s->head;
-	return s->kind == SPAN_NONE ? NULL : s;
-}
-
 void heap_lock(void) { lock_take(&heap.lock, RANK_HEAP); }
 void heap_unlock(void) { lock_drop(&heap.lock, RANK_HEAP); }

@@ -1,7 +1,5 @@
 #include "arena/page_map.h"
 
-#include <stdatomic.h>
-
 #include "base/meta.h"
 #include "base/os.h"
 
@@ -11,14 +9,10 @@
 /* A process with an address-space limit keeps nearly all of it for itself: no table below 32 times its size. */
 #define TAGS_LIMIT (TAGS_SIZE * 32)
 
-#define LEVEL_BITS 11
-#define LEVEL_SIZE ((size_t)1 << LEVEL_BITS)
-static_assert(REGION_SHIFT + 2 * LEVEL_BITS >= ADDRESS_BITS, "two levels reach every region");
-
 static uint16_t no_tags[1];
 struct page_map page_map = { .tags = no_tags };
 
-static _Atomic(_Atomic(struct region *) *) root[LEVEL_SIZE];
+_Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
 void page_map_init(void) {
 	if (os_address_space_limit() < TAGS_LIMIT) return;
@@ -41,18 +35,10 @@ void page_map_set_tags(uintptr_t address, size_t slices, uint16_t tag) {
 	for (size_t i = 0; i < slices; i++) tags[i] = tag;
 }
 
-struct region *page_map_region(uintptr_t address) {
-	uintptr_t number = address >> REGION_SHIFT;
-	if (number >> (2 * LEVEL_BITS) != 0) return NULL;
-	_Atomic(struct region *) *leaf = atomic_load_explicit(&root[number >> LEVEL_BITS], memory_order_acquire);
-	if (leaf == NULL) return NULL;
-	return atomic_load_explicit(&leaf[number & (LEVEL_SIZE - 1)], memory_order_acquire);
-}
-
 bool page_map_set_region(uintptr_t base, struct region *region) {
 	uintptr_t number = base >> REGION_SHIFT;
-	_Atomic(_Atomic(struct region *) *) *slot = &root[number >> LEVEL_BITS];
-	_Atomic(struct region *) *leaf = atomic_load_explicit(slot, memory_order_relaxed);
+	_Atomic(page_map_leaf *) *slot = &page_map_root[number >> LEVEL_BITS];
+	page_map_leaf *leaf = atomic_load_explicit(slot, memory_order_relaxed);
 	if (leaf == NULL) {
 		leaf = meta_alloc(LEVEL_SIZE * sizeof *leaf);
 		if (leaf == NULL) return false;

@@ -13,6 +13,8 @@
 #ifndef ARENA_PAGE_MAP_H
 #define ARENA_PAGE_MAP_H
 
+#include <stdatomic.h>
+
 #include "arena/size_class.h"
 
 struct region;
@@ -39,8 +41,20 @@ bool page_map_commit(uintptr_t base);
 
 void page_map_set_tags(uintptr_t address, size_t slices, uint16_t tag);
 
+#define LEVEL_BITS 11
+#define LEVEL_SIZE ((size_t)1 << LEVEL_BITS)
+static_assert(REGION_SHIFT + 2 * LEVEL_BITS >= ADDRESS_BITS, "two levels reach every region");
+typedef _Atomic(struct region *) page_map_leaf;
+extern _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE] __attribute__((visibility("hidden")));
+
 /* The region that describes the window around `address`, NULL when there is none. */
-struct region *page_map_region(uintptr_t address);
+static inline struct region *page_map_region(uintptr_t address) {
+	const uintptr_t number = address >> REGION_SHIFT;
+	if (unlikely(number >> (2 * LEVEL_BITS) != 0)) return NULL;
+	page_map_leaf *leaf = atomic_load_explicit(&page_map_root[number >> LEVEL_BITS], memory_order_acquire);
+	if (unlikely(leaf == NULL)) return NULL;
+	return atomic_load_explicit(&leaf[number & (LEVEL_SIZE - 1)], memory_order_acquire);
+}
 bool page_map_set_region(uintptr_t base, struct region *region);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <stdatomic.h>
 
-#include "arena/size_class.h"
+#include "arena/page_map.h"
 
 struct bin;
 
@@ -79,6 +79,12 @@ static inline bool span_has_block_at(const struct span *s, const void *address) 
 }
 
 /* The span or run that `address` lies in (for a run: whose first slice it lies in), NULL when it is none of ours. */
-struct span *span_of(const void *address);
+static inline struct span *span_of(const void *address) {
+	struct region *r = page_map_region((uintptr_t)address);
+	if (r == NULL) return NULL;
+	struct span *s = &r->spans[slice_number(r, (uintptr_t)address)];
+	if (unlikely(s->kind == SPAN_CONTINUED)) s -= s->head;
+	return s->kind == SPAN_NONE ? NULL : s;
+}
 
 #endif

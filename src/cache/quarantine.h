@@ -3,6 +3,7 @@
 #ifndef CACHE_QUARANTINE_H
 #define CACHE_QUARANTINE_H
 
+#include "arena/size_class.h"
 #include "base/random.h"
 
 #define QUARANTINE_SLOTS 256 /* a power of two */
@@ -18,7 +19,7 @@
 struct quarantine {
 	struct random random;
 	uint32_t first, count;
-	size_t bytes;
+	size_t bytes, most_bytes; /* most_bytes: as of the last time that the queue had gone round */
 	uint64_t entries[QUARANTINE_SLOTS]; /* address, and size class from bit 48 on */
 	void *recent[RECENT_BLOCKS];        /* the blocks that the thread got last, see harden/patrol.c */
 	uint32_t recent_next;
@@ -30,11 +31,8 @@ struct quarantine *quarantine_create(void);
 /* Gives all blocks back to their arenas, and the quarantine up. */
 void quarantine_destroy(struct quarantine *q);
 
-/* Adds a block. There must be room: quarantine_pop was called until it returned NULL. */
-void quarantine_push(struct quarantine *q, unsigned class_, void *block);
-
-/* The next block that has waited long enough, with its class; NULL when there is none. */
-void *quarantine_pop(struct quarantine *q, unsigned *class_);
+/* While there are many threads, each of them keeps less. */
+COLD void quarantine_look_at_room(struct quarantine *q);
 
 /* The i-th youngest, i < count. */
 static inline uint64_t quarantine_entry(const struct quarantine *q, uint32_t i) {
@@ -43,5 +41,29 @@ static inline uint64_t quarantine_entry(const struct quarantine *q, uint32_t i) 
 
 static inline void *quarantine_block(uint64_t entry) { return (void *)(entry & ((UINT64_C(1) << 48) - 1)); }
 static inline unsigned quarantine_class(uint64_t entry) { return (unsigned)(entry >> 48); }
+
+/* Adds a block. There must be room: quarantine_is_full was asked, and blocks taken, until it said no. */
+static inline void quarantine_push(struct quarantine *q, unsigned class_, void *block) {
+	const uint32_t end = q->first + q->count, place = end - random_below(&q->random, q->count / 2 + 1);
+	q->entries[end % QUARANTINE_SLOTS] = q->entries[place % QUARANTINE_SLOTS];
+	q->entries[place % QUARANTINE_SLOTS] = (uint64_t)class_ << 48 | (uintptr_t)block;
+	q->count++;
+	q->bytes += size_classes[class_].size;
+}
+
+/* Has a block waited long enough? */
+static inline bool quarantine_is_full(const struct quarantine *q) {
+	return q->count >= QUARANTINE_BLOCKS || (q->bytes > q->most_bytes && q->count > QUARANTINE_LEAST);
+}
+
+/* The block that has. */
+static inline void *quarantine_pop(struct quarantine *q, unsigned *class_) {
+	const uint64_t entry = q->entries[q->first++ % QUARANTINE_SLOTS];
+	if (unlikely(q->first % QUARANTINE_SLOTS == 0)) quarantine_look_at_room(q);
+	q->count--;
+	*class_ = quarantine_class(entry);
+	q->bytes -= size_classes[*class_].size;
+	return quarantine_block(entry);
+}
 
 #endif

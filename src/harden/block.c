@@ -3,18 +3,19 @@
 #include "arena/report.h"
 #include "cache/tcache.h"
 
-static size_t number_of(const struct span *s, const void *block, const char *function) {
-	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
-	return block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start));
+static COLD _Noreturn void report_not_live(const void *block, uint32_t record, const char *function) {
+	if (RECORD_STATE(record) == BLOCK_FREED) report_pointer(function, block, NULL);
+	report_end(function, block, "the address is not a block: none was handed out there yet");
 }
 
 /* The record of a block that the program holds. */
-static block_record *live_record(const struct span *s, const void *block, uint32_t *value, const char *function) {
-	block_record *record = &hard_span_records(s)[number_of(s, block, function)];
+static inline block_record *live_record(const struct span *s, const void *block, uint32_t *value, const char *function) {
+	const struct size_class *c = &size_classes[s->class_];
+	const size_t offset = (size_t)((const char *)block - s->start), number = block_number(c, offset);
+	if (unlikely(number * c->size != offset || number >= c->blocks)) report_pointer(function, block, NULL);
+	block_record *record = hard_span_record(s, number);
 	*value = atomic_load_explicit(record, memory_order_relaxed);
-	if (unlikely(RECORD_STATE(*value) == BLOCK_FREED)) report_pointer(function, block, NULL);
-	if (unlikely(RECORD_STATE(*value) == BLOCK_FRESH))
-		report_end(function, block, "the address is not a block: none was handed out there yet");
+	if (unlikely(RECORD_STATE(*value) != BLOCK_LIVE)) report_not_live(block, *value, function);
 	return record;
 }
 
@@ -27,8 +28,7 @@ unsigned small_class(size_t align, size_t size) {
 }
 
 /* As malloc's fast path, of the cache that it does not see. */
-static void *take(unsigned class_) {
-	struct tcache *tc = tcache_hidden;
+static inline void *take(struct tcache *tc, unsigned class_) {
 	if (unlikely(tc == NULL)) return tcache_alloc(class_, 0);
 	struct magazine *m = &tc->magazines[class_];
 	void **top = m->top;
@@ -50,57 +50,58 @@ static COLD _Noreturn void report_changed(const void *block, size_t size) {
 /* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
 static inline bool freed_intact(const void *block, size_t size) {
 	const uint64_t last = *(const uint64_t *)((const char *)block + size - CANARY_SIZE);
-	return reads_as_zero(block, size - CANARY_SIZE) && (last == canary_of(block) || last == 0);
+	return reads_as_zero(block, size - CANARY_SIZE) & ((last == canary_of(block)) | (last == 0));
 }
 
 void *small_alloc(unsigned class_, size_t size, enum family family) {
-	char *block = take(class_);
+	struct tcache *tc = tcache_hidden;
+	char *block = take(tc, class_);
 	if (unlikely(block == NULL)) return NULL;
 	const struct span *s = span_of(block);
-	const size_t end = size_classes[class_].size;
-	block_record *record = &hard_span_records(s)[block_number(&size_classes[class_], (size_t)(block - s->start))];
+	const struct size_class *c = &size_classes[class_];
+	const size_t end = c->size;
+	block_record *record = hard_span_record(s, block_number(c, (size_t)(block - s->start)));
 	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
 	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
 	canary_fill(block, size, end);
 	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
-	if (block != s->start) canary_fill(block - end, end - CANARY_SIZE, end);
+	if (block != s->start) *(uint64_t *)(block - CANARY_SIZE) = canary_of(block - end);
 	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
 	                      memory_order_release); /* who sees the record finds the canaries */
-	struct tcache *tc = tcache_hidden;
 	if (likely(tc != NULL)) tc->quarantine->recent[tc->quarantine->recent_next++ % RECENT_BLOCKS] = block;
 	return block;
 }
 
 /* ---- taking back ---- */
 
-bool small_front_intact(const struct span *s, const char *block) {
-	if (block == s->start) return true; /* the guard is there */
-	const size_t size = size_classes[s->class_].size;
-	if (likely(canary_intact(block - size, size - CANARY_SIZE, size))) return true;
+static inline bool front_intact(const struct span *s, const char *block) {
+	if (unlikely(block == s->start)) return true; /* the guard is there */
+	const uint64_t front = *(const uint64_t *)(block - CANARY_SIZE);
+	if (likely(front == canary_of(block - size_classes[s->class_].size))) return true;
 	/* The word lies on another page, which may have gone back to the kernel, and reads as zero then. */
-	return (uintptr_t)block % os_page_size == 0 && reads_as_zero(block - CANARY_SIZE, CANARY_SIZE);
+	return (uintptr_t)block % os_page_size == 0 && front == 0;
 }
 
-static void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
+bool small_front_intact(const struct span *s, const char *block) { return front_intact(s, block); }
+
+static inline void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
 	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
 	if (unlikely(!canary_intact(block, size, end)))
 		report_end(function, block, "something wrote behind the block's %zu bytes", size);
-	if (unlikely(!small_front_intact(s, block)))
+	if (unlikely(!front_intact(s, block)))
 		report_end(function, block, "something wrote in front of the block of %zu bytes", size);
 }
 
-/* As free's fast path, and back to the arena of a thread that has no cache any more. */
-static void give(struct tcache *tc, unsigned class_, void *block) {
-	if (likely(tc != NULL)) {
-		struct magazine *m = &tc->magazines[class_];
-		void **top = m->top;
-		if (likely(top < m->full)) {
-			*top = block;
-			m->top = top + 1;
-			return;
-		}
+/* As free's fast path. */
+static inline void give(struct tcache *tc, unsigned class_, void *block) {
+	struct magazine *m = &tc->magazines[class_];
+	void **top = m->top;
+	if (likely(top < m->full)) {
+		*top = block;
+		m->top = top + 1;
+	} else {
+		tcache_free(class_, block);
 	}
-	tcache_free(class_, block);
 }
 
 void small_free(struct span *s, void *block, const struct claim *claim) {
@@ -119,10 +120,13 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 		tcache_free(class_, block); /* makes the thread's cache, when it may still have one */
 		return;
 	}
-	unsigned other_class;
-	void *other;
-	while ((other = quarantine_pop(tc->quarantine, &other_class)) != NULL) give(tc, other_class, other);
-	quarantine_push(tc->quarantine, class_, block);
+	struct quarantine *q = tc->quarantine;
+	while (quarantine_is_full(q)) {
+		unsigned other_class;
+		void *other = quarantine_pop(q, &other_class);
+		give(tc, other_class, other);
+	}
+	quarantine_push(q, class_, block);
 }
 
 /* ---- the rest ---- */

@@ -20,33 +20,51 @@ static inline uint64_t canary_of(const void *block) {
 	return (mixed ^ mixed >> 32) | UINT64_C(0x0101010101010101);
 }
 
-/* From byte `size` of the block to byte `end`, a multiple of a word. */
+static inline uint64_t load_word(const void *p) {
+	uint64_t word;
+	memcpy(&word, p, sizeof word);
+	return word;
+}
+
+static inline void store_word(void *p, uint64_t word) { memcpy(p, &word, sizeof word); }
+
+/* The canary goes from byte `size` of the block to byte `end`, a multiple of a word and one beyond `size` at least. Its bytes
+ * lie as if whole words were there; from `size` on, that is the word rotated. Mostly these are the first word and the last. */
+static inline uint64_t canary_from(uint64_t word, size_t size) {
+	const unsigned bits = size % CANARY_SIZE * 8;
+	return word >> bits | word << (-bits & 63);
+}
+
 static inline void canary_fill(void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block);
-	uint64_t *words = block;
-	size_t i = size / CANARY_SIZE, odd = size % CANARY_SIZE;
-	if (odd > 0) {
-		const uint64_t mask = ~UINT64_C(0) << odd * 8;
-		words[i] = (words[i] & ~mask) | (word & mask);
-		i++;
-	}
-	for (; i < end / CANARY_SIZE; i++) words[i] = word;
+	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+	char *at = (char *)block + size, *last = (char *)block + end - CANARY_SIZE;
+	store_word(at, rotated);
+	store_word(last, word);
+	while (unlikely((at += CANARY_SIZE) < last)) store_word(at, rotated);
 }
 
 static inline bool canary_intact(const void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block), *words = block;
-	size_t i = size / CANARY_SIZE, odd = size % CANARY_SIZE;
-	uint64_t wrong = 0;
-	if (odd > 0) wrong = (words[i++] ^ word) >> odd * 8;
-	for (; i < end / CANARY_SIZE; i++) wrong |= words[i] ^ word;
+	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+	const char *at = (const char *)block + size, *last = (const char *)block + end - CANARY_SIZE;
+	uint64_t wrong = (load_word(at) ^ rotated) | (load_word(last) ^ word);
+	while (unlikely((at += CANARY_SIZE) < last)) wrong |= load_word(at) ^ rotated;
 	return wrong == 0;
 }
 
+/* Vectors of the width that every processor has; four at a time, for the compiler does not unroll loops by itself. */
+typedef uint64_t words_16 __attribute__((vector_size(16), may_alias, aligned(8)));
+
+/* For whole words. */
 static inline bool reads_as_zero(const void *block, size_t size) {
-	const uint64_t *words = block;
-	uint64_t bits = 0;
-	for (size_t i = 0; i < size / sizeof *words; i++) bits |= words[i];
-	return bits == 0;
+	const char *at = block, *end = at + size;
+	words_16 bits = { 0, 0 };
+	for (; end - at >= 64; at += 64) {
+		const words_16 *w = (const words_16 *)at;
+		bits |= (w[0] | w[1]) | (w[2] | w[3]);
+	}
+	for (; end - at >= 16; at += 16) bits |= *(const words_16 *)at;
+	uint64_t last = at < end ? *(const uint64_t *)at : 0;
+	return (bits[0] | bits[1] | last) == 0;
 }
 
 #endif

@@ -184,6 +184,31 @@ static bool map(struct entry *e, size_t align) {
 	return block != NULL;
 }
 
+/* ---- canaries ---- */
+
+/* Less than a word of the last page may be left behind the block, or nothing. */
+static bool has_word_behind(size_t size) { return pages_of(size) - size >= CANARY_SIZE; }
+
+/* The last word of the page, with its canary in place behind the block. */
+static uint64_t last_word(const char *block, size_t size) {
+	const uint64_t word = load_word(block + pages_of(size) - CANARY_SIZE);
+	if (size == pages_of(size)) return word;
+	const uint64_t mask = ~UINT64_C(0) << size % CANARY_SIZE * 8;
+	return (word & ~mask) | (canary_of(block) & mask);
+}
+
+static void fill_tail(char *block, size_t size) {
+	if (has_word_behind(size))
+		canary_fill(block, size, pages_of(size));
+	else
+		store_word(block + pages_of(size) - CANARY_SIZE, last_word(block, size));
+}
+
+static bool tail_intact(const char *block, size_t size) {
+	if (has_word_behind(size)) return canary_intact(block, size, pages_of(size));
+	return last_word(block, size) == load_word(block + pages_of(size) - CANARY_SIZE);
+}
+
 /* ---- blocks ---- */
 
 void *large_hard_alloc(size_t align, size_t size, enum family family) {
@@ -193,14 +218,14 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	char *block = (char *)e.address;
 	pressure_count(pages_of(size));
 	pressure_poke();
-	canary_fill(block, size, pages_of(size));
+	fill_tail(block, size);
 	if (add(&e)) return block;
 	unmap((struct waiting){ block, pages_of(size), guard_of(&e) });
 	return NULL;
 }
 
 static void check(const struct entry *e, const char *function) {
-	if (unlikely(!canary_intact((void *)e->address, e->size, pages_of(e->size))))
+	if (unlikely(!tail_intact((const char *)e->address, e->size)))
 		report_end(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
 }
 
@@ -228,7 +253,7 @@ bool large_hard_size(const void *block, size_t *size, enum family *family) {
 /* What was canary is the program's now. */
 static void settle(char *block, size_t old, size_t size) {
 	if (size > old) memset(block + old, 0, min_size(size, pages_of(old)) - old);
-	canary_fill(block, size, pages_of(size));
+	fill_tail(block, size);
 }
 
 void *large_hard_resize(void *block, size_t size) {

@@ -17,9 +17,8 @@ static const char *const sources[FAMILY_COUNT] = {
 	"malloc", "operator new", "operator new[]", "operator new with an alignment", "operator new[] with an alignment",
 };
 
-void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
-	if (unlikely(family != claim->family)) report_end(claim->function, block, "the block came from %s", sources[family]);
-	if (likely(claim->size == SIZE_UNKNOWN || claim->size == size)) return;
+COLD void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
+	if (family != claim->family) report_end(claim->function, block, "the block came from %s", sources[family]);
 	if (claim->size > size || !atomic_load_explicit(&shrink_failed, memory_order_relaxed))
 		report_end(claim->function, block, "the block has %zu bytes, not %zu", size, claim->size);
 }
@@ -41,7 +40,7 @@ void harden_start(void) {
 	harden_is_on = true;
 }
 
-void *harden_alloc(size_t align, size_t size, enum family family) {
+static NOINLINE void *alloc_other(size_t align, size_t size, enum family family) {
 	if (size == 0 && align <= MIN_ALIGN) {
 		void *block = zero_alloc(family);
 		if (block != NULL) return block;
@@ -50,17 +49,19 @@ void *harden_alloc(size_t align, size_t size, enum family family) {
 	return large_hard_alloc(align, size, family);
 }
 
+void *harden_alloc(size_t align, size_t size, enum family family) {
+	if (unlikely(size - 1 >= HARD_SMALL_MAX || align > MIN_ALIGN)) return alloc_other(align, size, family);
+	return small_alloc(class_of_size(size + CANARY_SIZE), size, family);
+}
+
 /* The span of a hardened small block. */
 static struct span *hard_span_of(const void *block) {
 	struct span *s = span_of(block);
 	return s != NULL && s->hard ? s : NULL;
 }
 
-bool harden_free(void *block, const struct claim *claim) {
-	struct span *s = span_of(block);
-	if (likely(s != NULL && s->hard)) {
-		small_free(s, block, claim);
-	} else if (s != NULL) {
+static NOINLINE bool free_other(struct span *s, void *block, const struct claim *claim) {
+	if (s != NULL) {
 		/* From before, when blocks were not hardened. Its like must not come into the magazines. */
 		if (s->kind != SPAN_SMALL) return false;
 		if (!span_has_block_at(s, block)) report_pointer(claim->function, block, NULL);
@@ -71,6 +72,13 @@ bool harden_free(void *block, const struct claim *claim) {
 	} else {
 		return large_hard_free(block, claim);
 	}
+	return true;
+}
+
+bool harden_free(void *block, const struct claim *claim) {
+	struct span *s = span_of(block);
+	if (unlikely(s == NULL || !s->hard)) return free_other(s, block, claim);
+	small_free(s, block, claim);
 	return true;
 }
 

@@ -49,7 +49,11 @@ bool harden_realloc(void *block, size_t size, void **moved);
 bool harden_size(const void *block, const char *function, size_t *size);
 
 /* Ends the program when the block, of `size` bytes and from `family`, is not what the claim says. */
-void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim);
+void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim);
+static inline void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
+	if (unlikely(family != claim->family || (claim->size != SIZE_UNKNOWN && claim->size != size)))
+		harden_doubt_claim(block, size, family, claim);
+}
 
 /* Of large blocks, for statistics. */
 void harden_large_stats(size_t *bytes, size_t *blocks);

@@ -15,7 +15,7 @@ static void look_at_live(struct bin *bin, const struct span *s, const char *bloc
 	const struct size_class *c = &size_classes[s->class_];
 	const size_t offset = (size_t)(block - s->start), number = block_number(c, offset);
 	if (number * c->size != offset || number >= c->blocks || bit_get(s->free_blocks, number)) return;
-	block_record *record = &hard_span_records(s)[number];
+	block_record *record = hard_span_record(s, number);
 	const uint32_t value = atomic_load_explicit(record, memory_order_acquire);
 	if (RECORD_STATE(value) != BLOCK_LIVE) return;
 	const size_t size = c->size - RECORD_SLACK(value);
