@@ -49,7 +49,7 @@ static COLD _Noreturn void report_changed(const void *block, size_t size) {
 
 /* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
 static inline bool freed_intact(const void *block, size_t size) {
-	const uint64_t last = *(const uint64_t *)((const char *)block + size - CANARY_SIZE);
+	const uint64_t last = load_word((const char *)block + size - CANARY_SIZE);
 	return reads_as_zero(block, size - CANARY_SIZE) & ((last == canary_of(block)) | (last == 0));
 }
 
