@@ -6,7 +6,7 @@
 #include "harden/block.h"
 
 /* So much of a freed block is looked at, for the blocks may be long. */
-#define PATROL_BYTES ((size_t)4096)
+#define PATROL_BYTES ((size_t)1024)
 
 /* The block may have been freed meanwhile, and its span, by another thread: the bin's lock keeps a span that has a live
  * block, and the record tells what else changed under our eyes. */
