@@ -65,7 +65,7 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
 	canary_fill(block, size, end);
 	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
-	if (block != s->start) *(uint64_t *)(block - CANARY_SIZE) = canary_of(block - end);
+	if (block != s->start) store_word(block - CANARY_SIZE, canary_of(block - end));
 	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
 	                      memory_order_release); /* who sees the record finds the canaries */
 	if (likely(tc != NULL)) tc->quarantine->recent[tc->quarantine->recent_next++ % RECENT_BLOCKS] = block;
@@ -76,7 +76,7 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 
 static inline bool front_intact(const struct span *s, const char *block) {
 	if (unlikely(block == s->start)) return true; /* the guard is there */
-	const uint64_t front = *(const uint64_t *)(block - CANARY_SIZE);
+	const uint64_t front = load_word(block - CANARY_SIZE);
 	if (likely(front == canary_of(block - size_classes[s->class_].size))) return true;
 	/* The word lies on another page, which may have gone back to the kernel, and reads as zero then. */
 	return (uintptr_t)block % os_page_size == 0 && front == 0;

@@ -159,9 +159,18 @@ void run_threads(size_t count, void *(*body)(void *number)) {
 /* ThreadSanitizer does not notice mremap, and takes what it remembers of the new addresses, such as the stack of a thread
  * that is gone, for accesses to the block that moved there. This one is made of calls that it knows. */
 void *mremap(void *block, size_t from, size_t to, int flags, ...) {
+	void *place = NULL;
+
 	if (!(flags & MREMAP_MAYMOVE))
 		return MAP_FAILED;
-	void *moved = mmap(NULL, to, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (flags & MREMAP_FIXED) {
+		va_list more;
+		va_start(more, flags);
+		place = va_arg(more, void *);
+		va_end(more);
+	}
+	int fixed = place ? MAP_FIXED : 0;
+	void *moved = mmap(place, to, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
 	if (moved != MAP_FAILED) {
 		memcpy(moved, block, from < to ? from : to);
 		munmap(block, from);
