@@ -132,7 +132,8 @@ static bool grow_mapped(size_t bytes, enum region_kind kind) {
 
 static bool grow(enum region_kind kind, size_t slices) {
 	if (kind == REGION_BRK) return grow_brk(slices);
-	size_t piece = ALIGN_UP((slices + 1) * SLICE_SIZE, PIECE_SIZE);
+	const size_t front = kind == REGION_GUARDED; /* see grow_mapped */
+	size_t piece = ALIGN_UP((slices + front) * SLICE_SIZE, PIECE_SIZE);
 	return grow_mapped(REGION_SIZE, kind) || (piece < REGION_SIZE && grow_mapped(piece, kind));
 }
 
