@@ -80,11 +80,15 @@ void os_guard(void *address, size_t size) {
 }
 
 void *os_map_guarded(size_t size) {
-	char *p = map_anywhere(size + 2 * os_page_size, PROT_NONE, MAP_NORESERVE);
-	if (p == NULL) return NULL;
-	if (os_commit(p + os_page_size, size)) return p + os_page_size;
-	os_unmap(p, size + 2 * os_page_size);
-	return NULL;
+	const size_t all = size + 2 * os_page_size;
+	char *p = map_anywhere(all, PROT_NONE, MAP_NORESERVE);
+	if (p != NULL && !os_commit(p + os_page_size, size)) {
+		os_unmap(p, all);
+		p = NULL;
+	}
+	/* Where no mapping may be added (vm.max_map_count), one without guards may still become one with another beside it. */
+	if (p == NULL) p = os_map(all, os_page_size);
+	return p != NULL ? p + os_page_size : NULL;
 }
 
 void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }

@@ -19,7 +19,7 @@ unsigned os_cpu_count(void);
 void *os_map(size_t size, size_t align);
 void os_unmap(void *address, size_t size);
 
-/* The same for our own records, between two inaccessible pages. */
+/* The same for our own records, between two inaccessible pages, or else accessible ones. */
 void *os_map_guarded(size_t size);
 void os_unmap_guarded(void *address, size_t size);
 

@@ -318,8 +318,9 @@ static void run_out_of_mappings(void *unused) {
 			CHILD_CHECK(errno == ENOMEM);
 		failures += !block;
 	}
-	/* There is the break. */
-	CHILD_CHECK(failures < COUNT_OF(after) / 4);
+	/* There is the break; but the kernel refuses that too, when the last mapping that was to be had is taken. */
+	bool break_moves = sbrk(4096) != (void *)-1;
+	CHILD_CHECK(!break_moves || failures < COUNT_OF(after) / 4);
 	for (size_t i = 0; i < COUNT_OF(before); i++) {
 		CHILD_CHECK(stamp_intact(before[i].address, before[i].size, 1));
 		uint64_t key = stamp_key(before[i].address, before[i].size, 1);
