@@ -81,12 +81,13 @@ NOINLINE void release_sized(void *block, size_t align, size_t size, const struct
 	if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
 		const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
 		const size_t large = max_size(size, SMALL_MAX + 1);
-		if (guard_owns(block)) /* has the bytes that were asked for */
-			right = usable == rounded || usable == size;
-		else if (usable == 0 || rounded == 0) /* malloc(0) gives one of the smallest when there is no block of no bytes */
+		if (usable == 0 || rounded == 0) /* malloc(0) gives one of the smallest when there is no block of no bytes */
 			right = rounded == 0 && usable <= MIN_ALIGN;
-		else if (rounded <= SMALL_MAX)
-			right = usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
+		else if (rounded <= SMALL_MAX) /* a guarded block has the bytes that were asked for, or those of the class that is aligned */
+			right = usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size ||
+			        (usable == size && guard_owns(block));
+		else if (guard_owns(block))
+			right = usable == size;
 		else /* whole slices, or a kept mapping, which may be longer by a sixteenth */
 			right = usable >= large && usable - large < large / 16 + SLICE_SIZE;
 	}
