@@ -5,10 +5,7 @@
 #include "harden/harden.h"
 
 void *allocate_aligned(size_t align, size_t size, enum family family) {
-	if (align <= MIN_ALIGN) {
-		void *block = take_cached(size);
-		return likely(block != NULL) ? block : allocate(size, family);
-	}
+	if (align <= MIN_ALIGN) return take_or_allocate(size, family);
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
 	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
 	 * are all classes. */

@@ -49,15 +49,14 @@ static inline __attribute__((always_inline)) void *take_cached(size_t size) {
 /* malloc, but for the fast path: any size, errno set on failure. In hardened mode, blocks remember what they came from. */
 NOINLINE void *allocate(size_t size, enum family family);
 
-/* Like it, reading as zero. */
-NOINLINE void *allocate_zeroed(size_t size);
-
-/* The class that blocks of an alignment and a size, which is rounded up to it already, are taken from. */
-static inline unsigned class_of_aligned(size_t align, size_t rounded) {
-	unsigned c = class_of_size(rounded);
-	while ((size_classes[c].size & (align - 1)) != 0) c++;
-	return c;
+/* Both. */
+static inline __attribute__((always_inline)) void *take_or_allocate(size_t size, enum family family) {
+	void *block = take_cached(size);
+	return likely(block != NULL) ? block : allocate(size, family);
 }
+
+/* allocate, reading as zero. */
+NOINLINE void *allocate_zeroed(size_t size);
 
 /* Any power of two as alignment. */
 void *allocate_aligned(size_t align, size_t size, enum family family);

@@ -7,8 +7,7 @@
 #include <string.h>
 
 EXPORT void *PUBLIC(malloc)(size_t size) {
-	void *block = take_cached(size);
-	return likely(block != NULL) ? block : allocate(size, FAMILY_MALLOC);
+	return take_or_allocate(size, FAMILY_MALLOC);
 }
 
 EXPORT void PUBLIC(free)(void *block) {

@@ -98,14 +98,12 @@ void delete_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_
 void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdaPvSt11align_val_tRKSt9nothrow_t");
 
 static inline void *new_or_throw(size_t size, enum family family, const void *caller) {
-	void *block = take_cached(size);
-	if (unlikely(block == NULL)) block = allocate(size, family);
+	void *block = take_or_allocate(size, family);
 	return likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, family, caller);
 }
 
 static inline void *new_or_null(size_t size, enum family family, const void *caller) {
-	void *block = take_cached(size);
-	if (unlikely(block == NULL)) block = allocate(size, family);
+	void *block = take_or_allocate(size, family);
 	return likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, family, caller);
 }
 

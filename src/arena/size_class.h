@@ -29,6 +29,13 @@ static inline unsigned class_of_size(size_t n) {
 	return 8 + (doubling - 7) * 8 + (unsigned)((n - 1) >> (doubling - 3)) - 7;
 }
 
+/* The class that blocks of an alignment and a size, which is rounded up to it already, are taken from. */
+static inline unsigned class_of_aligned(size_t align, size_t rounded) {
+	unsigned c = class_of_size(rounded);
+	while ((size_classes[c].size & (align - 1)) != 0) c++;
+	return c;
+}
+
 /* The number of the block that starts `offset` bytes into a span. For an offset where none starts, some number whose block
  * starts elsewhere: rounding may even lead past the end of the span. */
 static inline size_t block_number(const struct size_class *c, size_t offset) {

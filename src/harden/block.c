@@ -21,11 +21,7 @@ static inline block_record *live_record(const struct span *s, const void *block,
 
 /* ---- handing out ---- */
 
-unsigned small_class(size_t align, size_t size) {
-	unsigned c = class_of_size(size + CANARY_SIZE);
-	while ((size_classes[c].size & (align - 1)) != 0) c++;
-	return c;
-}
+unsigned small_class(size_t align, size_t size) { return class_of_aligned(align, size + CANARY_SIZE); }
 
 /* As malloc's fast path, of the cache that it does not see. */
 static inline void *take(struct tcache *tc, unsigned class_) {

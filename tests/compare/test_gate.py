@@ -21,7 +21,7 @@ from compare.results import Failed                             # pylint: disable
 
 BUILD = os.environ["ARENAL_BUILD_DIR"]
 EXACT = ["pair", "lifo", "overflow"]
-FAST_PATH = "\tvoid *block = take_cached(size);\n"
+FAST_PATH = "\treturn take_or_allocate(size, FAMILY_MALLOC);\n"
 TERMS = [1.03, 1.04, 1.05, 1.06, 1.07, 1.08]
 
 
