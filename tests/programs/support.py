@@ -14,7 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.environ["TEST_TOOL_MODULES"])
-import arenal_library           # pylint: disable=wrong-import-position
+from arenal import library           # pylint: disable=wrong-import-position
 
 LIBRARY = os.environ["ARENAL_LIBRARY"]
 FILES = os.path.dirname(os.path.realpath(__file__))
@@ -43,7 +43,7 @@ def environment(on_arenal, home, **more):
         env["ARENAL_HARDEN"] = os.environ["ARENAL_HARDEN"]
     encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     return {os.fsdecode(name): os.fsdecode(value)
-            for name, value in arenal_library.environment(LIBRARY, base=encoded).items()}
+            for name, value in library.environment(LIBRARY, base=encoded).items()}
 
 
 class ProgramTest(unittest.TestCase):

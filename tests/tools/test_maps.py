@@ -12,9 +12,9 @@ import unittest
 from support import DEADLINE, FAKE_LAYOUT, LIBRARY, MIB, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
-import arenal_maps          # pylint: disable=wrong-import-position
-import arenal_picture       # pylint: disable=wrong-import-position
-import arenal_process       # pylint: disable=wrong-import-position
+from arenal import look          # pylint: disable=wrong-import-position
+from arenal import picture       # pylint: disable=wrong-import-position
+from arenal import proc       # pylint: disable=wrong-import-position
 
 FIGURES = ("mapped", "used", "dirty", "resident", "swapped")
 REGION = 64 * MIB
@@ -143,11 +143,11 @@ class Workload(MapsTest):
 
     def test_without_pagemap(self):
         block, = self.ranges(self.maps_json(self.process.pid), "huge")
-        with arenal_process.Process(self.process.pid) as process:
+        with proc.Process(self.process.pid) as process:
             # smaps has sums per mapping of the kernel, which may be more than this block.
             start, end = next((m.start, m.end) for m in process.mappings if m.start <= block["start"] < m.end)
             known = process.residency(start, end, 32)
-        with arenal_process.Process(self.process.pid) as process:
+        with proc.Process(self.process.pid) as process:
             process.hide_pagemap()
             estimate = process.residency(start, end, 32)
             self.assertTrue(process.residency_is_estimated)
@@ -329,27 +329,27 @@ class Errors(MapsTest):
 
 class Picture(unittest.TestCase):
     def test_the_bar_tells_empty_partly_and_full_apart(self):
-        shades = arenal_picture.SHADES["ascii"]
-        self.assertEqual(arenal_picture.bar([0, 0.001, 0.3, 0.5, 0.999, 1], shades), " ..:+#")
+        shades = picture.SHADES["ascii"]
+        self.assertEqual(picture.bar([0, 0.001, 0.3, 0.5, 0.999, 1], shades), " ..:+#")
 
     def test_sizes(self):
         sizes = {None: "-", 0: "0K", 4096: "4K", 999 << 10: "999K", 1 << 20: "1.0M", 64 << 20: "64.0M",
                  5 << 40: "5.0T"}
         for value, text in sizes.items():
-            self.assertEqual(arenal_picture.size(value), text)
+            self.assertEqual(picture.size(value), text)
 
     def test_records_that_are_not_permitted_to_be_read(self):
-        class Forbidden(arenal_process.Process):
+        class Forbidden(proc.Process):
             def read(self, address, size):
                 raise PermissionError
 
         process = subprocess.Popen([FAKE_LAYOUT, "sound"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process.stdout.readline()
-        original, arenal_process.Process = arenal_process.Process, Forbidden
+        original, proc.Process = proc.Process, Forbidden
         try:
-            snapshot = arenal_maps.look(process.pid)
+            snapshot = look.look(process.pid)
         finally:
-            arenal_process.Process = original
+            proc.Process = original
             process.communicate()
         self.assertFalse(snapshot.exact)
         self.assertEqual(snapshot.allocator, "arenal")

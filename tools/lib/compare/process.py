@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-import arenal_elf
+from arenal import elf
 from compare import process_tree
 from compare.results import Failed
 
@@ -375,8 +375,8 @@ def locate(name, cwd, allocator=None):
 def _brings_malloc(path):
     """Whether a program cannot be made to use another malloc, as it defines one or never sees the dynamic linker."""
     try:
-        return arenal_elf.is_static_program(path) or arenal_elf.symbol(path, "malloc") is not None
-    except (arenal_elf.NotElf, OSError):
+        return elf.is_static_program(path) or elf.symbol(path, "malloc") is not None
+    except (elf.NotElf, OSError):
         return False  # a script
 
 

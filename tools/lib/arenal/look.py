@@ -2,10 +2,10 @@
 
 import time
 
-import arenal_layout
-import arenal_picture
-import arenal_process
-from arenal_errors import Failure, Gone, Torn
+from arenal import layout
+from arenal import picture
+from arenal import proc
+from arenal.errors import Failure, Gone, Torn
 
 TRIES = 5               # readings of the library's records before they count as unreadable
 
@@ -17,40 +17,40 @@ def look(pid, guess=False, least=None):
     for attempt in range(0 if guess else TRIES):
         if attempt:
             time.sleep(0.002)
-        with arenal_process.Process(pid) as process:
-            address = arenal_layout.locate(process)
+        with proc.Process(pid) as process:
+            address = layout.locate(process)
             if not address:
                 why = "the library of this process is not readable, it may have been replaced since (root can read it)"
                 break
             try:
-                return _measured(process, arenal_layout.exact(process, address), "arenal", True, [], least)
+                return _measured(process, layout.exact(process, address), "arenal", True, [], least)
             except PermissionError:
                 why = "the kernel does not permit reading the memory of this process (become root, or see ptrace(2))"
                 break
             except Torn as torn:
                 why = f"the records that Arenal keeps in the process are not readable: {torn}"
-    with arenal_process.Process(pid) as process:
-        if arenal_layout.has_library(process) or arenal_layout.locate(process):
+    with proc.Process(pid) as process:
+        if layout.has_library(process) or layout.locate(process):
             name, notes = "arenal", [f"guessed from the memory map alone: {why}"]
         else:
-            name, notes = arenal_layout.allocator(process), []
-        return _measured(process, arenal_layout.guessed(process, name == "arenal"), name, False, notes, least)
+            name, notes = layout.allocator(process), []
+        return _measured(process, layout.guessed(process, name == "arenal"), name, False, notes, least)
 
 
 def _measured(process, ranges, allocator, exact, notes, least):
     if least and (exact, sum(r.mapped for r in ranges if r.kind != "foreign")) < least[:2]:
         return None
-    rows = [(r, process.residency(r.start, r.end, arenal_picture.CELLS)) for r in ranges]
+    rows = [(r, process.residency(r.start, r.end, picture.CELLS)) for r in ranges]
     estimated = process.residency_is_estimated
     if estimated:
         notes = notes + ["where pages are resident is partly an estimate: the kernel only told sums"]
-    snapshot = arenal_picture.Snapshot(process.pid, process.name, allocator, exact, estimated, notes, rows)
+    snapshot = picture.Snapshot(process.pid, process.name, allocator, exact, estimated, notes, rows)
     return None if least and weight(snapshot) < least else snapshot
 
 
 def weight(snapshot):
     """Snapshots are compared by this to find the peak: real figures count more than guesses."""
-    sums = arenal_picture.totals(snapshot)["all"]
+    sums = picture.totals(snapshot)["all"]
     return snapshot.exact, sums["mapped"], sums["resident"]
 
 
@@ -59,7 +59,7 @@ class Output:
 
     def __init__(self, path, json, default):
         self.json = json
-        self.unicode = arenal_picture.utf8_locale()
+        self.unicode = picture.utf8_locale()
         try:
             self.stream = open(path, "w", encoding="utf-8") if path else default
         except OSError as error:
@@ -68,9 +68,9 @@ class Output:
 
     def show(self, snapshot, heading="", **extra):
         if self.json:
-            text = arenal_picture.as_json(snapshot, **extra)
+            text = picture.as_json(snapshot, **extra)
         else:
-            text = arenal_picture.table(snapshot, self.unicode, heading)
+            text = picture.table(snapshot, self.unicode, heading)
         self.stream.write(text)
         self.stream.flush()
 

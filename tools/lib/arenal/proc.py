@@ -6,7 +6,7 @@ import re
 import struct
 from collections import namedtuple
 
-from arenal_errors import Failure, Gone, Torn
+from arenal.errors import Failure, Gone, Torn
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import time
 
-import arenal_library
-import arenal_maps
-import arenal_run
-from arenal_errors import Failure
+from arenal import library
+from arenal import look
+from arenal import start
+from arenal.errors import Failure
 
 FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
 PAUSE = 0.05            # this many seconds,
@@ -28,16 +28,16 @@ def _on_sigterm(*_):
 
 
 def _start(tool, command, settings, stats):
-    env = arenal_library.environment(arenal_library.find(tool), settings, stats)
-    path = arenal_run.find_command(command[0], env)
-    arenal_run.warn_if_static(path)
+    env = library.environment(library.find(tool), settings, stats)
+    path = start.find_command(command[0], env)
+    start.warn_if_static(path)
     try:
         try:
             return subprocess.Popen(command, executable=path, env=env, close_fds=False)
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            return subprocess.Popen(arenal_run.shell_command(path, command), executable="/bin/sh", env=env,
+            return subprocess.Popen(start.shell_command(path, command), executable="/bin/sh", env=env,
                                     close_fds=False)
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}", 126) from error
@@ -70,14 +70,14 @@ class Watch:
         that only a peak is wanted."""
         seconds = time.monotonic() - self.started
         try:
-            snapshot = arenal_maps.look(self.child.pid, self.guess, self.peak_weight if compare else None)
+            snapshot = look.look(self.child.pid, self.guess, self.peak_weight if compare else None)
         except Failure:
             return None
         self.looks += 1
         if snapshot and snapshot.allocator != "arenal":
             self.other = snapshot
-        elif snapshot and (self.peak is None or arenal_maps.weight(snapshot) >= self.peak_weight):
-            self.peak, self.peak_weight, self.peak_time = snapshot, arenal_maps.weight(snapshot), seconds
+        elif snapshot and (self.peak is None or look.weight(snapshot) >= self.peak_weight):
+            self.peak, self.peak_weight, self.peak_time = snapshot, look.weight(snapshot), seconds
         return snapshot
 
     def until_end(self):
@@ -100,7 +100,7 @@ class Watch:
         if self.peak:
             self.show(self.peak, f"the fullest of {self.looks} looks", self.peak_time)
         elif self.other:
-            raise Failure(arenal_maps.not_on_arenal(self.other))
+            raise Failure(look.not_on_arenal(self.other))
         else:
             raise Failure("the command ended before it could be looked at")
 

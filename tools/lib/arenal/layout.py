@@ -6,8 +6,8 @@ import re
 import struct
 from collections import namedtuple
 
-import arenal_elf
-from arenal_errors import Torn
+from arenal import elf
+from arenal.errors import Torn
 
 # struct arenal_layout: magic, version, slice_shift, region_shift, huge_capacity, heap_start, heap_end, regions,
 # huge_table, kept_table, kept_capacity. Exported by the library for this tool; struct region below is the start of the
@@ -60,8 +60,8 @@ def locate(process):
 def _symbol_address(path, start):
     """Where the symbol lies in memory, when the first byte of its file lies at `start`."""
     try:
-        found = arenal_elf.symbol(path, "arenal_layout")
-    except (arenal_elf.NotElf, OSError):
+        found = elf.symbol(path, "arenal_layout")
+    except (elf.NotElf, OSError):
         return None
     return found and start - found[1] + found[0]
 

@@ -3,8 +3,8 @@
 import json
 from collections import namedtuple
 
-import arenal_library
-import arenal_process
+from arenal import library
+from arenal import proc
 
 CELLS = 32
 KINDS = ("heap", "region", "huge", "anon", "foreign")
@@ -24,7 +24,7 @@ Snapshot = namedtuple("Snapshot", "pid name allocator exact estimated notes rows
 
 def utf8_locale():
     """Whether the user's locale is UTF-8. Python's own idea of it is no help: it pretends UTF-8 in a C locale."""
-    env = arenal_library.inherited_environment()
+    env = library.inherited_environment()
     value = next((env[name] for name in (b"LC_ALL", b"LC_CTYPE", b"LANG") if env.get(name)), b"")
     return b"utf8" in value.lower().replace(b"-", b"")
 
@@ -108,7 +108,7 @@ def as_json(snapshot, **extra):
     1/32 of the range."""
     return json.dumps({
         "pid": snapshot.pid, "name": snapshot.name, "allocator": snapshot.allocator, "exact": snapshot.exact,
-        "page_size": arenal_process.PAGE, "residency_estimated": snapshot.estimated, "notes": list(snapshot.notes),
+        "page_size": proc.PAGE, "residency_estimated": snapshot.estimated, "notes": list(snapshot.notes),
         **extra,
         "ranges": [{"kind": r.kind, "start": r.start, "end": r.end, "mapped": r.mapped, "used": r.used,
                     "dirty": r.dirty, "resident": res.resident, "swapped": res.swapped,

@@ -6,9 +6,9 @@ import shutil
 import signal
 import sys
 
-import arenal_elf
-import arenal_library
-from arenal_errors import Failure
+from arenal import elf
+from arenal import library
+from arenal.errors import Failure
 
 
 def find_command(name, env):
@@ -23,12 +23,12 @@ def find_command(name, env):
 
 
 def warn_if_static(path):
-    if not arenal_elf.is_static_program(path):
+    if not elf.is_static_program(path):
         return
     try:
-        if arenal_elf.symbol(path, "arenal_layout"):
+        if elf.symbol(path, "arenal_layout"):
             return                  # linked with libarenal.a: it is on Arenal already
-    except (arenal_elf.NotElf, OSError):
+    except (elf.NotElf, OSError):
         pass
     print(f"arenal: {path} is statically linked: it stays on its own malloc, because nothing can be preloaded into it",
           file=sys.stderr)
@@ -46,7 +46,7 @@ def shell_command(path, command):
 
 
 def run(tool, command, settings, stats):
-    env = arenal_library.environment(arenal_library.find(tool), settings, stats)
+    env = library.environment(library.find(tool), settings, stats)
     path = find_command(command[0], env)
     warn_if_static(path)
     sys.stdout.flush()

@@ -10,8 +10,8 @@ import stat
 import subprocess
 import tempfile
 
-import arenal_elf
-from arenal_errors import Failure
+from arenal import elf
+from arenal.errors import Failure
 
 NAME = "libarenal.so"
 # ld.so splits LD_PRELOAD at spaces and colons, without any way to quote them, and expands $ORIGIN, $LIB and $PLATFORM.
@@ -52,7 +52,7 @@ def find(tool):
 
 def _checked(path, whence):
     try:
-        if arenal_elf.is_shared_library(path):
+        if elf.is_shared_library(path):
             return path
         raise Failure(f"{whence} {path}, which is not a shared library", 125)
     except OSError as error:

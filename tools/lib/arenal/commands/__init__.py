@@ -1,0 +1,34 @@
+"""The commands of tools/arenal, a module each: add(commands) adds its parser, whose defaults name `parser` itself and `main`,
+which gets the options and what came after "--" and returns the exit code. options.tool is the real path of the tool."""
+
+import argparse
+import importlib
+
+NAMES = ("run", "maps")
+
+SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+
+
+def add_all(commands):
+    for name in NAMES:
+        importlib.import_module(f"arenal.commands.{name}").add(commands)
+
+
+def seconds(text):
+    value = float(text)
+    if not 0.01 <= value <= 1e6:
+        raise argparse.ArgumentTypeError("from 0.01 to 1000000 seconds")
+    return value
+
+
+def process_id(text):
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process ID; a command goes after \"--\"")
+    return int(text)
+
+
+def environment_options(parser):
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+                        help="set a tunable of the library (in ARENAL_CONF); may be repeated")
+    parser.add_argument("--stats", action="store_true",
+                        help="let every process print its statistics to stderr at its end (ARENAL_STATS=1)")
