@@ -44,6 +44,16 @@ const struct tunable tunables[] = {
 	{ NULL, NULL, NULL, 0, 0, false },
 };
 
+struct conf_files conf_files;
+
+static const struct file_variable {
+	const char *name;
+	char *path;
+} file_variables[] = {
+	{ "ARENAL_PROFILE_FILE", conf_files.profile_file },
+	{ "ARENAL_TRACE_FILE", conf_files.trace_file },
+};
+
 #define PREFIX "ARENAL_"
 #define PREFIX_LENGTH (sizeof PREFIX - 1)
 
@@ -133,6 +143,20 @@ static void set_from_list(const char *text) {
 	}
 }
 
+/* True when the variable is one that names a file. */
+static bool load_file(const char *variable, size_t length, const char *path) {
+	for (size_t i = 0; i < sizeof file_variables / sizeof file_variables[0]; i++) {
+		const struct file_variable *v = &file_variables[i];
+		if (!same_name(v->name, variable, length)) continue;
+		if (strlen(path) < CONF_PATH_MAX)
+			memcpy(v->path, path, strlen(path) + 1);
+		else
+			complain(v->name, path, 32, "and so on is too long for a path");
+		return true;
+	}
+	return false;
+}
+
 enum pass { GLIBC_NAMES, LIST, OWN_NAMES, PASSES };
 
 static void load_variable(enum pass pass, const char *variable) {
@@ -150,7 +174,7 @@ static void load_variable(enum pass pass, const char *variable) {
 	if (same_name(TOOL_VARIABLE, variable, length)) return;
 	bool is_list = same_name(LIST_VARIABLE, variable, length);
 	if (pass == LIST && is_list) set_from_list(value);
-	if (pass != OWN_NAMES || is_list) return;
+	if (pass != OWN_NAMES || is_list || load_file(variable, length, value)) return;
 	const struct tunable *t = find_variable(variable + PREFIX_LENGTH, length - PREFIX_LENGTH);
 	char name[64];
 	print_text(name, sizeof name, "%.*s", (int)length, variable);

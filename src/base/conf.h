@@ -26,6 +26,14 @@ struct conf {
 };
 extern struct conf conf;
 
+/* Names of files, copied from the environment, which programs overwrite (setproctitle). "": not given. */
+#define CONF_PATH_MAX 1024
+struct conf_files {
+	char profile_file[CONF_PATH_MAX]; /* the heap profile is written there at exit */
+	char trace_file[CONF_PATH_MAX];   /* calls are recorded there */
+};
+extern struct conf_files conf_files;
+
 /* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
 static inline uint64_t decay_interval(void) {
 	int64_t decay = conf.decay >= 0 ? conf.decay : 1000; /* waves are remembered as by default when nothing decays */
