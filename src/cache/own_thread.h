@@ -20,8 +20,9 @@ void own_thread_name(const char *name);
 
 /* What layers above want to be told. Set when libc is ready for threads, before which nothing is; NULL: nobody asks. */
 struct cache_hooks {
-	/* Memory was given back on a slow path, without any lock, and the background thread is not at work, or was started now: a
-	 * moment at which a thread may be started. */
+	/* The background thread was started: the process has threads, and more than a little memory. */
+	void (*_Atomic purger_started)(void);
+	/* A slow path, without any lock: a moment at which a thread may be started. Set only while somebody waits for that. */
 	void (*_Atomic slow_moment)(void);
 	/* The last thread with a cache ends, and perhaps the process with it. */
 	void (*_Atomic last_exit)(void);
@@ -30,7 +31,7 @@ extern struct cache_hooks cache_hooks;
 
 static inline void cache_hook_call(void (*_Atomic *hook)(void)) {
 	void (*function)(void) = atomic_load_explicit(hook, memory_order_acquire);
-	if (function != NULL) function();
+	if (unlikely(function != NULL)) function();
 }
 
 #endif

@@ -75,9 +75,12 @@ static void start_thread(void) {
 	/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 	if (!atomic_compare_exchange_strong(&purger_state, &off, PURGER_AWAKE)) return;
 	atomic_store(&purged_in_background, true);
-	if (own_thread_start(purge_in_background, NULL)) return;
-	atomic_store(&not_before, os_milliseconds() + PATIENCE);
-	set_off();
+	if (own_thread_start(purge_in_background, NULL)) {
+		cache_hook_call(&cache_hooks.purger_started);
+	} else {
+		atomic_store(&not_before, os_milliseconds() + PATIENCE);
+		set_off();
+	}
 }
 
 void purger_wake(void) {

@@ -25,6 +25,7 @@ enum state {
 	REFUSED, /* the system lets us have none: never tried again */
 };
 static _Atomic uint32_t state;
+static _Atomic bool ready; /* libc is ready for threads */
 static _Atomic(struct window_page *) shared;
 static pthread_t thread; /* written by the one who opens; read when it cannot be at work: see close_window */
 static int opened_in;    /* process ID: a child that libc knows nothing of (clone) has no such thread. Written likewise */
@@ -37,8 +38,8 @@ static bool take_request(struct window_page *page, uint32_t number, struct windo
 	copy->value = *(volatile int64_t *)&page->request.value;
 	for (size_t i = 0; i < sizeof copy->name; i++) copy->name[i] = ((volatile char *)page->request.name)[i];
 	copy->name[sizeof copy->name - 1] = 0;
-	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit(&page->request.number, memory_order_relaxed) == number;
+	/* Not a load: it could come before the reads above. */
+	return atomic_compare_exchange_strong(&page->request.number, &(uint32_t){ number }, number);
 }
 
 static void serve(struct window_page *page) {
@@ -78,11 +79,15 @@ static void *window_thread(void *unused) {
 	return unused; /* and with the thread goes its table of descriptors */
 }
 
+static void await_slow_moment(void) { atomic_store(&cache_hooks.slow_moment, window_look); }
+
 /* The child has no such thread, nor the page. Nothing is started in here. */
 static void after_fork(void) {
 	const uint32_t before = atomic_load(&state);
 	atomic_store(&shared, NULL);
-	atomic_store(&state, before == CLOSED || before == REFUSED ? before : DUE);
+	if (before == CLOSED || before == REFUSED) return;
+	atomic_store(&state, DUE);
+	await_slow_moment();
 }
 
 static void expect_forks(void) {
@@ -100,12 +105,16 @@ static void open_window(uint32_t from) {
 }
 
 /* The tunable -1 follows the background thread: a process that has that one has threads anyway. */
-static void slow_moment(void) {
-	const uint32_t now = atomic_load_explicit(&state, memory_order_relaxed);
-	if (now > DUE) return;
+void window_look(void) {
+	const uint32_t now = atomic_load(&state);
 	const int64_t wanted = conf.window;
+	atomic_store(&cache_hooks.slow_moment, NULL);
+	if (now > DUE || !atomic_load(&ready)) return;
 	const bool due = wanted == 1 || (wanted == -1 && (now == DUE || atomic_load(&purger_state) != PURGER_OFF));
-	if (due && tcache_exit_is_noticed()) open_window(now);
+	if (due && tcache_exit_is_noticed())
+		open_window(now);
+	else if (due)
+		await_slow_moment(); /* of another thread */
 }
 
 /* The last thread with a cache ends. Perhaps it is the last of all, which runs the handlers of exit: that must not be the
@@ -125,11 +134,13 @@ static void close_window(void) {
 		}
 		atomic_store(&shared, NULL);
 		atomic_store(&state, DUE);
+		await_slow_moment();
 	}
 }
 
 void window_start(void) {
+	atomic_store(&ready, true);
 	atomic_store(&cache_hooks.last_exit, close_window);
-	atomic_store(&cache_hooks.slow_moment, slow_moment);
-	if (conf.window == 1) slow_moment();
+	atomic_store(&cache_hooks.purger_started, window_look);
+	if (conf.window == 1) window_look();
 }

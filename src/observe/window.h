@@ -121,6 +121,9 @@ static_assert(sizeof(struct window_header) == 64 && sizeof(struct window_request
 /* Once, when libc is ready for threads: opens the window now or later, as the tunable `window` says. */
 void window_start(void);
 
+/* Opens it if that is due: the tunable may have changed. */
+void window_look(void);
+
 /* Writes everything to the page that no request changes. */
 void window_describe(struct window_page *page);
 

@@ -11,8 +11,9 @@
 #define TABLE(page, member, length) \
 	{ offsetof(struct window_page, member), sizeof *(page)->member, (uint32_t)(length), 0 }
 
+/* The magic last: a client that waits for it finds the rest there. */
 void window_describe(struct window_page *page) {
-	page->header = (struct window_header){
+	const struct window_header header = {
 		.magic = WINDOW_MAGIC,
 		.version = WINDOW_VERSION,
 		.size = WINDOW_SIZE,
@@ -20,6 +21,11 @@ void window_describe(struct window_page *page) {
 		.answer = offsetof(struct window_page, answer),
 		.library = ARENAL_VERSION_STRING,
 	};
+	const size_t from = sizeof header.magic;
+	uint64_t magic;
+	memcpy(&magic, header.magic, sizeof magic);
+	memcpy((char *)&page->header + from, (const char *)&header + from, sizeof header - from);
+	atomic_store_explicit((_Atomic uint64_t *)page->header.magic, magic, memory_order_release);
 }
 
 static size_t fill_classes(struct window_class *out) {

@@ -175,8 +175,8 @@ class Window:
         """Finds the place of answers. A page that somebody has scribbled over gets its header back from the library."""
         magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
         if magic != MAGIC or version != VERSION or answer + ANSWER.size > len(self._page):
-            self._locked(lambda: self._ring(HELLO, 0, ""))
-            until = time.monotonic() + self.limit
+            self._locked(self._say_hello)
+            until, magic = time.monotonic() + self.limit, None
             while magic != MAGIC and time.monotonic() < until:
                 time.sleep(0.001)
                 magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
@@ -190,6 +190,10 @@ class Window:
         self.library = _text(self.library)
         self._answer = answer
         self._answer_word = ctypes.c_uint32.from_buffer(self._page, answer)
+
+    def _say_hello(self):
+        self._page[:len(MAGIC)] = bytes(len(MAGIC))
+        self._ring(HELLO, 0, "")
 
     def _ask(self, kind, value, name="", take=None, limit=None):
         """The answer as a tuple, or what `take` makes of it."""
