@@ -57,7 +57,7 @@ static inline void bin_free_retired(struct span *s) {
 		struct span *next = s->next;
 		if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
 		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-		holes_forget(s->purged);
+		holes_forget(s, s->purged);
 		if (s->hard) {
 			meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
 			s->hard = false;

@@ -142,6 +142,9 @@ static size_t backed(void) {
 	return heap.stats.used - min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
 }
 
+/* What a run of this kind counts as. */
+static size_t *used_by(uint8_t kind) { return kind == SPAN_SMALL ? &heap.stats.spans : &heap.stats.runs; }
+
 /* ---- runs ---- */
 
 static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
@@ -214,7 +217,10 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
-	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL) {
+		s->kind = (uint8_t)kind;
+		*used_by(s->kind) += slices * SLICE_SIZE;
+	}
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
@@ -371,6 +377,7 @@ void heap_free(struct span *run) {
 	struct region *r = page_map_region((uintptr_t)run->start);
 	size_t first = slice_number(r, (uintptr_t)run->start);
 	size_t slices = run->slices;
+	*used_by(run->kind) -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
@@ -393,7 +400,10 @@ bool heap_resize(struct span *run, size_t slices) {
 		if (done) take_run(r, first + old, slices - old, &zeroed);
 		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}
-	if (done) run->slices = (uint16_t)slices;
+	if (done) {
+		heap.stats.runs += (slices - old) * SLICE_SIZE;
+		run->slices = (uint16_t)slices;
+	}
 	lock_drop(&heap.lock, RANK_HEAP);
 	return done;
 }
@@ -420,7 +430,10 @@ struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = take_guarded(slices, zeroed);
 	const bool guard = heap.guarded <= GUARDS_MAX;
-	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL) {
+		s->kind = (uint8_t)kind;
+		*used_by(s->kind) += slices * SLICE_SIZE;
+	}
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	if (s == NULL || os_commit(s->start, (slices + !guard) * SLICE_SIZE)) return s;
@@ -435,6 +448,7 @@ void heap_free_guarded(struct span *s) {
 	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) || os_purge(s->start, slices * SLICE_SIZE, false) == PURGED;
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);
+	*used_by(s->kind) -= s->slices * SLICE_SIZE;
 	s->kind = SPAN_NONE;
 	heap.stats.used += SLICE_SIZE;
 	heap.guarded--;
@@ -476,9 +490,23 @@ void heap_count_purged(size_t bytes) {
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 
+/* Slices that are free and count as clean, and that the kernel may back all the same. */
+static size_t unsure_slices(const struct region *r) {
+	size_t count = 0;
+	for (size_t w = 0; w < REGION_SLICES / 64; w++) {
+		uint64_t huge = 0;
+		for (size_t i = w * 64; i < (w + 1) * 64; i += HUGE_PAGE_SLICES)
+			if (thp_covers(r, i)) huge |= bits_in_word(w, i, HUGE_PAGE_SLICES);
+		count += (size_t)__builtin_popcountll(r->lazy[w] | (r->free[w] & ~r->dirty[w] & huge));
+	}
+	return count;
+}
+
 void heap_stats_get(struct heap_stats *out) {
 	lock_take(&heap.lock, RANK_HEAP);
 	*out = heap.stats;
+	out->unsure = 0;
+	for (const struct region *r = heap_regions(); r != NULL; r = r->next) out->unsure += unsure_slices(r) * SLICE_SIZE;
 	struct brk_range brk = brk_extent();
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;
