@@ -109,6 +109,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	s->touched = holes_tick();
 	bin_link_first(bin, s);
 	bin->spans++;
+	PROBE(span_made, s->start, c->slices * SLICE_SIZE, c->size);
 	return s;
 }
 
@@ -167,6 +168,7 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 	bin->refills++;
 	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
+	PROBE(refill, size_classes[class_].size, taken);
 	pressure_poke();
 	return taken;
 }
@@ -236,6 +238,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		bin->flushes++;
 		const bool many_free = holes_watch_give(bin), look = holes_look_due(bin);
 		lock_drop(&bin->lock, RANK_BIN);
+		PROBE(flush, size_classes[class_].size, given);
 		bin_free_retired(retired);
 		if (unlikely(many_free)) holes_purge_now(bin, class_, 0);
 		if (unlikely(look)) look_at_some();

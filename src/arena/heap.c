@@ -12,6 +12,7 @@
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/lock.h"
+#include "base/probe.h"
 
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
@@ -125,7 +126,10 @@ static bool grow_mapped(size_t bytes, enum region_kind kind) {
 	char *p = kind == REGION_GUARDED ? os_reserve(all, align) : os_map(all, align);
 	if (p == NULL) return false;
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
-	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) return true;
+	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
+		PROBE(region_mapped, p, bytes);
+		return true;
+	}
 	os_unmap(p, all);
 	return false;
 }

@@ -14,10 +14,11 @@
 #include "arena/layout.h"
 #endif
 
-enum { OWN_BLOCKS = 300, MOMENTS = 4, THREADS_MAX = 64, TRIES = 2000 };
+enum { OWN_BLOCKS = 300, MOMENTS = 4, THREADS_MAX = 64, TRIES = 200 };
 
 static struct arguments arguments;
 static atomic_bool stopped;
+static pthread_mutex_t reading_turn = PTHREAD_MUTEX_INITIALIZER; /* main holds it while nothing shall change */
 static atomic_size_t readings;
 static pthread_barrier_t still;
 static struct block blocks[THREADS_MAX][OWN_BLOCKS];
@@ -39,11 +40,14 @@ static void *read_all_the_time(void *unused) {
 	struct random random = random_for(arguments.seed, 1000);
 
 	while (!atomic_load(&stopped)) {
+		pthread_mutex_lock(&reading_turn);
 		for (size_t i = 0; i < 50; i++)
 			read_stats();
-		if (random_below(&random, 4) == 0)
+		const bool purge = random_below(&random, 8) == 0;
+		if (purge)
 			arenal_purge();
-		else
+		pthread_mutex_unlock(&reading_turn);
+		if (!purge)
 			nanosleep(&(struct timespec){ 0, (long)random_below(&random, 2000000) }, NULL);
 	}
 	return unused;
@@ -259,8 +263,10 @@ int main(int argc, char **argv) {
 		CHECK(pthread_create(&threads[i], NULL, work, (void *)i) == 0);
 	for (int moment = 0; moment < MOMENTS; moment++) {
 		pthread_barrier_wait(&still);
+		pthread_mutex_lock(&reading_turn);
 		check_allocated(others);
 		check_mapped_and_resident();
+		pthread_mutex_unlock(&reading_turn);
 		pthread_barrier_wait(&still);
 	}
 	for (size_t i = 0; i < arguments.threads; i++)
