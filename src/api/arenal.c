@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "base/conf.h"
 #include "observe/stats.h"
+#include "observe/window.h"
 
 const char *arenal_version(void) { return ARENAL_VERSION_STRING; }
 
@@ -39,5 +40,7 @@ int arenal_get(const char *name, int64_t *value) {
 int arenal_set(const char *name, int64_t value) {
 	if (name == NULL) return ENOENT;
 	ensure_started();
-	return conf_set(name, value);
+	const int error = conf_set(name, value);
+	if (error == 0) window_look();
+	return error;
 }

@@ -4,6 +4,7 @@
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/stats.h"
+#include "observe/window.h"
 
 _Atomic bool started;
 
@@ -31,6 +32,7 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	guard_start();
 	if (conf.harden && !harden_is_on && started) harden_start();
+	window_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

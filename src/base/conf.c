@@ -21,6 +21,7 @@ struct conf conf = {
 	.lazy_purge = 0,
 	.guard_sample = 5000,
 	.harden = 0,
+	.window = -1,
 	.stats = 0,
 };
 
@@ -40,6 +41,7 @@ const struct tunable tunables[] = {
 	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
 	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true },
 	{ "harden", NULL, &conf.harden, 0, 1, false },
+	{ "window", NULL, &conf.window, -1, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

@@ -22,6 +22,8 @@ struct conf {
 	_Atomic int64_t lazy_purge;      /* 1: the kernel takes purged memory when it needs some, not at once */
 	_Atomic int64_t guard_sample;    /* one allocation in so many gets a place between inaccessible pages; 0: none */
 	_Atomic int64_t harden;          /* 1: hardened mode. Read at start only */
+	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
+	                                    thread purges in the background */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -5,6 +5,7 @@
 #include "base/annotate.h"
 #include "base/meta.h"
 #include "base/probe.h"
+#include "cache/own_thread.h"
 #include "cache/purger.h"
 
 /* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full, up to the
@@ -154,6 +155,7 @@ void *magazine_pop(struct tcache *tc, unsigned class_) {
 	lock_take(&tc->lock, RANK_CACHE);
 	void *block = pop(tc, class_);
 	lock_drop(&tc->lock, RANK_CACHE);
+	cache_hook_call(&cache_hooks.slow_moment);
 	return block;
 }
 
