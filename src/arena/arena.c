@@ -10,6 +10,7 @@
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/meta.h"
+#include "base/probe.h"
 
 #include <string.h>
 
@@ -111,6 +112,20 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	bin->spans++;
 	PROBE(span_made, s->start, c->slices * SLICE_SIZE, c->size);
 	return s;
+}
+
+void bin_free_span(struct span *s) {
+	PROBE(span_freed, s->start, s->slices * SLICE_SIZE, size_classes[s->class_].size);
+	if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+	for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
+	holes_forget(s, s->purged);
+	if (s->hard) {
+		meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
+		s->hard = false;
+		heap_free_guarded(s);
+	} else {
+		heap_free(s);
+	}
 }
 
 /* ---- taking and giving ---- */

@@ -6,7 +6,6 @@
 #include "arena/holes.h"
 #include "arena/page_map.h"
 #include "base/meta.h"
-#include "base/probe.h"
 
 static inline void bin_link_first(struct bin *bin, struct span *s) {
 	s->prev = NULL;
@@ -53,20 +52,11 @@ static inline void bin_retire(struct bin *bin, struct span *s, struct span **ret
 }
 
 /* The same without the lock, afterwards. */
+void bin_free_span(struct span *s);
 static inline void bin_free_retired(struct span *s) {
 	while (s != NULL) {
 		struct span *next = s->next;
-		PROBE(span_freed, s->start, s->slices * SLICE_SIZE, size_classes[s->class_].size);
-		if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
-		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-		holes_forget(s, s->purged);
-		if (s->hard) {
-			meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
-			s->hard = false;
-			heap_free_guarded(s);
-		} else {
-			heap_free(s);
-		}
+		bin_free_span(s);
 		s = next;
 	}
 }

@@ -146,9 +146,6 @@ static size_t backed(void) {
 	return heap.stats.used - min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
 }
 
-/* What a run of this kind counts as. */
-static size_t *used_by(uint8_t kind) { return kind == SPAN_SMALL ? &heap.stats.spans : &heap.stats.runs; }
-
 /* ---- runs ---- */
 
 static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
@@ -221,10 +218,8 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
-	if (s != NULL) {
-		s->kind = (uint8_t)kind;
-		*used_by(s->kind) += slices * SLICE_SIZE;
-	}
+	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL && kind == SPAN_SMALL) heap.stats.spans += slices * SLICE_SIZE;
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
@@ -302,10 +297,12 @@ static bool trim_is_due(const struct region *r, size_t first) {
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
+	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	thp_break(r, first, count);
 	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
+	heap.stats.purging -= count * SLICE_SIZE;
 	put_free(r, first, count, done == PURGE_REFUSED);
 	if (done == PURGE_REFUSED) {
 		heap.refused = true;
@@ -381,7 +378,7 @@ void heap_free(struct span *run) {
 	struct region *r = page_map_region((uintptr_t)run->start);
 	size_t first = slice_number(r, (uintptr_t)run->start);
 	size_t slices = run->slices;
-	*used_by(run->kind) -= slices * SLICE_SIZE;
+	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
@@ -404,10 +401,7 @@ bool heap_resize(struct span *run, size_t slices) {
 		if (done) take_run(r, first + old, slices - old, &zeroed);
 		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}
-	if (done) {
-		heap.stats.runs += (slices - old) * SLICE_SIZE;
-		run->slices = (uint16_t)slices;
-	}
+	if (done) run->slices = (uint16_t)slices;
 	lock_drop(&heap.lock, RANK_HEAP);
 	return done;
 }
@@ -436,7 +430,7 @@ struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed
 	const bool guard = heap.guarded <= GUARDS_MAX;
 	if (s != NULL) {
 		s->kind = (uint8_t)kind;
-		*used_by(s->kind) += slices * SLICE_SIZE;
+		heap.stats.spans += slices * SLICE_SIZE;
 	}
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
@@ -452,7 +446,7 @@ void heap_free_guarded(struct span *s) {
 	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) || os_purge(s->start, slices * SLICE_SIZE, false) == PURGED;
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);
-	*used_by(s->kind) -= s->slices * SLICE_SIZE;
+	heap.stats.spans -= s->slices * SLICE_SIZE;
 	s->kind = SPAN_NONE;
 	heap.stats.used += SLICE_SIZE;
 	heap.guarded--;

@@ -134,11 +134,16 @@ static size_t take_cached_at(const char *address, size_t least, size_t most) {
 	return size;
 }
 
+/* Apart, for the compiler takes a probe for a long piece of code, and would not inline unmap_all, which mostly has nothing to do. */
+COLD static void unmap(struct mapping m) {
+	os_unmap(m.address, m.size);
+	PROBE(huge_unmapped, m.address, m.size);
+}
+
 static size_t unmap_all(const struct mapping *mappings, size_t count) {
 	size_t bytes = 0;
 	for (size_t i = 0; i < count; i++) {
-		os_unmap(mappings[i].address, mappings[i].size);
-		PROBE(huge_unmapped, mappings[i].address, mappings[i].size);
+		unmap(mappings[i]);
 		bytes += mappings[i].size;
 	}
 	if (bytes > 0) heap_count_purged(bytes);

@@ -64,14 +64,15 @@ void stats_get(struct arenal_stats *out) {
 	harden_large_stats(&hard_bytes, &hard_blocks);
 	huge.bytes += hard_bytes;
 	huge.blocks += hard_blocks;
+	const size_t runs = heap.used - heap.spans - heap.purging;
 	/* Figures of different layers were read at different moments: each is bounded by what it is a part of, so that none of
 	 * these differences is negative. */
-	const size_t cached = min_size(magazines, small) + min_size(kept_runs, heap.runs);
-	const size_t allocated = small + heap.runs - cached + huge.bytes + guard.bytes;
+	const size_t cached = min_size(magazines, small) + min_size(kept_runs, runs);
+	const size_t allocated = small + runs - cached + huge.bytes + guard.bytes;
 	const size_t room = heap.spans - min_size(small, heap.spans); /* in spans, beside the blocks that are out */
 	const size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), room);
 	const size_t lazy_holes = min_size(atomic_load_explicit(&holes_lazy_bytes, memory_order_relaxed), holes);
-	const size_t dirty = heap.dirty + (heap.used - heap.spans - heap.runs) + huge.cached;
+	const size_t dirty = heap.dirty + heap.purging + huge.cached;
 	const size_t clean = heap.mapped - heap.used - heap.dirty - heap.unsure;
 	const size_t active = allocated + cached + (room - holes) + (guard.pages - guard.bytes);
 	const size_t resident = active + dirty + heap.unsure + lazy_holes;
@@ -97,7 +98,7 @@ void stats_get(struct arenal_stats *out) {
 	};
 }
 
-size_t stats_in_memory(void) {
+size_t stats_resident(void) {
 	size_t resident = 0;
 	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
 		uint64_t ours[REGION_SLICES / 64];
@@ -161,7 +162,7 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 	memory_line(w, "active", s->active, "in spans, runs and huge blocks, without their holes");
 	memory_line(w, "dirty", s->dirty, "free, kept for reuse");
 	memory_line(w, "resident", s->resident, "backed by memory, as far as Arenal knows: at most");
-	memory_line(w, "in memory", stats_in_memory(), "backed by memory, says the kernel");
+	memory_line(w, "in memory", stats_resident(), "backed by memory, says the kernel");
 	memory_line(w, "mapped", s->mapped, "address space for blocks");
 	memory_line(w, "metadata", s->metadata, "address space for Arenal's own records");
 	memory_line(w, "purged", s->purged_total, "given back to the kernel since the start");
