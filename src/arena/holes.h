@@ -39,8 +39,8 @@ void holes_fill(struct span *s, size_t from, size_t to);
 extern _Atomic size_t holes_bytes, holes_lazy_bytes;
 
 static inline void holes_forget(const struct span *s, uint64_t purged) {
+	if (likely(purged == 0)) return;
 	const size_t bytes = (size_t)__builtin_popcountll(purged) * PURGE_PAGE;
-	if (bytes == 0) return;
 	atomic_fetch_sub_explicit(&holes_bytes, bytes, memory_order_relaxed);
 	if (s->lazy) atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
 }
