@@ -488,14 +488,18 @@ void heap_count_purged(size_t bytes) {
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 
-/* Slices that are free and count as clean, and that the kernel may back all the same. */
+/* Slices that are free and count as clean, and that the kernel may back all the same: what went lazily, and the rest of huge
+ * pages of which anything is not clean. */
 static size_t unsure_slices(const struct region *r) {
 	size_t count = 0;
 	for (size_t w = 0; w < REGION_SLICES / 64; w++) {
+		const uint64_t clean = r->free[w] & ~r->dirty[w];
 		uint64_t huge = 0;
-		for (size_t i = w * 64; i < (w + 1) * 64; i += HUGE_PAGE_SLICES)
-			if (thp_covers(r, i)) huge |= bits_in_word(w, i, HUGE_PAGE_SLICES);
-		count += (size_t)__builtin_popcountll(r->lazy[w] | (r->free[w] & ~r->dirty[w] & huge));
+		for (size_t i = w * 64; i < (w + 1) * 64; i += HUGE_PAGE_SLICES) {
+			const uint64_t page = bits_in_word(w, i, HUGE_PAGE_SLICES);
+			if (thp_covers(r, i) && (clean & page) != page) huge |= page;
+		}
+		count += (size_t)__builtin_popcountll(r->lazy[w] | (clean & huge));
 	}
 	return count;
 }
