@@ -32,7 +32,7 @@ CLASSES = (
 )
 BY_BYTES = 4
 
-KEYS = "q quit  h help  p pause  Tab table  < > sort  r reverse  n N process  l list  P purge"
+KEYS = "q quit  h help  p pause  Tab table  < > r sort  n N process  l list  P purge"
 HELP = """\
 allocated  in blocks that the program holds       cached    free blocks in the caches of threads
 active     spans, runs, huge blocks: no holes     dirty     free, kept for reuse
