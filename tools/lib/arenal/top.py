@@ -34,19 +34,19 @@ BY_BYTES = 4
 
 KEYS = "q quit  h help  p pause  Tab table  < > r sort  n N process  l list  P purge"
 HELP = """\
-allocated  in blocks that the program holds       cached    free blocks in the caches of threads
-active     spans, runs, huge blocks: no holes     dirty     free, kept for reuse
-resident   backed by memory, at most              returned  mapped, but without memory
-mapped     address space for blocks               RSS       all of the process, by the kernel
-The graph is allocated / resident: the higher, the less memory is spent on nothing.
-FILL, WASTE  blocks of a size class with the program and in caches, of those that
-             fit its spans; bytes of the others
+allocated  in blocks that the program holds    cached    free, in thread caches
+active     spans, runs, huge blocks: no holes  dirty     free, kept for reuse
+resident   backed by memory: at most           returned  mapped, without memory
+mapped     address space for blocks            RSS       all of the process
+The graph is allocated / resident: the higher, the less memory is free.
+FILL       blocks of a size with the program and in caches, of all in its spans
+WASTE      bytes of the others
 
-q        quit                          < >      column to sort size classes by
-p, space pause, and go on              r        the other way round
-Tab      size classes, arenas, regions n, N     next, previous process on Arenal
-l        list of processes             P        give free memory back now: purge
-h, ?     this help; any key ends it"""
+q         quit                           < >   column to sort sizes by
+p, space  pause, and go on               r     the other way round
+Tab       size classes, arenas, regions  n, N  next, previous process
+l         list of processes              P     give free memory back now: purge
+h, ?      this help; any key ends it"""
 
 
 class Sampler:
