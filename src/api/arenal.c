@@ -5,6 +5,7 @@
 
 #include "api/api.h"
 #include "base/conf.h"
+#include "harden/hard_large.h"
 #include "observe/stats.h"
 #include "observe/window.h"
 
@@ -13,7 +14,7 @@ const char *arenal_version(void) { return ARENAL_VERSION_STRING; }
 size_t arenal_purge(void) {
 	ensure_started();
 	tcache_flush_all();
-	return arena_purge_all(0);
+	return arena_purge_all(0) + large_hard_purge();
 }
 
 int arenal_stats_get(struct arenal_stats *out, size_t size) {

@@ -188,6 +188,17 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 	return taken;
 }
 
+/* Empty spans go back, but for the last one. Of hardened ones more stay, until they are purged as idle: as much as is in use,
+ * and this many bytes. To close a span and to open another takes two calls of the kernel and all of its page faults. */
+#define HARD_KEPT (128 * KIB)
+
+static bool has_enough(const struct bin *bin, const struct span *s, const struct size_class *c) {
+	if (bin->partial == NULL || (bin->partial == s && s->next == NULL)) return false;
+	if (likely(!s->hard)) return true;
+	const size_t room = (size_t)bin->spans * c->blocks, free_blocks = room > bin->blocks_out ? room - bin->blocks_out : 0;
+	return free_blocks > bin->blocks_out + HARD_KEPT / c->size + c->blocks;
+}
+
 /* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
  * program or a cache held, and checked for all others. */
 static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick, struct span **retired) {
@@ -201,7 +212,7 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
 	s->touched = tick;
 	if (unlikely(s->away)) return;
-	if (s->free_count == c->blocks && bin->partial != NULL && !(bin->partial == s && s->next == NULL)) {
+	if (s->free_count == c->blocks && has_enough(bin, s, c)) {
 		if (!s->listed) bin_link_first(bin, s);
 		bin_retire(bin, s, retired);
 	} else if (!s->listed) {

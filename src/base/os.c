@@ -77,10 +77,11 @@ void os_unmap(void *address, size_t size) {
 	errno = saved;
 }
 
-void os_guard(void *address, size_t size) {
+bool os_guard(void *address, size_t size) {
 	int saved = errno;
-	mprotect(address, size, PROT_NONE);
+	bool done = mprotect(address, size, PROT_NONE) == 0;
 	errno = saved;
+	return done;
 }
 
 void *os_map_guarded(size_t size) {

@@ -23,8 +23,8 @@ void os_unmap(void *address, size_t size);
 void *os_map_guarded(size_t size);
 void os_unmap_guarded(void *address, size_t size);
 
-/* Makes whole pages inaccessible. That they stay accessible is no reason to do anything else. */
-void os_guard(void *address, size_t size);
+/* Makes whole pages inaccessible; what is in them stays. False when the kernel refuses: they stay accessible. */
+bool os_guard(void *address, size_t size);
 
 /* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
 void *os_reserve_zero(size_t size);

@@ -30,6 +30,8 @@ static inline void *take(struct tcache *tc, unsigned class_) {
 	void **top = m->top;
 	if (likely(top > m->empty)) {
 		m->top = top - 1;
+		/* The next one will be read to its end. */
+		if (likely(top - 1 > m->empty)) __builtin_prefetch(top[-2]);
 		return top[-1];
 	}
 	patrol(tc);
@@ -59,9 +61,13 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 	block_record *record = hard_span_record(s, block_number(c, (size_t)(block - s->start)));
 	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
 	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
-	canary_fill(block, size, end);
+	canary_fill_edges(block, size, end);
 	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
-	if (block != s->start) store_word(block - CANARY_SIZE, canary_of(block - end));
+	if (block != s->start) {
+		/* Mostly it is there, and the neighbour's cache line need not be written to. */
+		const uint64_t front = canary_of(block - end);
+		if (unlikely(load_word(block - CANARY_SIZE) != front)) store_word(block - CANARY_SIZE, front);
+	}
 	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
 	                      memory_order_release); /* who sees the record finds the canaries */
 	if (likely(tc != NULL)) tc->quarantine->recent[tc->quarantine->recent_next++ % RECENT_BLOCKS] = block;
@@ -82,7 +88,7 @@ bool small_front_intact(const struct span *s, const char *block) { return front_
 
 static inline void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
 	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
-	if (unlikely(!canary_intact(block, size, end)))
+	if (unlikely(!canary_edges_intact(block, size, end)))
 		report_end(function, block, "something wrote behind the block's %zu bytes", size);
 	if (unlikely(!front_intact(s, block)))
 		report_end(function, block, "something wrote in front of the block of %zu bytes", size);
@@ -142,7 +148,7 @@ void small_resize(struct span *s, void *block, size_t size, const char *function
 	const size_t old = end - RECORD_SLACK(value);
 	const uint32_t resized = record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE);
 	/* What the record promises is there at any moment. The program does not get to see the canary. */
-	if (size < old) canary_fill(block, size, end);
+	canary_fill_edges(block, size, end);
 	atomic_store_explicit(record, resized, memory_order_release);
 	atomic_thread_fence(memory_order_release);
 	if (size > old) memset((char *)block + old, 0, size - old);

@@ -3,6 +3,7 @@
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "base/lock.h"
+#include "base/conf.h"
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
@@ -17,8 +18,14 @@
 #define GUARDED_MAX 8192
 
 /* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. */
-#define WAITING 64
+#define WAITING 256
 #define WAITING_BYTES (128 * MIB)
+
+/* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again, but
+ * not before KEPT_TURNS others have been freed: page faults and the kernel's zeroing would cost more than ours. */
+#define KEPT_MAX MIB
+#define KEPT_BYTES DIRTY_MIN
+#define KEPT_TURNS 8
 
 struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
@@ -31,6 +38,7 @@ struct waiting {
 	char *block;
 	size_t pages; /* bytes of the block, in whole pages */
 	size_t guard; /* bytes in front */
+	uint64_t turn; /* the number of the free, if the memory is kept; 0: it is not */
 };
 
 static struct {
@@ -42,6 +50,8 @@ static struct {
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
 	struct waiting waiting[WAITING];
 	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
+	size_t kept_bytes;            /* of memory, of those that wait with theirs */
+	uint64_t turn;                /* counts frees */
 	struct random random;
 } large;
 
@@ -136,36 +146,78 @@ static void unmap(struct waiting w) {
 	PROBE(huge_unmapped, w.block, w.pages);
 }
 
+static size_t kept(struct waiting w) { return w.turn > 0 ? w.pages : 0; }
+
 static void unmap_waiting(uint32_t i, struct waiting by) {
 	lock_take(&large.lock, RANK_HUGE);
 	const struct waiting w = large.waiting[i];
 	large.waiting[i] = by;
 	if (w.block != NULL) large.waiting_bytes -= extent(w);
 	if (by.block != NULL) large.waiting_bytes += extent(by);
+	large.kept_bytes += kept(by) - kept(w);
 	lock_drop(&large.lock, RANK_HUGE);
 	unmap(w);
 }
 
-/* The addresses wait, without memory; those of others are given back. */
+/* Closes the block for those who still have its address: it waits with its memory, or without. */
+static bool close_block(struct waiting *w, uint64_t turn) {
+	if (turn > 0) {
+		memset(w->block, 0, w->pages);
+		if (os_guard(w->block, w->pages)) {
+			w->turn = turn;
+			return true;
+		}
+	}
+	return os_decommit(w->block, w->pages);
+}
+
 static void retire(struct waiting w) {
-	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !os_decommit(w.block, w.pages)) {
+	lock_take(&large.lock, RANK_HUGE);
+	if (large.random.state == 0) large.random.state = os_random();
+	const uint32_t i = random_below(&large.random, WAITING);
+	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
+	const bool keep = w.pages <= KEPT_MAX && large.kept_bytes + w.pages <= max_size(KEPT_BYTES, large.bytes / 4) && !pressure_is_on();
+	const uint64_t turn = ++large.turn;
+	lock_drop(&large.lock, RANK_HUGE);
+	/* The addresses of others are given back. */
+	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !close_block(&w, keep ? turn : 0)) {
 		unmap(w);
 		return;
 	}
-	lock_take(&large.lock, RANK_HUGE);
-	if (large.random.state == 0) large.random.state = os_random();
-	uint32_t i = random_below(&large.random, WAITING);
-	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
-	lock_drop(&large.lock, RANK_HUGE);
 	unmap_waiting(i, w);
-	for (uint32_t n = 1; many && n <= WAITING / 4; n++) unmap_waiting((i + n) % WAITING, (struct waiting){ NULL, 0, 0 });
+	for (uint32_t n = 1; many && n <= WAITING / 4; n++) unmap_waiting((i + n) % WAITING, (struct waiting){ NULL, 0, 0, 0 });
+}
+
+/* A block that waited with its memory; NULL: there is none of this length. */
+static char *reopen(size_t pages) {
+	char *block = NULL;
+	lock_take(&large.lock, RANK_HUGE);
+	for (uint32_t i = 0; i < WAITING && block == NULL; i++) {
+		struct waiting *w = &large.waiting[i];
+		if (kept(*w) != pages || w->guard != os_page_size || large.turn - w->turn < KEPT_TURNS) continue;
+		block = w->block;
+		large.waiting_bytes -= extent(*w);
+		large.kept_bytes -= pages;
+		*w = (struct waiting){ NULL, 0, 0, 0 };
+	}
+	lock_drop(&large.lock, RANK_HUGE);
+	if (block == NULL || os_commit(block, pages)) return block;
+	unmap((struct waiting){ block, pages, os_page_size, 0 });
+	return NULL;
 }
 
 /* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
 static bool release_waiting(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) unmap_waiting(i, (struct waiting){ NULL, 0, 0 });
+	for (uint32_t i = 0; i < WAITING; i++) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
 	return any;
+}
+
+size_t large_hard_purge(void) {
+	const size_t bytes = large.kept_bytes;
+	for (uint32_t i = 0; i < WAITING; i++)
+		if (kept(large.waiting[i]) > 0) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
+	return bytes;
 }
 
 static char *map_guarded(size_t pages, size_t guard) {
@@ -180,7 +232,8 @@ static char *map_guarded(size_t pages, size_t guard) {
 static bool map(struct entry *e, size_t align) {
 	const size_t guard = max_size(align, os_page_size);
 	const bool may_guard = guard / os_page_size <= UINT32_MAX && large.guarded < GUARDED_MAX;
-	char *block = may_guard ? map_guarded(pages_of(e->size), guard) : NULL;
+	char *block = may_guard && guard == os_page_size ? reopen(pages_of(e->size)) : NULL;
+	if (block == NULL && may_guard) block = map_guarded(pages_of(e->size), guard);
 	e->guard = block != NULL ? (uint32_t)(guard / os_page_size) : 0;
 	if (block == NULL) block = os_map(pages_of(e->size), guard);
 	e->address = (uintptr_t)block;
@@ -224,7 +277,7 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	pressure_poke();
 	fill_tail(block, size);
 	if (add(&e)) return block;
-	unmap((struct waiting){ block, pages_of(size), guard_of(&e) });
+	unmap((struct waiting){ block, pages_of(size), guard_of(&e), 0 });
 	return NULL;
 }
 
@@ -242,7 +295,7 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	}
 	harden_check_claim(block, e.size, e.family, claim);
 	check(&e, claim->function);
-	retire((struct waiting){ block, pages_of(e.size), guard_of(&e) });
+	retire((struct waiting){ block, pages_of(e.size), guard_of(&e), 0 });
 	return true;
 }
 

@@ -1,5 +1,6 @@
 /* Large blocks of hardened mode: each a mapping of its own, between pages that nobody may touch. It starts at the start of a
- * page; a canary goes from its end to that of its last page. Freed ones keep their addresses for a while, but no memory. */
+ * page; a canary goes from its end to that of its last page. Freed ones keep their addresses for a while, and a few of
+ * them their memory. */
 #ifndef HARDEN_HARD_LARGE_H
 #define HARDEN_HARD_LARGE_H
 
@@ -14,5 +15,8 @@ bool large_hard_size(const void *block, size_t *size, enum family *family);
 
 /* Makes the block, which is there, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it. */
 void *large_hard_resize(void *block, size_t size);
+
+/* Gives back the memory that freed blocks keep. Returns the bytes. */
+size_t large_hard_purge(void);
 
 #endif

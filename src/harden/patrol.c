@@ -19,7 +19,7 @@ static void look_at_live(struct bin *bin, const struct span *s, const char *bloc
 	const uint32_t value = atomic_load_explicit(record, memory_order_acquire);
 	if (RECORD_STATE(value) != BLOCK_LIVE) return;
 	const size_t size = c->size - RECORD_SLACK(value);
-	const bool behind = canary_intact(block, size, c->size), front = small_front_intact(s, block);
+	const bool behind = canary_edges_intact(block, size, c->size), front = small_front_intact(s, block);
 	if (likely(behind && front)) return;
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load_explicit(record, memory_order_relaxed) != value) return;
