@@ -36,13 +36,24 @@ ARENAL_API const char *arenal_version(void);
 ARENAL_API size_t arenal_purge(void);
 
 /* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without stopping
- * them, so the figures of one call belong to slightly different moments. */
+ * them, so the figures of one call belong to slightly different moments, and are exact while no thread allocates or frees.
+ * In any one call, each of these is the one before and parts that are not negative:
+ *
+ *     allocated <= active <= resident <= mapped
+ *
+ *     active   = allocated + cached + free blocks in spans, without their holes (whole pages of them that were purged)
+ *     resident = active + dirty + what was purged lazily + free parts of huge pages that are in use
+ *     mapped   = resident + what was purged or never used */
 struct arenal_stats {
-	size_t allocated;       /* in blocks the program holds, sizes rounded up to their size class */
-	size_t cached;          /* in blocks that lie in thread caches, ready for malloc */
-	size_t active;          /* in spans, slice runs and huge mappings that are in use: >= allocated + cached */
-	size_t dirty;           /* free slices that the kernel still backs with memory, those that went lazily not included */
-	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions, huge mappings */
+	size_t allocated;       /* in blocks the program holds, sizes rounded up to their size class, whether it ever wrote to
+	                           them or not. Blocks above mmap_threshold: their whole mapping. Guarded blocks: as asked for;
+	                           what surrounds them on their pages is active. Hardened mode's canaries are part of blocks */
+	size_t cached;          /* in blocks that lie in thread caches, ready for malloc, or in their quarantines */
+	size_t active;          /* in spans, slice runs and huge mappings that are in use, without holes */
+	size_t dirty;           /* free slices and freed mappings that the kernel still backs with memory and that wait for
+	                           reuse, those that went lazily not included */
+	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions, huge mappings, also freed ones
+	                           that wait, pages of guarded blocks. Guards and metadata are not part of it */
 	size_t metadata;        /* memory for Arenal's own records, at most this much of it resident */
 	size_t brk_bytes;       /* part of `mapped` that lies in the brk heap */
 	size_t huge_bytes;      /* part of `mapped` in direct mappings */
@@ -56,6 +67,8 @@ struct arenal_stats {
 	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
 	size_t guarded;         /* number of blocks that lie between inaccessible pages now (the tunable guard_sample) */
 	uint64_t guarded_total; /* and since the start */
+	size_t resident;        /* at most so much of `mapped` is backed by memory. It is less by what the program never wrote to,
+	                           by what the kernel took of what went lazily, and by what it swapped out */
 };
 
 /* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields; a program

@@ -49,14 +49,13 @@ struct mallinfo2 mallinfo2(void) {
 	struct arenal_stats s;
 	ensure_started();
 	stats_get(&s);
-	size_t free_bytes = s.mapped - s.huge_bytes - (s.allocated - s.huge_bytes);
 	return (struct mallinfo2){
 		.arena = s.mapped - s.huge_bytes,
 		.hblks = s.huge_blocks,
 		.hblkhd = s.huge_bytes,
 		.fsmblks = s.cached,
 		.uordblks = s.allocated - s.huge_bytes,
-		.fordblks = free_bytes,
+		.fordblks = s.mapped - s.allocated,
 		.keepcost = s.dirty,
 	};
 }
@@ -93,12 +92,14 @@ int malloc_info(int options, FILE *file) {
 			        size_classes[c].size, free_blocks * size_classes[c].size, free_blocks);
 	}
 	fprintf(file, "</sizes>\n</heap>\n");
+	/* As glibc's: what is allocated is the system's memory less what is free, and mappings come on top of both. */
+	const size_t system = s.mapped - s.huge_bytes, rest = s.mapped - s.allocated - s.cached;
 	fprintf(file, "<total type=\"fast\" count=\"0\" size=\"%zu\"/>\n", s.cached);
-	fprintf(file, "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n", s.dirty);
+	fprintf(file, "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n", rest);
 	fprintf(file, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", s.huge_blocks, s.huge_bytes);
-	fprintf(file, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n", s.mapped, s.mapped);
-	fprintf(file, "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n", s.mapped,
-	        s.mapped);
+	fprintf(file, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n", system, system);
+	fprintf(file, "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n", system,
+	        system);
 	return 0;
 }
 #endif

@@ -10,6 +10,7 @@
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/meta.h"
+#include "base/probe.h"
 
 #include <string.h>
 
@@ -109,7 +110,22 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	s->touched = holes_tick();
 	bin_link_first(bin, s);
 	bin->spans++;
+	PROBE(span_made, s->start, c->slices * SLICE_SIZE, c->size);
 	return s;
+}
+
+void bin_free_span(struct span *s) {
+	PROBE(span_freed, s->start, s->slices * SLICE_SIZE, size_classes[s->class_].size);
+	if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+	for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
+	holes_forget(s, s->purged);
+	if (s->hard) {
+		meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
+		s->hard = false;
+		heap_free_guarded(s);
+	} else {
+		heap_free(s);
+	}
 }
 
 /* ---- taking and giving ---- */
@@ -167,6 +183,7 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 	bin->refills++;
 	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
+	PROBE(refill, size_classes[class_].size, taken);
 	pressure_poke();
 	return taken;
 }
@@ -247,6 +264,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		bin->flushes++;
 		const bool many_free = holes_watch_give(bin), look = holes_look_due(bin);
 		lock_drop(&bin->lock, RANK_BIN);
+		PROBE(flush, size_classes[class_].size, given);
 		bin_free_retired(retired);
 		if (unlikely(many_free)) holes_purge_now(bin, class_, 0);
 		if (unlikely(look)) look_at_some();

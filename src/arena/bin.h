@@ -52,19 +52,11 @@ static inline void bin_retire(struct bin *bin, struct span *s, struct span **ret
 }
 
 /* The same without the lock, afterwards. */
+void bin_free_span(struct span *s);
 static inline void bin_free_retired(struct span *s) {
 	while (s != NULL) {
 		struct span *next = s->next;
-		if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
-		for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-		holes_forget(s->purged);
-		if (s->hard) {
-			meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
-			s->hard = false;
-			heap_free_guarded(s);
-		} else {
-			heap_free(s);
-		}
+		bin_free_span(s);
 		s = next;
 	}
 }

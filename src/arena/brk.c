@@ -2,6 +2,7 @@
 
 #include "arena/layout.h"
 #include "base/os.h"
+#include "base/probe.h"
 
 /* After a refusal, the break is not tried again before this many requests: a process at its RLIMIT_DATA would make a
  * system call for each span, and what was in the way may be gone later. */
@@ -42,6 +43,7 @@ struct brk_range brk_grow(size_t bytes, size_t pad) {
 		os_guard((void *)lowest, got.start - lowest);
 	}
 	brk_heap.end = old + (padded - now);
+	PROBE(brk_moved, old, brk_heap.end);
 	arenal_layout.heap_start = brk_heap.first;
 	arenal_layout.heap_end = brk_heap.end;
 	return got;
@@ -53,6 +55,7 @@ refused:
 bool brk_shrink(uintptr_t end) {
 	if (brk_top() == 0 || end >= brk_heap.end) return false;
 	if (os_brk_move(-(intptr_t)(brk_heap.end - end)) == NULL) return false;
+	PROBE(brk_moved, brk_heap.end, end);
 	brk_heap.end = end;
 	arenal_layout.heap_end = end;
 	return true;

@@ -12,6 +12,7 @@
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/lock.h"
+#include "base/probe.h"
 
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
@@ -125,7 +126,10 @@ static bool grow_mapped(size_t bytes, enum region_kind kind) {
 	char *p = kind == REGION_GUARDED ? os_reserve(all, align) : os_map(all, align);
 	if (p == NULL) return false;
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
-	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) return true;
+	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
+		PROBE(region_mapped, p, bytes);
+		return true;
+	}
 	os_unmap(p, all);
 	return false;
 }
@@ -215,6 +219,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, zeroed);
 	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL && kind == SPAN_SMALL) heap.stats.spans += slices * SLICE_SIZE;
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	return s;
@@ -292,10 +297,12 @@ static bool trim_is_due(const struct region *r, size_t first) {
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
+	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	thp_break(r, first, count);
 	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
+	heap.stats.purging -= count * SLICE_SIZE;
 	put_free(r, first, count, done == PURGE_REFUSED);
 	if (done == PURGE_REFUSED) {
 		heap.refused = true;
@@ -371,6 +378,7 @@ void heap_free(struct span *run) {
 	struct region *r = page_map_region((uintptr_t)run->start);
 	size_t first = slice_number(r, (uintptr_t)run->start);
 	size_t slices = run->slices;
+	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
 	put_free(r, first, slices, true);
 	uint64_t now = os_milliseconds();
@@ -420,7 +428,10 @@ struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = take_guarded(slices, zeroed);
 	const bool guard = heap.guarded <= GUARDS_MAX;
-	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL) {
+		s->kind = (uint8_t)kind;
+		heap.stats.spans += slices * SLICE_SIZE;
+	}
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
 	if (s == NULL || os_commit(s->start, (slices + !guard) * SLICE_SIZE)) return s;
@@ -435,6 +446,7 @@ void heap_free_guarded(struct span *s) {
 	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) || os_purge(s->start, slices * SLICE_SIZE, false) == PURGED;
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);
+	heap.stats.spans -= s->slices * SLICE_SIZE;
 	s->kind = SPAN_NONE;
 	heap.stats.used += SLICE_SIZE;
 	heap.guarded--;
@@ -476,9 +488,27 @@ void heap_count_purged(size_t bytes) {
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 
+/* Slices that are free and count as clean, and that the kernel may back all the same: what went lazily, and the rest of huge
+ * pages of which anything is not clean. */
+static size_t unsure_slices(const struct region *r) {
+	size_t count = 0;
+	for (size_t w = 0; w < REGION_SLICES / 64; w++) {
+		const uint64_t clean = r->free[w] & ~r->dirty[w];
+		uint64_t huge = 0;
+		for (size_t i = w * 64; i < (w + 1) * 64; i += HUGE_PAGE_SLICES) {
+			const uint64_t page = bits_in_word(w, i, HUGE_PAGE_SLICES);
+			if (thp_covers(r, i) && (clean & page) != page) huge |= page;
+		}
+		count += (size_t)__builtin_popcountll(r->lazy[w] | (clean & huge));
+	}
+	return count;
+}
+
 void heap_stats_get(struct heap_stats *out) {
 	lock_take(&heap.lock, RANK_HEAP);
 	*out = heap.stats;
+	out->unsure = 0;
+	for (const struct region *r = heap_regions(); r != NULL; r = r->next) out->unsure += unsure_slices(r) * SLICE_SIZE;
 	struct brk_range brk = brk_extent();
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;

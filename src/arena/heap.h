@@ -12,6 +12,8 @@
 
 struct heap_stats {
 	size_t mapped, used, dirty; /* bytes */
+	size_t spans, purging;      /* parts of `used`: in spans of small blocks; free, but being purged. The rest is in runs */
+	size_t unsure;              /* free and not dirty, but the kernel may back it: it went lazily, or is part of a huge page */
 	size_t brk_bytes, regions, metadata;
 	uintptr_t brk_start, brk_end;
 	uint64_t purged_total; /* bytes since the start */

@@ -9,7 +9,7 @@ static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has 
 /* Spans that are purged in one go, between two holds of the lock. */
 #define GO 32
 
-_Atomic size_t holes_bytes;
+_Atomic size_t holes_bytes, holes_lazy_bytes;
 _Atomic uint8_t holes_current_tick = 1;
 
 void holes_next_tick(void) {
@@ -84,24 +84,36 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 	return count;
 }
 
-/* Purges pages of a span that is away. Returns those for which it worked. */
-static uint64_t purge_pages(struct span *s, uint64_t pages, bool lazily) {
+/* Purges pages of a span that is away. Returns those for which it worked, and sets *lazily when some of them went so. */
+static uint64_t purge_pages(struct span *s, uint64_t pages, bool *lazily) {
+	const bool ask_lazily = *lazily;
+	*lazily = false;
 	uint64_t done = 0;
 	struct region *r = page_map_region((uintptr_t)s->start);
 	thp_break(r, slice_number(r, (uintptr_t)s->start), s->slices);
 	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
 		size_t stop = bit_find(&pages, first, 64, false);
-		enum purge how = os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE, lazily);
+		enum purge how = os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE, ask_lazily);
 		if (how != PURGE_REFUSED) done |= bits_in_word(0, first, stop - first);
-		if (how == PURGED_LAZILY) s->lazy = true;
+		if (how == PURGED_LAZILY) *lazily = true;
 		first = bit_find(&pages, stop, 64, true);
 	}
 	return done;
 }
 
-static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, struct span **retired) {
-	s->away = false;
+static size_t size_of_pages(uint64_t pages) { return (size_t)__builtin_popcountll(pages) * PURGE_PAGE; }
+
+static void note_purged(struct span *s, uint64_t purged, bool lazily) {
+	const uint64_t newly_lazy = s->lazy ? purged : lazily ? purged | s->purged : 0;
+	s->lazy |= lazily;
 	s->purged |= purged;
+	atomic_fetch_add_explicit(&holes_bytes, size_of_pages(purged), memory_order_relaxed);
+	atomic_fetch_add_explicit(&holes_lazy_bytes, size_of_pages(newly_lazy), memory_order_relaxed);
+}
+
+static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool lazily, struct span **retired) {
+	s->away = false;
+	note_purged(s, purged, lazily);
 	bin_link_last(bin, s);
 	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
 }
@@ -112,7 +124,7 @@ static void recall(struct bin *bin) {
 	for (struct span *s = bin->partial; s != NULL; s = s->next) {
 		s->touched = holes_tick();
 		if (!s->lazy) continue;
-		holes_forget(s->purged);
+		holes_forget(s, s->purged);
 		s->purged = 0;
 		s->lazy = false;
 	}
@@ -122,6 +134,7 @@ static void recall(struct bin *bin) {
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later) {
 	struct span *spans[GO];
 	uint64_t pages[GO];
+	bool lazily[GO];
 	size_t total = 0, count;
 	if (now) recall(bin);
 	atomic_fetch_add_explicit(&purging, 1, memory_order_relaxed);
@@ -133,13 +146,13 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 		bin_free_retired(retired);
 		size_t bytes = 0;
 		for (size_t i = 0; i < count; i++) {
-			pages[i] = purge_pages(spans[i], pages[i], !now && conf.lazy_purge);
-			bytes += (size_t)__builtin_popcountll(pages[i]) * PURGE_PAGE;
+			lazily[i] = !now && conf.lazy_purge;
+			pages[i] = purge_pages(spans[i], pages[i], &lazily[i]);
+			bytes += size_of_pages(pages[i]);
 		}
-		atomic_fetch_add_explicit(&holes_bytes, bytes, memory_order_relaxed);
 		retired = NULL;
 		lock_take(&bin->lock, RANK_BIN);
-		for (size_t i = 0; i < count; i++) bring_back(bin, class_, spans[i], pages[i], &retired);
+		for (size_t i = 0; i < count; i++) bring_back(bin, class_, spans[i], pages[i], lazily[i], &retired);
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
 		if (bytes > 0) heap_count_purged(bytes);
@@ -168,7 +181,7 @@ void holes_after_fork(void) {
 void holes_fill(struct span *s, size_t from, size_t to) {
 	const uint64_t back = s->purged & pages_of(from, to);
 	s->purged &= ~back;
-	holes_forget(back);
+	holes_forget(s, back);
 }
 
 /* Takes up to `count` blocks, those left out that touch a page of `avoid`. */

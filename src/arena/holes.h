@@ -34,12 +34,15 @@ size_t holes_take(struct span *s, const struct size_class *c, void **blocks, siz
 /* The bytes [from, to) of the span are in use again. Called under bin->lock. */
 void holes_fill(struct span *s, size_t from, size_t to);
 
-/* Bytes in purged pages of spans that are in use, now. */
-extern _Atomic size_t holes_bytes;
+/* Bytes in purged pages of spans that are in use, now. Of these, those that may still be in memory: holes of spans from which
+ * any went lazily. Changed under the bin's lock. */
+extern _Atomic size_t holes_bytes, holes_lazy_bytes;
 
-static inline void holes_forget(uint64_t purged) {
-	if (purged != 0)
-		atomic_fetch_sub_explicit(&holes_bytes, (size_t)__builtin_popcountll(purged) * PURGE_PAGE, memory_order_relaxed);
+static inline void holes_forget(const struct span *s, uint64_t purged) {
+	if (likely(purged == 0)) return;
+	const size_t bytes = (size_t)__builtin_popcountll(purged) * PURGE_PAGE;
+	atomic_fetch_sub_explicit(&holes_bytes, bytes, memory_order_relaxed);
+	if (s->lazy) atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
 }
 
 /* The running tick, 1 to 255: its length is the caller's of holes_next_tick. */

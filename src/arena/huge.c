@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/meta.h"
+#include "base/probe.h"
 
 /* Open addressing with linear probing; at most half of the entries are in use or deleted. */
 #define CAPACITY_FIRST 64
@@ -133,10 +134,16 @@ static size_t take_cached_at(const char *address, size_t least, size_t most) {
 	return size;
 }
 
+/* Apart, for the compiler takes a probe for a long piece of code, and would not inline unmap_all, which mostly has nothing to do. */
+COLD static void unmap(struct mapping m) {
+	os_unmap(m.address, m.size);
+	PROBE(huge_unmapped, m.address, m.size);
+}
+
 static size_t unmap_all(const struct mapping *mappings, size_t count) {
 	size_t bytes = 0;
 	for (size_t i = 0; i < count; i++) {
-		os_unmap(mappings[i].address, mappings[i].size);
+		unmap(mappings[i]);
 		bytes += mappings[i].size;
 	}
 	if (bytes > 0) heap_count_purged(bytes);
@@ -210,7 +217,9 @@ static void *map_fresh(size_t size, size_t align) {
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
-	if (block != NULL) count_fresh(size);
+	if (block == NULL) return NULL;
+	PROBE(huge_mapped, block, size);
+	count_fresh(size);
 	return block;
 }
 
@@ -258,6 +267,7 @@ void *huge_resize(void *block, size_t size) {
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
+	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;

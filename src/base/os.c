@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/probe.h"
+
 size_t os_page_size = 4096;
 
 void os_init(void) {
@@ -126,6 +128,7 @@ enum purge os_purge(void *address, size_t size, bool lazily) {
 		done = PURGED_LAZILY;
 	else if (madvise(address, size, MADV_DONTNEED) == 0)
 		done = PURGED;
+	if (done != PURGE_REFUSED) PROBE(purge, address, size, done == PURGED_LAZILY);
 	errno = saved;
 	return done;
 }

@@ -4,6 +4,7 @@
 
 #include "base/annotate.h"
 #include "base/meta.h"
+#include "base/probe.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 
@@ -210,6 +211,7 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 		if (end > m->empty) end = m->empty;
 		if (end < first[c]) end = first[c];
 		*(void **volatile *)&m->empty = end;
+		if (end > first[c]) PROBE(drain, size_classes[c].size, end - first[c]);
 		for (void **from = first[c]; from < end;) {
 			void *batch[BATCH_MAX];
 			size_t n = min_size((size_t)(end - from), BATCH_MAX);

@@ -5,6 +5,7 @@
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/os.h"
+#include "base/probe.h"
 
 /* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for as long as
  * possible. A third of them always waits, whatever lives for ever in the others. */
@@ -175,6 +176,7 @@ void *guard_alloc(struct guard_turn *turn, size_t size) {
 		return_slot(slot);
 	}
 	guard_unlock();
+	if (made) PROBE(guard_made, slot->block, size);
 	return made ? (void *)slot->block : NULL;
 }
 
@@ -212,6 +214,7 @@ bool guard_free(void *block) {
 	check_padding(slot);
 	stack_take(&slot->freed, 0);
 	os_decommit((void *)slot->pages, slot->pages_size);
+	PROBE(guard_freed, block, slot->size);
 	guard_lock();
 	slot->state = SLOT_FREED;
 	pool.stats.blocks--;

@@ -5,6 +5,7 @@
 #include "base/lock.h"
 #include "base/conf.h"
 #include "base/meta.h"
+#include "base/probe.h"
 #include "base/random.h"
 #include "harden/canary.h"
 
@@ -140,7 +141,9 @@ static bool look_up(const void *block, struct entry *out) {
 static size_t extent(struct waiting w) { return w.guard + w.pages + (w.guard > 0 ? os_page_size : 0); }
 
 static void unmap(struct waiting w) {
-	if (w.block != NULL) os_unmap(w.block - w.guard, extent(w));
+	if (w.block == NULL) return;
+	os_unmap(w.block - w.guard, extent(w));
+	PROBE(huge_unmapped, w.block, w.pages);
 }
 
 static size_t kept(struct waiting w) { return w.turn > 0 ? w.pages : 0; }
@@ -234,6 +237,7 @@ static bool map(struct entry *e, size_t align) {
 	e->guard = block != NULL ? (uint32_t)(guard / os_page_size) : 0;
 	if (block == NULL) block = os_map(pages_of(e->size), guard);
 	e->address = (uintptr_t)block;
+	if (block != NULL) PROBE(huge_mapped, block, pages_of(e->size));
 	return block != NULL;
 }
 
@@ -340,6 +344,7 @@ void *large_hard_resize(void *block, size_t size) {
 	take_out(block, &old, &freed);
 	os_unmap((char *)block - guard_of(&old), guard_of(&old));
 	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(moved, old.size, size);
 	if (size > old.size) {
 		pressure_count(pages_of(size) - pages_of(old.size));

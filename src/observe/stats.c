@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/arena.h"
+#include "arena/holes.h"
 #include "arena/huge.h"
 #include "base/bitmap.h"
 #include "base/meta.h"
@@ -46,17 +47,16 @@ void stats_get(struct arenal_stats *out) {
 	struct heap_stats heap;
 	struct huge_stats huge;
 	struct guard_stats guard;
-	size_t cached, kept_runs, threads, small = 0, spans = 0;
+	size_t magazines, kept_runs, threads, small = 0;
 	uint64_t refills = 0, flushes = 0;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct class_stats class_stats;
 		stats_of_class(c, &class_stats);
 		small += class_stats.blocks_out * size_classes[c].size;
-		spans += class_stats.spans * size_classes[c].slices * SLICE_SIZE;
 		refills += class_stats.refills;
 		flushes += class_stats.flushes;
 	}
-	tcache_stats_get(&cached, &kept_runs, &threads);
+	tcache_stats_get(&magazines, &kept_runs, &threads);
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
 	guard_stats_get(&guard);
@@ -64,15 +64,24 @@ void stats_get(struct arenal_stats *out) {
 	harden_large_stats(&hard_bytes, &hard_blocks);
 	huge.bytes += hard_bytes;
 	huge.blocks += hard_blocks;
-	cached = min_size(cached, small); /* the two were read at different moments */
-	size_t runs = heap.used > spans ? heap.used - spans : 0;
-	kept_runs = min_size(kept_runs, runs);
+	const size_t runs = heap.used - heap.spans - heap.purging;
+	/* Figures of different layers were read at different moments: each is bounded by what it is a part of, so that none of
+	 * these differences is negative. */
+	const size_t cached = min_size(magazines, small) + min_size(kept_runs, runs);
+	const size_t allocated = small + runs - cached + huge.bytes + guard.bytes;
+	const size_t room = heap.spans - min_size(small, heap.spans); /* in spans, beside the blocks that are out */
+	const size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), room);
+	const size_t lazy_holes = min_size(atomic_load_explicit(&holes_lazy_bytes, memory_order_relaxed), holes);
+	const size_t dirty = heap.dirty + heap.purging + huge.cached;
+	const size_t clean = heap.mapped - heap.used - heap.dirty - heap.unsure;
+	const size_t active = allocated + cached + (room - holes) + (guard.pages - guard.bytes);
+	const size_t resident = active + dirty + heap.unsure + lazy_holes;
 	*out = (struct arenal_stats){
-		.allocated = small - cached + runs - kept_runs + huge.bytes + guard.bytes,
-		.cached = cached + kept_runs,
-		.active = heap.used + huge.bytes + guard.pages,
-		.dirty = heap.dirty + huge.cached,
-		.mapped = heap.mapped + huge.bytes + huge.cached + guard.pages,
+		.allocated = allocated,
+		.cached = cached,
+		.active = active,
+		.dirty = dirty,
+		.mapped = resident + clean + (holes - lazy_holes),
 		.metadata = meta_mapped() + heap.metadata,
 		.brk_bytes = heap.brk_bytes,
 		.huge_bytes = huge.bytes,
@@ -85,6 +94,7 @@ void stats_get(struct arenal_stats *out) {
 		.flushes = flushes,
 		.guarded = guard.blocks,
 		.guarded_total = guard.total,
+		.resident = resident,
 	};
 }
 
@@ -142,19 +152,26 @@ static struct human human(size_t bytes) {
 	return h;
 }
 
+static void memory_line(struct writer *w, const char *name, size_t bytes, const char *meaning) {
+	line(w, "  %-10s %12s %16zu  %s", name, human(bytes).text, bytes, meaning);
+}
+
 static void print_memory(struct writer *w, const struct arenal_stats *s, const struct heap_stats *heap) {
-	line(w, "  %-10s %12s  %s", "allocated", human(s->allocated).text, "in blocks that the program holds");
-	line(w, "  %-10s %12s  in %zu thread caches", "cached", human(s->cached).text, s->threads);
-	line(w, "  %-10s %12s  %s", "active", human(s->active).text, "in spans, runs and huge blocks");
-	line(w, "  %-10s %12s  %s", "dirty", human(s->dirty).text, "free, kept for reuse");
-	line(w, "  %-10s %12s  %s", "resident", human(stats_resident()).text, "backed by memory now");
-	line(w, "  %-10s %12s  %s", "mapped", human(s->mapped).text, "address space for blocks");
-	line(w, "  %-10s %12s  %s", "metadata", human(s->metadata).text, "address space for Arenal's own records");
-	line(w, "  %-10s %12s  %s", "purged", human(s->purged_total).text, "given back to the kernel since the start");
-	line(w, "  brk heap   %12s  at %p, break at %p", human(s->brk_bytes).text, (void *)heap->brk_start, (void *)heap->brk_end);
-	line(w, "  regions    %12zu  of 64 MiB", s->regions);
-	line(w, "  huge       %12s  in %zu direct mappings", human(s->huge_bytes).text, s->huge_blocks);
-	line(w, "  guarded    %12zu  blocks between inaccessible pages, %lu since the start", s->guarded,
+	memory_line(w, "allocated", s->allocated, "in blocks that the program holds");
+	memory_line(w, "cached", s->cached, "free, in thread caches");
+	memory_line(w, "active", s->active, "in spans, runs and huge blocks, without their holes");
+	memory_line(w, "dirty", s->dirty, "free, kept for reuse");
+	memory_line(w, "resident", s->resident, "backed by memory, as far as Arenal knows: at most");
+	memory_line(w, "in memory", stats_resident(), "backed by memory, says the kernel");
+	memory_line(w, "mapped", s->mapped, "address space for blocks");
+	memory_line(w, "metadata", s->metadata, "address space for Arenal's own records");
+	memory_line(w, "purged", s->purged_total, "given back to the kernel since the start");
+	line(w, "  %-10s %12s %16zu  at %p, break at %p", "brk heap", human(s->brk_bytes).text, s->brk_bytes,
+	     (void *)heap->brk_start, (void *)heap->brk_end);
+	line(w, "  %-10s %12s %16zu  in %zu direct mappings", "huge", human(s->huge_bytes).text, s->huge_bytes, s->huge_blocks);
+	line(w, "  %-10s %12zu %16s  of 64 MiB", "regions", s->regions, "");
+	line(w, "  %-10s %12zu %16s  with a cache", "threads", s->threads, "");
+	line(w, "  %-10s %12zu %16s  blocks between inaccessible pages, %lu since the start", "guarded", s->guarded, "",
 	     (unsigned long)s->guarded_total);
 }
 

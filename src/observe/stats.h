@@ -7,7 +7,7 @@
 
 void stats_get(struct arenal_stats *out);
 
-/* Bytes of Arenal's memory that the kernel backs now. Walks the heap with mincore. */
+/* Bytes of Arenal's memory that the kernel backs now, as it says itself. Walks the heap with mincore. */
 size_t stats_resident(void);
 
 /* One size class over all arenas. */

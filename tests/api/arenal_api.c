@@ -50,9 +50,9 @@ static void stats_fill_no_more_than_asked_for(void **state) {
 static void assert_consistent(const struct arenal_stats *stats) {
 	assert_true(stats->allocated > 0);
 	assert_true(stats->active >= stats->allocated + stats->cached);
-	assert_true(stats->mapped >= stats->active);
+	assert_true(stats->resident >= stats->active + stats->dirty);
+	assert_true(stats->mapped >= stats->resident);
 	assert_true(stats->mapped >= stats->brk_bytes + stats->huge_bytes);
-	assert_true(stats->mapped >= stats->active + stats->dirty);
 	assert_true(stats->metadata > 0);
 	assert_true(stats->arenas >= 1);
 	assert_true(stats->threads >= 1);

@@ -4,6 +4,7 @@
 #include "xml.h"
 
 #include <errno.h>
+#include <arenal/arenal.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
+
+typedef int arenal_stats_get_function(struct arenal_stats *out, size_t size);
 
 static void trim_gives_free_memory_back(void **state) {
 	(void)state;
@@ -199,6 +202,96 @@ static void malloc_info_writes_well_formed_xml(void **state) {
 	free(large);
 }
 
+/* What the call writes to file descriptor `fd`. Nothing here allocates. */
+static const char *written_to(int fd, void (*call)(void)) {
+	static char text[65536];
+	int file = memfd_create("output", MFD_CLOEXEC), saved = dup(fd);
+
+	assert_true(file >= 0 && saved >= 0 && dup2(file, fd) >= 0);
+	call();
+	assert_true(dup2(saved, fd) >= 0);
+	ssize_t length = pread(file, text, sizeof text - 1, 0);
+	assert_true(length > 0);
+	text[length] = '\0';
+	close(saved);
+	close(file);
+	return text;
+}
+
+static FILE *unallocated;
+
+static void write_info(void) {
+	assert_int_equal(malloc_info(0, unallocated), 0);
+	assert_int_equal(fflush(unallocated), 0);
+}
+
+/* The number that follows `before`, wherever that is in the text; `skip` words of it later. */
+static size_t number_after(const char *text, const char *before, size_t skip) {
+	const char *at = strstr(text, before);
+
+	assert_non_null(at);
+	at += strlen(before);
+	for (; skip > 0; skip--) {
+		at += strspn(at, " ");
+		at += strcspn(at, " ");
+	}
+	return strtoull(at, NULL, 10);
+}
+
+/* All four tell the same, to the byte, while nobody allocates. The table has a figure with a unit, then bytes. */
+static void all_interfaces_agree(void **state) {
+	(void)state;
+	static char buffer[65536];
+	arenal_stats_get_function *get = (arenal_stats_get_function *)find_function("arenal_stats_get");
+	struct arenal_stats stats;
+	void *blocks[1000], *mapped = malloc(70 * MIB);
+
+	unallocated = fopen("/dev/null", "w");
+	assert_non_null(unallocated);
+	setvbuf(unallocated, buffer, _IOFBF, sizeof buffer);
+	for (size_t i = 0; i < COUNT_OF(blocks); i++)
+		blocks[i] = malloc(i * 50);
+	for (size_t i = 0; i < COUNT_OF(blocks); i += 2)
+		free(blocks[i]);
+	assert_int_equal(get(&stats, sizeof stats), 0);
+	struct mallinfo2 info = mallinfo2();
+	assert_int_equal(info.uordblks + info.hblkhd, stats.allocated);
+	assert_int_equal(info.arena + info.hblkhd, stats.mapped);
+	assert_int_equal(info.arena, info.uordblks + info.fordblks);
+	assert_int_equal(info.hblks, stats.huge_blocks);
+	assert_int_equal(info.hblkhd, stats.huge_bytes);
+	assert_int_equal(info.fsmblks, stats.cached);
+	assert_int_equal(info.keepcost, stats.dirty);
+	assert_true(stats.cached > 0 && stats.huge_blocks > 0);
+
+	const char *text = written_to(fileno(unallocated), write_info);
+	assert_int_equal(number_after(text, "type=\"fast\" count=\"0\" size=\"", 0), stats.cached);
+	size_t rest = number_after(text, "type=\"rest\" count=\"0\" size=\"", 0);
+	size_t system = number_after(text, "<system type=\"current\" size=\"", 0);
+	assert_int_equal(system, info.arena);
+	assert_int_equal(system - stats.cached - rest, info.uordblks);
+	assert_int_equal(rest + stats.cached, info.fordblks);
+	assert_int_equal(number_after(text, "type=\"mmap\" count=\"", 0), stats.huge_blocks);
+
+	text = written_to(STDERR_FILENO, malloc_stats);
+	assert_int_equal(number_after(text, "\n  allocated", 2), stats.allocated);
+	assert_int_equal(number_after(text, "\n  cached", 2), stats.cached);
+	assert_int_equal(number_after(text, "\n  active", 2), stats.active);
+	assert_int_equal(number_after(text, "\n  dirty", 2), stats.dirty);
+	assert_int_equal(number_after(text, "\n  resident", 2), stats.resident);
+	assert_int_equal(number_after(text, "\n  mapped", 2), stats.mapped);
+	assert_int_equal(number_after(text, "\n  huge", 2), stats.huge_bytes);
+	assert_int_equal(number_after(text, "\n  brk heap", 2), stats.brk_bytes);
+	struct arenal_stats after;
+	assert_int_equal(get(&after, sizeof after), 0);
+	assert_memory_equal(&after, &stats, sizeof stats);
+
+	fclose(unallocated);
+	for (size_t i = 1; i < COUNT_OF(blocks); i += 2)
+		free(blocks[i]);
+	free(mapped);
+}
+
 static void malloc_info_refuses_options(void **state) {
 	(void)state;
 	char *text = NULL;
@@ -244,6 +337,7 @@ int main(void) {
 		cmocka_unit_test(mallinfo2_follows_allocations),
 		cmocka_unit_test(mallinfo_is_mallinfo2_in_int),
 		cmocka_unit_test(malloc_info_writes_well_formed_xml),
+		cmocka_unit_test(all_interfaces_agree),
 		cmocka_unit_test(malloc_info_refuses_options),
 		cmocka_unit_test(malloc_stats_writes_to_stderr),
 	};

@@ -209,6 +209,7 @@ static void purge_runs_lazily(void *unused) {
 	CHILD_CHECK(stats_now().dirty < MIB);
 	CHILD_CHECK(stats_now().purged_total > ALL_RUNS / 4 * 3);
 	CHILD_CHECK(lazy_bytes() > ALL_RUNS / 4 * 3);
+	CHILD_CHECK(stats_now().resident > stats_now().active + lazy_bytes());
 	CHILD_CHECK(resident_bytes() > before + ALL_RUNS / 4 * 3);
 	/* The same memory, which holds what it held. */
 	use_runs();
@@ -230,6 +231,7 @@ static void purge_runs_at_once(void *unused) {
 	purge_all_at_once(0);
 	use_runs();
 	CHILD_CHECK(lazy_bytes() == 0);
+	CHILD_CHECK(stats_now().resident < stats_now().active + MIB);
 	CHILD_CHECK(resident_bytes() < before + 4 * MIB);
 }
 
@@ -264,7 +266,12 @@ static void purge_holes_lazily(void *unused) {
 	make_holes();
 	CHILD_CHECK(lazy_bytes() > 24 * MIB);
 	CHILD_CHECK(resident_bytes() > before + 30 * MIB);
+	/* Lazily or not, holes are not active. */
+	struct arenal_stats stats = stats_now();
+	CHILD_CHECK(stats.active < 24 * MIB && stats.resident > 24 * MIB + stats.active);
 	CHILD_CHECK(arenal_purge() > 24 * MIB);
+	stats = stats_now();
+	CHILD_CHECK(stats.active < 24 * MIB && stats.resident < stats.active + MIB && stats.mapped > stats.active + 24 * MIB);
 	CHILD_CHECK(lazy_bytes() < MIB);
 	CHILD_CHECK(resident_bytes() < before + 12 * MIB);
 	CHILD_CHECK(arenal_purge() == 0);

@@ -7,10 +7,11 @@ from arenal import window
 # What ARENAL_STATS=1 prints, with the same words.
 MEMORY = (
     ("allocated", "in blocks that the program holds"),
-    ("cached", "in {threads} thread caches"),
-    ("active", "in spans, runs and huge blocks"),
+    ("cached", "free, in thread caches"),
+    ("active", "in spans, runs and huge blocks, without their holes"),
     ("dirty", "free, kept for reuse"),
-    ("resident", "backed by memory now"),
+    ("resident", "backed by memory, as far as Arenal knows: at most"),
+    ("in_memory", "backed by memory, says the kernel"),
     ("mapped", "address space for blocks"),
     ("metadata", "address space for Arenal's own records"),
     ("purged_total", "given back to the kernel since the start"),
@@ -29,21 +30,27 @@ def human(count):
 
 def values(snapshot):
     """All figures of the whole process, by name."""
-    return {"resident": snapshot.resident, **snapshot.stats}
+    stats = snapshot.stats
+    # Libraries before this figure: what they know to be in memory.
+    return {"resident": stats["active"] + stats["dirty"], **stats, "in_memory": snapshot.resident}
+
+
+def _bytes(label, count, meaning):
+    return f"  {label:<10} {human(count):>12} {count:>16}  {meaning}"
 
 
 def table(snapshot, heading):
     figures = values(snapshot)
     lines = [heading]
     for name, meaning in MEMORY:
-        label = "purged" if name == "purged_total" else name
-        lines.append(f"  {label:<10} {human(figures[name]):>12}  {meaning.format(**figures)}")
+        lines.append(_bytes(name.removesuffix("_total").replace("_", " "), figures[name], meaning))
     lines += [
-        f"  brk heap   {human(figures['brk_bytes']):>12}  at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}",
-        f"  regions    {figures['regions']:>12}  of 64 MiB",
-        f"  huge       {human(figures['huge_bytes']):>12}  in {figures['huge_blocks']} direct mappings",
-        f"  guarded    {figures['guarded']:>12}  blocks between inaccessible pages, {figures['guarded_total']} since "
-        "the start",
+        _bytes("brk heap", figures["brk_bytes"], f"at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}"),
+        _bytes("huge", figures["huge_bytes"], f"in {figures['huge_blocks']} direct mappings"),
+        f"  regions    {figures['regions']:>12} {'':>16}  of 64 MiB",
+        f"  threads    {figures['threads']:>12} {'':>16}  with a cache",
+        f"  guarded    {figures['guarded']:>12} {'':>16}  blocks between inaccessible pages, {figures['guarded_total']} "
+        "since the start",
         "arena      prefers  threads    spans   blocks out",
     ]
     for number, arena in enumerate(snapshot.arenas):

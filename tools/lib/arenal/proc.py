@@ -131,6 +131,10 @@ class Process:
             shares.append(pages.count(b"r", first, last) / max(1, min(last, count) - first))
         return Residency(pages.count(b"r") * PAGE, pages.count(b"s") * PAGE, shares)
 
+    def pages(self, start, end):
+        """The same for each page: r, s or -, as bytes. None when the kernel does not let us know."""
+        return self._page_letters(start, end) if end - start <= _PAGEMAP_LIMIT else None
+
     def _page_letters(self, start, end):
         """One letter per page: r resident, s swapped out, - neither. None when the kernel does not let us know."""
         if self._pagemap is None:

@@ -28,7 +28,7 @@ RESIDENT = 1
 
 # struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends is not read.
 STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes", "huge_blocks",
-         "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded", "guarded_total")
+         "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded", "guarded_total", "resident")
 
 Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")
 Arena = namedtuple("Arena", "kind threads spans bytes refills flushes")

@@ -2,8 +2,9 @@
 
 import sys
 
-from arenal import look, watch
+from arenal import look, page_picture, watch
 from arenal.commands import SHAPE, environment_options, process_id, seconds
+from arenal.errors import Failure
 
 HELP = """\
 Shows the memory that Arenal holds in a process: the brk heap (main arena), the 64 MiB regions (the other arenas) and
@@ -27,6 +28,8 @@ def add(commands):
     parser.add_argument("--output", metavar="FILE", help="write to FILE instead of stdout (PID) or stderr (COMMAND)")
     parser.add_argument("--guess", action="store_true",
                         help="do not read the memory of the process, only the kernel's map of it")
+    parser.add_argument("--picture", metavar="FILE",
+                        help="write a picture of all pages, as SVG for a browser, instead of the table")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser)
 
@@ -34,10 +37,18 @@ def add(commands):
 def main(options, command):
     if (options.pid is None) == (not command):
         options.parser.error('give either a process ID, or a command after "--"')
+    if options.picture and (command or options.every or options.json or options.output):
+        options.parser.error("--picture goes with a process ID, and without --every, --json and --output")
     if command:
         output = look.Output(options.output, options.json, sys.stderr)
         return watch.watch(options.tool, command, options.settings, options.stats, output, options.every, options.guess)
     if options.settings or options.stats:
         options.parser.error("--set and --stats count when a program starts: this one is running")
+    if options.picture:
+        snapshot = look.look(options.pid, options.guess)
+        if snapshot.allocator != "arenal":
+            raise Failure(look.not_on_arenal(snapshot))
+        page_picture.write(options.pid, snapshot, options.picture)
+        return 0
     output = look.Output(options.output, options.json, sys.stdout)
     return look.show_process(options.pid, output, options.every, options.guess)

@@ -48,7 +48,7 @@ def look(pid):
         return None
     stats = figures.values(snapshot) if snapshot else {}
     return {"pid": pid, "user": _user_name(user), "window": window, "allocated": stats.get("allocated"),
-            "resident": stats.get("resident"), "rss": status.get("VmRSS", 0) * 1024, "threads": status.get("Threads"),
+            "resident": stats.get("in_memory"), "rss": status.get("VmRSS", 0) * 1024, "threads": status.get("Threads"),
             "command": proc.command_line(pid)}
 
 
