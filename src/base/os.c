@@ -187,6 +187,8 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
 
+int os_process_id(void) { return (int)getpid(); }
+
 int os_thread_id(void) { return (int)syscall(SYS_gettid); }
 
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
@@ -202,6 +204,40 @@ uint64_t os_milliseconds(void) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_time(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+int os_create_file(const char *path) {
+	int saved = errno;
+	int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (file < 0) file = -errno;
+	errno = saved;
+	return file;
+}
+
+int os_close(int fd) {
+	int saved = errno;
+	int result = close(fd) == 0 || errno == EINTR ? 0 : errno;
+	errno = saved;
+	return result;
+}
+
+int os_copy_file(const char *path, int fd) {
+	char text[4096];
+	int saved = errno, result = 0;
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file;
+	while (length >= 0 && result == 0 && (length = read(file, text, sizeof text)) != 0)
+		if (length > 0) result = os_write(fd, text, (size_t)length);
+	if (length < 0) result = errno;
+	if (file >= 0) close(file);
+	errno = saved;
+	return result;
 }
 
 int os_write(int fd, const char *text, size_t length) {

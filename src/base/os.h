@@ -75,6 +75,8 @@ bool os_is_secure(void);
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
 
+int os_process_id(void);
+
 /* The kernel's number of the calling thread. */
 int os_thread_id(void);
 
@@ -87,8 +89,20 @@ void os_raise(int signal);
 /* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
 uint64_t os_milliseconds(void);
 
+/* Seconds since 1970. */
+uint64_t os_time(void);
+
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
+
+/* Makes an empty file, or empties it. Returns the descriptor, or the errno, negative. */
+int os_create_file(const char *path);
+
+/* Returns 0 or the errno: of a write, too, that failed only now. */
+int os_close(int fd);
+
+/* Writes what the file has to the descriptor. Returns 0 or the errno. */
+int os_copy_file(const char *path, int fd);
 
 /* Reads what the file has from `offset` on, size - 1 bytes at most, and adds a zero. Returns the bytes read: 0 when there
  * are none, or the file cannot be read. It is closed again: a program may close every descriptor, or count them. */
