@@ -37,8 +37,9 @@ static NOINLINE void *allocate_slowly(size_t size, enum family family) {
 /* While the heap profile is on, all mallocs come here: those that are no samples get their block as quickly as they can. */
 static NOINLINE void *allocate_counted(size_t size, enum family family) {
 	struct tcache *tc = tcache_current;
-	if (likely(size - 1 < SMALL_MAX) && likely(sample_passes(&tc->sample, size))) {
-		void *block = take_from(&tc->magazines[class_of_size(size)]);
+	if (likely(size <= SMALL_MAX) && likely(sample_passes(&tc->sample, size))) {
+		void *block = take_from(likely(size <= TABLE_MAX) ? magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN])
+		                                                  : &tc->magazines[class_of_size(size)]);
 		if (likely(block != NULL)) {
 			sample_pass(&tc->sample, size);
 			return block;

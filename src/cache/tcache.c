@@ -38,7 +38,13 @@ static_assert(PTHREAD_DESTRUCTOR_ITERATIONS >= 4, "libc runs the destructors so 
 
 static void thread_exit(void *cache);
 
-void tcache_init(void) { threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0; }
+uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1];
+
+void tcache_init(void) {
+	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0;
+}
 
 /* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are such: the first
  * is one then. Under the threads lock. */
@@ -66,9 +72,8 @@ static void hide(struct tcache *tc) {
 /* Leads sizes to their magazines, or all of them to magazine 0. Another thread may be in the middle of malloc: it finds either.
  * ThreadSanitizer looks away, for malloc reads the table plainly. */
 __attribute__((no_sanitize("thread"))) static void set_tags(struct tcache *tc, bool lead) {
-	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
-	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++)
-		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? TAG_OF_CLASS(class_of_size(i * MIN_ALIGN)) : TAG_OF_CLASS(0);
+	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
+		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? tcache_tags[i] : TAG_OF_CLASS(0);
 }
 
 static struct tcache *create(void) {

@@ -60,6 +60,9 @@ static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct
 /* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
 extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+/* What tag_of_size holds while nothing is sampled. Written once, at start-up. */
+extern uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1] __attribute__((visibility("hidden")));
+
 /* The thread's cache in hardened mode, once it has one. */
 extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
