@@ -5,6 +5,7 @@
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"
+#include "observe/window.h"
 
 _Atomic bool started;
 
@@ -33,6 +34,7 @@ __attribute__((constructor)) static void late_start(void) {
 	guard_start();
 	if (conf.harden && !harden_is_on && started) harden_start();
 	profile_init();
+	window_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

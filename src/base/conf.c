@@ -24,6 +24,7 @@ struct conf conf = {
 	.profile_sample = (int64_t)(512 * KIB),
 	.leaks = 0,
 	.harden = 0,
+	.window = -1,
 	.stats = 0,
 };
 
@@ -46,6 +47,7 @@ const struct tunable tunables[] = {
 	{ "profile_sample", NULL, &conf.profile_sample, 1, (int64_t)GIB, true },
 	{ "leaks", NULL, &conf.leaks, 0, 1, false },
 	{ "harden", NULL, &conf.harden, 0, 1, false },
+	{ "window", NULL, &conf.window, -1, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };

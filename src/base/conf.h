@@ -25,6 +25,8 @@ struct conf {
 	_Atomic int64_t profile_sample;  /* one byte in so many that are allocated, on average, is looked at by it */
 	_Atomic int64_t leaks;           /* 1: the same, and what was sampled and not freed is reported at exit */
 	_Atomic int64_t harden;          /* 1: hardened mode. Read at start only */
+	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
+	                                    thread purges in the background */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

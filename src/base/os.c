@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -267,6 +269,48 @@ void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds)
 	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
 	errno = saved;
 }
+
+void os_futex_wait_shared(uint32_t *word, uint32_t expected) {
+	int saved = errno;
+	syscall(SYS_futex, word, FUTEX_WAIT, expected, NULL, NULL, 0);
+	errno = saved;
+}
+
+void os_futex_wake_shared(uint32_t *word) {
+	int saved = errno;
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	errno = saved;
+}
+
+bool os_own_descriptors(void) {
+	int saved = errno;
+	bool done = syscall(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0;
+	errno = saved;
+	return done;
+}
+
+static void *map_file(int file, size_t size) {
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+	if (ftruncate(file, (off_t)size) != 0 || fcntl(file, F_ADD_SEALS, seals) != 0) return NULL;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (p == MAP_FAILED) return NULL;
+	if (madvise(p, size, MADV_DONTFORK) == 0) return p;
+	munmap(p, size);
+	return NULL;
+}
+
+void *os_map_file(const char *name, size_t size) {
+	int saved = errno;
+	void *p = NULL;
+	int low = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int file = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
+	if (low >= 0) close(low);
+	if (file >= 0 && (p = map_file(file, size)) == NULL) close(file);
+	errno = saved;
+	return p;
+}
+
+int os_process_id(void) { return (int)getpid(); }
 
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it: both the block's

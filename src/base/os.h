@@ -115,6 +115,19 @@ void os_futex_wake(uint32_t *word);
 /* The same, but sleeps for so many milliseconds at most. */
 void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds);
 
+/* The same for words that other processes write to. */
+void os_futex_wait_shared(uint32_t *word, uint32_t expected);
+void os_futex_wake_shared(uint32_t *word);
+
+/* Gives the calling thread a table of descriptors of its own, with nothing in it. False on Linux before 5.9. */
+bool os_own_descriptors(void);
+
+/* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing, but not in the
+ * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */
+void *os_map_file(const char *name, size_t size);
+
+int os_process_id(void);
+
 /* Every other thread of the process passes a memory barrier before this returns. False when the kernel does not offer
  * that. */
 bool os_barrier_in_all_threads(void);

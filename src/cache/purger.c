@@ -1,15 +1,12 @@
 #include "cache/purger.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "cache/own_thread.h"
 #include "cache/tcache.h"
 
 /* Milliseconds: no interval is longer than this while memory is short. */
@@ -20,9 +17,6 @@
 
 /* Milliseconds until the next attempt, when the thread could not be started. */
 #define PATIENCE 10000
-
-/* Room for the handlers of exit, which the last thread of a process runs. */
-#define STACK (512 * KIB)
 
 _Atomic uint32_t purger_state;
 static _Atomic uint64_t not_before; /* milliseconds: the thread could not be started, and is not tried again until then */
@@ -62,6 +56,7 @@ static bool sleep_until_poked(void) {
 }
 
 static void *purge_in_background(void *unused) {
+	own_thread_name("arenal");
 	while (conf.background && conf.decay > 0) {
 		static uint32_t never;
 		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
@@ -75,23 +70,14 @@ static void *purge_in_background(void *unused) {
 	return unused;
 }
 
-/* The thread gets no signals: they are for the program's own threads. */
-static bool start_thread(void) {
-	pthread_attr_t attributes;
-	pthread_t thread;
-	sigset_t all, before;
-	int saved = errno; /* free leaves it alone */
-	if (pthread_attr_init(&attributes) != 0) return false;
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attributes, STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&thread, &attributes, purge_in_background, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (error == 0) pthread_setname_np(thread, "arenal");
-	errno = saved;
-	return error == 0;
+static void start_thread(void) {
+	uint32_t off = PURGER_OFF;
+	/* Starting a thread allocates, and so comes here again: by then, it is awake. */
+	if (!atomic_compare_exchange_strong(&purger_state, &off, PURGER_AWAKE)) return;
+	atomic_store(&purged_in_background, true);
+	if (own_thread_start(purge_in_background, NULL)) return;
+	atomic_store(&not_before, os_milliseconds() + PATIENCE);
+	set_off();
 }
 
 void purger_wake(void) {
@@ -101,13 +87,9 @@ void purger_wake(void) {
 		os_futex_wake((uint32_t *)&purger_state);
 	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
 	           os_milliseconds() >= atomic_load(&not_before)) {
-		/* Starting a thread allocates, and so comes here again: by then, it is awake. */
-		if (!atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) return;
-		atomic_store(&purged_in_background, true);
-		if (start_thread()) return;
-		atomic_store(&not_before, os_milliseconds() + PATIENCE);
-		set_off();
+		start_thread();
 	}
+	cache_hook_call(&cache_hooks.slow_moment);
 }
 
 void purger_after_fork(void) { set_off(); }

@@ -12,6 +12,7 @@
 #include "base/meta.h"
 #include "cache/fork.h"
 #include "cache/magazine.h"
+#include "cache/own_thread.h"
 #include "cache/purger.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
@@ -137,10 +138,11 @@ static void thread_exit(void *cache) {
 	else
 		threads.first = tc->next;
 	if (tc->next != NULL) tc->next->prev = tc->prev;
-	threads.count--;
+	const bool last = --threads.count == 0;
 	lock_drop(&threads.lock, RANK_THREADS);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	meta_free(tc, sizeof *tc);
+	if (last) cache_hook_call(&cache_hooks.last_exit);
 	purger_poke();
 }
 
@@ -276,6 +278,8 @@ void tcache_flush_all(void) {
 	tcache_drain(0);
 }
 
+bool tcache_exit_is_noticed(void) { return get() != NULL && threads.has_key; }
+
 size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }
 
 /* Without ThreadSanitizer: it reads the tops of magazines while malloc and free move them, without a lock. Each was true a
@@ -293,6 +297,21 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 		}
 		if (tc->quarantine != NULL) *bytes += tc->quarantine->bytes;
 		*run_bytes += tc->run_cache.bytes;
+		lock_drop(&tc->lock, RANK_CACHE);
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+}
+
+/* Without ThreadSanitizer, as above. */
+__attribute__((no_sanitize("thread"))) void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
+	memset(blocks, 0, CLASS_COUNT * sizeof *blocks);
+	lock_take(&threads.lock, RANK_THREADS);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+		lock_take(&tc->lock, RANK_CACHE);
+		for (unsigned c = 1; c < CLASS_COUNT; c++) {
+			ptrdiff_t count = tc->magazines[c].top - tc->magazines[c].empty;
+			if (count > 0 && count <= tc->slots[c].count) blocks[c] += (size_t)count;
+		}
 		lock_drop(&tc->lock, RANK_CACHE);
 	}
 	lock_drop(&threads.lock, RANK_THREADS);

@@ -123,8 +123,14 @@ void tcache_flush_all(void);
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);
 
+/* Makes the calling thread's cache when it has none. True when it has one, and its end will be noticed. */
+bool tcache_exit_is_noticed(void);
+
 /* Bytes in the magazines and quarantines and in the kept runs of all caches, and how many caches there are. */
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
+
+/* Of each size class, the blocks in the magazines of all caches. */
+void tcache_blocks_get(size_t blocks[CLASS_COUNT]);
 
 /* The threads lock: around fork, and to read what it owns. In the child of a fork, only the calling thread's cache goes on. */
 void tcache_lock(void);

@@ -25,6 +25,23 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 	}
 }
 
+void stats_of_arena(uint32_t number, struct arena_stats *out) {
+	struct arena *arena = arena_list[number];
+	*out = (struct arena_stats){ .kind = arena->kind };
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct bin *bin = &arena->bins[c];
+		lock_take(&bin->lock, RANK_BIN);
+		out->spans += bin->spans;
+		out->bytes += bin->blocks_out * size_classes[c].size;
+		out->refills += bin->refills;
+		out->flushes += bin->flushes;
+		lock_drop(&bin->lock, RANK_BIN);
+	}
+	tcache_lock();
+	out->threads = arena->threads;
+	tcache_unlock();
+}
+
 void stats_get(struct arenal_stats *out) {
 	struct heap_stats heap;
 	struct huge_stats huge;
@@ -145,19 +162,10 @@ static void print_arenas(struct writer *w) {
 	line(w, "arena      prefers  threads    spans   blocks out");
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++) {
-		size_t spans = 0, bytes = 0;
-		for (unsigned c = 1; c < CLASS_COUNT; c++) {
-			struct bin *bin = &arena_list[a]->bins[c];
-			lock_take(&bin->lock, RANK_BIN);
-			spans += bin->spans;
-			bytes += bin->blocks_out * size_classes[c].size;
-			lock_drop(&bin->lock, RANK_BIN);
-		}
-		tcache_lock();
-		const uint32_t threads = arena_list[a]->threads;
-		tcache_unlock();
-		line(w, "%5u %12s %8u %8zu %12s", a, arena_list[a]->kind == REGION_BRK ? "brk" : "regions", threads, spans,
-		     human(bytes).text);
+		struct arena_stats s;
+		stats_of_arena(a, &s);
+		line(w, "%5u %12s %8u %8zu %12s", a, s.kind == REGION_BRK ? "brk" : "regions", s.threads, s.spans,
+		     human(s.bytes).text);
 	}
 }
 

@@ -24,7 +24,7 @@ faulthandler.dump_traceback_later(280, exit=True)
 def environment(**changes):
     """The test's environment without what would steer the tool; None removes a variable."""
     env = {name: value for name, value in os.environ.items()
-           if name not in ("LD_PRELOAD", "ARENAL_CONF", "ARENAL_STATS", "XDG_RUNTIME_DIR")}
+           if name not in ("LD_PRELOAD", "ARENAL_CONF", "ARENAL_STATS", "ARENAL_WINDOW", "XDG_RUNTIME_DIR")}
     env["ARENAL_LIBRARY"] = LIBRARY
     for name, value in changes.items():
         env.pop(name, None)

@@ -76,7 +76,14 @@ class Run(ToolTest):
         done = self.arenal("run", "--", "env", "-0", env=env)
         got = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
         self.assertEqual(got.pop("LD_PRELOAD").count("libarenal"), 1)
+        self.assertEqual(got.pop("ARENAL_WINDOW"), "1")
         self.assertEqual(got, env)
+
+    def test_the_window_is_not_forced_upon_anybody(self):
+        show = ["--", "sh", "-c", 'echo "$ARENAL_CONF:$ARENAL_WINDOW"']
+        self.assertEqual(self.arenal("run", *show).stdout, ":1\n")
+        self.assertEqual(self.arenal("run", "--set", "window=0", *show).stdout, "window:0:\n")
+        self.assertEqual(self.arenal("run", *show, env=environment(ARENAL_WINDOW="-1")).stdout, ":-1\n")
 
     def test_ignored_signals_do_not_reach_the_command(self):
         done = self.arenal("run", "--", "grep", "SigIgn", "/proc/self/status")

@@ -62,7 +62,7 @@ class Process:
     def _name(self):
         try:
             with open(f"{self.root}/comm", encoding="utf-8", errors="replace") as file:
-                return "".join(c if c.isprintable() else "?" for c in file.read().rstrip("\n"))
+                return printable(file.read().rstrip("\n"))
         except OSError as error:
             raise self._failure(error, "the name") from error
 
@@ -203,3 +203,32 @@ class Process:
                 found.append((int(line.group(1), 16), int(line.group(2), 16),
                               int(sizes.get(b"Rss", 0)) * 1024, int(sizes.get(b"Swap", 0)) * 1024))
         return found
+
+
+def printable(text):
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def command_name(pid):
+    """The process's short name. "" when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return printable(file.read().rstrip("\n"))
+    except OSError:
+        return ""
+
+
+def command_line(pid):
+    """The whole command, or its short name in brackets where there is none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read().rstrip("\0").replace("\0", " ")
+    except OSError:
+        words = ""
+    return printable(words) or f"[{command_name(pid)}]"
+
+
+def status(pid):
+    """The numbers in /proc/PID/status, by name. Raises OSError when the process has ended."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", file.read(), re.M)}

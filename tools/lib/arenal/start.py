@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,8 @@ def interrupted(process):
 
 def run(tool, command, settings, stats):
     env = library.environment(library.find(tool), settings, stats)
+    if b"ARENAL_WINDOW" not in env and not re.search(rb"(^|,)window:", env.get(b"ARENAL_CONF", b"")):
+        env[b"ARENAL_WINDOW"] = b"1"
     path = find_command(command[0], env)
     warn_if_static(path)
     sys.stdout.flush()

@@ -7,7 +7,10 @@ HELP = """\
 Runs COMMAND on Arenal: libarenal.so is preloaded into it and into every program it starts.
 
 The library is the one that ARENAL_LIBRARY names, else that of the build tree or the installation that this tool belongs
-to, else the one that the dynamic linker knows."""
+to, else the one that the dynamic linker knows.
+
+Sets ARENAL_WINDOW=1, so that `ps`, `stats`, `ctl` and `top` can look into each of these processes from its start. That is a
+thread; for programs that must have no other, say --set window=0, or set ARENAL_WINDOW yourself."""
 CODES = """\
 The exit code is that of COMMAND; 125 when there is no library, 126 when COMMAND cannot be executed, 127 when there is
 no such command."""

@@ -1,0 +1,130 @@
+/* The window: how other processes of the same user, or root, look into this one and steer it.
+ *
+ * A thread, "arenal-window", holds a file in memory, "arenal-window", in a descriptor table of its own, so that the program
+ * neither sees nor closes it. Whoever may open /proc/PID/task/TID/fd/N may look in: that is the kernel's decision (the rules
+ * of ptrace(2), PTRACE_MODE_READ_FSCREDS: the same user, and the process may be dumped; or root). Nothing is in any file system.
+ *
+ * The file is struct window_page. All figures are little-endian, and as wide as declared. A client
+ *   1. takes flock(LOCK_EX) on the file: one client at a time. The lock goes with the client;
+ *   2. writes 0 to request.number, then the request, then request.number: anything but 0, the last request's, and the last answer's;
+ *   3. wakes the thread (FUTEX_WAKE on request.number, shared), which sleeps while nobody asks;
+ *   4. waits until answer.number is request.number (FUTEX_WAIT), with a time limit: the process may have been stopped;
+ *   5. reads the answer, and drops the lock.
+ * Places and sizes of the first two structures never change, so that any client can ask any library for its version: when
+ * the magic is missing, WINDOW_HELLO makes the library write it anew. The library writes the page and never goes by what it
+ * finds there, but for the request, which it copies first: whoever scribbles over the page harms only those who read it. */
+#ifndef OBSERVE_WINDOW_H
+#define OBSERVE_WINDOW_H
+
+#include "base/base.h"
+
+#define WINDOW_MAGIC "ARENALW"
+#define WINDOW_VERSION 1 /* changes when a client that knows the earlier one would read something wrong */
+
+enum window_kind {
+	WINDOW_HELLO,    /* nothing but the header */
+	WINDOW_SNAPSHOT, /* value: WINDOW_RESIDENT or 0. Fills the tables */
+	WINDOW_GET,      /* name. answer.value: the tunable's */
+	WINDOW_SET,      /* name, value */
+	WINDOW_PURGE,    /* what arenal_purge does. answer.value: bytes given back */
+};
+
+#define WINDOW_RESIDENT 1 /* also what of the heap is in memory, for which all of it is walked */
+
+struct window_header {
+	char magic[8];           /* WINDOW_MAGIC */
+	uint32_t version;        /* WINDOW_VERSION */
+	uint32_t size;           /* bytes of the file */
+	int32_t pid;             /* as the process sees itself */
+	uint32_t answer;         /* offset of struct window_answer */
+	char library[32];        /* its version, ends with a zero */
+	char reserved[8];
+};
+
+struct window_request {
+	_Atomic uint32_t number; /* 0: none, or being written. Also a futex */
+	uint32_t kind;           /* enum window_kind */
+	int64_t value;
+	char name[48];           /* ends with a zero */
+};
+
+/* `count` records, each `stride` bytes after the one before: later versions may append fields to a record. */
+struct window_table {
+	uint32_t offset, stride, count, reserved;
+};
+
+struct window_answer {
+	_Atomic uint32_t number; /* that of the request, written last. Also a futex */
+	int32_t error;           /* 0 or an errno: EINVAL, ENOENT, EPERM as arenal_set says; ENOSYS: an unknown kind */
+	int64_t value;
+	uint64_t milliseconds;   /* of the snapshot; a clock that never goes back */
+	uint64_t resident;       /* bytes of Arenal's memory that the kernel backs, when asked for */
+	uint64_t brk_start, brk_end;
+	struct window_table stats;    /* one record: struct arenal_stats */
+	struct window_table classes;  /* struct window_class, those in use */
+	struct window_table arenas;   /* struct window_arena */
+	struct window_table regions;  /* struct window_region, newest first; as many as there is room for */
+	struct window_table tunables; /* struct window_tunable */
+};
+
+struct window_class {
+	uint32_t size;           /* bytes of a block */
+	uint32_t span_bytes, span_blocks;
+	uint32_t reserved;
+	uint64_t spans, blocks_out; /* blocks_out: with the program and in thread caches */
+	uint64_t refills, flushes;  /* batches since the start */
+	uint64_t blocks_cached;     /* of blocks_out, in thread caches */
+};
+
+struct window_arena {
+	uint32_t kind;           /* enum region_kind: where it likes its spans: 0 regions, 1 brk heap, 2 guarded regions */
+	uint32_t threads;
+	uint64_t spans, bytes;   /* bytes: in blocks with the program and in thread caches */
+	uint64_t refills, flushes;
+};
+
+struct window_region {
+	uint64_t base;
+	uint32_t kind;           /* enum region_kind */
+	uint32_t slices, used, dirty; /* of 64 KiB */
+};
+
+struct window_tunable {
+	char name[32];
+	int64_t value, min, max;
+	uint32_t live;           /* 1: may be set */
+	uint32_t reserved;
+};
+
+#define WINDOW_REGIONS 2048
+#define WINDOW_ARENAS 1024
+#define WINDOW_TUNABLES 64
+#define WINDOW_CLASSES 80
+
+/* Only the pages of it that were written to are memory. */
+struct window_page {
+	struct window_header header;
+	struct window_request request;
+	struct window_answer answer;
+	uint64_t stats[64];
+	struct window_class classes[WINDOW_CLASSES];
+	struct window_tunable tunables[WINDOW_TUNABLES];
+	struct window_arena arenas[WINDOW_ARENAS];
+	struct window_region regions[WINDOW_REGIONS];
+};
+static_assert(sizeof(struct window_header) == 64 && sizeof(struct window_request) == 64 &&
+                  offsetof(struct window_page, request) == 64, "these never change");
+
+/* Bytes of the file: a multiple of every page size. */
+#define WINDOW_SIZE ALIGN_UP(sizeof(struct window_page), 64 * KIB)
+
+/* Once, when libc is ready for threads: opens the window now or later, as the tunable `window` says. */
+void window_start(void);
+
+/* Writes everything to the page that no request changes. */
+void window_describe(struct window_page *page);
+
+/* Does what the request says, which is a copy, and writes the answer, but for its number. */
+void window_answer(struct window_page *page, const struct window_request *request);
+
+#endif

@@ -1,0 +1,116 @@
+/* What the window answers. */
+#include <errno.h>
+#include <string.h>
+
+#include "arena/arena.h"
+#include "base/conf.h"
+#include "cache/tcache.h"
+#include "observe/stats.h"
+#include "observe/window.h"
+
+#define TABLE(page, member, length) \
+	{ offsetof(struct window_page, member), sizeof *(page)->member, (uint32_t)(length), 0 }
+
+void window_describe(struct window_page *page) {
+	page->header = (struct window_header){
+		.magic = WINDOW_MAGIC,
+		.version = WINDOW_VERSION,
+		.size = WINDOW_SIZE,
+		.pid = os_process_id(),
+		.answer = offsetof(struct window_page, answer),
+		.library = ARENAL_VERSION_STRING,
+	};
+}
+
+static size_t fill_classes(struct window_class *out) {
+	size_t cached[CLASS_COUNT], count = 0;
+	tcache_blocks_get(cached);
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		struct class_stats s;
+		stats_of_class(c, &s);
+		if (s.refills == 0) continue;
+		out[count++] = (struct window_class){
+			.size = size_classes[c].size,
+			.span_bytes = (uint32_t)(size_classes[c].slices * SLICE_SIZE),
+			.span_blocks = size_classes[c].blocks,
+			.spans = s.spans,
+			.blocks_out = s.blocks_out,
+			.refills = s.refills,
+			.flushes = s.flushes,
+			.blocks_cached = min_size(cached[c], s.blocks_out), /* the two were read at different moments */
+		};
+	}
+	return count;
+}
+static_assert(CLASS_COUNT <= WINDOW_CLASSES, "all size classes have a place");
+
+static size_t fill_arenas(struct window_arena *out) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = 0; a < count; a++) {
+		struct arena_stats s;
+		stats_of_arena(a, &s);
+		out[a] = (struct window_arena){ s.kind, s.threads, s.spans, s.bytes, s.refills, s.flushes };
+	}
+	return count;
+}
+static_assert(ARENAS_MAX <= WINDOW_ARENAS, "all arenas have a place");
+
+static size_t fill_regions(struct window_region *out) {
+	size_t count = 0;
+	for (struct region *r = heap_regions(); r != NULL && count < WINDOW_REGIONS; r = r->next) {
+		heap_lock();
+		out[count++] = (struct window_region){ r->base, r->kind, r->slices_total, r->slices_used, r->slices_dirty };
+		heap_unlock();
+	}
+	return count;
+}
+
+static size_t fill_tunables(struct window_tunable *out) {
+	size_t count = 0;
+	for (const struct tunable *t = tunables; t->name != NULL && count < WINDOW_TUNABLES; t++) {
+		struct window_tunable record = { .value = *t->value, .min = t->min, .max = t->max, .live = t->live };
+		for (size_t i = 0; i < sizeof record.name - 1 && t->name[i] != 0; i++) record.name[i] = t->name[i];
+		out[count++] = record;
+	}
+	return count;
+}
+
+/* Figures go to the page as they come: only what was counted here says how many there are. */
+static void take_snapshot(struct window_page *page, struct window_answer *answer, int64_t flags) {
+	struct arenal_stats stats;
+	struct heap_stats heap;
+	static_assert(sizeof stats <= sizeof page->stats, "the statistics have a place");
+	answer->milliseconds = os_milliseconds();
+	stats_get(&stats);
+	heap_stats_get(&heap);
+	memcpy(page->stats, &stats, sizeof stats);
+	answer->brk_start = heap.brk_start;
+	answer->brk_end = heap.brk_end;
+	if ((flags & WINDOW_RESIDENT) != 0) answer->resident = stats_resident();
+	answer->stats = (struct window_table){ offsetof(struct window_page, stats), sizeof stats, 1, 0 };
+	answer->classes = (struct window_table)TABLE(page, classes, fill_classes(page->classes));
+	answer->arenas = (struct window_table)TABLE(page, arenas, fill_arenas(page->arenas));
+	answer->regions = (struct window_table)TABLE(page, regions, fill_regions(page->regions));
+	answer->tunables = (struct window_table)TABLE(page, tunables, fill_tunables(page->tunables));
+}
+
+/* Not arenal_purge: that would make a cache for this thread, to empty it. */
+static size_t purge(void) {
+	tcache_drain(0);
+	return arena_purge_all(0);
+}
+
+void window_answer(struct window_page *page, const struct window_request *request) {
+	struct window_answer answer = { 0 };
+	switch (request->kind) {
+	case WINDOW_HELLO: break;
+	case WINDOW_SNAPSHOT: take_snapshot(page, &answer, request->value); break;
+	case WINDOW_GET: answer.error = conf_get(request->name, &answer.value); break;
+	case WINDOW_SET: answer.error = conf_set(request->name, request->value); break;
+	case WINDOW_PURGE: answer.value = (int64_t)purge(); break;
+	default: answer.error = ENOSYS;
+	}
+	/* All but the number, by which the client knows that the rest is there. */
+	const size_t from = offsetof(struct window_answer, error);
+	memcpy((char *)&page->answer + from, (char *)&answer + from, sizeof answer - from);
+}

@@ -1,0 +1,64 @@
+"""arenal ctl PID ACTION"""
+
+import argparse
+import re
+
+from arenal.commands import SHAPE, process_id
+from arenal.window import Window
+
+HELP = """\
+Steers a running process on Arenal: reads and sets tunables, gives free memory back. It goes on meanwhile, and needs a
+window (ARENAL_WINDOW=1, or a process with several threads). Only its own user and root may do so."""
+CODES = """\
+Sizes are in bytes or take K, M or G, as in: arenal ctl 1234 set dirty_max 64M"""
+
+
+def add(commands):
+    parser = commands.add_parser("ctl", help="steer a process: get or set a tunable, purge", description=HELP,
+                                 epilog=CODES, usage="arenal ctl PID ACTION [ARGUMENT ...]", **SHAPE)
+    parser.add_argument("pid", type=process_id, metavar="PID", help="the process to steer")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    action = actions.add_parser("get", help="print a tunable, or all of them", usage="arenal ctl PID get [NAME]",
+                                **SHAPE)
+    action.add_argument("name", nargs="?", metavar="NAME")
+    action.set_defaults(main=get)
+    action = actions.add_parser("set", help="set a tunable", usage="arenal ctl PID set NAME VALUE", **SHAPE)
+    action.add_argument("name", metavar="NAME")
+    action.add_argument("value", type=number, metavar="VALUE")
+    action.set_defaults(main=set_)
+    action = actions.add_parser("purge", help="give all free memory back to the system now",
+                                usage="arenal ctl PID purge", **SHAPE)
+    action.set_defaults(main=purge)
+    parser.set_defaults(parser=parser)
+
+
+def number(text):
+    found = re.fullmatch(r"(-?[0-9]+)([KMG]?)", text, re.I | re.A)
+    value = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()] if found else 1 << 63
+    if not -(1 << 63) <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number (a suffix K, M or G is allowed)")
+    return value
+
+
+def get(options, _command):
+    with Window(options.pid) as window:
+        if options.name is not None:
+            print(window.get(options.name))
+            return 0
+        print(f"{'tunable':<16} {'value':>16}  range")
+        for tunable in window.snapshot().tunables:
+            note = "" if tunable.live else ", counts at the start only"
+            print(f"{tunable.name:<16} {tunable.value:>16}  {tunable.min} to {tunable.max}{note}")
+    return 0
+
+
+def set_(options, _command):
+    with Window(options.pid) as window:
+        window.set(options.name, options.value)
+    return 0
+
+
+def purge(options, _command):
+    with Window(options.pid) as window:
+        print(f"{window.purge()} bytes given back")
+    return 0

@@ -1,0 +1,74 @@
+"""A snapshot of a process as text for people and as JSON."""
+
+import json
+
+from arenal import window
+
+# What ARENAL_STATS=1 prints, with the same words.
+MEMORY = (
+    ("allocated", "in blocks that the program holds"),
+    ("cached", "in {threads} thread caches"),
+    ("active", "in spans, runs and huge blocks"),
+    ("dirty", "free, kept for reuse"),
+    ("resident", "backed by memory now"),
+    ("mapped", "address space for blocks"),
+    ("metadata", "address space for Arenal's own records"),
+    ("purged_total", "given back to the kernel since the start"),
+)
+
+
+def human(count):
+    """12.3 MiB, rounded down as the library does."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    tenths = count * 10
+    while tenths >= 10240 and len(units) > 1:
+        tenths //= 1024
+        units.pop(0)
+    return f"{count} B" if units[0] == "B" else f"{tenths // 10}.{tenths % 10} {units[0]}"
+
+
+def values(snapshot):
+    """All figures of the whole process, by name."""
+    return {"resident": snapshot.resident, **snapshot.stats}
+
+
+def table(snapshot, heading):
+    figures = values(snapshot)
+    lines = [heading]
+    for name, meaning in MEMORY:
+        label = "purged" if name == "purged_total" else name
+        lines.append(f"  {label:<10} {human(figures[name]):>12}  {meaning.format(**figures)}")
+    lines += [
+        f"  brk heap   {human(figures['brk_bytes']):>12}  at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}",
+        f"  regions    {figures['regions']:>12}  of 64 MiB",
+        f"  huge       {human(figures['huge_bytes']):>12}  in {figures['huge_blocks']} direct mappings",
+        f"  guarded    {figures['guarded']:>12}  blocks between inaccessible pages, {figures['guarded_total']} since "
+        "the start",
+        "arena      prefers  threads    spans   blocks out",
+    ]
+    for number, arena in enumerate(snapshot.arenas):
+        lines.append(f"{number:>5} {'brk' if arena.kind == 1 else 'regions':>12} {arena.threads:>8} {arena.spans:>8} "
+                     f"{human(arena.bytes):>12}")
+    lines.append(" size      spans   blocks out        bytes    fill      refills      flushes")
+    for c in snapshot.classes:
+        room = c.spans * c.span_blocks
+        lines.append(f"{c.size:>5} {c.spans:>10} {c.blocks_out:>12} {human(c.blocks_out * c.size):>12} "
+                     f"{c.blocks_out * 100 // room if room else 0:>6}% {c.refills:>12} {c.flushes:>12}")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(snapshot, **more):
+    return json.dumps({
+        **more,
+        "stats": values(snapshot),
+        "brk_start": snapshot.brk_start,
+        "brk_end": snapshot.brk_end,
+        "classes": [c._asdict() for c in snapshot.classes],
+        "arenas": [{**arena._asdict(), "kind": kind(arena)} for arena in snapshot.arenas],
+        "regions": [{**region._asdict(), "kind": kind(region)} for region in snapshot.regions],
+        "tunables": {tunable.name: tunable.value for tunable in snapshot.tunables},
+    }) + "\n"
+
+
+def kind(record):
+    return window.KINDS[record.kind] if record.kind < len(window.KINDS) else str(record.kind)

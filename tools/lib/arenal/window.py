@@ -1,0 +1,349 @@
+"""The window into a running process on Arenal: src/observe/window.h says what it consists of, and who may look in."""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import platform
+import random
+import struct
+import time
+from collections import namedtuple
+
+from arenal import layout, proc
+from arenal.errors import Failure, Gone
+
+NAME = "arenal-window"          # of the thread, and of the file
+MAGIC, VERSION = b"ARENALW\0", 1
+LIMIT = 1.0                     # seconds that an answer may take
+
+HEADER = struct.Struct("<8sIIiI32s8x")          # magic, version, size, pid, answer, library
+REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the number
+NUMBER_AT, REQUEST_AT = HEADER.size, HEADER.size + 4
+NUMBER = struct.Struct("<I")
+ANSWER = struct.Struct("<IiqQQQQ" + "IIII" * 5)  # number, error, value, milliseconds, resident, brk_start, brk_end, tables
+HELLO, SNAPSHOT, GET, SET, PURGE = range(5)
+RESIDENT = 1
+
+# struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends is not read.
+STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes", "huge_blocks",
+         "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded", "guarded_total")
+
+Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")
+Arena = namedtuple("Arena", "kind threads spans bytes refills flushes")
+Region = namedtuple("Region", "base kind slices used dirty")
+Tunable = namedtuple("Tunable", "name value min max live")
+KINDS = ("regions", "brk", "guarded regions")
+
+_CLASS = struct.Struct("<III4xQQQQQ")
+_ARENA = struct.Struct("<IIQQQQ")
+_REGION = struct.Struct("<QIIII")
+_TUNABLE = struct.Struct("<32sqqqI4x")
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+_FUTEX_WAIT, _FUTEX_WAKE = 0, 1
+_EVERYBODY = (1 << 31) - 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+class Silent(Failure):
+    """The process does not answer."""
+
+
+class NoWindow(Failure):
+    """The process has no window; it may be on Arenal or not."""
+
+    def __init__(self, sentence, on_arenal):
+        super().__init__(sentence)
+        self.on_arenal = on_arenal
+
+
+class NotPermitted(Failure):
+    """Only its own user, or root, may look into the process."""
+
+
+class Snapshot:
+    """One look. `stats` has a key for each name in STATS that the library knows."""
+
+    def __init__(self, answer, page):
+        _number, _error, _value, self.milliseconds, self.resident, self.brk_start, self.brk_end, *tables = answer
+        # Only what is there is copied: pages of the file that nobody touched are no memory.
+        copies = []
+        for offset, stride, count, _ in zip(*[iter(tables)] * 4):
+            data = page[offset:offset + stride * count]
+            if len(data) != stride * count:
+                raise ValueError("a table lies outside of it")
+            copies.append((data, stride))
+        (stats, stride), self._classes, self._arenas, self._regions, self._tunables = copies
+        fields = min(stride // 8, len(STATS))
+        self.stats = dict(zip(STATS, struct.unpack_from(f"<{fields}Q", stats)))
+
+    @staticmethod
+    def _records(table, kind, record):
+        data, stride = table
+        if stride == kind.size:
+            return [record._make(found) for found in kind.iter_unpack(data)]
+        return [record._make(kind.unpack_from(data, at)) for at in range(0, len(data), stride)]
+
+    @property
+    def classes(self):
+        """Size classes in use, smallest first."""
+        return self._records(self._classes, _CLASS, Class)
+
+    @property
+    def arenas(self):
+        return self._records(self._arenas, _ARENA, Arena)
+
+    @property
+    def regions(self):
+        return self._records(self._regions, _REGION, Region)
+
+    @property
+    def tunables(self):
+        found = self._records(self._tunables, _TUNABLE, Tunable)
+        return [t._replace(name=_text(t.name), live=bool(t.live)) for t in found]
+
+
+class Window:
+    """An open window. Use it as a context manager; looking again and again through one window is cheap."""
+
+    def __init__(self, pid, limit=LIMIT):
+        self.pid, self.limit = pid, limit
+        if _FUTEX is None:
+            raise Failure(f"windows of processes are for x86-64 and AArch64, not for {platform.machine()}")
+        self._thread, path = _find(pid)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise _failure(pid, error) from error
+        try:
+            size = os.fstat(self._file).st_size
+            if size < HEADER.size + NUMBER.size + REQUEST.size:
+                raise Failure(f"the window of process {pid} is none of Arenal's")
+            self._page = mmap.mmap(self._file, size)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._word = ctypes.c_uint32.from_buffer(self._page, NUMBER_AT)
+        self._answer_word = None
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self._file is not None:
+            self._word = self._answer_word = None       # they keep the mapping
+            self._page.close()
+            os.close(self._file)
+            self._file = None
+
+    def alive(self):
+        """Whether the process still has this window."""
+        return _state(self.pid, self._thread) not in "?ZX"
+
+    def snapshot(self, resident=False):
+        """What the allocator holds now. With `resident`, the library walks its whole heap for that figure."""
+        limit = 60 if resident else None        # that is a walk over the whole heap
+        return self._ask(SNAPSHOT, RESIDENT if resident else 0, limit=limit, take=lambda a: Snapshot(a, self._page))
+
+    def get(self, name):
+        return self._ask(GET, 0, name)[2]
+
+    def set(self, name, value):
+        self._ask(SET, value, name)
+
+    def purge(self):
+        """Bytes that were given back."""
+        return self._ask(PURGE, 0, limit=60)[2]
+
+    # One request
+
+    def _open(self):
+        """Finds the place of answers. A page that somebody has scribbled over gets its header back from the library."""
+        magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
+        if magic != MAGIC or version != VERSION or answer + ANSWER.size > len(self._page):
+            self._locked(lambda: self._ring(HELLO, 0, ""))
+            until = time.monotonic() + self.limit
+            while magic != MAGIC and time.monotonic() < until:
+                time.sleep(0.001)
+                magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
+            if magic != MAGIC:
+                raise self._silence(self.limit)
+        if version != VERSION:
+            raise Failure(f"the window of process {self.pid} has layout version {version}, and this tool knows "
+                          f"version {VERSION}: use the tool of its library, Arenal {_text(self.library)}")
+        if answer + ANSWER.size > len(self._page) or answer % 8:
+            raise Failure(f"the window of process {self.pid} is damaged")
+        self.library = _text(self.library)
+        self._answer = answer
+        self._answer_word = ctypes.c_uint32.from_buffer(self._page, answer)
+
+    def _ask(self, kind, value, name="", take=None, limit=None):
+        """The answer as a tuple, or what `take` makes of it."""
+        def exchange():
+            number = self._ring(kind, value, name)
+            self._wait(number, limit or self.limit)
+            answer = ANSWER.unpack_from(self._page, self._answer)
+            if answer[1]:
+                raise _refusal(answer[1], kind, name, value)
+            return take(answer) if take else answer
+        return self._locked(exchange)
+
+    def _locked(self, work):
+        """Does it while no other client asks."""
+        until = time.monotonic() + self.limit
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise Silent(f"somebody else has been looking into process {self.pid} for {self.limit:g} s") from None
+                time.sleep(0.002)
+        try:
+            return work()
+        except (struct.error, ValueError) as error:
+            raise Failure(f"the window of process {self.pid} is damaged: {error}") from error
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _ring(self, kind, value, name):
+        """Writes a request. Its number is random, so that no request of a client that died is taken for it."""
+        text = name.encode()
+        if len(text) >= 48:
+            raise _refusal(errno.ENOENT, kind, name, value)
+        self._word.value = 0
+        REQUEST.pack_into(self._page, REQUEST_AT, kind, value, text)
+        _futex(self._word, _FUTEX_WAKE, _EVERYBODY)     # a barrier, too: the number comes last
+        number = 0
+        while number == 0 or (self._answer_word is not None and number == self._answer_word.value):
+            number = random.getrandbits(32)
+        self._word.value = number
+        _futex(self._word, _FUTEX_WAKE, _EVERYBODY)
+        return number
+
+    def _wait(self, number, limit):
+        until, step = time.monotonic() + limit, 0.02
+        while (seen := self._answer_word.value) != number:
+            # In short steps: the process may end, or somebody may scribble over the page.
+            _futex(self._answer_word, _FUTEX_WAIT, seen, step)
+            step = 0.1
+            if self._answer_word.value == number:
+                return
+            if time.monotonic() > until or _state(self.pid, self._thread) in "?ZX":
+                raise self._silence(limit)
+            if time.monotonic() > until - limit + self.limit and _state(self.pid, self._thread) in "Tt":
+                raise self._silence(limit)
+
+    def _silence(self, limit):
+        state = _state(self.pid, self._thread)
+        if state in "?ZX":
+            return Gone(self.pid)
+        if state in "Tt":
+            return Silent(f"process {self.pid} does not answer: it is stopped"
+                          f"{' by a debugger' if state == 't' else ' (SIGCONT lets it go on)'}")
+        return Silent(f"process {self.pid} does not answer within {limit:g} s")
+
+
+def _futex(word, operation, value, seconds=None):
+    timeout = None
+    if seconds is not None:
+        timeout = ctypes.byref(_Timespec(int(seconds), int(seconds % 1 * 1e9)))
+    _libc.syscall(ctypes.c_long(_FUTEX), ctypes.byref(word), ctypes.c_int(operation), ctypes.c_uint32(value), timeout,
+                  None, ctypes.c_int(0))
+
+
+def _text(data):
+    return data.split(b"\0")[0].decode(errors="replace")
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _state(pid, thread):
+    """The letter of the thread's state, "?" when there is no such thread."""
+    stat = _read(f"/proc/{pid}/task/{thread}/stat")
+    return stat.rpartition(b")")[2].split()[0].decode() if stat else "?"
+
+
+def threads_of_arenal(pid):
+    """The threads of the process that are the library's own, by name: what everybody may know."""
+    found = {}
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        name = _read(f"/proc/{pid}/task/{task}/comm").rstrip(b"\n").decode(errors="replace")
+        if name in (NAME, "arenal"):
+            found[name] = task
+    return found
+
+
+def _find(pid):
+    """The thread, and the path under which its file may be opened."""
+    if not os.path.isdir(f"/proc/{pid}"):
+        raise Gone(pid, f"there is no process {pid}")
+    for _attempt in range(20):          # a window that is being opened
+        thread = threads_of_arenal(pid).get(NAME)
+        if thread is None:
+            raise _no_window(pid)
+        folder = f"/proc/{pid}/task/{thread}/fd"
+        try:
+            for name in os.listdir(folder):
+                path = f"{folder}/{name}"
+                if os.readlink(path).startswith(f"/memfd:{NAME}"):
+                    return thread, path
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise _failure(pid, error) from error
+        time.sleep(0.005)
+    raise _no_window(pid)
+
+
+def _no_window(pid):
+    with proc.Process(pid) as process:          # raises what there is to say about processes that may not be looked at
+        if layout.has_library(process) or layout.locate(process):
+            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: start it with "
+                            "ARENAL_WINDOW=1 or arenal run (before Linux 5.9 there is none)", True)
+        return NoWindow(f"process {pid} ({process.name}) is not on Arenal: it seems to be on "
+                        f"{layout.allocator(process)}", False)
+
+
+def _failure(pid, error):
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotPermitted(f"not permitted to look into process {pid}: become its user, or root "
+                            "(which it must be for a process that has changed its user)")
+    if error.errno in (errno.ENOENT, errno.ESRCH):
+        return Gone(pid)
+    return Failure(f"the window of process {pid}: {error.strerror}")
+
+
+def _refusal(code, kind, name, value):
+    if kind in (GET, SET) and code == errno.ENOENT:
+        return Failure(f"there is no tunable {name}")
+    if kind == SET and code == errno.EINVAL:
+        return Failure(f"{name} cannot be {value}: that is not in its range")
+    if kind == SET and code == errno.EPERM:
+        return Failure(f"{name} cannot be changed while the program runs: set it before the start")
+    if code == errno.ENOSYS:
+        return Failure("the library of this process does not know this request: it is older than this tool")
+    return Failure(f"the library refuses: {os.strerror(code)}")
