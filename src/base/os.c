@@ -189,8 +189,6 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
 
-int os_process_id(void) { return (int)getpid(); }
-
 int os_thread_id(void) { return (int)syscall(SYS_gettid); }
 
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
@@ -299,12 +297,19 @@ static void *map_file(int file, size_t size) {
 	return NULL;
 }
 
-void *os_map_file(const char *name, size_t size) {
+int os_memory_file(const char *name) {
 	int saved = errno;
-	void *p = NULL;
 	int low = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int file = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
 	if (low >= 0) close(low);
+	errno = saved;
+	return file;
+}
+
+void *os_map_file(const char *name, size_t size) {
+	int saved = errno;
+	void *p = NULL;
+	int file = os_memory_file(name);
 	if (file >= 0 && (p = map_file(file, size)) == NULL) close(file);
 	errno = saved;
 	return p;

@@ -75,8 +75,6 @@ bool os_is_secure(void);
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
 
-int os_process_id(void);
-
 /* The kernel's number of the calling thread. */
 int os_thread_id(void);
 
@@ -121,6 +119,9 @@ void os_futex_wake_shared(uint32_t *word);
 
 /* Gives the calling thread a table of descriptors of its own, with nothing in it. False on Linux before 5.9. */
 bool os_own_descriptors(void);
+
+/* An empty file in memory of this name. Returns its descriptor, none of the first three; -1 when the kernel refuses. */
+int os_memory_file(const char *name);
 
 /* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing, but not in the
  * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */

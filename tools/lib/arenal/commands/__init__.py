@@ -27,6 +27,15 @@ def process_id(text):
     return int(text)
 
 
+def sample_size(text):
+    """What the heap profile may sample by."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    digits, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) * unit <= 1 << 30:
+        raise argparse.ArgumentTypeError("from 1 to 1G bytes, as in 64K")
+    return int(digits) * unit
+
+
 def environment_options(parser):
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
                         help="set a tunable of the library (in ARENAL_CONF); may be repeated")

@@ -1,11 +1,10 @@
 """arenal profile"""
 
-import argparse
 import os
 import shutil
 import sys
 
-from arenal.commands import SHAPE, environment_options
+from arenal.commands import SHAPE, environment_options, sample_size
 from arenal.errors import Failure
 
 HELP = """\
@@ -19,14 +18,6 @@ CODES = """\
 The exit code is 1 when something cannot be read or written; with COMMAND it is that of the command."""
 
 
-def size(text):
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    digits, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
-    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) * unit <= 1 << 30:
-        raise argparse.ArgumentTypeError("from 1 to 1G bytes, as in 64K")
-    return int(digits) * unit
-
-
 def add(commands):
     parser = commands.add_parser("profile", help="show where the memory comes from", description=HELP, epilog=CODES,
                                  usage="arenal profile [options] DUMP | arenal profile [options] -- COMMAND [ARGUMENT ...]",
@@ -38,7 +29,7 @@ def add(commands):
     which.add_argument("--live", action="store_false", dest="total", help="show what is in use (the default)")
     which.add_argument("--total", action="store_true", help="show all that was allocated since the start")
     parser.add_argument("--top", type=int, default=20, metavar="NUMBER", help="show so many functions (20)")
-    parser.add_argument("--sample", type=size, metavar="BYTES",
+    parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser, total=False)
