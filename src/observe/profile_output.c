@@ -88,7 +88,7 @@ static int write_file(const char *name) {
 static void write_profile(const char *pattern) {
 	char name[CONF_PATH_MAX];
 	const int error = file_name(name, sizeof name, pattern) ? write_file(name) : ENAMETOOLONG;
-	if (error != 0) print_fd(2, "arenal: the heap profile could not be written to %s: %s\n", name, strerrordesc_np(error));
+	if (error != 0) print_fd(2, "arenal: the heap profile could not be written (%s): %s\n", strerrordesc_np(error), name);
 }
 
 #define LEAKS_SHOWN 10

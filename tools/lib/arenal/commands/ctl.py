@@ -33,7 +33,7 @@ def add(commands):
     action.set_defaults(main=purge)
     action = actions.add_parser("profile", help="start, stop or dump the heap profile", usage="arenal ctl PID profile "
                                 "start [BYTES] | stop | dump FILE", **SHAPE)
-    whats = action.add_subparsers(metavar="start | stop | dump", required=True)
+    whats = action.add_subparsers(metavar="start | stop | dump", required=True, prog="arenal ctl PID profile")
     what = whats.add_parser("start", help="forget what was collected, and collect; one byte in BYTES is sampled",
                             usage="arenal ctl PID profile start [BYTES]", **SHAPE)
     what.add_argument("bytes", nargs="?", type=sample_size, default=0, metavar="BYTES")

@@ -36,6 +36,10 @@ class Profile:
         return [frame for address in frames for frame in self.symbols.frames[address]] or [Frame("(no stack)", "", 0)]
 
 
+def size(count):
+    return picture.size(count) if count >= 1024 else f"{count}B"
+
+
 def value(counts, total):
     """Blocks and bytes: of all since the start, or of what is not freed."""
     return (counts.total_blocks, counts.total_bytes) if total else (counts.live_blocks, counts.live_bytes)
@@ -77,13 +81,13 @@ def text(profile, total, count):
     blocks, number = value(everything, total)
     found = rows(profile, total)
     what = "allocated since the start" if total else "in use"
-    lines = [f"Process {dump.pid}, {when}: about {picture.size(number)} in {blocks:,} blocks {what}, estimated from a sample "
-             f"of one byte in {picture.size(dump.sample)}."]
+    lines = [f"Process {dump.pid}, {when}: about {size(number)} in {blocks:,} blocks {what}, estimated from a sample "
+             f"of one byte in {size(dump.sample)}."]
     if found:
         lines.append(f"{'flat':>8} {'%':>5} {'blocks':>12} {'with calls':>10} {'%':>5}  function")
     for row in found[:count]:
-        lines.append(f"{picture.size(row.flat_bytes):>8} {100 * row.flat_bytes / number:5.1f} {row.flat_blocks:12,} "
-                     f"{picture.size(row.bytes):>10} {100 * row.bytes / number:5.1f}  {row.function}")
+        lines.append(f"{size(row.flat_bytes):>8} {100 * row.flat_bytes / number:5.1f} {row.flat_blocks:12,} "
+                     f"{size(row.bytes):>10} {100 * row.bytes / number:5.1f}  {row.function}")
     if len(found) > count:
         lines.append(f"... and {len(found) - count} more functions")
     return "\n".join(lines)
