@@ -34,28 +34,23 @@ static NOINLINE void *allocate_slowly(size_t size, enum family family) {
 	return block;
 }
 
-/* While the heap profile is on, all mallocs come here: those that are no samples get their block as quickly as they can. */
-static NOINLINE void *allocate_counted(size_t size, enum family family) {
-	struct tcache *tc = tcache_current;
-	if (likely(size <= SMALL_MAX) && likely(sample_passes(&tc->sample, size))) {
-		void *block = take_from(likely(size <= TABLE_MAX) ? magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN])
-		                                                  : &tc->magazines[class_of_size(size)]);
-		if (likely(block != NULL)) {
-			sample_pass(&tc->sample, size);
-			return block;
-		}
-	}
-	return allocate_slowly(size, family);
+static inline __attribute__((always_inline)) void *take_of_class(struct tcache *tc, size_t size) {
+	return likely(size <= SMALL_MAX) ? take_from(&tc->magazines[class_of_size(size)]) : NULL;
 }
 
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. */
+/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. And while
+ * the heap profile is on, all do: those that are no samples are counted, and get their block as quickly as they can. */
 NOINLINE void *allocate(size_t size, enum family family) {
-	void *block;
-	if (unlikely(sample_is_on())) return allocate_counted(size, family);
-	if (size > TABLE_MAX && likely(size <= SMALL_MAX) &&
-	    likely((block = take_from(&tcache_current->magazines[class_of_size(size)])) != NULL))
-		return block;
-	return allocate_slowly(size, family);
+	struct tcache *tc = tcache_current;
+	void *block = NULL;
+	if (sample_passes(&tc->sample, size)) {
+		block = likely(size <= TABLE_MAX) ? take_from(magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]))
+		                                  : take_of_class(tc, size);
+		if (likely(block != NULL)) sample_pass(&tc->sample, size);
+	} else if (size > TABLE_MAX && likely(!sample_is_on())) {
+		block = take_of_class(tc, size);
+	}
+	return likely(block != NULL) ? block : allocate_slowly(size, family);
 }
 
 NOINLINE void *allocate_zeroed(size_t size) {

@@ -82,6 +82,7 @@ static struct tcache *create(void) {
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
+	annotate_unchecked(&tc->sample, sizeof tc->sample);
 	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
@@ -141,6 +142,7 @@ static void thread_exit(void *cache) {
 	const bool last = --threads.count == 0;
 	lock_drop(&threads.lock, RANK_THREADS);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
+	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);
 	if (last) cache_hook_call(&cache_hooks.last_exit);
 	purger_poke();
@@ -174,7 +176,10 @@ bool tcache_sample(uint64_t mean) {
 	const bool done = mean == 0 || arena_for_samples();
 	if (done) {
 		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
-		for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) set_tags(tc, mean == 0);
+		for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+			set_tags(tc, mean == 0);
+			sample_forget(&tc->sample);
+		}
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 	return done;

@@ -26,7 +26,7 @@ LIVE = LEAKED + LEAKED_IN_THREAD + KEPT
 
 
 def words(**changes):
-    return environment(LD_PRELOAD=LIBRARY, **changes)
+    return environment(**{"LD_PRELOAD": LIBRARY, **changes})
 
 
 class Profile(ToolTest):
@@ -36,8 +36,8 @@ class Profile(ToolTest):
     def dump_of(self, program=PROFILED, **changes):
         """Runs the program to its end; where its dump is."""
         path = self.path("heap")
-        done = subprocess.run([program], env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_SAMPLE="1", ARENAL_PROFILE_FILE=path,
-                                                   **changes), stderr=subprocess.PIPE, text=True, check=False)
+        changes = {"ARENAL_PROFILE": "1", "ARENAL_PROFILE_SAMPLE": "1", "ARENAL_PROFILE_FILE": path, **changes}
+        done = subprocess.run([program], env=words(**changes), stderr=subprocess.PIPE, text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (3, ""))
         return path
 
@@ -123,7 +123,7 @@ class Profile(ToolTest):
         self.assertEqual(len(self.rows(self.arenal("profile", "--top", "1", path).stdout)), 1)
 
     def test_in_a_program_that_it_is_linked_into(self):
-        rows = self.rows(self.arenal("profile", self.dump_of(STATIC)).stdout)
+        rows = self.rows(self.arenal("profile", self.dump_of(STATIC, LD_PRELOAD=None)).stdout)
         self.assertEqual(rows["leak_here"][:2], ("293K", 310))
         self.assertEqual(rows["inlined"][:2], ("4.8M", 1))
 
@@ -202,10 +202,10 @@ class Profile(ToolTest):
     def test_without_protobuf(self):
         with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nsys.modules['google.protobuf'] = None\n")      # as if it were not there
-        env = environment(PYTHONPATH=self.folder)
+        without = {"env": environment(PYTHONPATH="."), "cwd": self.folder}      # the folder's name has a colon in it
         heap = self.dump_of()
-        self.assert_sentence(self.arenal("profile", "--pprof", self.path("out"), heap, env=env), "python3-protobuf")
-        self.assertEqual(self.arenal("profile", heap, env=env).returncode, 0)
+        self.assert_sentence(self.arenal("profile", "--pprof", self.path("out"), heap, **without), "python3-protobuf")
+        self.assertEqual(self.arenal("profile", heap, **without).returncode, 0)
 
     def test_dumps_that_are_none(self):
         with open(self.dump_of(), encoding="utf-8") as file:
