@@ -78,6 +78,19 @@ ARENAL_API int arenal_stats_get(struct arenal_stats *out, size_t size);
 /* Writes the table of ARENAL_STATS=1 to the file descriptor `fd`. Returns 0, or the errno of the write that failed. */
 ARENAL_API int arenal_stats_print(int fd);
 
+/* The heap profile: a sample of all allocations with the stack of each, from which it is estimated what the blocks of each stack
+ * hold now, and have held since the profile was started. About one byte in `bytes` is looked at, at most 1 GiB; 0: in what the
+ * tunable profile_sample says (512 KiB). Starting forgets what was collected before. Returns 0; EINVAL when `bytes` is too large;
+ * ENOMEM; or ENOTSUP in programs that are linked statically at a fixed address, whose stacks cannot be taken. */
+ARENAL_API int arenal_profile_start(size_t bytes);
+
+/* No more blocks are sampled from now on. What was collected stays, but for the blocks that are freed. */
+ARENAL_API void arenal_profile_stop(void);
+
+/* Writes what was collected to the file descriptor `fd`, for `arenal profile` to read. Other threads go on meanwhile. Returns 0,
+ * or the errno of the write that failed. */
+ARENAL_API int arenal_profile_dump(int fd);
+
 /* Reads the tunable `name` ("arena_max", "mmap_threshold", ...; the README lists them) into *value. Sizes are in bytes,
  * switches are 0 or 1. Returns 0, ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
 ARENAL_API int arenal_get(const char *name, int64_t *value);

@@ -3,6 +3,7 @@
 #include "arena/large.h"
 #include "base/os.h"
 #include "harden/harden.h"
+#include "observe/profile.h"
 
 void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (align <= MIN_ALIGN) return take_or_allocate(size, family);
@@ -13,14 +14,15 @@ void *allocate_aligned(size_t align, size_t size, enum family family) {
 	const bool small = rounded <= SMALL_MAX;
 	if (likely(small)) {
 		const unsigned class_ = class_of_aligned(align, rounded);
-		void *block = take_from(&tcache_current->magazines[class_]);
+		/* While the heap profile is on, allocate takes it from there. */
+		void *block = likely(!sample_is_on()) ? take_from(&tcache_current->magazines[class_]) : NULL;
 		if (likely(block != NULL)) return block;
 		rounded = size_classes[class_].size;
 	}
 	ensure_started();
-	if (unlikely(harden_is_on)) return harden_alloc(align, size, family);
+	if (unlikely(harden_is_on)) return profile_count(harden_alloc(align, size, family), size);
 	if (small) return allocate(rounded, family);
-	return large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind);
+	return profile_count(large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind), size);
 }
 
 static void *aligned_or_enomem(size_t align, size_t size) {

@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "base/conf.h"
 #include "harden/hard_large.h"
+#include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/window.h"
 
@@ -30,6 +31,21 @@ int arenal_stats_get(struct arenal_stats *out, size_t size) {
 int arenal_stats_print(int fd) {
 	ensure_started();
 	return stats_print(fd);
+}
+
+int arenal_profile_start(size_t bytes) {
+	ensure_started();
+	return profile_start(bytes);
+}
+
+void arenal_profile_stop(void) {
+	ensure_started();
+	profile_stop();
+}
+
+int arenal_profile_dump(int fd) {
+	ensure_started();
+	return profile_dump(fd);
 }
 
 int arenal_get(const char *name, int64_t *value) {

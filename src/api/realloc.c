@@ -5,6 +5,7 @@
 #include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "observe/profile.h"
 
 #include <string.h>
 
@@ -43,7 +44,9 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	}
 	if (unlikely(harden_is_on)) {
 		void *moved;
+		profile_freed(block);
 		if (harden_realloc(block, size, &moved)) {
+			profile_count(moved, size);
 			if (moved == NULL) errno = ENOMEM;
 			return moved;
 		}
@@ -52,12 +55,15 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (still_fits(size, usable)) return block;
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	struct span *s = span_of(block);
-	if (s != NULL) return large_resize_run(s, size) ? block : move(block, size, usable);
+	if (s != NULL && !large_resize_run(s, size)) return move(block, size, usable);
+	/* For the heap profile, a large block of another length is another block. If there is no memory, it misses the old one. */
+	profile_freed(block);
+	if (s != NULL) return profile_count(block, size);
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
 	if (size <= usable && size < (size_t)conf.mmap_threshold / 2) return move(block, size, usable);
 	void *moved = huge_resize(block, size);
 	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
-	return moved != NULL ? moved : move(block, size, usable);
+	return moved != NULL ? profile_count(moved, size) : move(block, size, usable);
 }
 
 EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {

@@ -7,6 +7,7 @@
 #include "arena/zero.h"
 #include "cache/purger.h"
 #include "harden/guard.h"
+#include "observe/profile.h"
 
 /* Ends the program unless this is a small block in use. */
 static void check_small(const struct span *s, void *block, const char *function) {
@@ -24,6 +25,11 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 		check_small(s, block, claim->function);
 		mark_set(block);
 		annotate_freed(block);
+		if (unlikely(s->sampled)) {
+			profile_freed(block);
+			arena_give(s->class_, &block, 1);
+			return;
+		}
 		/* Spans of several slices are not for the fast path, see block_starts_at. */
 		struct magazine *m = &tcache_current->magazines[s->class_];
 		void **top = m->top;
@@ -34,17 +40,23 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 		}
 		tcache_free(s->class_, block);
 	} else if (s != NULL && s->kind == SPAN_RUN && s->start == block) {
+		profile_freed(block);
 		tcache_free_run(s);
 	} else if (s == NULL && zero_owns(block)) {
 		zero_free(block, claim->function);
-	} else if (s != NULL || !(huge_free(block) || guard_free(block))) {
-		report_pointer(claim->function, block, NULL);
+	} else {
+		profile_freed(block);
+		if (s != NULL || !(huge_free(block) || guard_free(block))) report_pointer(claim->function, block, NULL);
 	}
 	purger_poke();
 }
 
 NOINLINE void release(void *block, const struct claim *claim) {
-	if (block == NULL || (unlikely(harden_is_on) && harden_free(block, claim))) return;
+	if (block == NULL) return;
+	if (unlikely(harden_is_on)) {
+		profile_freed(block);
+		if (harden_free(block, claim)) return;
+	}
 	release_plain(block, claim);
 }
 

@@ -3,6 +3,7 @@
 #include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/window.h"
 
@@ -32,9 +33,11 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	guard_start();
 	if (conf.harden && !harden_is_on && started) harden_start();
+	profile_init();
 	window_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {
 	if (conf.stats) stats_print(2);
+	profile_at_exit();
 }

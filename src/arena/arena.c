@@ -18,39 +18,53 @@ struct arena *arena_list[ARENAS_MAX];
 _Atomic uint32_t arena_count;
 
 static struct arena main_arena;
+struct arena *_Atomic arena_of_samples;
 
 /* What arenas are made of: regions, or guarded ones in hardened mode. */
 static enum region_kind kind_of_arenas = REGION_MAPPED;
 
-static void setup(struct arena *a, enum region_kind kind) {
+static void setup(struct arena *a, enum region_kind kind, bool of_samples) {
+	a->of_samples = of_samples;
 	a->kind = kind;
 	for (unsigned c = 0; c < CLASS_COUNT; c++) a->bins[c].arena = a;
 }
 
 void arena_init(void) {
-	setup(&main_arena, REGION_BRK);
+	setup(&main_arena, REGION_BRK, false);
 	arena_list[0] = &main_arena;
 	atomic_store_explicit(&arena_count, 1, memory_order_release);
+}
+
+static struct arena *add_arena(enum region_kind kind, bool of_samples) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	if (count >= ARENAS_MAX) return NULL;
+	if (lock_owns_all()) return NULL; /* a fork drops the locks that it took, and no others */
+	struct arena *a = meta_alloc(sizeof *a);
+	if (a == NULL) return NULL;
+	setup(a, kind, of_samples);
+	arena_list[count] = a;
+	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
+	return a;
 }
 
 struct arena *arena_create(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : os_cpu_count();
-	if (count >= limit || count >= ARENAS_MAX) return NULL;
-	if (lock_owns_all()) return NULL; /* a fork drops the locks that it took, and no others */
-	struct arena *a = meta_alloc(sizeof *a);
-	if (a == NULL) return NULL;
-	setup(a, kind_of_arenas);
-	arena_list[count] = a;
-	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
-	return a;
+	if (count - (arena_of_samples != NULL) >= limit) return NULL;
+	return add_arena(kind_of_arenas, false);
+}
+
+bool arena_for_samples(void) {
+	/* The break first: a program with one thread needs no region for it. */
+	if (arena_of_samples == NULL) arena_of_samples = add_arena(REGION_BRK, true);
+	return arena_of_samples != NULL;
 }
 
 bool arena_harden(void) {
 	struct arena *first = meta_alloc(sizeof *first);
 	if (first == NULL) return false;
 	kind_of_arenas = REGION_GUARDED;
-	setup(first, REGION_GUARDED);
+	setup(first, REGION_GUARDED, false);
 	/* The ordinary ones stay at the end, for the blocks that came from there. */
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	arena_list[count] = arena_list[0];
@@ -103,7 +117,8 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 		s[i].head = i;
 		s[i].kind = SPAN_CONTINUED;
 	}
-	if (!s->hard) page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
+	s->sampled = bin->arena->of_samples;
+	if (!s->hard && !s->sampled) page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
 	s->purged = 0;
 	s->lazy = false;
 	s->away = false;

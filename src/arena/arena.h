@@ -30,6 +30,7 @@ struct arena {
 	struct bin bins[CLASS_COUNT];
 	uint32_t threads;       /* that use this arena. Owner: threads lock (cache/) */
 	uint32_t kind;          /* enum region_kind: where it likes its spans */
+	bool of_samples;        /* no thread uses it, see below */
 };
 
 /* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */
@@ -40,6 +41,13 @@ void arena_init(void);
 
 /* A further arena; NULL when out of memory or when there are as many as may be. Called under the threads lock. */
 struct arena *arena_create(void);
+
+/* One that no thread uses: its spans have no tags, so that free takes the slow path with its blocks, which are those that the
+ * heap profile has sampled. NULL until the profile is on for the first time; written once, under the threads lock. */
+extern struct arena *_Atomic arena_of_samples;
+
+/* Makes it, if it is not there. False when out of memory. Called under the threads lock. */
+bool arena_for_samples(void);
 
 /* From now on, all arenas are made of hardened spans (hard_span.h), arena_list[0] first. Those that were there before take
  * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */

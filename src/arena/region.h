@@ -33,6 +33,7 @@ struct span {
 	bool away;                /* small: being purged, out of the list until that is done. Owner: bin->lock */
 	bool lazy;                /* small: some of the purged pages went lazily: they may still be in memory. Like purged */
 	bool hard;                /* small: hardened, see hard_span.h */
+	bool sampled;             /* small: of arena_of_samples */
 	uint64_t purged;          /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
 	                             block on it was handed out since. Owner: bin->lock */
 };

@@ -21,6 +21,9 @@ struct conf {
 	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
 	_Atomic int64_t lazy_purge;      /* 1: the kernel takes purged memory when it needs some, not at once */
 	_Atomic int64_t guard_sample;    /* one allocation in so many gets a place between inaccessible pages; 0: none */
+	_Atomic int64_t profile;         /* 1: the heap profile is on from the start. Read at start only */
+	_Atomic int64_t profile_sample;  /* one byte in so many that are allocated, on average, is looked at by it */
+	_Atomic int64_t leaks;           /* 1: the same, and what was sampled and not freed is reported at exit */
 	_Atomic int64_t harden;          /* 1: hardened mode. Read at start only */
 	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
 	                                    thread purges in the background */

@@ -210,6 +210,40 @@ uint64_t os_milliseconds(void) {
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t os_time(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+int os_create_file(const char *path) {
+	int saved = errno;
+	int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (file < 0) file = -errno;
+	errno = saved;
+	return file;
+}
+
+int os_close(int fd) {
+	int saved = errno;
+	int result = close(fd) == 0 || errno == EINTR ? 0 : errno;
+	errno = saved;
+	return result;
+}
+
+int os_copy_file(const char *path, int fd) {
+	char text[4096];
+	int saved = errno, result = 0;
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file;
+	while (length >= 0 && result == 0 && (length = read(file, text, sizeof text)) != 0)
+		if (length > 0) result = os_write(fd, text, (size_t)length);
+	if (length < 0) result = errno;
+	if (file >= 0) close(file);
+	errno = saved;
+	return result;
+}
+
 int os_write(int fd, const char *text, size_t length) {
 	int saved = errno, result = 0;
 	while (length > 0 && result == 0) {
@@ -267,12 +301,19 @@ static void *map_file(int file, size_t size) {
 	return NULL;
 }
 
-void *os_map_file(const char *name, size_t size) {
+int os_memory_file(const char *name) {
 	int saved = errno;
-	void *p = NULL;
 	int low = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int file = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
 	if (low >= 0) close(low);
+	errno = saved;
+	return file;
+}
+
+void *os_map_file(const char *name, size_t size) {
+	int saved = errno;
+	void *p = NULL;
+	int file = os_memory_file(name);
 	if (file >= 0 && (p = map_file(file, size)) == NULL) close(file);
 	errno = saved;
 	return p;

@@ -87,8 +87,20 @@ void os_raise(int signal);
 /* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
 uint64_t os_milliseconds(void);
 
+/* Seconds since 1970. */
+uint64_t os_time(void);
+
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
+
+/* Makes an empty file, or empties it. Returns the descriptor, or the errno, negative. */
+int os_create_file(const char *path);
+
+/* Returns 0 or the errno: of a write, too, that failed only now. */
+int os_close(int fd);
+
+/* Writes what the file has to the descriptor. Returns 0 or the errno. */
+int os_copy_file(const char *path, int fd);
 
 /* Reads what the file has from `offset` on, size - 1 bytes at most, and adds a zero. Returns the bytes read: 0 when there
  * are none, or the file cannot be read. It is closed again: a program may close every descriptor, or count them. */
@@ -107,6 +119,9 @@ void os_futex_wake_shared(uint32_t *word);
 
 /* Gives the calling thread a table of descriptors of its own, with nothing in it. False on Linux before 5.9. */
 bool os_own_descriptors(void);
+
+/* An empty file in memory of this name. Returns its descriptor, none of the first three; -1 when the kernel refuses. */
+int os_memory_file(const char *name);
 
 /* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing, but not in the
  * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */

@@ -39,7 +39,13 @@ static_assert(PTHREAD_DESTRUCTOR_ITERATIONS >= 4, "libc runs the destructors so 
 
 static void thread_exit(void *cache);
 
-void tcache_init(void) { threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0; }
+uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1];
+
+void tcache_init(void) {
+	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0;
+}
 
 /* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are such: the first
  * is one then. Under the threads lock. */
@@ -47,8 +53,10 @@ static struct arena *choose_arena(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	struct arena *best = arena_list[0];
 	const bool hardened = best->kind == REGION_GUARDED;
-	for (uint32_t i = 1; i < count; i++)
-		if (arena_list[i]->threads < best->threads && (arena_list[i]->kind == REGION_GUARDED) == hardened) best = arena_list[i];
+	for (uint32_t i = 1; i < count; i++) {
+		struct arena *a = arena_list[i];
+		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardened && !a->of_samples) best = a;
+	}
 	if (best->threads == 0) return best;
 	struct arena *created = arena_create();
 	return created != NULL ? created : best;
@@ -59,27 +67,38 @@ static void hide(struct tcache *tc) {
 	tcache_current = &hidden_cache;
 }
 
+/* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of sizes. */
+#define WRITTEN_BY_OTHERS (offsetof(struct tcache, tag_of_size) + sizeof((struct tcache *)NULL)->tag_of_size)
+
+/* Leads sizes to their magazines, or all of them to magazine 0. Another thread may be in the middle of malloc: it finds either.
+ * ThreadSanitizer looks away, for malloc reads the table plainly. */
+__attribute__((no_sanitize("thread"))) static void set_tags(struct tcache *tc, bool lead) {
+	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
+		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? tcache_tags[i] : TAG_OF_CLASS(0);
+}
+
 static struct tcache *create(void) {
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
-	annotate_unchecked(tc->magazines, sizeof tc->magazines); /* see drain in magazine.c */
+	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
+	annotate_unchecked(&tc->sample, sizeof tc->sample);
 	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
-	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
-	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tc->tag_of_size[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
 	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = size_classes[c].start_test;
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
 	tc->arena->threads++;
+	set_tags(tc, !sample_is_on());
 	tc->next = threads.first;
 	if (tc->next != NULL) tc->next->prev = tc;
 	threads.first = tc;
 	threads.count++;
 	lock_drop(&threads.lock, RANK_THREADS);
 	guard_turn_init(&tc->guard);
+	tc->sample.random.state = random_next(&tc->guard.random);
 	tcache_current = tc;
 	if (hiding) hide(tc);
 	/* May call malloc itself: the cache is in place. */
@@ -122,7 +141,8 @@ static void thread_exit(void *cache) {
 	if (tc->next != NULL) tc->next->prev = tc->prev;
 	const bool last = --threads.count == 0;
 	lock_drop(&threads.lock, RANK_THREADS);
-	annotate_checked(tc->magazines, sizeof tc->magazines);
+	annotate_checked(tc, WRITTEN_BY_OTHERS);
+	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);
 	if (last) cache_hook_call(&cache_hooks.last_exit);
 	purger_poke();
@@ -151,6 +171,30 @@ bool tcache_harden(void) {
 	return done;
 }
 
+bool tcache_sample(uint64_t mean) {
+	lock_take(&threads.lock, RANK_THREADS);
+	const bool done = mean == 0 || arena_for_samples();
+	if (done) {
+		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
+		for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+			set_tags(tc, mean == 0);
+			sample_forget(&tc->sample);
+		}
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+	return done;
+}
+
+uint64_t tcache_sample_count(size_t size) {
+	struct tcache *tc = get();
+	return tc != NULL && sample_count(&tc->sample, size) ? tc->sample.mean : 0;
+}
+
+void tcache_sample_busy(bool busy) {
+	struct tcache *tc = own_cache();
+	if (tc != NULL) tc->sample.busy = busy;
+}
+
 /* NULL: it is not the thread's turn, and mostly is not. */
 static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 	/* Hardened blocks have guards of their own. */
@@ -165,6 +209,13 @@ void *tcache_alloc(unsigned class_, size_t size) {
 	}
 	void *block;
 	return arena_take(arena_list[0], class_, &block, 1) == 1 ? block : NULL;
+}
+
+void *tcache_alloc_sampled(unsigned class_, size_t size) {
+	struct tcache *tc = get();
+	void *block = tc != NULL ? alloc_guarded(tc, size) : NULL;
+	if (block == NULL && arena_take(arena_of_samples, class_, &block, 1) == 0) return NULL;
+	return block;
 }
 
 void tcache_free(unsigned class_, void *block) {

@@ -13,6 +13,7 @@
 #include "arena/page_map.h"
 #include "cache/quarantine.h"
 #include "cache/runs.h"
+#include "cache/sample.h"
 #include "harden/guard.h"
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
@@ -37,7 +38,8 @@ struct magazine_slots {
  * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
-	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16 */
+	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16. While the heap profile is on, all are 0, so
+	                                                     that every malloc takes the slow path; see tcache_sample */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint16_t exit_rounds; /* times that the thread's destructors were run over it */
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
@@ -46,6 +48,7 @@ struct tcache {
 	struct lock lock;
 	struct run_cache run_cache;
 	struct guard_turn guard; /* owner: its thread */
+	struct sample_turn sample; /* owner: its thread */
 	struct quarantine *quarantine; /* in hardened mode, where blocks go through it into their magazines; NULL otherwise */
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
@@ -56,6 +59,9 @@ static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct
 
 /* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
 extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* What tag_of_size holds while nothing is sampled. Written once, at start-up. */
+extern uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1] __attribute__((visibility("hidden")));
 
 /* The thread's cache in hardened mode, once it has one. */
 extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -75,6 +81,19 @@ bool tcache_harden(void);
  * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
 void *tcache_alloc(unsigned class_, size_t size);
 void tcache_free(unsigned class_, void *block);
+
+/* From now on, one byte in `mean` on average is a point of the heap profile's sample, and all caches lead sizes to the slow
+ * path; 0: none is, and the caches are as before. False when out of memory: nothing changed. */
+bool tcache_sample(uint64_t mean);
+
+/* Counts a block of `size` bytes that the calling thread gets. When it is a sample: the mean that it was drawn with; else 0. */
+uint64_t tcache_sample_count(size_t size);
+
+/* While a sample is taken, what the thread allocates is none. */
+void tcache_sample_busy(bool busy);
+
+/* A small block that is a sample, where no tag leads free to a magazine. NULL when out of memory. */
+void *tcache_alloc_sampled(unsigned class_, size_t size);
 
 /* Where this small block waits, if it is free: words for a message, or NULL. */
 const char *tcache_where_free(const struct span *s, const void *block);

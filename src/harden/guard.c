@@ -39,12 +39,8 @@ static struct {
 
 static _Atomic bool may_start;
 
-/* Is there a loader? Programs that are linked statically, at a fixed place, register their frames with the unwinder: it then
- * allocates under a lock of its own, also for exceptions, and taking a stack in there would wait for ever. */
-extern char dynamic[] __asm__("_DYNAMIC") __attribute__((weak, visibility("hidden")));
-
 void guard_start(void) {
-	if (dynamic != NULL) atomic_store_explicit(&may_start, true, memory_order_relaxed);
+	if (stack_is_possible()) atomic_store_explicit(&may_start, true, memory_order_relaxed);
 }
 
 void guard_lock(void) { lock_take(&pool.lock, RANK_GUARD); }

@@ -8,34 +8,53 @@
 #include "base/os.h"
 #include "base/print.h"
 
+/* Is there a loader? Programs that are linked statically, at a fixed place, register their frames with the unwinder: it then
+ * allocates under a lock of its own, also for exceptions, and taking a stack in there would wait for ever. */
+extern char dynamic[] __asm__("_DYNAMIC") __attribute__((weak, visibility("hidden")));
+
+bool stack_is_possible(void) { return dynamic != NULL; }
+
+/* NULL where Arenal is part of another file. */
+extern __typeof__(stack_own_code) stack_own_code __attribute__((weak, visibility("hidden")));
+
 struct walk {
-	struct stack *stack;
+	uintptr_t *frames;
+	uint32_t count, max;
 	uintptr_t from; /* frames before this address are left out; 0: none any more */
 	uintptr_t sp;   /* of the frame before */
+	bool inside;    /* so far, all frames are Arenal's own, and left out */
 };
 
 static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument) {
 	struct walk *walk = argument;
-	struct stack *stack = walk->stack;
 	int before = 0;
 	uintptr_t ip = _Unwind_GetIPInfo(context, &before), sp = _Unwind_GetCFA(context);
 	/* A frame that lies below its callee's is none. */
-	if (ip == 0 || sp < walk->sp || stack->count == STACK_FRAMES) return _URC_NORMAL_STOP;
+	if (ip == 0 || sp < walk->sp || walk->count == walk->max) return _URC_NORMAL_STOP;
 	walk->sp = sp;
-	if (walk->from == ip || walk->from == 0) {
+	walk->inside = walk->inside && stack_own_code(ip);
+	if (!walk->inside && (walk->from == ip || walk->from == 0)) {
 		walk->from = 0;
-		stack->frames[stack->count++] = before ? ip : ip - 1; /* a return address may be another line's, or function's */
+		walk->frames[walk->count++] = before ? ip : ip - 1; /* a return address may be another line's, or function's */
 	}
 	return _URC_NO_REASON;
 }
 
 void stack_take(struct stack *stack, uintptr_t from) {
-	struct walk walk = { stack, from != 0 ? from : (uintptr_t)__builtin_return_address(0), 0 };
+	if (from == 0) from = (uintptr_t)__builtin_return_address(0);
+	struct walk walk = { .frames = stack->frames, .max = STACK_FRAMES, .from = from };
 	stack->thread = os_thread_id();
-	stack->count = 0;
 	_Unwind_Backtrace(visit, &walk);
+	stack->count = walk.count;
 	/* Of a jump to nowhere, only this much is known. */
 	if (stack->count == 0) stack->frames[stack->count++] = walk.from;
+}
+
+uint32_t stack_of_program(uintptr_t *frames, uint32_t max) {
+	struct walk walk = { .frames = frames, .max = max, .inside = stack_own_code != NULL };
+	if (!walk.inside) walk.from = (uintptr_t)__builtin_return_address(0);
+	_Unwind_Backtrace(visit, &walk);
+	return walk.count;
 }
 
 /* ---- printing ---- */
@@ -72,7 +91,7 @@ static uintptr_t address_in_file(const struct module *module, uintptr_t address)
 }
 
 /* "START-END PERMISSIONS OFFSET DEVICE INODE   FILE" */
-static void look_at_line(const char *line, struct module *module, const struct stack *stack) {
+static void look_at_line(const char *line, struct module *module, const uintptr_t *frames, uint32_t count) {
 	const char *at = line;
 	const uintptr_t start = read_hex(&at), end = (at++, read_hex(&at));
 	if (*at != ' ') return;
@@ -88,14 +107,14 @@ static void look_at_line(const char *line, struct module *module, const struct s
 		print_text(module->file, sizeof module->file, "%s", file);
 	}
 	if (strncmp(module->file, file, sizeof module->file - 1) != 0) return;
-	for (uint32_t i = 0; i < stack->count; i++) {
-		if (stack->frames[i] < start || stack->frames[i] >= end) continue;
+	for (uint32_t i = 0; i < count; i++) {
+		if (frames[i] < start || frames[i] >= end) continue;
 		memcpy(places[i].file, module->file, sizeof places[i].file);
-		places[i].address = address_in_file(module, stack->frames[i]);
+		places[i].address = address_in_file(module, frames[i]);
 	}
 }
 
-static void find_places(const struct stack *stack) {
+static void find_places(const uintptr_t *frames, uint32_t count) {
 	static char text[4096 + 1]; /* the kernel gives no more of this file at once, and whole lines */
 	static struct module module;
 	module.file[0] = 0;
@@ -105,20 +124,25 @@ static void find_places(const struct stack *stack) {
 		char *line = text, *end;
 		for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
 			*end = 0;
-			look_at_line(line, &module, stack);
+			look_at_line(line, &module, frames, count);
 		}
 		if (line > text) length = (size_t)(line - text);
 	}
 }
 
-void stack_print(const char *title, const struct stack *stack) {
-	find_places(stack);
-	print_fd(2, "  %s by thread %d:\n", title, stack->thread);
-	for (uint32_t i = 0; i < stack->count; i++) {
-		void *frame = (void *)stack->frames[i];
+void stack_print_frames(const uintptr_t *frames, uint32_t count) {
+	if (count > STACK_FRAMES) count = STACK_FRAMES;
+	find_places(frames, count);
+	for (uint32_t i = 0; i < count; i++) {
+		void *frame = (void *)frames[i];
 		if (places[i].file[0] != 0)
 			print_fd(2, "    %p  %s+%p\n", frame, places[i].file, (void *)places[i].address);
 		else
 			print_fd(2, "    %p\n", frame);
 	}
+}
+
+void stack_print(const char *title, const struct stack *stack) {
+	print_fd(2, "  %s by thread %d:\n", title, stack->thread);
+	stack_print_frames(stack->frames, stack->count);
 }

@@ -17,8 +17,21 @@ struct stack {
  * caller holds no lock of Arenal: the unwinder asks the loader, which may wait for somebody who allocates. */
 NOINLINE void stack_take(struct stack *stack, uintptr_t from);
 
-/* Writes a line with `title` and the thread, and one for each frame: its address, its file, and the address that the file
- * knows it by. Reads /proc/self/maps; one thread at a time. */
+/* Can stacks be taken in this program? Not where it is linked statically at a fixed place. */
+bool stack_is_possible(void);
+
+/* The same stack, but from the call into Arenal on: its own frames are left out, if it is a library of its own. Returns how
+ * many frames there are, `max` at most. */
+NOINLINE uint32_t stack_of_program(uintptr_t *frames, uint32_t max);
+
+/* Is it one of Arenal's own? Only in the shared library (own_code.c). */
+bool stack_own_code(uintptr_t address);
+
+/* Writes a line for each frame: its address, its file, and the address that the file knows it by. Reads /proc/self/maps; one
+ * thread at a time, and STACK_FRAMES frames at most. */
+void stack_print_frames(const uintptr_t *frames, uint32_t count);
+
+/* Writes a line with `title` and the thread, and its frames. */
 void stack_print(const char *title, const struct stack *stack);
 
 #endif

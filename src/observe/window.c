@@ -44,6 +44,7 @@ static bool take_request(struct window_page *page, uint32_t number, struct windo
 
 static void serve(struct window_page *page) {
 	uint32_t last = 0;
+	int file = -1;
 	while (atomic_load(&state) != CLOSING) {
 		struct window_request request;
 		const uint32_t number = atomic_load_explicit(&page->request.number, memory_order_acquire);
@@ -51,7 +52,7 @@ static void serve(struct window_page *page) {
 			os_futex_wait_shared((uint32_t *)&page->request.number, number);
 		} else if (take_request(page, number, &request)) {
 			window_describe(page);
-			window_answer(page, &request);
+			window_answer(page, &request, &file);
 			atomic_store_explicit(&page->answer.number, number, memory_order_release);
 			os_futex_wake_shared((uint32_t *)&page->answer.number);
 			last = number;

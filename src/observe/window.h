@@ -27,6 +27,9 @@ enum window_kind {
 	WINDOW_GET,      /* name. answer.value: the tunable's */
 	WINDOW_SET,      /* name, value */
 	WINDOW_PURGE,    /* what arenal_purge does. answer.value: bytes given back */
+	WINDOW_PROFILE_START, /* value: what arenal_profile_start takes */
+	WINDOW_PROFILE_STOP,
+	WINDOW_PROFILE_DUMP,  /* answer.value: the thread's descriptor of a file in memory that has the dump, until the next request */
 };
 
 #define WINDOW_RESIDENT 1 /* also what of the heap is in memory, for which all of it is walked */
@@ -55,7 +58,8 @@ struct window_table {
 
 struct window_answer {
 	_Atomic uint32_t number; /* that of the request, written last. Also a futex */
-	int32_t error;           /* 0 or an errno: EINVAL, ENOENT, EPERM as arenal_set says; ENOSYS: an unknown kind */
+	int32_t error;           /* 0 or an errno: EINVAL, ENOENT, EPERM as arenal_set says; ENOSYS: an unknown kind.
+	                            ENODATA: the profile was never on. Or what the system said */
 	int64_t value;
 	uint64_t milliseconds;   /* of the snapshot; a clock that never goes back */
 	uint64_t resident;       /* bytes of Arenal's memory that the kernel backs, when asked for */
@@ -127,7 +131,8 @@ void window_look(void);
 /* Writes everything to the page that no request changes. */
 void window_describe(struct window_page *page);
 
-/* Does what the request says, which is a copy, and writes the answer, but for its number. */
-void window_answer(struct window_page *page, const struct window_request *request);
+/* Does what the request says, which is a copy, and writes the answer, but for its number. *file: a descriptor that is kept open
+ * until the next request, or -1. */
+void window_answer(struct window_page *page, const struct window_request *request, int *file);
 
 #endif

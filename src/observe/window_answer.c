@@ -5,6 +5,7 @@
 #include "arena/arena.h"
 #include "base/conf.h"
 #include "cache/tcache.h"
+#include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/window.h"
 
@@ -106,14 +107,30 @@ static size_t purge(void) {
 	return arena_purge_all(0);
 }
 
-void window_answer(struct window_page *page, const struct window_request *request) {
+static int dump_profile(int *file) {
+	if (profile_mean() == 0) return ENODATA;
+	*file = os_memory_file("arenal-profile");
+	return *file >= 0 ? profile_dump(*file) : ENOMEM;
+}
+
+void window_answer(struct window_page *page, const struct window_request *request, int *file) {
 	struct window_answer answer = { 0 };
+	if (*file >= 0) os_close(*file);
+	*file = -1;
 	switch (request->kind) {
 	case WINDOW_HELLO: break;
 	case WINDOW_SNAPSHOT: take_snapshot(page, &answer, request->value); break;
 	case WINDOW_GET: answer.error = conf_get(request->name, &answer.value); break;
 	case WINDOW_SET: answer.error = conf_set(request->name, request->value); break;
 	case WINDOW_PURGE: answer.value = (int64_t)purge(); break;
+	case WINDOW_PROFILE_START:
+		answer.error = request->value >= 0 ? profile_start((size_t)request->value) : EINVAL;
+		break;
+	case WINDOW_PROFILE_STOP: profile_stop(); break;
+	case WINDOW_PROFILE_DUMP:
+		answer.error = dump_profile(file);
+		answer.value = *file;
+		break;
 	default: answer.error = ENOSYS;
 	}
 	/* All but the number, by which the client knows that the rest is there. */

@@ -1,10 +1,13 @@
-"""Just enough of the ELF format to find the address of one symbol in a program or a shared library."""
+"""Just enough of the ELF format to find the address of one symbol in a program or a shared library, all functions, and the build
+ID."""
 
 import struct
 from collections import namedtuple
 
 ET_EXEC, ET_DYN = 2, 3
-PT_LOAD, PT_INTERP = 1, 3
+PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
+NT_GNU_BUILD_ID = 3
+STT_FUNC, STT_GNU_IFUNC = 2, 10
 SHT_SYMTAB, SHT_DYNSYM = 2, 11
 SHN_UNDEF = 0
 SYMBOL_SIZE = 24
@@ -87,6 +90,65 @@ def _lookup(file, table, strings, wanted):
         if st_name in offsets and shndx != SHN_UNDEF:
             return value
     return None
+
+
+def functions(path):
+    """The functions that the file's symbol tables name: a sorted list of (start, end, name), addresses as the file counts them.
+    Raises NotElf and OSError."""
+    found = {}
+    try:
+        with open(path, "rb") as file:
+            tables = sections(file, header(file))
+            for table in tables:
+                if table.type not in (SHT_SYMTAB, SHT_DYNSYM) or table.link >= len(tables):
+                    continue
+                names = _read(file, tables[table.link].offset, tables[table.link].size)
+                symbols = _read(file, table.offset, table.size)
+                whole = len(symbols) // SYMBOL_SIZE * SYMBOL_SIZE
+                for st_name, info, _other, shndx, value, size in struct.iter_unpack("<IBBHQQ", symbols[:whole]):
+                    if info & 15 in (STT_FUNC, STT_GNU_IFUNC) and shndx != SHN_UNDEF and size > 0:
+                        name = names[st_name:names.index(b"\0", st_name)].decode(errors="replace")
+                        # Of several names of one function, that without underscores.
+                        old = found.get((value, size))
+                        if old is None or (name.startswith("_"), name) < (old.startswith("_"), old):
+                            found[value, size] = name
+    except (struct.error, OverflowError, ValueError) as error:
+        raise NotElf(str(error)) from error
+    return sorted((value, value + size, name) for (value, size), name in found.items())
+
+
+def build_id(path):
+    """In hexadecimal; "" when the file has none. Raises NotElf and OSError."""
+    try:
+        with open(path, "rb") as file:
+            for segment in segments(file, header(file)):
+                if segment.type != PT_NOTE:
+                    continue
+                notes = _read(file, segment.offset, segment.filesz)
+                at = 0
+                while at + 12 <= len(notes):
+                    name_size, size, kind = struct.unpack_from("<III", notes, at)
+                    name = at + 12
+                    data = name + (name_size + 3) // 4 * 4
+                    if kind == NT_GNU_BUILD_ID and notes[name:name + name_size] == b"GNU\0":
+                        return notes[data:data + size].hex()
+                    at = data + (size + 3) // 4 * 4
+    except (struct.error, OverflowError, ValueError) as error:
+        raise NotElf(str(error)) from error
+    return ""
+
+
+def has_section(path, name):
+    """Whether the file has a section of this name. Raises NotElf and OSError."""
+    try:
+        with open(path, "rb") as file:
+            head = header(file)
+            table = sections(file, head)
+            names = table[head.shstrndx]
+            text = _read(file, names.offset, names.size)
+            return any(text[s.name:s.name + len(name) + 1] == name.encode() + b"\0" for s in table)
+    except (struct.error, OverflowError, ValueError, IndexError) as error:
+        raise NotElf(str(error)) from error
 
 
 def is_shared_library(path):

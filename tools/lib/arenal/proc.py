@@ -23,6 +23,12 @@ _CHUNK = 1 << 17        # pages per read: 1 MiB of pagemap, 512 MiB of address s
 _PAGEMAP_LIMIT = 1 << 36
 
 
+def parse_mappings(text):
+    """The mappings in the text of a maps file."""
+    return [Mapping(int(start, 16), int(end, 16), perms.decode(), int(offset, 16), int(inode), os.fsdecode(path))
+            for start, end, perms, offset, inode, path in _LINE.findall(text)]
+
+
 class Process:
     """One look at a process. Use it as a context manager: it keeps files open."""
 
@@ -69,8 +75,7 @@ class Process:
         if not text:
             # A zombie and a kernel thread have a maps file with nothing in it.
             raise Gone(self.pid, f"process {self.pid} has no memory of its own: it has ended, or is a kernel thread")
-        return [Mapping(int(start, 16), int(end, 16), perms.decode(), int(offset, 16), int(inode), os.fsdecode(path))
-                for start, end, perms, offset, inode, path in _LINE.findall(text)]
+        return parse_mappings(text)
 
     def executable(self):
         """The path of the program, or "" when that is hidden from us."""

@@ -5,11 +5,14 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 
 from arenal import elf
 from arenal import library
 from arenal.errors import Failure
+
+PATIENCE = 1.0          # seconds that the command gets to react to the terminal's Ctrl-C
 
 
 def find_command(name, env):
@@ -44,6 +47,34 @@ def restore_signals():
 def shell_command(path, command):
     """For a script without "#!" line: shells and env(1) give it to sh, so we do."""
     return ["sh", path] + command[1:]
+
+
+def child(command, env):
+    """Starts the command as a child of ours. Returns its Popen."""
+    path = find_command(command[0], env)
+    warn_if_static(path)
+    try:
+        try:
+            return subprocess.Popen(command, executable=path, env=env, close_fds=False)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            return subprocess.Popen(shell_command(path, command), executable="/bin/sh", env=env, close_fds=False)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", 126) from error
+
+
+def interrupted(process):
+    """Waits for a child after Ctrl-C, which reaches it too when it comes from the terminal, and only us when it is sent by kill."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
 
 
 def run(tool, command, settings, stats):

@@ -3,7 +3,6 @@
 The moment before a process ends cannot be stopped at without becoming its debugger, which would change how it runs (and
 keep gdb and strace away from it). So the command is looked at again and again, and the look at its peak is kept."""
 
-import errno
 import signal
 import subprocess
 import time
@@ -16,7 +15,6 @@ from arenal.errors import Failure
 FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
 PAUSE = 0.05            # this many seconds,
 SHARE = 0.1             # or to as many as keep us below this part of one processor
-PATIENCE = 1.0          # seconds that the command gets to react to the terminal's Ctrl-C
 
 
 class Terminated(Exception):
@@ -25,22 +23,6 @@ class Terminated(Exception):
 
 def _on_sigterm(*_):
     raise Terminated
-
-
-def _start(tool, command, settings, stats):
-    env = library.environment(library.find(tool), settings, stats)
-    path = start.find_command(command[0], env)
-    start.warn_if_static(path)
-    try:
-        try:
-            return subprocess.Popen(command, executable=path, env=env, close_fds=False)
-        except OSError as error:
-            if error.errno != errno.ENOEXEC:
-                raise
-            return subprocess.Popen(start.shell_command(path, command), executable="/bin/sh", env=env,
-                                    close_fds=False)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", 126) from error
 
 
 class Watch:
@@ -105,23 +87,10 @@ class Watch:
             raise Failure("the command ended before it could be looked at")
 
 
-def _interrupted(child):
-    """Ctrl-C reaches the command too when it comes from the terminal, and only us when it is sent by kill."""
-    try:
-        child.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait()
-        except KeyboardInterrupt:
-            child.kill()
-            child.wait()
-
-
 def watch(tool, command, settings, stats, output, every=None, guess=False):
     """Returns the exit code of the command, as a shell would give it."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    child = _start(tool, command, settings, stats)
+    child = start.child(command, library.environment(library.find(tool), settings, stats))
     watcher = Watch(child, output, every, guess)
     status = None
     try:
@@ -129,7 +98,7 @@ def watch(tool, command, settings, stats, output, every=None, guess=False):
         status = code if code >= 0 else 128 - code
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-        _interrupted(child)
+        start.interrupted(child)
     except Terminated:
         status = 128 + signal.SIGTERM
         child.terminate()

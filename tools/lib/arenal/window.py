@@ -23,7 +23,7 @@ REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the 
 NUMBER_AT, REQUEST_AT = HEADER.size, HEADER.size + 4
 NUMBER = struct.Struct("<I")
 ANSWER = struct.Struct("<IiqQQQQ" + "IIII" * 5)  # number, error, value, milliseconds, resident, brk_start, brk_end, tables
-HELLO, SNAPSHOT, GET, SET, PURGE = range(5)
+HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, PROFILE_DUMP = range(8)
 RESIDENT = 1
 
 # struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends is not read.
@@ -168,6 +168,25 @@ class Window:
     def purge(self):
         """Bytes that were given back."""
         return self._ask(PURGE, 0, limit=60)[2]
+
+    def profile_start(self, mean):
+        """Samples one byte in `mean`; 0: in what its tunable says."""
+        self._ask(PROFILE_START, mean)
+
+    def profile_stop(self):
+        self._ask(PROFILE_STOP, 0)
+
+    def profile_dump(self):
+        """The bytes of the dump."""
+        def take(answer):
+            try:
+                with open(f"/proc/{self.pid}/task/{self._thread}/fd/{answer[2]}", "rb") as file:
+                    return file.read()
+            except OSError as error:
+                raise _failure(self.pid, error) from error
+        data = self._ask(PROFILE_DUMP, 0, take=take, limit=60)
+        self._ask(HELLO, 0)             # the process need not keep it any longer
+        return data
 
     # One request
 
@@ -348,6 +367,10 @@ def _refusal(code, kind, name, value):
         return Failure(f"{name} cannot be {value}: that is not in its range")
     if kind == SET and code == errno.EPERM:
         return Failure(f"{name} cannot be changed while the program runs: set it before the start")
+    if kind == PROFILE_DUMP and code == errno.ENODATA:
+        return Failure("there is no heap profile: it was never on in this process (arenal ctl PID profile start)")
+    if kind == PROFILE_START and code == errno.ENOTSUP:
+        return Failure("there is no heap profile of programs that are linked statically at a fixed place")
     if code == errno.ENOSYS:
         return Failure("the library of this process does not know this request: it is older than this tool")
     return Failure(f"the library refuses: {os.strerror(code)}")

@@ -4,7 +4,7 @@ which gets the options and what came after "--" and returns the exit code. optio
 import argparse
 import importlib
 
-NAMES = ("run", "ps", "top", "stats", "ctl", "maps")
+NAMES = ("run", "ps", "top", "stats", "ctl", "profile", "maps")
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
@@ -25,6 +25,15 @@ def process_id(text):
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a process ID; a command goes after \"--\"")
     return int(text)
+
+
+def sample_size(text):
+    """What the heap profile may sample by."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    digits, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) * unit <= 1 << 30:
+        raise argparse.ArgumentTypeError("from 1 to 1G bytes, as in 64K")
+    return int(digits) * unit
 
 
 def environment_options(parser):

@@ -3,11 +3,13 @@
 import argparse
 import re
 
-from arenal.commands import SHAPE, process_id
+from arenal.commands import SHAPE, process_id, sample_size
+from arenal.errors import Failure
 from arenal.window import Window
 
 HELP = """\
-Steers a running process on Arenal: reads and sets tunables, gives free memory back. It goes on meanwhile, and needs a
+Steers a running process on Arenal: reads and sets tunables, gives free memory back, turns the heap
+profile on and off. It goes on meanwhile, and needs a
 window (ARENAL_WINDOW=1, or a process with several threads). Only its own user and root may do so."""
 CODES = """\
 Sizes are in bytes or take K, M or G, as in: arenal ctl 1234 set dirty_max 64M"""
@@ -29,6 +31,19 @@ def add(commands):
     action = actions.add_parser("purge", help="give all free memory back to the system now",
                                 usage="arenal ctl PID purge", **SHAPE)
     action.set_defaults(main=purge)
+    action = actions.add_parser("profile", help="start, stop or dump the heap profile", usage="arenal ctl PID profile "
+                                "start [BYTES] | stop | dump FILE", **SHAPE)
+    whats = action.add_subparsers(metavar="start | stop | dump", required=True, prog="arenal ctl PID profile")
+    what = whats.add_parser("start", help="forget what was collected, and collect; one byte in BYTES is sampled",
+                            usage="arenal ctl PID profile start [BYTES]", **SHAPE)
+    what.add_argument("bytes", nargs="?", type=sample_size, default=0, metavar="BYTES")
+    what.set_defaults(main=profile_start)
+    what = whats.add_parser("stop", help="collect no more", usage="arenal ctl PID profile stop", **SHAPE)
+    what.set_defaults(main=profile_stop)
+    what = whats.add_parser("dump", help="write what was collected, for arenal profile FILE",
+                            usage="arenal ctl PID profile dump FILE", **SHAPE)
+    what.add_argument("file", metavar="FILE")
+    what.set_defaults(main=profile_dump)
     parser.set_defaults(parser=parser)
 
 
@@ -61,4 +76,27 @@ def set_(options, _command):
 def purge(options, _command):
     with Window(options.pid) as window:
         print(f"{window.purge()} bytes given back")
+    return 0
+
+
+def profile_start(options, _command):
+    with Window(options.pid) as window:
+        window.profile_start(options.bytes)
+    return 0
+
+
+def profile_stop(options, _command):
+    with Window(options.pid) as window:
+        window.profile_stop()
+    return 0
+
+
+def profile_dump(options, _command):
+    with Window(options.pid) as window:
+        data = window.profile_dump()
+    try:
+        with open(options.file, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise Failure(f"{options.file}: {error.strerror}") from error
     return 0

@@ -1,0 +1,48 @@
+/* Which allocations the heap profile looks at (observe/profile.h): a sample of all bytes that threads allocate.
+ *
+ * Points lie on the row of these bytes as events of a Poisson process do, one in `sample_mean` bytes on average. A block that
+ * one or more of them fall into is sampled. So a block of n bytes is with the probability 1 - exp(-n / mean), whatever was
+ * allocated before it, and stands for 1 / (1 - exp(-n / mean)) blocks like it (Horvitz and Thompson, 1952): then the expected
+ * value of an estimate is the true one, for blocks and for bytes, for each size alone and for all of them. */
+#ifndef CACHE_SAMPLE_H
+#define CACHE_SAMPLE_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "base/random.h"
+
+/* More bytes than this are none that anybody would sample by: it keeps the numbers of estimates in 64 bits. */
+#define SAMPLE_MEAN_MAX GIB
+
+/* Bytes from one point to the next, on average; 0: the profile is off. Written by tcache_sample. */
+extern _Atomic uint64_t sample_mean;
+
+static inline bool sample_is_on(void) { return atomic_load_explicit(&sample_mean, memory_order_relaxed) != 0; }
+
+/* How far a thread is from its next point. Zeroed: not drawn yet, or the profile is off. Owner: its thread; but when sample_mean
+ * changes, sample_forget is called from outside. A thread that writes at that moment may go on to the point that it had drawn. */
+struct sample_turn {
+	uint64_t left; /* bytes before it */
+	uint64_t mean; /* sample_mean, when `left` was drawn */
+	struct random random;
+	bool busy;     /* in the middle of a sample: what is allocated for it is not counted */
+};
+
+/* Is the profile on, and a block of so many bytes no sample? For those who count it then by sample_pass. */
+static inline bool sample_passes(const struct sample_turn *turn, size_t size) { return size <= turn->left; }
+static inline void sample_pass(struct sample_turn *turn, size_t size) { turn->left -= size; }
+
+/* ThreadSanitizer looks away: the owner reads and writes plainly. */
+__attribute__((no_sanitize("thread"))) static inline void sample_forget(struct sample_turn *turn) {
+	*(volatile uint64_t *)&turn->mean = 0;
+	*(volatile uint64_t *)&turn->left = 0;
+}
+
+/* Counts a block. True: it is a sample. Never while the profile is off. */
+bool sample_count(struct sample_turn *turn, size_t size);
+
+/* The probability for a block of `size` bytes, at least 1. */
+double sample_probability(size_t size, uint64_t mean);
+
+#endif

@@ -1,0 +1,237 @@
+#include "observe/profile.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/lock.h"
+#include "base/meta.h"
+#include "base/print.h"
+#include "cache/tcache.h"
+#include "harden/stack.h"
+
+_Atomic uint8_t profile_filter[PROFILE_FILTER];
+
+/* A sampled block that was not freed yet. */
+struct sample {
+	const void *block; /* NULL: a free place */
+	size_t size;       /* that was asked for */
+	struct profile_stack *stack;
+};
+
+/* Both tables have a power of two of places, and double when they are three quarters full. */
+#define PLACES_MIN 1024
+
+static struct {
+	struct lock lock;
+	uint64_t mean;                 /* of all that is in here; 0: nothing was ever sampled */
+	struct sample *samples;        /* open addressing, linear probing */
+	size_t sample_places, sample_count;
+	struct profile_stack **stacks; /* buckets */
+	size_t stack_places, stack_count;
+	struct profile_stack *newest;
+} profile;
+
+void profile_lock(void) { lock_take(&profile.lock, RANK_PROFILE); }
+void profile_unlock(void) { lock_drop(&profile.lock, RANK_PROFILE); }
+
+/* ---- the samples; under the lock ---- */
+
+static size_t place_of(const void *block, size_t places) { return profile_hash(block) >> 20 & (places - 1); }
+
+/* Where the block is, or the free place where it would be. */
+static struct sample *find(const void *block) {
+	size_t i = place_of(block, profile.sample_places);
+	while (profile.samples[i].block != NULL && profile.samples[i].block != block) i = (i + 1) & (profile.sample_places - 1);
+	return &profile.samples[i];
+}
+
+static bool grow_samples(void) {
+	const size_t places = max_size(profile.sample_places * 2, PLACES_MIN), old_places = profile.sample_places;
+	struct sample *old = profile.samples, *new = meta_alloc(places * sizeof *new);
+	if (new == NULL) return false;
+	profile.samples = new;
+	profile.sample_places = places;
+	for (size_t i = 0; i < old_places; i++)
+		if (old[i].block != NULL) *find(old[i].block) = old[i];
+	if (old != NULL) meta_free(old, old_places * sizeof *old);
+	return true;
+}
+
+/* What comes behind moves up, if that is nearer to where it should be: then no search ends too early. */
+static void remove_sample(struct sample *sample) {
+	const size_t mask = profile.sample_places - 1;
+	size_t hole = (size_t)(sample - profile.samples);
+	for (size_t i = (hole + 1) & mask; profile.samples[i].block != NULL; i = (i + 1) & mask) {
+		const size_t wanted = place_of(profile.samples[i].block, profile.sample_places);
+		if (((i - wanted) & mask) < ((i - hole) & mask)) continue;
+		profile.samples[hole] = profile.samples[i];
+		hole = i;
+	}
+	profile.samples[hole].block = NULL;
+	profile.sample_count--;
+}
+
+static void filter_add(const void *block, int change) {
+	_Atomic uint8_t *count = &profile_filter[profile_hash(block) >> 48];
+	const uint8_t n = atomic_load_explicit(count, memory_order_relaxed);
+	if (n < UINT8_MAX) atomic_store_explicit(count, (uint8_t)(n + change), memory_order_relaxed);
+}
+
+/* ---- the stacks; under the lock ---- */
+
+static uint64_t hash_of(const uintptr_t *frames, uint32_t count) {
+	uint64_t hash = count;
+	for (uint32_t i = 0; i < count; i++) {
+		hash = (hash ^ frames[i]) * UINT64_C(0x9E3779B97F4A7C15);
+		hash ^= hash >> 32;
+	}
+	return hash;
+}
+
+static bool grow_stacks(void) {
+	const size_t places = max_size(profile.stack_places * 2, PLACES_MIN);
+	struct profile_stack **buckets = meta_alloc(places * sizeof *buckets);
+	if (buckets == NULL) return false;
+	for (struct profile_stack *s = profile.newest; s != NULL; s = s->older) {
+		s->next = buckets[s->hash & (places - 1)];
+		buckets[s->hash & (places - 1)] = s;
+	}
+	if (profile.stacks != NULL) meta_free(profile.stacks, profile.stack_places * sizeof *buckets);
+	profile.stacks = buckets;
+	profile.stack_places = places;
+	return true;
+}
+
+/* NULL when out of memory. */
+static struct profile_stack *stack_of(const uintptr_t *frames, uint32_t count) {
+	if (profile.stack_count >= profile.stack_places / 4 * 3 && !grow_stacks()) return NULL;
+	const uint64_t hash = hash_of(frames, count);
+	struct profile_stack **bucket = &profile.stacks[hash & (profile.stack_places - 1)];
+	for (struct profile_stack *s = *bucket; s != NULL; s = s->next)
+		if (s->hash == hash && s->frame_count == count && memcmp(s->frames, frames, count * sizeof *frames) == 0) return s;
+	struct profile_stack *s = meta_alloc(sizeof *s + count * sizeof *frames);
+	if (s == NULL) return NULL;
+	s->hash = hash;
+	s->frame_count = count;
+	memcpy(s->frames, frames, count * sizeof *frames);
+	s->next = *bucket;
+	*bucket = s;
+	s->older = profile.newest;
+	profile.newest = s;
+	profile.stack_count++;
+	return s;
+}
+
+/* ---- counting ---- */
+
+/* What a sampled block of this size stands for. */
+struct weight {
+	uint64_t blocks, bytes;
+};
+static struct weight weight_of(size_t size) {
+	const double blocks = 1 / sample_probability(size, profile.mean);
+	return (struct weight){
+		.blocks = (uint64_t)(blocks * (1 << PROFILE_BLOCKS_SHIFT) + 0.5),
+		.bytes = (uint64_t)(blocks * (double)size + 0.5),
+	};
+}
+
+/* Without memory for it, the sample is lost. */
+static void add(const void *block, size_t size, const uintptr_t *frames, uint32_t count) {
+	if (profile.sample_count >= profile.sample_places / 4 * 3 && !grow_samples()) return;
+	struct profile_stack *stack = stack_of(frames, count);
+	if (stack == NULL) return;
+	struct sample *sample = find(block);
+	assert(sample->block == NULL && "whoever frees a block says so before it can be handed out again");
+	*sample = (struct sample){ block, size, stack };
+	profile.sample_count++;
+	filter_add(block, 1);
+	const struct weight weight = weight_of(size);
+	stack->counts.live_blocks += weight.blocks;
+	stack->counts.live_bytes += weight.bytes;
+	stack->counts.total_blocks += weight.blocks;
+	stack->counts.total_bytes += weight.bytes;
+}
+
+COLD void profile_add(void *block, size_t size, uint64_t mean) {
+	uintptr_t frames[PROFILE_FRAMES];
+	/* The unwinder may be somebody's who allocates. */
+	tcache_sample_busy(true);
+	const uint32_t count = stack_of_program(frames, PROFILE_FRAMES);
+	tcache_sample_busy(false);
+	profile_lock();
+	if (mean == profile.mean) add(block, size, frames, count); /* no new start in between */
+	profile_unlock();
+}
+
+COLD void profile_count_slowly(void *block, size_t size) {
+	if (block == NULL || size == 0) return;
+	const uint64_t mean = tcache_sample_count(size);
+	if (mean != 0) profile_add(block, size, mean);
+}
+
+COLD void profile_forget(const void *block) {
+	profile_lock();
+	struct sample *sample = profile.samples != NULL ? find(block) : NULL;
+	if (sample != NULL && sample->block != NULL) {
+		const struct weight weight = weight_of(sample->size);
+		sample->stack->counts.live_blocks -= weight.blocks;
+		sample->stack->counts.live_bytes -= weight.bytes;
+		remove_sample(sample);
+		filter_add(block, -1);
+	}
+	profile_unlock();
+}
+
+/* ---- on and off ---- */
+
+static void forget_all(uint64_t mean) {
+	profile_lock();
+	profile.mean = mean;
+	if (profile.samples != NULL) memset(profile.samples, 0, profile.sample_places * sizeof *profile.samples);
+	profile.sample_count = 0;
+	for (size_t i = 0; i < PROFILE_FILTER; i++) atomic_store_explicit(&profile_filter[i], 0, memory_order_relaxed);
+	for (struct profile_stack *s = profile.newest; s != NULL; s = s->older) s->counts = (struct profile_counts){ 0 };
+	profile_unlock();
+}
+
+int profile_start(size_t mean) {
+	if (!stack_is_possible()) return ENOTSUP;
+	if (mean == 0) mean = (size_t)conf.profile_sample;
+	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
+	forget_all(mean);
+	return tcache_sample(mean) ? 0 : ENOMEM;
+}
+
+void profile_stop(void) { tcache_sample(0); }
+
+void profile_init(void) {
+	if (!conf.profile && !conf.leaks) return;
+	const int error = profile_start(0);
+	if (error == ENOTSUP)
+		print_fd(2, "arenal: there is no heap profile of programs that are linked statically at a fixed place\n");
+	else if (error != 0)
+		print_fd(2, "arenal: no memory for the heap profile: it stays off\n");
+}
+
+uint64_t profile_mean(void) {
+	profile_lock();
+	const uint64_t mean = profile.mean;
+	profile_unlock();
+	return mean;
+}
+
+struct profile_stack *profile_stacks(void) {
+	profile_lock();
+	struct profile_stack *newest = profile.newest;
+	profile_unlock();
+	return newest;
+}
+
+struct profile_counts profile_read(const struct profile_stack *stack) {
+	profile_lock();
+	const struct profile_counts counts = stack->counts;
+	profile_unlock();
+	return counts;
+}

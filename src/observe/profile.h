@@ -1,0 +1,87 @@
+/* The heap profile: a sample of the allocations (cache/sample.h), each with the stack of who asked for it, as estimates of what
+ * all of them hold now and have held, by stack.
+ *
+ * Sampled small blocks lie in spans without tags (arena_of_samples); those and all larger blocks are freed on slow paths, which
+ * ask here. Counts go on after the profile is off for what was sampled before: until the next start. */
+#ifndef OBSERVE_PROFILE_H
+#define OBSERVE_PROFILE_H
+
+#include <stdatomic.h>
+
+#include "cache/sample.h"
+
+/* Deeper stacks lose their outer frames. */
+#define PROFILE_FRAMES 64
+
+/* Blocks are estimated in fractions. */
+#define PROFILE_BLOCKS_SHIFT 12
+
+/* One stack, and what came from there: estimates. Never freed. Owner of the counts: the profile's lock; the rest is written
+ * once. */
+struct profile_stack {
+	struct profile_stack *next;  /* of the same bucket */
+	struct profile_stack *older; /* of all, the newest first */
+	uint64_t hash;
+	struct profile_counts {
+		uint64_t live_bytes, total_bytes;
+		uint64_t live_blocks, total_blocks; /* << PROFILE_BLOCKS_SHIFT */
+	} counts;
+	uint32_t frame_count;
+	uintptr_t frames[];          /* addresses inside of the calls, innermost first */
+};
+
+/* At start-up, when stacks can be taken: switches the profile on, if the tunables say so. */
+void profile_init(void);
+
+/* Forgets what was collected and switches the profile on, or goes on with it, sampling one byte in `mean`; 0: the tunable's.
+ * Returns 0, EINVAL, ENOMEM, or ENOTSUP where stacks cannot be taken. */
+int profile_start(size_t mean);
+void profile_stop(void);
+
+/* The calling thread has got this block, which is a sample, with this mean (tcache_sample_count). No lock may be held. */
+COLD void profile_add(void *block, size_t size, uint64_t mean);
+
+/* The same for blocks of a kind that is freed on slow paths, sample or not; NULL is fine. */
+COLD void profile_count_slowly(void *block, size_t size);
+static inline void *profile_count(void *block, size_t size) {
+	if (unlikely(sample_is_on())) profile_count_slowly(block, size);
+	return block;
+}
+
+/* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table, nor its lock.
+ * 255: that many or more, for ever. Written under the profile's lock. */
+#define PROFILE_FILTER 65536
+extern _Atomic uint8_t profile_filter[PROFILE_FILTER];
+
+static inline uint64_t profile_hash(const void *block) {
+	return ((uintptr_t)block >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+COLD void profile_forget(const void *block);
+
+/* The block is about to be freed, or to become another one. For all blocks that may be samples. */
+static inline void profile_freed(const void *block) {
+	if (unlikely(atomic_load_explicit(&profile_filter[profile_hash(block) >> 48], memory_order_relaxed) != 0))
+		profile_forget(block);
+}
+
+/* ---- for profile_output.c ---- */
+
+/* The mean of what was collected; 0: the profile was never on. */
+uint64_t profile_mean(void);
+
+/* All stacks that there are now, by ->older. */
+struct profile_stack *profile_stacks(void);
+struct profile_counts profile_read(const struct profile_stack *stack);
+
+/* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that failed. */
+int profile_dump(int fd);
+
+/* What the tunables and the environment ask for at exit. */
+void profile_at_exit(void);
+
+/* Around fork. */
+void profile_lock(void);
+void profile_unlock(void);
+
+#endif

@@ -1,0 +1,131 @@
+/* What goes out of the heap profile: the dump, and the report of leaks.
+ *
+ * The dump is text, of three parts. Lines of a name and its value, in this order:
+ *     arenal-heap-profile VERSION      1
+ *     sample BYTES                     from one sampled byte to the next, on average
+ *     pid NUMBER
+ *     time SECONDS                     since 1970
+ * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal, innermost first; a
+ * frame is an address inside of the instruction that calls:
+ *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
+ * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
+ * since the profile was started. Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/lock.h"
+#include "base/print.h"
+#include "harden/stack.h"
+#include "observe/profile.h"
+
+static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_SHIFT) / 2) >> PROFILE_BLOCKS_SHIFT; }
+
+struct writer {
+	int fd, error;
+	size_t length;
+	char text[2048];
+};
+
+static void flush(struct writer *w) {
+	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
+	w->length = 0;
+}
+
+static void put(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(struct writer *w, const char *format, ...) {
+	if (sizeof w->text - w->length < 128) flush(w); /* one piece is shorter */
+	va_list args;
+	va_start(args, format);
+	w->length += print_text_args(w->text + w->length, sizeof w->text - w->length, format, args);
+	va_end(args);
+}
+
+static void put_stack(struct writer *w, const struct profile_stack *s) {
+	const struct profile_counts c = profile_read(s);
+	if (c.total_bytes == 0) return; /* from before the last start */
+	put(w, "stack %lu %lu %lu %lu", whole(c.live_blocks), c.live_bytes, whole(c.total_blocks), c.total_bytes);
+	for (uint32_t i = 0; i < s->frame_count; i++) put(w, " %lx", s->frames[i]);
+	put(w, "\n");
+}
+
+int profile_dump(int fd) {
+	struct writer w = { .fd = fd };
+	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_time());
+	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
+	put(&w, "maps\n");
+	flush(&w);
+	if (w.error == 0) w.error = os_copy_file("/proc/self/maps", fd);
+	put(&w, "end\n");
+	flush(&w);
+	return w.error;
+}
+
+/* ---- at exit ---- */
+
+/* "%p" in the name stands for the process. */
+static bool file_name(char *name, size_t size, const char *pattern) {
+	size_t length = 0;
+	for (const char *p = pattern; *p != 0 && length + 16 < size; p++) {
+		if (p[0] == '%' && p[1] == 'p') {
+			length += print_text(name + length, size - length, "%d", os_process_id());
+			p++;
+		} else {
+			name[length++] = *p;
+		}
+	}
+	name[length] = 0;
+	return length + 16 < size;
+}
+
+static int write_file(const char *name) {
+	const int file = os_create_file(name);
+	if (file < 0) return -file;
+	const int error = profile_dump(file), late_error = os_close(file);
+	return error != 0 ? error : late_error;
+}
+
+static void write_profile(const char *pattern) {
+	char name[CONF_PATH_MAX];
+	const int error = file_name(name, sizeof name, pattern) ? write_file(name) : ENAMETOOLONG;
+	if (error != 0) print_fd(2, "arenal: the heap profile could not be written (%s): %s\n", strerrordesc_np(error), name);
+}
+
+#define LEAKS_SHOWN 10
+
+struct leak {
+	const struct profile_stack *stack;
+	struct profile_counts counts;
+};
+
+/* The largest ones, largest first. */
+static void report_leaks(void) {
+	struct leak leaks[LEAKS_SHOWN] = { 0 };
+	uint64_t bytes = 0, blocks = 0, stacks = 0;
+	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) {
+		struct leak leak = { s, profile_read(s) };
+		if (leak.counts.live_bytes == 0) continue;
+		bytes += leak.counts.live_bytes;
+		blocks += leak.counts.live_blocks;
+		stacks++;
+		for (int i = 0; i < LEAKS_SHOWN; i++) {
+			if (leaks[i].counts.live_bytes >= leak.counts.live_bytes) continue;
+			const struct leak smaller = leaks[i];
+			leaks[i] = leak;
+			leak = smaller;
+		}
+	}
+	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu blocks that it did not free, from %lu stacks "
+	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, whole(blocks), stacks, profile_mean());
+	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack != NULL; i++) {
+		print_fd(2, "  about %lu bytes in %lu blocks, allocated by:\n", leaks[i].counts.live_bytes,
+		         whole(leaks[i].counts.live_blocks));
+		stack_print_frames(leaks[i].stack->frames, leaks[i].stack->frame_count);
+	}
+}
+
+void profile_at_exit(void) {
+	if (profile_mean() == 0) return;
+	if (conf_files.profile_file[0] != 0) write_profile(conf_files.profile_file);
+	if (conf.leaks) report_leaks();
+}

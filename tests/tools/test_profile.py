@@ -1,0 +1,287 @@
+"""Tests of `arenal profile`, of `arenal ctl PID profile`, and of what a process writes at its end: the dump, the report of leaks.
+
+With a sample of one byte in one, each block is a sample, and all numbers are exact."""
+
+import glob
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+from support import LIBRARY, TOOL, ToolTest, environment
+
+sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
+from arenal.profile import dump, pprof          # noqa: E402
+
+PROFILED = os.environ["TEST_PROFILED"]
+STATIC = os.environ["TEST_PROFILED_STATIC"]
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiled.c")
+PPROF = (glob.glob("/usr/lib/go-*/pkg/tool/*/pprof") + glob.glob("/usr/share/go-*/pkg/tool/*/pprof") + [None])[0]
+LEAKED, KEPT, USED = 300 * 1000, 5000000, 100 * 2000
+LEAKED_IN_THREAD = 10 * 40
+LIVE = LEAKED + LEAKED_IN_THREAD + KEPT
+
+
+def words(**changes):
+    return environment(**{"LD_PRELOAD": LIBRARY, **changes})
+
+
+class Profile(ToolTest):
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def dump_of(self, program=PROFILED, **changes):
+        """Runs the program to its end; where its dump is."""
+        path = self.path("heap")
+        changes = {"ARENAL_PROFILE": "1", "ARENAL_PROFILE_SAMPLE": "1", "ARENAL_PROFILE_FILE": path, **changes}
+        done = subprocess.run([program], env=words(**changes), stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (3, ""))
+        return path
+
+    def rows(self, text):
+        """Of the list: from functions to (flat, blocks, with calls)."""
+        found = {}
+        for line in text.splitlines():
+            match = re.fullmatch(r"\s*(\S+) +[0-9.]+ +([0-9,]+) +(\S+) +[0-9.]+  (.*)", line)
+            if match:
+                found[match[4]] = (match[1], int(match[2].replace(",", "")), match[3])
+        return found
+
+    def decoded(self, path):
+        message = pprof.profile_class()()
+        with gzip.open(path) as file:
+            message.ParseFromString(file.read())
+        return message
+
+    # What a process writes
+
+    def test_the_dump_at_exit(self):
+        found = dump.read(self.dump_of())
+        self.assertEqual(found.sample, 1)
+        by_size = {stack.counts[:2]: stack.counts[2:] for stack in found.stacks}
+        self.assertEqual(by_size[300, LEAKED], (300, LEAKED))
+        self.assertEqual(by_size[1, KEPT], (1, KEPT))
+        self.assertIn((100, USED), [stack.counts[2:] for stack in found.stacks if stack.counts[:2] == (0, 0)])
+        self.assertTrue(any(m.path == PROFILED and "x" in m.perms for m in found.mappings))
+
+    def test_in_hardened_mode(self):
+        rows = self.rows(self.arenal("profile", self.dump_of(ARENAL_HARDEN="1")).stdout)
+        self.assertEqual(rows["leak_here"][:2], ("293K", 310))
+
+    def test_a_file_for_each_process(self):
+        done = subprocess.run(["sh", "-c", f"'{PROFILED}'; '{PROFILED}'"], check=False,
+                              env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=self.path("%p.heap")))
+        self.assertEqual(done.returncode, 3)
+        pids = [int(name.split(".")[0]) for name in os.listdir(self.folder)]
+        self.assertGreaterEqual(len(pids), 2)
+        for pid in pids:
+            self.assertEqual(dump.read(self.path(f"{pid}.heap")).pid, pid)
+
+    def test_a_file_that_cannot_be_written(self):
+        for path, reason in (("/dev/full", "No space left on device"), ("/nowhere/heap", "No such file or directory"),
+                             (self.folder, "Is a directory"), ("/" + "x" * 1015, "File name too long")):
+            done = subprocess.run([PROFILED], env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=path), check=False,
+                                  stderr=subprocess.PIPE, text=True)
+            self.assertEqual(done.returncode, 3)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertRegex(done.stderr, rf"^arenal: the heap profile could not be written \({reason}\): /.*$")
+
+    def test_the_report_of_leaks(self):
+        done = subprocess.run([PROFILED], env=words(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
+                              stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 3)
+        head, *reports = re.split(r"\n(?=  about)", done.stderr)
+        self.assertRegex(head, r"^arenal: at its end, process \d+ holds about \d+ bytes in \d+ blocks that it did not free")
+        self.assertLessEqual(len(reports), 10)
+        sizes = [int(re.match("  about ([0-9]+) bytes", report)[1]) for report in reports]
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        self.assertEqual(sizes[:2], [KEPT, LEAKED])
+        self.assertIn(" in 300 blocks,", reports[1])
+        for report, function in zip(reports, ("keep_here", "leak_here")):
+            address = re.search(re.escape(PROFILED) + r"\+(0x[0-9a-f]+)", report)[1]
+            named = subprocess.run(["addr2line", "-f", "-i", "-e", PROFILED, address], stdout=subprocess.PIPE, text=True,
+                                   check=True).stdout
+            self.assertIn(function, named)
+
+    # What the tool makes of it
+
+    def test_the_list(self):
+        path = self.dump_of()
+        done = self.arenal("profile", path)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = self.rows(done.stdout)
+        self.assertEqual(rows["leak_here"], ("293K", 310, "293K"))
+        self.assertEqual(rows["inlined"], ("4.8M", 1, "4.8M"))
+        self.assertEqual(rows["keep_here"], ("0B", 0, "4.8M"))
+        self.assertNotIn("use_here", rows)
+        self.assertNotIn("malloc", rows)
+        rows = self.rows(self.arenal("profile", "--total", path).stdout)
+        self.assertEqual(rows["use_here"], ("195K", 100, "195K"))
+        self.assertEqual(len(self.rows(self.arenal("profile", "--top", "1", path).stdout)), 1)
+
+    def test_in_a_program_that_it_is_linked_into(self):
+        rows = self.rows(self.arenal("profile", self.dump_of(STATIC, LD_PRELOAD=None)).stdout)
+        self.assertEqual(rows["leak_here"][:2], ("293K", 310))
+        self.assertEqual(rows["inlined"][:2], ("4.8M", 1))
+
+    def test_without_symbols(self):
+        stripped = self.path("stripped")
+        subprocess.run(["strip", "-o", stripped, PROFILED], check=True)
+        rows = self.rows(self.arenal("profile", self.dump_of(stripped)).stdout)
+        self.assertEqual(next(iter(rows.values()))[:2], ("4.8M", 1))
+        self.assertRegex(next(iter(rows)), r"^stripped\+0x[0-9a-f]+$")
+        self.assertNotIn("leak_here", rows)
+
+    def test_of_a_program_that_was_replaced(self):
+        copy = self.path("copy")
+        shutil.copy(PROFILED, copy)
+        path = self.dump_of(copy)
+        os.remove(copy)
+        shutil.copy("/bin/true", copy)
+        self.assertRegex(next(iter(self.rows(self.arenal("profile", path).stdout))), r"^copy\+0x[0-9a-f]+$")
+
+    def test_folded_stacks(self):
+        folded = self.path("folded")
+        self.assertEqual(self.arenal("profile", "--folded", folded, self.dump_of()).returncode, 0)
+        with open(folded, encoding="utf-8") as file:
+            lines = file.read().split("\n")
+        self.assertEqual(lines.pop(), "")
+        total = 0
+        for line in lines:      # one line for each stack: names between semicolons, a space, a number
+            self.assertRegex(line, r"^[^;\s][^;\t\r]*(;[^;\s][^;\t\r]*)* [1-9][0-9]*$")
+            total += int(line.rpartition(" ")[2])
+        self.assertEqual(len(lines), len({line.rpartition(" ")[0] for line in lines}))
+        self.assertGreaterEqual(total, LIVE)
+        self.assertLess(total, LIVE + 100000)   # libc's own
+        self.assertTrue(any(line.endswith(f";main;work;leak_here {LEAKED}") for line in lines), lines)
+        self.assertTrue(any(line.endswith(f";in_thread;leak_here {LEAKED_IN_THREAD}") for line in lines), lines)
+        self.assertTrue(any(line.endswith(f";work;keep_here;inlined {KEPT}") for line in lines), lines)
+
+    def test_pprof_s_format(self):
+        path = self.path("heap.pb.gz")
+        self.assertEqual(self.arenal("profile", "--pprof", path, self.dump_of()).returncode, 0)
+        message = self.decoded(path)
+        text = message.string_table
+        self.assertEqual(text[0], "")
+        kinds = [(text[t.type], text[t.unit]) for t in message.sample_type]
+        self.assertEqual(kinds, [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"),
+                                 ("inuse_space", "bytes")])
+        self.assertEqual(text[message.default_sample_type], "inuse_space")
+        self.assertEqual(message.period, 1)
+        locations = {location.id: location for location in message.location}
+        functions = {function.id: function for function in message.function}
+        mappings = {mapping.id: mapping for mapping in message.mapping}
+        with open(SOURCE, encoding="utf-8") as file:
+            number = next(i for i, line in enumerate(file, 1) if "the line that leaks" in line)
+        leak = next(s for s in message.sample if list(s.value) == [300, LEAKED, 300, LEAKED])
+        location = locations[leak.location_id[0]]
+        self.assertEqual(text[functions[location.line[0].function_id].name], "leak_here")
+        self.assertEqual(os.path.basename(text[functions[location.line[0].function_id].filename]), "profiled.c")
+        self.assertEqual(location.line[0].line, number)
+        mapping = mappings[location.mapping_id]
+        self.assertEqual(text[mapping.filename], PROFILED)
+        self.assertTrue(mapping.memory_start <= location.address < mapping.memory_limit)
+        notes = subprocess.run(["readelf", "-n", PROFILED], stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.assertIn(f"Build ID: {text[mapping.build_id]}\n", notes)
+        keep = next(s for s in message.sample if list(s.value) == [1, KEPT, 1, KEPT])
+        inlined = [text[functions[line.function_id].name] for line in locations[keep.location_id[0]].line]
+        self.assertEqual(inlined, ["inlined", "keep_here"])
+
+    @unittest.skipUnless(PPROF, "there is no pprof (Debian: golang-go)")
+    def test_pprof_itself(self):
+        path = self.path("heap.pb.gz")
+        self.arenal("profile", "--pprof", path, self.dump_of())
+        done = subprocess.run([PPROF, "-top", "-unit=b", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        self.assertRegex(done.stdout, rf"(?m)^ *{LEAKED + LEAKED_IN_THREAD}B .* leak_here$")
+        self.assertRegex(done.stdout, rf"(?m)^ *{KEPT}B .* inlined \(inline\)$")
+
+    def test_without_protobuf(self):
+        with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
+            file.write("import sys\nsys.modules['google.protobuf'] = None\n")      # as if it were not there
+        without = {"env": environment(PYTHONPATH="."), "cwd": self.folder}      # the folder's name has a colon in it
+        heap = self.dump_of()
+        self.assert_sentence(self.arenal("profile", "--pprof", self.path("out"), heap, **without), "python3-protobuf")
+        self.assertEqual(self.arenal("profile", heap, **without).returncode, 0)
+
+    def test_dumps_that_are_none(self):
+        with open(self.dump_of(), encoding="utf-8") as file:
+            text = file.read()
+        lines = text.splitlines(keepends=True)
+        for name, content, word in (("short", text[:len(text) // 2], "cut short"), ("headless", "".join(lines[1:]), "is not"),
+                                    ("newer", text.replace("profile 1", "profile 2", 1), "version 2"), ("empty", "", "is not"),
+                                    ("odd", text.replace("stack ", "stick ", 1), "damaged"),
+                                    ("words", text.replace("stack 1", "stack x", 1), "damaged"),
+                                    ("no pid", "".join(lines[:2] + lines[3:]), "pid")):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(content)
+            self.assert_sentence(self.arenal("profile", self.path(name)), name, word)
+        self.assert_sentence(self.arenal("profile", self.path("missing")), "missing")
+        self.assert_sentence(self.arenal("profile", "--folded", "/nowhere/x", self.path("heap")), "/nowhere/x")
+
+    # With a command
+
+    def test_a_command(self):
+        done = self.arenal("profile", "--sample", "1", "--pprof", self.path("p.pb.gz"), "--", PROFILED)
+        self.assertEqual(done.returncode, 3)
+        self.assertEqual(self.rows(done.stderr)["leak_here"][:2], ("293K", 310))
+        self.assertEqual(len(self.decoded(self.path("p.pb.gz")).sample_type), 4)
+        self.assertEqual(self.arenal("profile").returncode, 2)
+        self.assertEqual(self.arenal("profile", "--sample", "2G", "--", "true").returncode, 2)
+        self.assertEqual(self.arenal("profile", "--sample", "1", "heap").returncode, 2)
+
+    def test_a_command_of_several_processes(self):
+        done = self.arenal("profile", "--sample", "1", "--folded", self.path("out.folded"), "--", sys.executable,
+                           "-c", f"import subprocess, sys; sys.exit(subprocess.call(['{PROFILED}']) + 2)")
+        self.assertEqual(done.returncode, 5)
+        self.assertEqual(done.stderr.count("Process "), 2, done.stderr)
+        self.assertEqual(self.rows(done.stderr)["leak_here"][:2], ("293K", 310))
+        names = sorted(os.listdir(self.folder))
+        self.assertEqual(len(names), 2)
+        self.assertRegex(names[0], r"^out\.\d+\.folded$")
+        self.assertEqual(names[1], "out.folded")
+
+    def test_a_command_that_is_killed(self):
+        done = self.arenal("profile", "--", "sh", "-c", "kill -KILL $$")
+        self.assertEqual(done.returncode, 128 + 9)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("wrote no profile", done.stderr)
+
+    # Through the window
+
+    def test_through_the_window(self):
+        process = self.on_arenal(PROFILED, "wait")
+        pid, path = str(process.pid), self.path("through the window")
+
+        def ctl(*action):
+            return self.arenal("ctl", pid, "profile", *action)
+
+        def again():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline(), "done\n")
+        again()
+        self.assert_sentence(ctl("dump", path), "never on")
+        self.assertEqual(ctl("start", "2G").returncode, 2)
+        self.assertEqual(ctl("start", "1").returncode, 0)
+        again()
+        for _ in range(2):              # a second one is a file of its own
+            self.assertEqual(ctl("dump", path).returncode, 0)
+            self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        self.assertEqual(ctl("stop").returncode, 0)
+        again()
+        self.assertEqual(ctl("dump", path).returncode, 0)
+        self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        self.assertEqual(ctl("start", "1").returncode, 0)
+        self.assertEqual(ctl("dump", path).returncode, 0)
+        self.assertNotIn("leak_here", self.arenal("profile", path).stdout)
+        self.assert_sentence(ctl("dump", "/nowhere/x"), "/nowhere/x")
+        tasks = glob.glob(f"/proc/{pid}/task/*/fd/*")
+        self.assertEqual([t for t in tasks if "arenal-profile" in os.readlink(t)], [])
+
+
+if __name__ == "__main__":
+    unittest.main()

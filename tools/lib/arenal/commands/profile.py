@@ -1,0 +1,89 @@
+"""arenal profile"""
+
+import os
+import shutil
+import sys
+
+from arenal.commands import SHAPE, environment_options, sample_size
+from arenal.errors import Failure
+
+HELP = """\
+Shows where the memory of a program comes from: by function, an estimate of what is in use (or, with --total, of all that was
+allocated), from a sample of the allocations.
+
+DUMP is what a process wrote that was started with ARENAL_PROFILE=1 and ARENAL_PROFILE_FILE=FILE, or what the function
+arenal_profile_dump wrote. With COMMAND, runs it on Arenal with the profile on, and shows what it held at its end; of the programs
+that it starts, too."""
+CODES = """\
+The exit code is 1 when something cannot be read or written; with COMMAND it is that of the command."""
+
+
+def add(commands):
+    parser = commands.add_parser("profile", help="show where the memory comes from", description=HELP, epilog=CODES,
+                                 usage="arenal profile [options] DUMP | arenal profile [options] -- COMMAND [ARGUMENT ...]",
+                                 **SHAPE)
+    parser.add_argument("dump", nargs="?", metavar="DUMP", help="what a process has written")
+    parser.add_argument("--pprof", metavar="FILE.pb.gz", help="write the profile for pprof, too")
+    parser.add_argument("--folded", metavar="FILE", help="write folded stacks, for a flame graph, too")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--live", action="store_false", dest="total", help="show what is in use (the default)")
+    which.add_argument("--total", action="store_true", help="show all that was allocated since the start")
+    parser.add_argument("--top", type=int, default=20, metavar="NUMBER", help="show so many functions (20)")
+    parser.add_argument("--sample", type=sample_size, metavar="BYTES",
+                        help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
+    environment_options(parser)
+    parser.set_defaults(main=main, parser=parser, total=False)
+
+
+def _write(path, data):
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from error
+
+
+def _for_process(path, pid):
+    """heap.pb.gz becomes heap.PID.pb.gz: the name for a further process."""
+    folder, name = os.path.split(path)
+    stem, dot, suffix = name.partition(".")
+    return os.path.join(folder, f"{stem}.{pid}{dot}{suffix}")
+
+
+def convert(path, options, pid=None):
+    from arenal.profile import dump, pprof, stacks
+
+    profile = stacks.Profile(dump.read(path))
+    if options.pprof:
+        _write(_for_process(options.pprof, pid) if pid else options.pprof, pprof.encode(profile))
+    if options.folded:
+        lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
+        _write(_for_process(options.folded, pid) if pid else options.folded, lines.encode(errors="replace"))
+    return stacks.text(profile, options.total, options.top)
+
+
+def _run(options, command):
+    from arenal.profile import pprof, session
+
+    if options.pprof:
+        pprof.profile_class()           # better said now than when the command has ended
+    status, child, folder = session.run(options.tool, command, options.settings, options.stats, options.sample)
+    try:
+        for pid, path in session.dumps(folder, child):
+            print(convert(path, options, None if pid == child else pid), file=sys.stderr)
+    except Failure as failure:
+        raise Failure(str(failure), status or failure.status) from failure
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return status
+
+
+def main(options, command):
+    if (options.dump is None) == (not command):
+        options.parser.error('give either the name of a dump, or a command after "--"')
+    if command:
+        return _run(options, command)
+    if options.settings or options.stats or options.sample:
+        options.parser.error("--sample, --set and --stats are for a COMMAND")
+    print(convert(options.dump, options))
+    return 0

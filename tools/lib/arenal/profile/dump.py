@@ -1,0 +1,62 @@
+"""Reads the dump of a heap profile, in the format that src/observe/profile_output.c describes."""
+
+from collections import namedtuple
+
+from arenal.errors import Failure
+from arenal.proc import parse_mappings
+
+MAGIC = "arenal-heap-profile"
+VERSION = "1"
+
+# All estimates, for one stack or for many: what was not freed yet, and all since the start.
+Counts = namedtuple("Counts", "live_blocks live_bytes total_blocks total_bytes")
+Stack = namedtuple("Stack", "counts frames")        # frames: addresses, innermost first
+Dump = namedtuple("Dump", "sample pid time stacks mappings")
+
+ZERO = Counts(0, 0, 0, 0)
+
+
+def add(a, b):
+    return Counts(*map(int.__add__, a, b))
+
+
+def _header(lines, path):
+    values = {}
+    for name in (MAGIC, "sample", "pid", "time"):
+        word, _, value = next(lines, "").partition(" ")
+        if word != name:
+            raise Failure(f"{path} is not the dump of a heap profile" if name == MAGIC else
+                          f"{path} is damaged: there is no line with the {name}")
+        if name == MAGIC and value != VERSION:
+            raise Failure(f"{path} has version {value} of the format; this tool knows version {VERSION}")
+        values[name] = value
+    return int(values["sample"]), int(values["pid"]), int(values["time"])
+
+
+def parse(text, path):
+    """The Dump in this text; `path` is for messages."""
+    lines = iter(text.splitlines())
+    try:
+        sample, pid, time = _header(lines, path)
+        stacks = []
+        for line in lines:
+            if line == "maps":
+                break
+            word, *numbers = line.split(" ")
+            if word != "stack" or len(numbers) < 4:
+                raise ValueError
+            stacks.append(Stack(Counts(*map(int, numbers[:4])), tuple(int(n, 16) for n in numbers[4:])))
+        rest = list(lines)
+        if not rest or rest.pop() != "end" or not text.endswith("\n"):
+            raise Failure(f"{path} is cut short: was the disk full, or is it still being written?")
+        return Dump(sample, pid, time, stacks, parse_mappings("\n".join(rest).encode(errors="surrogateescape")))
+    except ValueError as error:
+        raise Failure(f"{path} is damaged: it has a line that does not belong there") from error
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return parse(file.read(), path)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from error

@@ -1,0 +1,56 @@
+"""Runs a command with the heap profile on, and finds what its processes have written at their ends."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+
+from arenal import library, start
+
+
+class Terminated(Exception):
+    """We were told to end by SIGTERM."""
+
+
+def _on_sigterm(*_):
+    raise Terminated
+
+
+def run(tool, command, settings, stats, sample):
+    """Returns the exit code of the command, as a shell would give it, its process, and a folder of dumps by process, which the
+    caller removes."""
+    folder = tempfile.mkdtemp(prefix="arenal-profile-")
+    try:
+        os.chmod(folder, 0o1777)        # the command may change its user
+        env = library.environment(library.find(tool), settings, stats)
+        env[b"ARENAL_PROFILE"] = b"1"
+        env[b"ARENAL_PROFILE_FILE"] = os.fsencode(os.path.join(folder, "%p"))
+        if sample:
+            env[b"ARENAL_PROFILE_SAMPLE"] = b"%d" % sample
+        signal.signal(signal.SIGTERM, _on_sigterm)
+        child = start.child(command, env)
+        try:
+            code = child.wait()
+            status = code if code >= 0 else 128 - code
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+            start.interrupted(child)
+        except Terminated:
+            status = 128 + signal.SIGTERM
+            child.terminate()
+            child.wait()
+        return status, child.pid, folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def dumps(folder, first):
+    """Pairs of process and path, the command's own process first."""
+    found = sorted((int(name) != first, int(name), os.path.join(folder, name)) for name in os.listdir(folder)
+                   if re.fullmatch("[0-9]+", name))
+    if not found or found[0][1] != first:
+        print(f"arenal: process {first} wrote no profile: it ended by a signal, by _exit, or is not on Arenal", file=sys.stderr)
+    return [(pid, path) for _, pid, path in found]

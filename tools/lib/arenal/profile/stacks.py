@@ -1,0 +1,93 @@
+"""The stacks of a heap profile with their functions named, and what is made of them: folded stacks, and a list of the top."""
+
+import re
+import time
+from collections import namedtuple
+
+from arenal import picture
+from arenal.profile import dump as dumps
+from arenal.profile.symbols import Frame, Symbols
+
+# Functions of Arenal's own: in a program that it is linked into, stacks begin inside of it.
+OWN = {"profile_add", "profile_count_slowly", "allocate_slowly", "allocate_counted", "allocate", "allocate_zeroed",
+       "allocate_aligned", "aligned_or_enomem", "move", "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
+       "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_array", "new_nothrow", "new_array_nothrow", "new_aligned",
+       "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow"}
+
+Row = namedtuple("Row", "function flat_bytes flat_blocks bytes")
+
+
+class Profile:
+    """A dump with names. `stacks` are pairs of Counts and of addresses, innermost first."""
+
+    def __init__(self, dump):
+        self.dump = dump
+        self.symbols = Symbols(dump.mappings, {frame for stack in dump.stacks for frame in stack.frames})
+        self.stacks = [(stack.counts, self._without_own(stack.frames)) for stack in dump.stacks]
+
+    def _without_own(self, frames):
+        first = 0
+        while first < len(frames) - 1 and re.sub(r"\..*", "", self.symbols.frames[frames[first]][0].function) in OWN:
+            first += 1
+        return frames[first:]
+
+    def functions(self, frames):
+        """The Frames of a stack, innermost first, with those that were inlined."""
+        return [frame for address in frames for frame in self.symbols.frames[address]] or [Frame("(no stack)", "", 0)]
+
+
+def size(count):
+    return picture.size(count) if count >= 1024 else f"{count}B"
+
+
+def value(counts, total):
+    """Blocks and bytes: of all since the start, or of what is not freed."""
+    return (counts.total_blocks, counts.total_bytes) if total else (counts.live_blocks, counts.live_bytes)
+
+
+def folded(profile, total):
+    """Lines of "outermost;...;innermost BYTES", as tools for flame graphs read them."""
+    lines = {}
+    for counts, frames in profile.stacks:
+        names = [re.sub(r"[;\s]+", lambda found: ":" if ";" in found.group() else " ", frame.function)
+                 for frame in reversed(profile.functions(frames))]
+        number = value(counts, total)[1]
+        if number > 0:
+            lines[";".join(names)] = lines.get(";".join(names), 0) + number
+    return [f"{names} {number}" for names, number in sorted(lines.items())]
+
+
+def rows(profile, total):
+    """By function: what it asked for itself, and together with the functions that it called. The largest first."""
+    flat, all_bytes = {}, {}
+    for counts, frames in profile.stacks:
+        blocks, number = value(counts, total)
+        names = [frame.function for frame in profile.functions(frames)]
+        old = flat.get(names[0], (0, 0))
+        flat[names[0]] = (old[0] + number, old[1] + blocks)
+        for name in set(names):
+            all_bytes[name] = all_bytes.get(name, 0) + number
+    found = [Row(name, *flat.get(name, (0, 0)), number) for name, number in all_bytes.items() if number > 0]
+    return sorted(found, key=lambda row: (-row.flat_bytes, -row.bytes, row.function))
+
+
+def text(profile, total, count):
+    """The list that a person reads."""
+    dump = profile.dump
+    everything = dumps.ZERO
+    for counts, _ in profile.stacks:
+        everything = dumps.add(everything, counts)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dump.time))
+    blocks, number = value(everything, total)
+    found = rows(profile, total)
+    what = "allocated since the start" if total else "in use"
+    lines = [f"Process {dump.pid}, {when}: about {size(number)} in {blocks:,} blocks {what}, estimated from a sample "
+             f"of one byte in {size(dump.sample)}."]
+    if found:
+        lines.append(f"{'flat':>8} {'%':>5} {'blocks':>12} {'with calls':>10} {'%':>5}  function")
+    for row in found[:count]:
+        lines.append(f"{size(row.flat_bytes):>8} {100 * row.flat_bytes / number:5.1f} {row.flat_blocks:12,} "
+                     f"{size(row.bytes):>10} {100 * row.bytes / number:5.1f}  {row.function}")
+    if len(found) > count:
+        lines.append(f"... and {len(found) - count} more functions")
+    return "\n".join(lines)
