@@ -228,6 +228,7 @@ void tcache_free(unsigned class_, void *block) {
 
 void *tcache_alloc_large(size_t size, bool zero) {
 	struct tcache *tc = get();
+	cache_hook_call(&cache_hooks.slow_moment);
 	if (tc != NULL) {
 		void *guarded = alloc_guarded(tc, size);
 		if (guarded != NULL) return zero ? memset(guarded, 0, size) : guarded;

@@ -91,10 +91,15 @@ static void after_fork(void) {
 	await_slow_moment();
 }
 
+/* Servers that fork their workers: the first process may have no other slow moment (nginx's master). */
+static void after_fork_in_parent(void) {
+	if (atomic_load(&state) == DUE) window_look();
+}
+
 static void expect_forks(void) {
 	static atomic_flag done = ATOMIC_FLAG_INIT;
 	fork_expect_threads(); /* the thread takes locks */
-	if (!atomic_flag_test_and_set(&done)) pthread_atfork(NULL, NULL, after_fork);
+	if (!atomic_flag_test_and_set(&done)) pthread_atfork(NULL, after_fork_in_parent, after_fork);
 }
 
 /* From a thread with a cache, so that close_window cannot be at work. */

@@ -69,6 +69,7 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
 	expect_one("ARENAL_THP=0", "thp", 0);
 	expect_one("ARENAL_GUARD_SAMPLE=300", "guard_sample", 300);
+	expect_one("ARENAL_WINDOW=0", "window", 0);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
@@ -141,6 +142,7 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_MEMORY_LIMIT", "memory_limit" },
 		{ "ARENAL_LAZY_PURGE", "lazy_purge" },
 		{ "ARENAL_THP", "thp" },
+		{ "ARENAL_WINDOW", "window" },
 		{ "ARENAL_STATS", "stats" },
 		{ "MALLOC_ARENA_MAX", "arena_max" },
 		{ "MALLOC_MMAP_THRESHOLD_", "mmap_threshold" },

@@ -10,7 +10,7 @@
 
 static const char *const tunables[] = {
 	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "lazy_purge", "thp",
-	"guard_sample", "stats",
+	"guard_sample", "window", "stats",
 };
 
 static struct arenal_stats stats_now(void) {
