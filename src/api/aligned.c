@@ -15,7 +15,8 @@ void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (likely(small)) {
 		const unsigned class_ = class_of_aligned(align, rounded);
 		/* While the heap profile is on, allocate takes it from there. */
-		void *block = likely(!sample_is_on()) ? take_from(&tcache_current->magazines[class_]) : NULL;
+		struct tcache *tc = tcache_current;
+		void *block = take_from(&tc->magazines[class_ & tc->class_mask]);
 		if (likely(block != NULL)) return block;
 		rounded = size_classes[class_].size;
 	}

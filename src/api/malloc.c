@@ -16,39 +16,55 @@ EXPORT void PUBLIC(free)(void *block) {
 	give_back(block, &claim);
 }
 
-static NOINLINE void *allocate_slowly(size_t size, enum family family) {
+static inline __attribute__((always_inline)) void *allocate_any(size_t size, enum family family, bool sampled) {
 	void *block;
-	ensure_started();
-	const uint64_t sampled = unlikely(sample_is_on()) && size > 0 ? tcache_sample_count(size) : 0;
 	if (unlikely(harden_is_on)) {
 		block = harden_alloc(MIN_ALIGN, size, family);
 	} else if (size > SMALL_MAX) {
 		block = tcache_alloc_large(size, false);
 	} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
-		block = likely(sampled == 0) ? tcache_alloc(class_of_size(size), size) : tcache_alloc_sampled(class_of_size(size), size);
+		block = sampled ? tcache_alloc_sampled(class_of_size(size), size) : tcache_alloc(class_of_size(size), size);
 		/* What lies behind a guarded block is not ours to write to. */
 		if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
 	}
 	if (unlikely(block == NULL)) errno = ENOMEM;
-	if (unlikely(sampled != 0) && block != NULL) profile_add(block, size, sampled);
 	return block;
 }
 
-static inline __attribute__((always_inline)) void *take_of_class(struct tcache *tc, size_t size) {
-	return likely(size <= SMALL_MAX) ? take_from(&tc->magazines[class_of_size(size)]) : NULL;
+static COLD void *allocate_sampled(size_t size, enum family family, uint64_t mean) {
+	void *block = allocate_any(size, family, true);
+	if (block != NULL) profile_add(block, size, mean);
+	return block;
 }
 
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost. And while
- * the heap profile is on, all do: those that are no samples are counted, and get their block as quickly as they can. */
+static NOINLINE void *allocate_slowly(size_t size, enum family family) {
+	ensure_started();
+	if (unlikely(sample_is_on()) && size > 0) {
+		const uint64_t mean = tcache_sample_count(size);
+		if (unlikely(mean != 0)) return allocate_sampled(size, family, mean);
+	}
+	return allocate_any(size, family, false);
+}
+
+/* While the heap profile is on: a block that is no sample is counted. */
+static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, struct magazine *m, size_t size) {
+	void *block = take_from(m);
+	if (likely(block != NULL)) sample_pass(&tc->sample, size);
+	return block;
+}
+
+/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost.
+ * While the heap profile is on, all do: those that are no samples get their block as quickly as they can. */
 NOINLINE void *allocate(size_t size, enum family family) {
 	struct tcache *tc = tcache_current;
 	void *block = NULL;
-	if (sample_passes(&tc->sample, size)) {
-		block = likely(size <= TABLE_MAX) ? take_from(magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]))
-		                                  : take_of_class(tc, size);
-		if (likely(block != NULL)) sample_pass(&tc->sample, size);
-	} else if (size > TABLE_MAX && likely(!sample_is_on())) {
-		block = take_of_class(tc, size);
+	if (size <= TABLE_MAX) {
+		if (sample_passes(&tc->sample, size))
+			block = take_counted(tc, magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]), size);
+	} else if (likely(size <= SMALL_MAX)) {
+		const unsigned class_ = class_of_size(size);
+		block = take_from(&tc->magazines[class_ & tc->class_mask]);
+		if (unlikely(block == NULL) && sample_passes(&tc->sample, size)) block = take_counted(tc, &tc->magazines[class_], size);
 	}
 	return likely(block != NULL) ? block : allocate_slowly(size, family);
 }

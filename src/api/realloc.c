@@ -36,24 +36,15 @@ static void *move(void *block, size_t size, size_t usable) {
 	return moved;
 }
 
-EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
-	if (block == NULL) return PUBLIC(malloc)(size);
-	if (size == 0) { /* as glibc does */
-		give_back(block, &claim);
-		return NULL;
-	}
-	if (unlikely(harden_is_on)) {
-		void *moved;
-		profile_freed(block);
-		if (harden_realloc(block, size, &moved)) {
-			profile_count(moved, size);
-			if (moved == NULL) errno = ENOMEM;
-			return moved;
-		}
-	}
-	size_t usable = usable_size(block, claim.function);
-	if (still_fits(size, usable)) return block;
-	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
+static NOINLINE bool resize_hardened(void *block, size_t size, void **moved) {
+	profile_freed(block);
+	if (!harden_realloc(block, size, moved)) return false;
+	profile_count(*moved, size);
+	if (*moved == NULL) errno = ENOMEM;
+	return true;
+}
+
+static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	struct span *s = span_of(block);
 	if (s != NULL && !large_resize_run(s, size)) return move(block, size, usable);
 	/* For the heap profile, a large block of another length is another block. If there is no memory, it misses the old one. */
@@ -64,6 +55,22 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	void *moved = huge_resize(block, size);
 	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
 	return moved != NULL ? profile_count(moved, size) : move(block, size, usable);
+}
+
+EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
+	if (block == NULL) return PUBLIC(malloc)(size);
+	if (size == 0) { /* as glibc does */
+		give_back(block, &claim);
+		return NULL;
+	}
+	if (unlikely(harden_is_on)) {
+		void *moved;
+		if (resize_hardened(block, size, &moved)) return moved;
+	}
+	size_t usable = usable_size(block, claim.function);
+	if (still_fits(size, usable)) return block;
+	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
+	return resize_large(block, size, usable);
 }
 
 EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {

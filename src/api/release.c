@@ -19,6 +19,11 @@ static void check_small(const struct span *s, void *block, const char *function)
 	mark_clear(block);
 }
 
+static COLD void release_sampled(unsigned class_, void *block) {
+	profile_freed(block);
+	arena_give(class_, &block, 1);
+}
+
 static NOINLINE void release_plain(void *block, const struct claim *claim) {
 	struct span *s = span_of(block);
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
@@ -26,8 +31,7 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 		mark_set(block);
 		annotate_freed(block);
 		if (unlikely(s->sampled)) {
-			profile_freed(block);
-			arena_give(s->class_, &block, 1);
+			release_sampled(s->class_, block);
 			return;
 		}
 		/* Spans of several slices are not for the fast path, see block_starts_at. */

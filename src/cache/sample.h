@@ -16,7 +16,7 @@
 #define SAMPLE_MEAN_MAX GIB
 
 /* Bytes from one point to the next, on average; 0: the profile is off. Written by tcache_sample. */
-extern _Atomic uint64_t sample_mean;
+extern _Atomic uint64_t sample_mean __attribute__((visibility("hidden")));
 
 static inline bool sample_is_on(void) { return atomic_load_explicit(&sample_mean, memory_order_relaxed) != 0; }
 

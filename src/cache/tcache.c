@@ -68,13 +68,14 @@ static void hide(struct tcache *tc) {
 }
 
 /* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of sizes. */
-#define WRITTEN_BY_OTHERS (offsetof(struct tcache, tag_of_size) + sizeof((struct tcache *)NULL)->tag_of_size)
+#define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
 
 /* Leads sizes to their magazines, or all of them to magazine 0. Another thread may be in the middle of malloc: it finds either.
  * ThreadSanitizer looks away, for malloc reads the table plainly. */
 __attribute__((no_sanitize("thread"))) static void set_tags(struct tcache *tc, bool lead) {
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
 		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? tcache_tags[i] : TAG_OF_CLASS(0);
+	*(volatile uint16_t *)&tc->class_mask = lead ? UINT16_MAX : 0;
 }
 
 static struct tcache *create(void) {

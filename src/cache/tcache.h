@@ -40,6 +40,7 @@ struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16. While the heap profile is on, all are 0, so
 	                                                     that every malloc takes the slow path; see tcache_sample */
+	uint16_t class_mask;  /* for classes that are computed: all bits; or 0, likewise */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint16_t exit_rounds; /* times that the thread's destructors were run over it */
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */

@@ -10,7 +10,12 @@
 #include "cache/tcache.h"
 #include "harden/stack.h"
 
-_Atomic uint8_t profile_filter[PROFILE_FILTER];
+_Atomic bool profile_was_on;
+
+/* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table, nor its lock.
+ * 255: that many or more, for ever. Written under the lock. */
+#define FILTER_BITS 16
+static _Atomic uint8_t filter[1 << FILTER_BITS];
 
 /* A sampled block that was not freed yet. */
 struct sample {
@@ -37,7 +42,11 @@ void profile_unlock(void) { lock_drop(&profile.lock, RANK_PROFILE); }
 
 /* ---- the samples; under the lock ---- */
 
-static size_t place_of(const void *block, size_t places) { return profile_hash(block) >> 20 & (places - 1); }
+static uint64_t hash_block(const void *block) { return ((uintptr_t)block >> 4) * UINT64_C(0x9E3779B97F4A7C15); }
+
+static _Atomic uint8_t *filter_of(const void *block) { return &filter[hash_block(block) >> (64 - FILTER_BITS)]; }
+
+static size_t place_of(const void *block, size_t places) { return hash_block(block) >> 20 & (places - 1); }
 
 /* Where the block is, or the free place where it would be. */
 static struct sample *find(const void *block) {
@@ -73,7 +82,7 @@ static void remove_sample(struct sample *sample) {
 }
 
 static void filter_add(const void *block, int change) {
-	_Atomic uint8_t *count = &profile_filter[profile_hash(block) >> 48];
+	_Atomic uint8_t *count = filter_of(block);
 	const uint8_t n = atomic_load_explicit(count, memory_order_relaxed);
 	if (n < UINT8_MAX) atomic_store_explicit(count, (uint8_t)(n + change), memory_order_relaxed);
 }
@@ -171,7 +180,7 @@ COLD void profile_count_slowly(void *block, size_t size) {
 	if (mean != 0) profile_add(block, size, mean);
 }
 
-COLD void profile_forget(const void *block) {
+static COLD void forget(const void *block) {
 	profile_lock();
 	struct sample *sample = profile.samples != NULL ? find(block) : NULL;
 	if (sample != NULL && sample->block != NULL) {
@@ -184,6 +193,10 @@ COLD void profile_forget(const void *block) {
 	profile_unlock();
 }
 
+NOINLINE void profile_freed_slowly(const void *block) {
+	if (unlikely(atomic_load_explicit(filter_of(block), memory_order_relaxed) != 0)) forget(block);
+}
+
 /* ---- on and off ---- */
 
 static void forget_all(uint64_t mean) {
@@ -191,7 +204,7 @@ static void forget_all(uint64_t mean) {
 	profile.mean = mean;
 	if (profile.samples != NULL) memset(profile.samples, 0, profile.sample_places * sizeof *profile.samples);
 	profile.sample_count = 0;
-	for (size_t i = 0; i < PROFILE_FILTER; i++) atomic_store_explicit(&profile_filter[i], 0, memory_order_relaxed);
+	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
 	for (struct profile_stack *s = profile.newest; s != NULL; s = s->older) s->counts = (struct profile_counts){ 0 };
 	profile_unlock();
 }
@@ -201,6 +214,7 @@ int profile_start(size_t mean) {
 	if (mean == 0) mean = (size_t)conf.profile_sample;
 	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
 	forget_all(mean);
+	atomic_store_explicit(&profile_was_on, true, memory_order_relaxed);
 	return tcache_sample(mean) ? 0 : ENOMEM;
 }
 

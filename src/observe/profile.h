@@ -48,21 +48,14 @@ static inline void *profile_count(void *block, size_t size) {
 	return block;
 }
 
-/* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table, nor its lock.
- * 255: that many or more, for ever. Written under the profile's lock. */
-#define PROFILE_FILTER 65536
-extern _Atomic uint8_t profile_filter[PROFILE_FILTER];
+/* Was the profile ever on? */
+extern _Atomic bool profile_was_on __attribute__((visibility("hidden")));
 
-static inline uint64_t profile_hash(const void *block) {
-	return ((uintptr_t)block >> 4) * UINT64_C(0x9E3779B97F4A7C15);
-}
-
-COLD void profile_forget(const void *block);
+NOINLINE void profile_freed_slowly(const void *block);
 
 /* The block is about to be freed, or to become another one. For all blocks that may be samples. */
 static inline void profile_freed(const void *block) {
-	if (unlikely(atomic_load_explicit(&profile_filter[profile_hash(block) >> 48], memory_order_relaxed) != 0))
-		profile_forget(block);
+	if (unlikely(atomic_load_explicit(&profile_was_on, memory_order_relaxed))) profile_freed_slowly(block);
 }
 
 /* ---- for profile_output.c ---- */
