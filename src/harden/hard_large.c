@@ -353,10 +353,11 @@ void *large_hard_resize(void *block, size_t size) {
 	return moved;
 }
 
-void harden_large_stats(size_t *bytes, size_t *blocks) {
+void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes) {
 	lock_take(&large.lock, RANK_HUGE);
 	*bytes = large.bytes;
 	*blocks = large.blocks;
+	*kept_bytes = large.kept_bytes;
 	lock_drop(&large.lock, RANK_HUGE);
 }
 
