@@ -184,6 +184,37 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 	return ((create_function *)dlsym(RTLD_NEXT, "pthread_create"))(thread, attributes, body, argument);
 }
 
+/* What the window's thread calls. */
+EXPORTED int memfd_create(const char *name, unsigned flags) {
+	if (is_due("memfd_create")) {
+		errno = EMFILE;
+		return -1;
+	}
+	return (int)syscall(SYS_memfd_create, name, flags);
+}
+
+/* The only system call that is interposed here is close_range; the allocator's others fail by their names. */
+EXPORTED long syscall(long number, ...) {
+	static _Atomic(long (*)(long, ...)) real;
+	long (*function)(long, ...) = atomic_load(&real);
+	long arguments[6];
+	va_list rest;
+
+	va_start(rest, number);
+	for (int i = 0; i < 6; i++)
+		arguments[i] = va_arg(rest, long);
+	va_end(rest);
+	if (number == SYS_close_range && is_due("close_range")) {
+		errno = ENOSYS;
+		return -1;
+	}
+	if (!function) {
+		function = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+		atomic_store(&real, function);
+	}
+	return function(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
 typedef void *sbrk_function(intptr_t);
 
 static void *real_sbrk(intptr_t increment) {

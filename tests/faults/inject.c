@@ -22,8 +22,10 @@ struct fault {
 	const char *foreign; /* the variable for the shim, or NULL */
 	bool strict;         /* no allocation may fail: there is another way to get the memory */
 	bool hardened;
+	bool window;         /* it is opened at the start */
 };
 
+static const char *const with_window[] = { "ARENAL_WINDOW=1", NULL };
 static const char *const hardened[] = { "ARENAL_HARDEN=1", NULL };
 static const char *const settings[] = {
 	"ARENAL_MMAP_THRESHOLD=256K", /* mappings for what the workload calls large */
@@ -59,7 +61,9 @@ static bool run(const struct fault *fault, const char *setting, size_t at) {
 }
 
 static void run_until_it_no_longer_happens(const struct fault *fault) {
-	for (const char *const *setting = fault->hardened ? hardened : settings; *setting; setting++) {
+	const char *const *setting = fault->hardened ? hardened : fault->window ? with_window : settings;
+
+	for (; *setting; setting++) {
 		size_t at = 1, runs = 0;
 
 		/* The steps become longer. */
@@ -95,6 +99,11 @@ int main(int argc, char **argv) {
 		FAULT(foreign_sbrk_before_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=before", .strict = true),
 		FAULT(foreign_sbrk_after_once, .call = "sbrk", .foreign = "FAULT_FOREIGN=after", .strict = true),
 		FAULT(foreign_sbrk_after_forever, .call = "sbrk", .forever = true, .foreign = "FAULT_FOREIGN=after", .strict = true),
+		FAULT(window_close_range_once, .call = "close_range", .strict = true, .window = true),
+		FAULT(window_memfd_create_once, .call = "memfd_create", .strict = true, .window = true),
+		FAULT(window_madvise_once, .call = "madvise", .strict = true, .window = true),
+		FAULT(window_pthread_create_once, .call = "pthread_create", .window = true),
+		FAULT(window_mmap_once, .call = "mmap", .window = true),
 		FAULT(hardened_mmap_once, .call = "mmap", .hardened = true),
 		FAULT(hardened_mmap_forever, .call = "mmap", .forever = true, .hardened = true),
 		FAULT(hardened_munmap_forever, .call = "munmap", .forever = true, .strict = true, .hardened = true),

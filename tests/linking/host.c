@@ -87,15 +87,15 @@ static void load_use_and_unload(const char *path, int flags) {
 	CHECK(stats_get);
 	CHECK(strcmp(plugin->version(), ARENAL_VERSION_STRING) == 0);
 	expect_binding(stats_get, (flags & RTLD_DEEPBIND) != 0);
-	pthread_barrier_wait(&barrier);
-	CHECK(plugin->exercise() == 0);
 
-	/* The program's own malloc is still the libc's. */
+	/* The program's own malloc is still the libc's. The threads wait: what they allocate would count. */
 	size_t before = allocated(stats_get);
 	char *own = malloc(1 << 20);
 	CHECK(own);
 	CHECK(allocated(stats_get) < before + (1 << 20));
 	free(own);
+	pthread_barrier_wait(&barrier);
+	CHECK(plugin->exercise() == 0);
 	free(from_libc);
 	fork_and_allocate();
 	for (size_t i = 0; i < THREADS; i++)

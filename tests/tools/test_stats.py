@@ -1,0 +1,192 @@
+"""Tests of the commands that look in and steer: `arenal ps`, `stats` and `ctl`."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import unittest
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
+
+WORDS = [WORKLOAD, "4", "2", "2", "2"]
+
+
+class Steered(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.process = self.on_arenal(*WORDS)
+        self.pid = str(self.process.pid)
+
+    def arenal_says(self, *words, **options):
+        done = self.arenal(*words, **options)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        return done.stdout
+
+    def background(self, *words):
+        tool = subprocess.Popen([sys.executable, "-B", TOOL, *words], stderr=subprocess.PIPE, text=True, env=environment())
+        self.addCleanup(self.stop, tool)
+        return tool
+
+    def await_(self, condition, what):
+        until = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() > until:
+                self.fail(what)
+            time.sleep(0.01)
+
+
+class Ctl(Steered):
+    def test_get_and_set(self):
+        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "dirty_max"), "-1\n")
+        self.assertEqual(self.arenal_says("ctl", self.pid, "set", "dirty_max", "64M"), "")
+        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "dirty_max"), f"{64 * MIB}\n")
+        self.arenal_says("ctl", self.pid, "set", "dirty_max", "-1")
+        listed = self.arenal_says("ctl", self.pid, "get")
+        self.assertRegex(listed, r"(?m)^dirty_max +-1  -1 to \d+$")
+        self.assertRegex(listed, r"(?m)^harden +0  0 to 1, counts at the start only$")
+
+    def test_refusals(self):
+        for words, reason in ((["get", "nonsense"], "no tunable nonsense"), (["set", "n" * 100, "1"], "no tunable nnn"),
+                              (["set", "decay", "-2"], "range"), (["set", "harden", "1"], "before the start")):
+            self.assert_sentence(self.arenal("ctl", self.pid, *words), reason)
+        for words in (["set", "decay", "1T"], ["set", "decay", "x"], ["set", "decay", "9999999999G"], [], ["frob"]):
+            self.assertEqual(self.arenal("ctl", self.pid, *words).returncode, 2)
+        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "decay"), "1000\n")
+
+    def test_purge_gives_memory_back(self):
+        program = """
+import sys
+blocks = [bytearray(b"x" * 500_000) for i in range(100)]
+del blocks
+print("ready", flush=True)
+sys.stdin.read()"""
+        keeps_all = environment(ARENAL_CONF="decay:-1,dirty_max:1G,trim_threshold:-1")
+        pid = self.start([sys.executable, "-B", TOOL, "run", "--", sys.executable, "-c", program], env=keeps_all).pid
+
+        def stats():
+            return json.loads(self.arenal_says("stats", str(pid), "--json"))["stats"]
+        before = stats()
+        self.assertGreater(before["resident"], 40 * MIB)
+        given = int(re.fullmatch(r"(\d+) bytes given back\n", self.arenal_says("ctl", str(pid), "purge"))[1])
+        self.assertGreater(given, 40 * MIB)
+        self.assertLess(stats()["resident"], before["resident"] - 40 * MIB)
+        self.assertEqual(stats()["dirty"], 0)
+
+
+class Stats(Steered):
+    def test_text_is_the_library_s_own_table(self):
+        text = self.arenal_says("stats", self.pid).splitlines()
+        own = self.arenal("run", "--stats", "--", "true").stderr.splitlines()
+        self.assertRegex(text[0], rf"^arenal [0-9.]+ statistics of process {self.pid} \(tools_workload\)$")
+
+        def shape(lines):           # the same lines, up to the first size class
+            end = next(i for i, line in enumerate(lines) if line.startswith(" size"))
+            return [re.sub(r" *(0x)?[\da-f]+(\.\d)?( [KMGT]i?B| B)?(?=\b)", "#", line) for line in lines[1:end + 1]
+                    if not re.match(r" +\d", line)]
+        self.assertEqual(shape(text), shape(own))
+
+    def test_json(self):
+        found = json.loads(self.arenal_says("stats", self.pid, "--json"))
+        self.assertEqual((found["pid"], found["command"]), (int(self.pid), "tools_workload"))
+        self.assertGreater(found["stats"]["allocated"], 10 * MIB)
+        self.assertEqual(found["stats"]["arenas"], len(found["arenas"]))
+        self.assertEqual(found["tunables"]["decay"], 1000)
+        self.assertTrue(found["classes"] and found["regions"] and found["brk_end"] > found["brk_start"])
+
+    def test_openmetrics(self):
+        odd = os.path.join(self.folder, 'a"b\\c')
+        os.symlink(WORKLOAD, odd)
+        process = self.on_arenal(odd, *WORDS[1:])
+        text = self.arenal_says("stats", str(process.pid), "--openmetrics")
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        allocated = families["arenal_allocated_bytes"]
+        self.assertEqual((allocated.type, allocated.unit), ("gauge", "bytes"))
+        sample, = allocated.samples
+        self.assertEqual(sample.labels, {"pid": str(process.pid), "command": 'a"b\\c'})
+        self.assertGreater(sample.value, 10 * MIB)
+        self.assertEqual(families["arenal_refills"].type, "counter")
+        self.assertEqual(families["arenal_refills"].samples[0].name, "arenal_refills_total")
+        self.assertEqual(sum(s.value for s in families["arenal_class_refills"].samples),
+                         families["arenal_refills"].samples[0].value)
+        self.assertIn("416", {s.labels["class"] for s in families["arenal_class_blocks"].samples})
+        self.assertIn(("0", "brk"), {(s.labels["arena"], s.labels["kind"]) for s in families["arenal_arena_spans"].samples})
+
+    def test_a_file_that_is_replaced(self):
+        path = os.path.join(self.folder, "arenal.prom")
+        tool = self.background("stats", self.pid, "--openmetrics", "--output", path, "--every", "0.05")
+        self.await_(lambda: os.path.exists(path), "no file")
+        first = os.stat(path).st_ino
+        self.await_(lambda: os.stat(path).st_ino != first, "the file is not replaced")
+        for _ in range(50):
+            with open(path, encoding="utf-8") as file:
+                self.assertTrue(file.read().endswith("# EOF\n"))
+        self.stop(self.process)
+        self.assertEqual(tool.wait(DEADLINE), 0)
+        self.assertEqual(os.listdir(self.folder), ["arenal.prom"])
+        self.assert_sentence(self.arenal("stats", str(os.getpid()), "--output", "/nowhere/file"), "not on Arenal")
+        other = self.on_arenal(*WORDS)
+        self.assert_sentence(self.arenal("stats", str(other.pid), "--output", "/nowhere/file"), "/nowhere/file")
+
+    def test_a_socket(self):
+        path = os.path.join(self.folder, "socket")
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(path)
+        stale.close()           # nobody answers there
+        tool = self.background("stats", self.pid, "--openmetrics", "--listen", path)
+
+        def ask(request=b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(path)
+                peer.sendall(request)
+                return peer.makefile("rb").read().decode().partition("\r\n\r\n")
+
+        def answers():
+            try:
+                return ask()
+            except OSError:
+                return None
+        self.await_(answers, "nobody answers")
+        head, _, body = ask()
+        self.assertTrue(head.startswith("HTTP/1.0 200 OK\r\n"), head)
+        self.assertIn("application/openmetrics-text; version=1.0.0", head)
+        self.assertIn(f"Content-Length: {len(body)}", head)
+        self.assertTrue(any(f.name == "arenal_mapped_bytes" for f in text_string_to_metric_families(body)))
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        second = self.arenal("stats", self.pid, "--openmetrics", "--listen", path)
+        self.assert_sentence(second, "in use")
+        tool.send_signal(signal.SIGTERM)
+        self.assertNotIn("Traceback", tool.communicate(timeout=DEADLINE)[1])
+        self.assertFalse(os.path.exists(path))
+        plain = os.path.join(self.folder, "file")
+        with open(plain, "w", encoding="utf-8"):
+            pass
+        self.assert_sentence(self.arenal("stats", self.pid, "--openmetrics", "--listen", plain), "in use")
+        self.assertTrue(os.path.exists(plain))
+
+
+class Ps(Steered):
+    def test_processes_on_arenal_are_listed(self):
+        without = self.start([sys.executable, "-B", TOOL, "run", "--set", "window=0", "--", *WORDS], env=environment())
+        other = self.start(WORDS)
+        halted = self.on_arenal(*WORDS)
+        os.kill(halted.pid, signal.SIGSTOP)
+        found = {row["pid"]: row for row in json.loads(self.arenal_says("ps", "--json"))}
+        self.assertNotIn(other.pid, found)
+        self.assertEqual((found[without.pid]["window"], found[without.pid]["allocated"]), ("none", None))
+        self.assertEqual(found[halted.pid]["window"], "no answer")
+        row = found[int(self.pid)]
+        self.assertEqual((row["window"], row["threads"], row["command"]), ("open", 4, " ".join(WORDS)))
+        self.assertGreater(row["allocated"], 10 * MIB)
+        self.assertGreater(row["rss"], 10 * MIB)
+        self.assertRegex(self.arenal_says("ps"), rf"(?m)^ *{self.pid} \S+ +\d+\.\d MiB +\d+\.\d MiB +\d+\.\d MiB +4  open +{WORKLOAD}")
+
+
+if __name__ == "__main__":
+    unittest.main()
