@@ -214,9 +214,14 @@ static bool release_waiting(void) {
 }
 
 size_t large_hard_purge(void) {
-	const size_t bytes = large.kept_bytes;
-	for (uint32_t i = 0; i < WAITING; i++)
-		if (kept(large.waiting[i]) > 0) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
+	size_t bytes = 0;
+	for (uint32_t i = 0; i < WAITING; i++) {
+		lock_take(&large.lock, RANK_HUGE);
+		const size_t memory = kept(large.waiting[i]);
+		lock_drop(&large.lock, RANK_HUGE);
+		if (memory > 0) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
+		bytes += memory;
+	}
 	return bytes;
 }
 
@@ -353,10 +358,11 @@ void *large_hard_resize(void *block, size_t size) {
 	return moved;
 }
 
-void harden_large_stats(size_t *bytes, size_t *blocks) {
+void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes) {
 	lock_take(&large.lock, RANK_HUGE);
 	*bytes = large.bytes;
 	*blocks = large.blocks;
+	*kept_bytes = large.kept_bytes;
 	lock_drop(&large.lock, RANK_HUGE);
 }
 

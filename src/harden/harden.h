@@ -55,8 +55,8 @@ static inline void harden_check_claim(const void *block, size_t size, enum famil
 		harden_doubt_claim(block, size, family, claim);
 }
 
-/* Of large blocks, for statistics. */
-void harden_large_stats(size_t *bytes, size_t *blocks);
+/* Of large blocks, for statistics; kept_bytes: of those that wait with their memory. */
+void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes);
 
 /* Around fork. */
 void harden_lock(void);

@@ -60,10 +60,11 @@ void stats_get(struct arenal_stats *out) {
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
 	guard_stats_get(&guard);
-	size_t hard_bytes, hard_blocks;
-	harden_large_stats(&hard_bytes, &hard_blocks);
+	size_t hard_bytes, hard_blocks, hard_kept;
+	harden_large_stats(&hard_bytes, &hard_blocks, &hard_kept);
 	huge.bytes += hard_bytes;
 	huge.blocks += hard_blocks;
+	huge.cached += hard_kept;
 	const size_t runs = heap.used - heap.spans - heap.purging;
 	/* Figures of different layers were read at different moments: each is bounded by what it is a part of, so that none of
 	 * these differences is negative. */

@@ -228,14 +228,17 @@ static size_t rss_of_ranges(void) {
 
 /* The background thread may unmap something at this moment. */
 static void check_mapped_and_resident(void) {
-	const char *harden = getenv("ARENAL_HARDEN");
+	const char *setting = getenv("ARENAL_HARDEN");
+	const bool hardened = setting && *setting == '1';
 	struct arenal_stats s;
 	size_t total, least, most;
 
 	for (int i = 0; i < TRIES; i++) {
 		s = read_stats();
-		total = find_ranges() + (harden && *harden == '1' ? s.huge_bytes : 0);
-		least = total + s.guarded * 4096, most = total + s.guarded * SLICE_SIZE;
+		total = find_ranges() + (hardened ? s.huge_bytes : 0);
+		least = total + s.guarded * 4096;
+		/* Freed large blocks of hardened mode that kept their memory are dirty. */
+		most = total + s.guarded * SLICE_SIZE + (hardened ? s.dirty : 0);
 		if (s.mapped >= least && s.mapped <= most) {
 			size_t rss = rss_of_ranges();
 			if (rss > s.resident)

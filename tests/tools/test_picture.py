@@ -47,7 +47,7 @@ def dots(path):
             start = int(label[1], 16) if label else start
         elif element.tag == SVG + "image":
             image = base64.b64decode(element.get("href").removeprefix("data:image/png;base64,"))
-            found.append((start, decoded(image)))
+            found.append((start, decoded(image).rstrip(bytes((page_picture.OUTSIDE,)))))
     return found
 
 

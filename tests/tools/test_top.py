@@ -41,14 +41,16 @@ class Terminal:
             self.process.send_signal(signal.SIGWINCH)
 
     def read(self, seconds):
-        if select.select([self.ours], [], [], seconds)[0]:
-            try:
-                data = os.read(self.ours, 65536)
-            except OSError:             # the other side is closed
-                time.sleep(0.01)
-                return
-            self.written += data
-            self.stream.feed(data)
+        """Whether there was anything to read."""
+        if not select.select([self.ours], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self.ours, 65536)
+        except OSError:                 # the other side is closed, and all of it was read
+            return False
+        self.written += data
+        self.stream.feed(data)
+        return True
 
     def press(self, keys):
         os.write(self.ours, keys.encode())
@@ -83,13 +85,14 @@ class Top(ToolTest):
         while terminal.process.poll() is None:
             self.assertLess(time.monotonic(), until, terminal.text())
             terminal.read(0.1)
-        terminal.read(0.1)
+        while terminal.read(0):
+            pass
         return terminal.process.returncode
 
     def quit(self, terminal):
         terminal.press("q")
         self.assertEqual(self.end(terminal), 0)
-        self.assertIn(b"\x1b[?1049l", terminal.written)         # the screen as it was before
+        self.assertTrue(b"\x1b[?1049l" in terminal.written, "the screen is not as it was before")
 
     def workload(self, *words):
         return self.on_arenal(WORKLOAD, *(words or ("20", "2", "4", "64")))
@@ -196,7 +199,7 @@ class Top(ToolTest):
             terminal.process.send_signal(number)
             self.assertEqual(self.end(terminal), status)
             self.assertEqual(self.arenal("stats", str(process.pid)).returncode, 0)
-        self.assertIn(b"\x1b[?1049l", terminal.written)
+        self.assertTrue(b"\x1b[?1049l" in terminal.written, "the screen is not as it was before")
 
     def test_ascii(self):
         terminal = self.top(self.workload().pid, LC_ALL="C")
