@@ -5,6 +5,7 @@
 #include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "observe/trace.h"
 
 #include <string.h>
 
@@ -35,18 +36,30 @@ static void *move(void *block, size_t size, size_t usable) {
 	return moved;
 }
 
+static NOINLINE bool realloc_in_mode(void *block, size_t size, void **moved) {
+	if (modes & MODE_HARDEN) {
+		if (!harden_realloc(block, size, moved)) return false;
+		if (*moved == NULL) errno = ENOMEM;
+		return true;
+	}
+	struct trace_call call;
+	if (!trace_enter(&call)) return false;
+	const uint64_t called = trace_now();
+	*moved = PUBLIC(realloc)(block, size);
+	trace_leave(&call);
+	trace_moved(&call, called, block, *moved, size);
+	return true;
+}
+
 EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
 	if (size == 0) { /* as glibc does */
 		give_back(block, &claim);
 		return NULL;
 	}
-	if (unlikely(harden_is_on)) {
+	if (unlikely(modes != 0)) {
 		void *moved;
-		if (harden_realloc(block, size, &moved)) {
-			if (moved == NULL) errno = ENOMEM;
-			return moved;
-		}
+		if (realloc_in_mode(block, size, &moved)) return moved;
 	}
 	size_t usable = usable_size(block, claim.function);
 	if (still_fits(size, usable)) return block;
@@ -75,7 +88,7 @@ EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
 	if (block == NULL) return;
 	const size_t usable = usable_size(block, sized.function);
 	const bool may_be_longer = still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed);
-	if (unlikely(harden_is_on || size > usable || !may_be_longer))
+	if (unlikely((modes & MODE_HARDEN) != 0 || size > usable || !may_be_longer))
 		release_sized(block, MIN_ALIGN, size, &sized);
 	else
 		give_back(block, &sized);

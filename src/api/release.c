@@ -5,8 +5,10 @@
 #include "arena/huge.h"
 #include "arena/report.h"
 #include "arena/zero.h"
+#include "base/conf.h"
 #include "cache/purger.h"
 #include "harden/guard.h"
+#include "observe/trace.h"
 
 /* Ends the program unless this is a small block in use. */
 static void check_small(const struct span *s, void *block, const char *function) {
@@ -43,14 +45,24 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 	purger_poke();
 }
 
+static NOINLINE bool release_in_mode(void *block, const struct claim *claim) {
+	if (modes & MODE_HARDEN) return harden_free(block, claim);
+	struct trace_call call;
+	if (!trace_enter(&call)) return false;
+	trace_freed(&call, block, claim->family);
+	give_back(block, claim);
+	trace_leave(&call);
+	return true;
+}
+
 NOINLINE void release(void *block, const struct claim *claim) {
-	if (block == NULL || (unlikely(harden_is_on) && harden_free(block, claim))) return;
+	if (block == NULL || (unlikely(modes != 0) && release_in_mode(block, claim))) return;
 	release_plain(block, claim);
 }
 
 NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	size_t exact;
-	if (unlikely(harden_is_on) && harden_size(block, function, &exact)) return exact;
+	if (unlikely((modes & MODE_HARDEN) != 0) && harden_size(block, function, &exact)) return exact;
 	const struct span *s = span_of(block);
 	if (s == NULL && zero_owns(block)) {
 		zero_family(block, function);
@@ -72,7 +84,7 @@ NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {
 	if (block == NULL) return;
-	if (unlikely(harden_is_on)) {
+	if (unlikely((modes & MODE_HARDEN) != 0)) {
 		release(block, &(struct claim){ claim->function, claim->family, size });
 		return;
 	}

@@ -13,15 +13,17 @@
 #include "cache/fork.h"
 #include "cache/magazine.h"
 #include "cache/purger.h"
+#include "observe/trace.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
-static struct tcache no_cache_yet, no_cache_any_more, hidden_cache;
+static struct tcache no_cache_yet, no_cache_any_more, hidden_cache, no_cache_now;
 
 __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"))) = &no_cache_yet;
 __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec")));
 
-/* Written once, at start-up or soon after. */
-static bool hiding;
+/* Written at start-up or soon after. */
+static bool hardened;        /* threads have quarantines, and arenas of hardened blocks */
+static _Atomic bool hiding;  /* and false again when nothing is recorded any more */
 
 static struct {
 	struct lock lock;
@@ -63,7 +65,7 @@ static struct tcache *create(void) {
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc->magazines, sizeof tc->magazines); /* see drain in magazine.c */
-	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
+	if (hardened && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
@@ -80,7 +82,7 @@ static struct tcache *create(void) {
 	lock_drop(&threads.lock, RANK_THREADS);
 	guard_turn_init(&tc->guard);
 	tcache_current = tc;
-	if (hiding) hide(tc);
+	if (atomic_load_explicit(&hiding, memory_order_relaxed)) hide(tc);
 	/* May call malloc itself: the cache is in place. */
 	if (threads.has_key) pthread_setspecific(threads.key, tc);
 	return tc;
@@ -92,16 +94,15 @@ static void dispose(struct tcache *tc) {
 	run_cache_dispose(tc);
 }
 
-/* The thread's cache, NULL when it has none. */
-static struct tcache *own_cache(void) {
+struct tcache *tcache_own(void) {
 	struct tcache *tc = tcache_current;
 	if (unlikely(tc == &hidden_cache)) return tcache_hidden;
-	return likely(tc != &no_cache_yet && tc != &no_cache_any_more) ? tc : NULL;
+	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
 }
 
 /* The same, but makes one for a thread that has none yet. */
 static struct tcache *get(void) {
-	struct tcache *tc = own_cache();
+	struct tcache *tc = tcache_own();
 	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create();
 }
 
@@ -110,6 +111,7 @@ static void thread_exit(void *cache) {
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
+	if (tc->trace != NULL) trace_thread_end(tc->trace);
 	if (tc->quarantine != NULL) quarantine_destroy(tc->quarantine);
 	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
@@ -139,7 +141,7 @@ bool tcache_harden(void) {
 		tc->arena = arena_list[0];
 		tc->arena->threads++;
 		tc->quarantine = quarantine;
-		hiding = true;
+		hardened = hiding = true;
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 	if (done)
@@ -149,10 +151,34 @@ bool tcache_harden(void) {
 	return done;
 }
 
+void tcache_hide(void) {
+	atomic_store_explicit(&hiding, true, memory_order_relaxed);
+	struct tcache *own = tcache_own();
+	if (own != NULL) hide(own);
+}
+
+void tcache_hide_no_more(void) { atomic_store_explicit(&hiding, false, memory_order_relaxed); }
+
+struct tcache *tcache_reveal(void) {
+	if (unlikely(tcache_current == &no_cache_yet)) create();
+	struct tcache *current = tcache_current;
+	if (likely(current == &hidden_cache))
+		tcache_current = tcache_hidden;
+	else if (current == &no_cache_yet || current == &no_cache_any_more)
+		tcache_current = &no_cache_now;
+	else
+		return NULL;
+	return current;
+}
+
+void tcache_conceal(struct tcache *hidden) {
+	if (likely(hidden != &hidden_cache || atomic_load_explicit(&hiding, memory_order_relaxed))) tcache_current = hidden;
+}
+
 /* NULL: it is not the thread's turn, and mostly is not. */
 static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 	/* Hardened blocks have guards of their own. */
-	return unlikely(tc->guard.due) && !hiding ? guard_alloc(&tc->guard, size) : NULL;
+	return unlikely(tc->guard.due) && !hardened ? guard_alloc(&tc->guard, size) : NULL;
 }
 
 void *tcache_alloc(unsigned class_, size_t size) {
@@ -278,12 +304,12 @@ void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
 void tcache_after_fork(void) {
 	/* fork does not take the cache's own lock. A handler that took it, while this thread owned all, could not drop it. */
-	struct tcache *own = own_cache();
+	struct tcache *own = tcache_own();
 	if (own != NULL) own->lock = (struct lock){ 0 };
 }
 
 void tcache_forget_others(void) {
-	struct tcache *own = own_cache();
+	struct tcache *own = tcache_own();
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
 	if (own != NULL) own->next = own->prev = NULL;
