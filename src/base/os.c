@@ -272,7 +272,7 @@ size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 	return (size_t)length;
 }
 
-int os_create_mapped(const char *path, size_t size, struct os_file *file, void **address) {
+int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < size) size = ALIGN_DOWN(limit.rlim_cur, SLICE_SIZE);
 	int saved = errno, cancelable, result = 0;
@@ -281,12 +281,15 @@ int os_create_mapped(const char *path, size_t size, struct os_file *file, void *
 	if (fd >= 0) {
 		struct stat about;
 		void *p = MAP_FAILED;
-		if (ftruncate(fd, (off_t)size) == 0 && fstat(fd, &about) == 0) p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		/* Less where there is not so much address space, or files are shorter. */
+		for (; p == MAP_FAILED && size >= least; size /= 4)
+			if (ftruncate(fd, (off_t)size) == 0 && fstat(fd, &about) == 0)
+				p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 		if (p != MAP_FAILED) {
-			*file = (struct os_file){ about.st_dev, about.st_ino, size };
+			*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
 			*address = p;
 		} else {
-			result = errno;
+			result = size < least ? EFBIG : errno;
 			unlink(path);
 		}
 		close(fd);

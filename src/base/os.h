@@ -100,9 +100,9 @@ struct os_file {
 	size_t size;
 };
 
-/* Makes a file of `size` bytes or the most that the process may (RLIMIT_FSIZE), without contents, that only its owner can
- * read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
-int os_create_mapped(const char *path, size_t size, struct os_file *file, void **address);
+/* Makes a file of `size` bytes, or as many as the process may (RLIMIT_FSIZE, RLIMIT_AS) but `least`, without contents, that only
+ * its owner can read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
+int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address);
 
 /* Cuts that file, if it still has this name. */
 void os_cut_file(const char *path, const struct os_file *file, size_t size);

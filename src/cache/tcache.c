@@ -16,7 +16,8 @@
 #include "observe/trace.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
-static struct tcache no_cache_yet, no_cache_any_more, hidden_cache, no_cache_now;
+static struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
+struct tcache tcache_hiding;
 
 __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"))) = &no_cache_yet;
 __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec")));
@@ -57,7 +58,7 @@ static struct arena *choose_arena(void) {
 
 static void hide(struct tcache *tc) {
 	tcache_hidden = tc;
-	tcache_current = &hidden_cache;
+	tcache_current = &tcache_hiding;
 }
 
 static struct tcache *create(void) {
@@ -94,15 +95,16 @@ static void dispose(struct tcache *tc) {
 	run_cache_dispose(tc);
 }
 
-struct tcache *tcache_own(void) {
+/* The thread's cache, NULL when it has none. */
+static struct tcache *own_cache(void) {
 	struct tcache *tc = tcache_current;
-	if (unlikely(tc == &hidden_cache)) return tcache_hidden;
+	if (unlikely(tc == &tcache_hiding)) return tcache_hidden;
 	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
 }
 
 /* The same, but makes one for a thread that has none yet. */
 static struct tcache *get(void) {
-	struct tcache *tc = tcache_own();
+	struct tcache *tc = own_cache();
 	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create();
 }
 
@@ -153,26 +155,22 @@ bool tcache_harden(void) {
 
 void tcache_hide(void) {
 	atomic_store_explicit(&hiding, true, memory_order_relaxed);
-	struct tcache *own = tcache_own();
+	struct tcache *own = own_cache();
 	if (own != NULL) hide(own);
 }
 
 void tcache_hide_no_more(void) { atomic_store_explicit(&hiding, false, memory_order_relaxed); }
 
-struct tcache *tcache_reveal(void) {
-	if (unlikely(tcache_current == &no_cache_yet)) create();
+struct tcache *tcache_reveal_slowly(void) {
+	if (tcache_current == &no_cache_yet) create();
 	struct tcache *current = tcache_current;
-	if (likely(current == &hidden_cache))
+	if (current == &tcache_hiding)
 		tcache_current = tcache_hidden;
 	else if (current == &no_cache_yet || current == &no_cache_any_more)
 		tcache_current = &no_cache_now;
 	else
 		return NULL;
 	return current;
-}
-
-void tcache_conceal(struct tcache *hidden) {
-	if (likely(hidden != &hidden_cache || atomic_load_explicit(&hiding, memory_order_relaxed))) tcache_current = hidden;
 }
 
 /* NULL: it is not the thread's turn, and mostly is not. */
@@ -304,12 +302,12 @@ void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
 void tcache_after_fork(void) {
 	/* fork does not take the cache's own lock. A handler that took it, while this thread owned all, could not drop it. */
-	struct tcache *own = tcache_own();
+	struct tcache *own = own_cache();
 	if (own != NULL) own->lock = (struct lock){ 0 };
 }
 
 void tcache_forget_others(void) {
-	struct tcache *own = tcache_own();
+	struct tcache *own = own_cache();
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
 	if (own != NULL) own->next = own->prev = NULL;

@@ -76,16 +76,19 @@ bool tcache_harden(void);
 
 /* From now on, threads hide their caches. */
 void tcache_hide(void);
-/* They need not any more: each thread's cache stays when it is revealed. */
+/* New ones need not any more. */
 void tcache_hide_no_more(void);
 
-/* Until tcache_conceal gets what this returned, the calling thread uses its cache, if it can have one, as if it were not
- * hidden. NULL: it does so already. */
-struct tcache *tcache_reveal(void);
-void tcache_conceal(struct tcache *hidden);
-
-/* The calling thread's cache, NULL when it has none. */
-struct tcache *tcache_own(void);
+/* Until tcache_conceal gets what this returned, or for good, the calling thread uses its cache, if it can have one, as if it were not
+ * hidden. NULL: it does so already. Its cache is tcache_current then if this returned &tcache_hiding. */
+extern struct tcache tcache_hiding; /* what tcache_current points at when the thread's cache is hidden */
+NOINLINE struct tcache *tcache_reveal_slowly(void);
+static inline struct tcache *tcache_reveal(void) {
+	if (unlikely(tcache_current != &tcache_hiding)) return tcache_reveal_slowly();
+	tcache_current = tcache_hidden;
+	return &tcache_hiding;
+}
+static inline void tcache_conceal(struct tcache *hidden) { tcache_current = hidden; }
 
 /* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
  * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */

@@ -16,7 +16,7 @@
 
 /* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no room. */
 #define FILE_MAX (64 * GIB)
-#define FILE_MIN (4 * TRACE_CHUNK)
+#define FILE_MIN (16 * TRACE_CHUNK)
 
 /* Of the mapping, so much more is made accessible at a time. Not all of it at once: mlockall would fill the file. */
 #define WINDOW (16 * MIB)
@@ -54,7 +54,7 @@ static _Atomic bool stopped, ending;
 /* ---- time ---- */
 
 /* The CPU's counter where it runs evenly and the same on all cores, which is cheaper than the kernel's clock. */
-uint64_t trace_now(void) {
+static inline uint64_t now(void) {
 #if defined(__x86_64__)
 	if (likely(use_counter)) return __rdtsc();
 #elif defined(__aarch64__)
@@ -66,6 +66,7 @@ uint64_t trace_now(void) {
 #endif
 	return os_nanoseconds();
 }
+uint64_t trace_now(void) { return now(); }
 
 static bool counter_is_good(void) {
 #if defined(__x86_64__)
@@ -234,16 +235,15 @@ bool trace_enter(struct trace_call *call) {
 	call->hidden = tcache_reveal();
 	if (call->hidden == NULL) return false;
 	if (unlikely(atomic_load_explicit(&stopped, memory_order_relaxed))) {
-		tcache_conceal(call->hidden);
+		/* From now on, the thread uses its cache. */
+		if (call->hidden != &tcache_hiding) tcache_conceal(call->hidden);
 		return false;
 	}
-	struct tcache *tc = tcache_own();
-	call->writer = tc != NULL ? tc->trace : NULL;
-	if (unlikely(tc != NULL && tc->trace == NULL)) call->writer = tc->trace = take_writer();
+	const bool has_cache = likely(call->hidden == &tcache_hiding);
+	call->writer = has_cache ? tcache_current->trace : NULL;
+	if (unlikely(call->writer == NULL && has_cache)) call->writer = tcache_current->trace = take_writer();
 	return true;
 }
-
-void trace_leave(const struct trace_call *call) { tcache_conceal(call->hidden); }
 
 void trace_allocated(const struct trace_call *call, enum trace_op op, const void *block, size_t size, size_t align,
                      enum family family) {
@@ -251,12 +251,12 @@ void trace_allocated(const struct trace_call *call, enum trace_op op, const void
 	if (unlikely(w == NULL)) return;
 	char *start = w->at;
 	if (unlikely(block == NULL)) {
-		put(w, TRACE_FAILED, family, trace_now(), (void *)(w->place * MIN_ALIGN), true, size);
+		put(w, TRACE_FAILED, family, now(), (void *)(w->place * MIN_ALIGN), true, size);
 	} else if (likely(op != TRACE_ALIGNED)) {
-		put(w, op, family, trace_now(), block, true, size);
+		put(w, op, family, now(), block, true, size);
 	} else {
 		/* The last byte first, where it will be: its place is known when the rest is written. */
-		put(w, TRACE_NOTHING, family, trace_now(), block, true, size);
+		put(w, TRACE_NOTHING, family, now(), block, true, size);
 		*w->at++ = (char)__builtin_ctzll(align);
 		put_head(start, *(volatile uint16_t *)start | op);
 	}
@@ -266,7 +266,7 @@ void trace_allocated(const struct trace_call *call, enum trace_op op, const void
 void trace_freed(const struct trace_call *call, const void *block, enum family family) {
 	struct trace_writer *w = borrow(call);
 	if (unlikely(w == NULL)) return;
-	put(w, TRACE_FREE, family, trace_now(), block, false, 0);
+	put(w, TRACE_FREE, family, now(), block, false, 0);
 	give_writer_back(w);
 }
 
@@ -274,10 +274,10 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 	struct trace_writer *w = borrow(call);
 	if (unlikely(w == NULL)) return;
 	if (unlikely(moved == NULL)) {
-		put(w, TRACE_FAILED, FAMILY_MALLOC, trace_now(), (void *)(w->place * MIN_ALIGN), true, size);
+		put(w, TRACE_FAILED, FAMILY_MALLOC, now(), (void *)(w->place * MIN_ALIGN), true, size);
 	} else {
 		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
-		put(w, TRACE_REALLOC, FAMILY_MALLOC, trace_now(), moved, true, size);
+		put(w, TRACE_REALLOC, FAMILY_MALLOC, now(), moved, true, size);
 	}
 	give_writer_back(w);
 }
@@ -298,7 +298,7 @@ static int create(void **address) {
 		size_t end = print_text(path, sizeof path, "%s", given);
 		if (attempt > 0) end += print_text(path + end, sizeof path - end, ".%d", os_process_id());
 		if (attempt > 1) print_text(path + end, sizeof path - end, ".%u", attempt);
-		result = os_create_mapped(path, FILE_MAX, &file, address);
+		result = os_create_mapped(path, FILE_MAX, FILE_MIN, &file, address);
 	}
 	return result;
 }
@@ -310,11 +310,10 @@ static const char *begin_file(void) {
 	if (error != 0) {
 		static char why[96];
 		switch (error) {
-		case ENOMEM: return "there is no address space for it";
 		case EACCES: case EPERM: case EROFS: return "it may not be made there";
 		case ENOENT: case ENOTDIR: return "there is no such directory";
 		case EEXIST: return "there are too many files of this name";
-		case EFBIG: return "the file system does not take long files without contents";
+		case EFBIG: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
 		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
 		}
 	}
@@ -325,8 +324,6 @@ static const char *begin_file(void) {
 		wrong = "there is no memory for it";
 	else if (!os_wipe_on_fork(shared, ALIGN_UP(sizeof *shared, os_page_size)))
 		wrong = "the kernel is too old";
-	else if (file.size < FILE_MIN)
-		wrong = "files may not be that long (ulimit -f)";
 	else if (!open_up(TRACE_CHUNK) || !os_back_file(header, TRACE_CHUNK))
 		wrong = "there is no room for it, or the kernel is older than 5.14";
 	if (wrong != NULL) {

@@ -6,11 +6,9 @@
 #define OBSERVE_TRACE_H
 
 #include "base/base.h"
+#include "cache/tcache.h"
 #include "harden/harden.h"
 #include "observe/trace_format.h"
-
-struct tcache;
-struct trace_writer;
 
 /* Makes the file that conf_files.trace_file names, and records from now on; what is wrong is said on stderr. Once. */
 void trace_start(void);
@@ -30,7 +28,7 @@ struct trace_call {
 /* Brings the thread's cache to light until trace_leave. False: the call is part of another one, as malloc is of realloc, or
  * recording has stopped: it is to be served, not recorded. */
 bool trace_enter(struct trace_call *call);
-void trace_leave(const struct trace_call *call);
+static inline void trace_leave(const struct trace_call *call) { tcache_conceal(call->hidden); }
 
 /* The time now, in stamps. */
 uint64_t trace_now(void);

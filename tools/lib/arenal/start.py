@@ -45,8 +45,9 @@ def shell_command(path, command):
     return ["sh", path] + command[1:]
 
 
-def run(tool, command, settings, stats):
+def run(tool, command, settings, stats, variables=()):
     env = library.environment(library.find(tool), settings, stats)
+    env.update(variables)
     path = find_command(command[0], env)
     warn_if_static(path)
     sys.stdout.flush()
