@@ -373,5 +373,5 @@ void trace_finish(void) {
 	if (__atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
 	if (header->state == TRACE_RUNNING) header->state = TRACE_ENDED;
 	/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
-	os_cut_file(path, &file, __atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK);
+	os_cut_file(path, &file, min_size(__atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, file.size));
 }

@@ -22,9 +22,6 @@ struct stretch {
 /* More is no trace of ours. */
 #define THREADS_MAX ((size_t)1 << 20)
 
-/* Pieces of the file without a chunk: behind so many, there is none. */
-#define GAP_MAX 4096
-
 void fail(const char *format, ...) {
 	va_list args;
 	va_start(args, format);
@@ -137,15 +134,27 @@ static void read_chunk(struct trace *t, const unsigned char *start, const unsign
 	t->damaged += what == DAMAGE;
 }
 
+/* Goes on to the first chunk at `at` or behind it. What the file has no contents for is not touched: that would take room where
+ * there may be none. */
+static bool find_chunk(const struct trace *t, size_t *at) {
+	for (;; *at += TRACE_CHUNK) {
+		const off_t data = lseek(t->file, (off_t)*at, SEEK_DATA);
+		if (data < 0 && errno == ENXIO) return false;
+		if (data > (off_t)*at) *at = (size_t)data & ~(TRACE_CHUNK - 1);
+		if (*at + sizeof(struct trace_chunk) > t->length) return false;
+		struct trace_chunk chunk;
+		memcpy(&chunk, t->bytes + *at, sizeof chunk);
+		if (chunk.magic == TRACE_CHUNK_MAGIC) return true;
+	}
+}
+
 /* How long a stamp is: by the moment that is farthest from the first. */
 static void set_clock(struct trace *t) {
 	const struct trace_header *h = &t->header;
 	uint64_t stamp = h->later_stamp, ns = h->later_ns;
-	for (size_t at = TRACE_CHUNK, gap = 0; at + sizeof(struct trace_chunk) <= t->length && gap < GAP_MAX; at += TRACE_CHUNK, gap++) {
+	for (size_t at = TRACE_CHUNK; find_chunk(t, &at); at += TRACE_CHUNK) {
 		struct trace_chunk chunk;
 		memcpy(&chunk, t->bytes + at, sizeof chunk);
-		if (chunk.magic != TRACE_CHUNK_MAGIC) continue;
-		gap = 0;
 		if (chunk.ns > ns) stamp = chunk.stamp, ns = chunk.ns;
 	}
 	t->ns_per_stamp = stamp > h->stamp && ns > h->ns ? (double)(ns - h->ns) / (double)(stamp - h->stamp) : 1;
@@ -212,7 +221,7 @@ static void map(struct trace *t, const char *path) {
 	t->length = (size_t)about.st_size;
 	void *bytes = mmap(NULL, t->length, PROT_READ, MAP_SHARED, fd, 0);
 	if (bytes == MAP_FAILED) fail("%s cannot be mapped: %s", path, strerror(errno));
-	close(fd);
+	t->file = fd;
 	signal(SIGBUS, cut_meanwhile);
 	t->bytes = bytes;
 	memcpy(&t->header, bytes, sizeof t->header);
@@ -226,12 +235,7 @@ void trace_open(struct trace *t, const char *path, uint32_t pid) {
 	map(t, path);
 	set_clock(t);
 	uint64_t last = t->header.stamp;
-	size_t gap = 0;
-	for (size_t at = TRACE_CHUNK; at + sizeof(struct trace_chunk) <= t->length && gap < GAP_MAX; at += TRACE_CHUNK, gap++) {
-		uint32_t magic;
-		memcpy(&magic, t->bytes + at, sizeof magic);
-		if (magic != TRACE_CHUNK_MAGIC) continue;
-		gap = 0;
+	for (size_t at = TRACE_CHUNK; find_chunk(t, &at); at += TRACE_CHUNK) {
 		const size_t end = at + TRACE_CHUNK < t->length ? at + TRACE_CHUNK : t->length;
 		read_chunk(t, t->bytes + at, t->bytes + end, &last);
 	}

@@ -47,6 +47,7 @@ struct process {
 struct trace {
 	const unsigned char *bytes;
 	size_t length;
+	int file;
 	struct trace_header header;
 	uint64_t used;    /* bytes in records */
 	size_t damaged;   /* chunks that were not read to their end */

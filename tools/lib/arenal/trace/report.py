@@ -23,7 +23,7 @@ def size(count):
 def duration(ns):
     for unit, name in TIMES:
         if ns >= unit:
-            return f"{ns / unit:.3g} {name}"
+            return f"{ns / unit:.3g} {name}" if ns / unit < 1000 else f"{ns / unit:,.0f} {name}"
     return f"{ns:.0f} ns"
 
 
