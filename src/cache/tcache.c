@@ -143,7 +143,8 @@ bool tcache_harden(void) {
 		tc->arena = arena_list[0];
 		tc->arena->threads++;
 		tc->quarantine = quarantine;
-		hardened = hiding = true;
+		hardened = true;
+		atomic_store_explicit(&hiding, true, memory_order_relaxed);
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 	if (done)

@@ -208,9 +208,7 @@ void trace_thread_end(struct trace_writer *w) {
 	lock_drop(&shared->lock, RANK_TRACE);
 }
 
-/* The writer for a record or two; NULL: nothing is recorded. A thread has one of its own, or borrows the late one. */
-static inline struct trace_writer *borrow(const struct trace_call *call) {
-	if (likely(call->writer != NULL)) return likely(ready(call->writer)) ? call->writer : NULL;
+static NOINLINE struct trace_writer *borrow_late(void) {
 	struct trace_writer *late = &shared->late;
 	lock_take(&shared->lock, RANK_TRACE);
 	/* Taking a chunk takes the lock. */
@@ -225,8 +223,14 @@ static inline struct trace_writer *borrow(const struct trace_call *call) {
 	return late;
 }
 
-static inline void give_writer_back(struct trace_writer *w) {
-	if (unlikely(w == &shared->late)) lock_drop(&shared->lock, RANK_TRACE);
+/* The writer for a record or two; NULL: nothing is recorded. A thread has one of its own, or borrows the late one. */
+static inline struct trace_writer *borrow(const struct trace_call *call) {
+	if (unlikely(call->writer == NULL)) return borrow_late();
+	return likely(ready(call->writer)) ? call->writer : NULL;
+}
+
+static inline void give_back_writer(const struct trace_call *call) {
+	if (unlikely(call->writer == NULL)) lock_drop(&shared->lock, RANK_TRACE);
 }
 
 /* ---- calls ---- */
@@ -260,14 +264,14 @@ void trace_allocated(const struct trace_call *call, enum trace_op op, const void
 		*w->at++ = (char)__builtin_ctzll(align);
 		put_head(start, *(volatile uint16_t *)start | op);
 	}
-	give_writer_back(w);
+	give_back_writer(call);
 }
 
 void trace_freed(const struct trace_call *call, const void *block, enum family family) {
 	struct trace_writer *w = borrow(call);
 	if (unlikely(w == NULL)) return;
 	put(w, TRACE_FREE, family, now(), block, false, 0);
-	give_writer_back(w);
+	give_back_writer(call);
 }
 
 void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size) {
@@ -279,7 +283,7 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
 		put(w, TRACE_REALLOC, FAMILY_MALLOC, now(), moved, true, size);
 	}
-	give_writer_back(w);
+	give_back_writer(call);
 }
 
 /* ---- the file ---- */
