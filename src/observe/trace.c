@@ -233,6 +233,14 @@ static inline void give_back_writer(const struct trace_call *call) {
 	if (unlikely(call->writer == NULL)) lock_drop(&shared->lock, RANK_TRACE);
 }
 
+void trace_lock(void) {
+	if (shared != NULL) lock_take(&shared->lock, RANK_TRACE);
+}
+
+void trace_unlock(void) {
+	if (shared != NULL) lock_drop(&shared->lock, RANK_TRACE);
+}
+
 /* ---- calls ---- */
 
 bool trace_enter(struct trace_call *call) {

@@ -43,6 +43,10 @@ void trace_freed(const struct trace_call *call, const void *block, enum family f
 /* Records that realloc, called at that time, has made `moved` of the block. */
 void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size);
 
+/* Around fork. */
+void trace_lock(void);
+void trace_unlock(void);
+
 /* The thread ends. */
 void trace_thread_end(struct trace_writer *writer);
 
