@@ -2,8 +2,24 @@
 #include "api/api.h"
 #include "arena/large.h"
 #include "base/os.h"
+#include "base/conf.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
+
+static NOINLINE bool allocate_aligned_in_mode(size_t align, size_t size, enum family family, void **block) {
+	struct trace_call call;
+	if (modes & MODE_HARDEN) {
+		*block = profile_count(harden_alloc(align, size, family), size);
+	} else if (trace_enter(&call)) {
+		*block = allocate_aligned(align, size, family);
+		trace_leave(&call);
+		trace_allocated(&call, TRACE_ALIGNED, *block, size, align, family);
+	} else {
+		return false;
+	}
+	return true;
+}
 
 void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (align <= MIN_ALIGN) return take_or_allocate(size, family);
@@ -21,7 +37,8 @@ void *allocate_aligned(size_t align, size_t size, enum family family) {
 		rounded = size_classes[class_].size;
 	}
 	ensure_started();
-	if (unlikely(harden_is_on)) return profile_count(harden_alloc(align, size, family), size);
+	void *block;
+	if (unlikely(modes != 0) && allocate_aligned_in_mode(align, size, family, &block)) return block;
 	if (small) return allocate(rounded, family);
 	return profile_count(large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind), size);
 }

@@ -1,9 +1,11 @@
 /* malloc and free: the two fast paths, and where they lead when the thread's magazine cannot serve. */
 #include "api/api.h"
 #include "arena/zero.h"
+#include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
 
 #include <string.h>
 
@@ -16,11 +18,25 @@ EXPORT void PUBLIC(free)(void *block) {
 	give_back(block, &claim);
 }
 
-static inline __attribute__((always_inline)) void *allocate_any(size_t size, enum family family, bool sampled) {
+/* False: it is to be served as without a mode. */
+static NOINLINE bool allocate_in_mode(size_t size, enum family family, void **block) {
+	struct trace_call call;
+	if (modes & MODE_HARDEN) {
+		*block = profile_count(harden_alloc(MIN_ALIGN, size, family), size);
+		if (unlikely(*block == NULL)) errno = ENOMEM;
+	} else if (trace_enter(&call)) {
+		*block = take_or_allocate(size, family);
+		trace_leave(&call);
+		trace_allocated(&call, TRACE_MALLOC, *block, size, 0, family);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static inline __attribute__((always_inline)) void *allocate_any(size_t size, bool sampled) {
 	void *block;
-	if (unlikely(harden_is_on)) {
-		block = harden_alloc(MIN_ALIGN, size, family);
-	} else if (size > SMALL_MAX) {
+	if (size > SMALL_MAX) {
 		block = tcache_alloc_large(size, false);
 	} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
 		block = sampled ? tcache_alloc_sampled(class_of_size(size), size) : tcache_alloc(class_of_size(size), size);
@@ -31,19 +47,21 @@ static inline __attribute__((always_inline)) void *allocate_any(size_t size, enu
 	return block;
 }
 
-static COLD void *allocate_sampled(size_t size, enum family family, uint64_t mean) {
-	void *block = allocate_any(size, family, true);
+static COLD void *allocate_sampled(size_t size, uint64_t mean) {
+	void *block = allocate_any(size, true);
 	if (block != NULL) profile_add(block, size, mean);
 	return block;
 }
 
 static NOINLINE void *allocate_slowly(size_t size, enum family family) {
+	void *block;
 	ensure_started();
+	if (unlikely(modes != 0) && allocate_in_mode(size, family, &block)) return block;
 	if (unlikely(sample_is_on()) && size > 0) {
 		const uint64_t mean = tcache_sample_count(size);
-		if (unlikely(mean != 0)) return allocate_sampled(size, family, mean);
+		if (unlikely(mean != 0)) return allocate_sampled(size, mean);
 	}
-	return allocate_any(size, family, false);
+	return allocate_any(size, false);
 }
 
 /* While the heap profile is on: a block that is no sample is counted. */
@@ -69,13 +87,27 @@ NOINLINE void *allocate(size_t size, enum family family) {
 	return likely(block != NULL) ? block : allocate_slowly(size, family);
 }
 
+static NOINLINE bool allocate_zeroed_in_mode(size_t size, void **block) {
+	struct trace_call call;
+	if (modes & MODE_HARDEN) {
+		*block = allocate(size, FAMILY_MALLOC); /* hardened blocks read as zero anyway */
+	} else if (trace_enter(&call)) {
+		*block = PUBLIC(calloc)(1, size);
+		trace_leave(&call);
+		trace_allocated(&call, TRACE_CALLOC, *block, size, 0, FAMILY_MALLOC);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 NOINLINE void *allocate_zeroed(size_t size) {
 	ensure_started();
 	void *block;
-	if (size <= SMALL_MAX || unlikely(harden_is_on)) {
+	if (unlikely(modes != 0) && allocate_zeroed_in_mode(size, &block)) return block;
+	if (size <= SMALL_MAX) {
 		block = allocate(size, FAMILY_MALLOC);
-		/* Hardened blocks read as zero anyway. */
-		if (block != NULL && likely(!harden_is_on)) memset(block, 0, size);
+		if (block != NULL) memset(block, 0, size);
 		return block;
 	}
 	block = profile_count(tcache_alloc_large(size, true), size);

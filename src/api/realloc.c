@@ -6,6 +6,7 @@
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
 
 #include <string.h>
 
@@ -36,14 +37,6 @@ static void *move(void *block, size_t size, size_t usable) {
 	return moved;
 }
 
-static NOINLINE bool resize_hardened(void *block, size_t size, void **moved) {
-	profile_freed(block);
-	if (!harden_realloc(block, size, moved)) return false;
-	profile_count(*moved, size);
-	if (*moved == NULL) errno = ENOMEM;
-	return true;
-}
-
 static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	struct span *s = span_of(block);
 	if (s != NULL && !large_resize_run(s, size)) return move(block, size, usable);
@@ -57,15 +50,32 @@ static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	return moved != NULL ? profile_count(moved, size) : move(block, size, usable);
 }
 
+static NOINLINE bool realloc_in_mode(void *block, size_t size, void **moved) {
+	if (modes & MODE_HARDEN) {
+		profile_freed(block);
+		if (!harden_realloc(block, size, moved)) return false;
+		profile_count(*moved, size);
+		if (*moved == NULL) errno = ENOMEM;
+		return true;
+	}
+	struct trace_call call;
+	if (!trace_enter(&call)) return false;
+	const uint64_t called = trace_now();
+	*moved = PUBLIC(realloc)(block, size);
+	trace_leave(&call);
+	trace_moved(&call, called, block, *moved, size);
+	return true;
+}
+
 EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
 	if (size == 0) { /* as glibc does */
 		give_back(block, &claim);
 		return NULL;
 	}
-	if (unlikely(harden_is_on)) {
+	if (unlikely(modes != 0)) {
 		void *moved;
-		if (resize_hardened(block, size, &moved)) return moved;
+		if (realloc_in_mode(block, size, &moved)) return moved;
 	}
 	size_t usable = usable_size(block, claim.function);
 	if (still_fits(size, usable)) return block;
@@ -88,7 +98,7 @@ EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
 	if (block == NULL) return;
 	const size_t usable = usable_size(block, sized.function);
 	const bool may_be_longer = still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed);
-	if (unlikely(harden_is_on || size > usable || !may_be_longer))
+	if (unlikely((modes & MODE_HARDEN) != 0 || size > usable || !may_be_longer))
 		release_sized(block, MIN_ALIGN, size, &sized);
 	else
 		give_back(block, &sized);

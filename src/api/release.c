@@ -5,9 +5,11 @@
 #include "arena/huge.h"
 #include "arena/report.h"
 #include "arena/zero.h"
+#include "base/conf.h"
 #include "cache/purger.h"
 #include "harden/guard.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
 
 /* Ends the program unless this is a small block in use. */
 static void check_small(const struct span *s, void *block, const char *function) {
@@ -55,18 +57,37 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 	purger_poke();
 }
 
-NOINLINE void release(void *block, const struct claim *claim) {
-	if (block == NULL) return;
-	if (unlikely(harden_is_on)) {
+static NOINLINE bool release_in_mode(void *block, const struct claim *claim) {
+	if (modes & MODE_HARDEN) {
 		profile_freed(block);
-		if (harden_free(block, claim)) return;
+		return harden_free(block, claim);
 	}
+	struct trace_call call;
+	if (!trace_enter(&call)) return false;
+	trace_freed(&call, block, claim->family);
+	give_back(block, claim);
+	trace_leave(&call);
+	return true;
+}
+
+NOINLINE void release(void *block, const struct claim *claim) {
+	if (block == NULL || (unlikely(modes != 0) && release_in_mode(block, claim))) return;
 	release_plain(block, claim);
+}
+
+static NOINLINE bool usable_size_in_mode(void *block, const char *function, size_t *size) {
+	if (modes & MODE_HARDEN) return harden_size(block, function, size);
+	/* Not recorded, but redis asks for every block: with the cache in its place, the answer is quick. */
+	struct tcache *hidden = tcache_reveal();
+	if (hidden == NULL) return false;
+	*size = usable_size(block, function);
+	tcache_conceal(hidden);
+	return true;
 }
 
 NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	size_t exact;
-	if (unlikely(harden_is_on) && harden_size(block, function, &exact)) return exact;
+	if (unlikely(modes != 0) && usable_size_in_mode(block, function, &exact)) return exact;
 	const struct span *s = span_of(block);
 	if (s == NULL && zero_owns(block)) {
 		zero_family(block, function);
@@ -88,7 +109,7 @@ NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {
 	if (block == NULL) return;
-	if (unlikely(harden_is_on)) {
+	if (unlikely((modes & MODE_HARDEN) != 0)) {
 		release(block, &(struct claim){ claim->function, claim->family, size });
 		return;
 	}

@@ -1,16 +1,28 @@
 /* Start-up and exit: the moments that concern every layer. */
 #include "api/api.h"
 #include "base/conf.h"
+#include "base/print.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"
+#include "observe/trace.h"
 #include "observe/window.h"
 
 _Atomic bool started;
 
 static struct lock start_lock;
 static bool conf_loaded;
+
+static void start_modes(void) {
+	const bool trace = conf_files.trace_file[0] != 0;
+	if (conf.harden) {
+		if (trace) print_fd(2, "arenal: calls are not recorded: there is no trace in hardened mode\n");
+		harden_start();
+	} else if (trace) {
+		trace_start();
+	}
+}
 
 void start(void) {
 	lock_take(&start_lock, RANK_INIT);
@@ -20,7 +32,7 @@ void start(void) {
 		page_map_init();
 		arena_init();
 		tcache_init();
-		if (conf.harden) harden_start();
+		start_modes();
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
@@ -32,7 +44,8 @@ __attribute__((constructor)) static void late_start(void) {
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	guard_start();
-	if (conf.harden && !harden_is_on && started) harden_start();
+	if (started && modes == 0) start_modes();
+	if (modes & MODE_TRACE) trace_late_start();
 	profile_init();
 	window_start();
 }
@@ -40,4 +53,5 @@ __attribute__((constructor)) static void late_start(void) {
 __attribute__((destructor)) static void at_exit(void) {
 	if (conf.stats) stats_print(2);
 	profile_at_exit();
+	if (modes & MODE_TRACE) trace_finish();
 }

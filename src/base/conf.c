@@ -28,6 +28,8 @@ struct conf conf = {
 	.stats = 0,
 };
 
+uint32_t modes;
+
 #define BYTES_MAX ((int64_t)1 << 46)
 
 const struct tunable tunables[] = {

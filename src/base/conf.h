@@ -39,6 +39,14 @@ struct conf_files {
 };
 extern struct conf_files conf_files;
 
+/* What the slow paths do besides serving a call: one word, so that they have one test for all. Threads hide their caches
+ * then (cache/tcache.h), so that every call comes there. Written once, at start-up or as soon as libc knows the environment. */
+enum mode {
+	MODE_HARDEN = 1, /* harden/harden.h */
+	MODE_TRACE = 2,  /* observe/trace.h. Not with the other */
+};
+extern uint32_t modes;
+
 /* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
 static inline uint64_t decay_interval(void) {
 	int64_t decay = conf.decay >= 0 ? conf.decay : 1000; /* waves are remembered as by default when nothing decays */

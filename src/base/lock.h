@@ -20,6 +20,7 @@ enum lock_rank {
 	RANK_REPORT,  /* the report of a guarded slot */
 	RANK_GUARD,   /* the pool of guarded slots */
 	RANK_PROFILE, /* the heap profile */
+	RANK_TRACE,   /* the writers of the trace */
 	RANK_META,    /* memory for metadata */
 };
 

@@ -13,13 +13,19 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/probe.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 size_t os_page_size = 4096;
 
@@ -354,6 +360,88 @@ size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 	text[length] = 0;
 	return (size_t)length;
 }
+
+int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < size) size = ALIGN_DOWN(limit.rlim_cur, SLICE_SIZE);
+	int saved = errno, cancelable, result = 0;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd >= 0) {
+		struct stat about;
+		void *p = MAP_FAILED;
+		/* Less where there is not so much address space, or files are shorter. */
+		for (; p == MAP_FAILED && size >= least; size /= 4)
+			if (ftruncate(fd, (off_t)size) == 0 && fstat(fd, &about) == 0)
+				p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		if (p != MAP_FAILED) {
+			*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
+			*address = p;
+		} else {
+			result = size < least ? EFBIG : errno;
+			unlink(path);
+		}
+		close(fd);
+	} else {
+		result = errno;
+	}
+	pthread_setcancelstate(cancelable, NULL);
+	errno = saved;
+	return result;
+}
+
+void os_cut_file(const char *path, const struct os_file *file, size_t size) {
+	int saved = errno, cancelable;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+	int fd = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat about;
+	if (fd >= 0 && fstat(fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
+	    ftruncate(fd, (off_t)size) != 0) {
+		/* It stays long, and without contents there. */
+	}
+	if (fd >= 0) close(fd);
+	pthread_setcancelstate(cancelable, NULL);
+	errno = saved;
+}
+
+bool os_back_file(void *address, size_t size) {
+	int saved = errno;
+	int failed;
+	do
+		failed = madvise(address, size, MADV_POPULATE_WRITE);
+	while (failed != 0 && (errno == EINTR || errno == EAGAIN));
+	errno = saved;
+	return failed == 0;
+}
+
+bool os_wipe_on_fork(void *address, size_t size) {
+	int saved = errno;
+	bool done = madvise(address, size, MADV_WIPEONFORK) == 0;
+	errno = saved;
+	return done;
+}
+
+bool os_directory(char *path, size_t size) {
+	int saved = errno;
+	/* The system call: libc's may allocate. */
+	bool found = syscall(SYS_getcwd, path, size) > 0 && path[0] == '/';
+	errno = saved;
+	return found;
+}
+
+void os_thread_name(char *name) {
+	memset(name, 0, 16);
+	prctl(PR_GET_NAME, name);
+}
+
+static uint64_t nanoseconds(clockid_t clock) {
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t os_nanoseconds(void) { return nanoseconds(CLOCK_MONOTONIC); }
+uint64_t os_date(void) { return nanoseconds(CLOCK_REALTIME); }
 
 /* /proc/self/stat is "PID (NAME) STATE", seventeen numbers, and that of the threads. The state is that of the first
  * thread, which stays as a zombie when it ends before the others. */

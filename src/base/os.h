@@ -106,6 +106,36 @@ int os_copy_file(const char *path, int fd);
  * are none, or the file cannot be read. It is closed again: a program may close every descriptor, or count them. */
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size);
 
+/* Which file it is, whatever its name is by now. */
+struct os_file {
+	uint64_t device, number;
+	size_t size;
+};
+
+/* Makes a file of `size` bytes, or as many as the process may (RLIMIT_FSIZE, RLIMIT_AS) but `least`, without contents, that only
+ * its owner can read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
+int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address);
+
+/* Cuts that file, if it still has this name. */
+void os_cut_file(const char *path, const struct os_file *file, size_t size);
+
+/* Backs pages of a mapped file with memory, and what they hold with room in its file system. False when that, or the kernel (before
+ * 5.14), refuses: to touch one would end the process. */
+bool os_back_file(void *address, size_t size);
+
+/* The child of a fork finds zeros there. False: the kernel (before 4.14) does not do that. */
+bool os_wipe_on_fork(void *address, size_t size);
+
+/* The directory that relative names start at. False when it has none, or a longer one. */
+bool os_directory(char *path, size_t size);
+
+/* The name of the calling thread, 16 bytes with a zero. */
+void os_thread_name(char *name);
+
+/* Nanoseconds of CLOCK_MONOTONIC, and since 1970. */
+uint64_t os_nanoseconds(void);
+uint64_t os_date(void);
+
 /* Sleeps while *word == expected; wakes one sleeper. */
 void os_futex_wait(uint32_t *word, uint32_t expected);
 void os_futex_wake(uint32_t *word);

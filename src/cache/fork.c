@@ -11,8 +11,9 @@
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
 
-/* Lock order: threads, bins, heap, huge, hardened large blocks, guard, profile, metadata. The thread that forks holds them all, so nobody is in the middle of
+/* Lock order: threads, bins, heap, huge, hardened large blocks, guard, profile, trace, metadata. The thread that forks holds them all, so nobody is in the middle of
  * anything; it exists in the child too and lets go of them in both processes. Handlers of others that run in between may
  * allocate: for this thread, the locks are open. */
 static void before_fork(void) {
@@ -22,6 +23,7 @@ static void before_fork(void) {
 	harden_lock();
 	guard_lock();
 	profile_lock();
+	trace_lock();
 	meta_lock();
 	lock_own_all(true);
 }
@@ -29,6 +31,7 @@ static void before_fork(void) {
 static void after_fork(void) {
 	lock_own_all(false);
 	meta_unlock();
+	trace_unlock();
 	profile_unlock();
 	guard_unlock();
 	harden_unlock();

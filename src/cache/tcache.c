@@ -14,15 +14,18 @@
 #include "cache/magazine.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
+#include "observe/trace.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
-static struct tcache no_cache_yet, no_cache_any_more, hidden_cache;
+static struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
+struct tcache tcache_hiding;
 
 __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"))) = &no_cache_yet;
 __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec")));
 
-/* Written once, at start-up or soon after. */
-static bool hiding;
+/* Written at start-up or soon after. */
+static bool hardened;        /* threads have quarantines, and arenas of hardened blocks */
+static _Atomic bool hiding;  /* and false again when nothing is recorded any more */
 
 static struct {
 	struct lock lock;
@@ -64,7 +67,7 @@ static struct arena *choose_arena(void) {
 
 static void hide(struct tcache *tc) {
 	tcache_hidden = tc;
-	tcache_current = &hidden_cache;
+	tcache_current = &tcache_hiding;
 }
 
 /* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of sizes. */
@@ -84,7 +87,7 @@ static struct tcache *create(void) {
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
 	annotate_unchecked(&tc->sample, sizeof tc->sample);
-	if (hiding && (tc->quarantine = quarantine_create()) == NULL) {
+	if (hardened && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
@@ -101,7 +104,7 @@ static struct tcache *create(void) {
 	guard_turn_init(&tc->guard);
 	tc->sample.random.state = random_next(&tc->guard.random);
 	tcache_current = tc;
-	if (hiding) hide(tc);
+	if (atomic_load_explicit(&hiding, memory_order_relaxed)) hide(tc);
 	/* May call malloc itself: the cache is in place. */
 	if (threads.has_key) pthread_setspecific(threads.key, tc);
 	return tc;
@@ -116,8 +119,8 @@ static void dispose(struct tcache *tc) {
 /* The thread's cache, NULL when it has none. */
 static struct tcache *own_cache(void) {
 	struct tcache *tc = tcache_current;
-	if (unlikely(tc == &hidden_cache)) return tcache_hidden;
-	return likely(tc != &no_cache_yet && tc != &no_cache_any_more) ? tc : NULL;
+	if (unlikely(tc == &tcache_hiding)) return tcache_hidden;
+	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
 }
 
 /* The same, but makes one for a thread that has none yet. */
@@ -131,6 +134,7 @@ static void thread_exit(void *cache) {
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
+	if (tc->trace != NULL) trace_thread_end(tc->trace);
 	if (tc->quarantine != NULL) quarantine_destroy(tc->quarantine);
 	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
@@ -162,7 +166,8 @@ bool tcache_harden(void) {
 		tc->arena = arena_list[0];
 		tc->arena->threads++;
 		tc->quarantine = quarantine;
-		hiding = true;
+		hardened = true;
+		atomic_store_explicit(&hiding, true, memory_order_relaxed);
 	}
 	lock_drop(&threads.lock, RANK_THREADS);
 	if (done)
@@ -196,10 +201,30 @@ void tcache_sample_busy(bool busy) {
 	if (tc != NULL) tc->sample.busy = busy;
 }
 
+void tcache_hide(void) {
+	atomic_store_explicit(&hiding, true, memory_order_relaxed);
+	struct tcache *own = own_cache();
+	if (own != NULL) hide(own);
+}
+
+void tcache_hide_no_more(void) { atomic_store_explicit(&hiding, false, memory_order_relaxed); }
+
+struct tcache *tcache_reveal_slowly(void) {
+	if (tcache_current == &no_cache_yet) create();
+	struct tcache *current = tcache_current;
+	if (current == &tcache_hiding)
+		tcache_current = tcache_hidden;
+	else if (current == &no_cache_yet || current == &no_cache_any_more)
+		tcache_current = &no_cache_now;
+	else
+		return NULL;
+	return current;
+}
+
 /* NULL: it is not the thread's turn, and mostly is not. */
 static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 	/* Hardened blocks have guards of their own. */
-	return unlikely(tc->guard.due) && !hiding ? guard_alloc(&tc->guard, size) : NULL;
+	return unlikely(tc->guard.due) && !hardened ? guard_alloc(&tc->guard, size) : NULL;
 }
 
 void *tcache_alloc(unsigned class_, size_t size) {

@@ -4,8 +4,8 @@
  * full at once: class 0 of every cache (not a small block), and all of the static caches that stand for "this thread has
  * none". So a thread that starts, a process that starts and a pointer that is none of ours take the slow paths here.
  *
- * In hardened mode every call does: threads have caches, but tcache_current points at such a static one, and theirs is in
- * tcache_hidden. */
+ * In hardened mode, and while calls are recorded, every call does: threads have caches, but tcache_current points at such a static
+ * one, and theirs is in tcache_hidden. */
 #ifndef CACHE_TCACHE_H
 #define CACHE_TCACHE_H
 
@@ -15,6 +15,8 @@
 #include "cache/runs.h"
 #include "cache/sample.h"
 #include "harden/guard.h"
+
+struct trace_writer;
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
@@ -50,6 +52,7 @@ struct tcache {
 	struct run_cache run_cache;
 	struct guard_turn guard; /* owner: its thread */
 	struct sample_turn sample; /* owner: its thread */
+	struct trace_writer *trace; /* of observe/trace.c, or NULL. Owner: its thread */
 	struct quarantine *quarantine; /* in hardened mode, where blocks go through it into their magazines; NULL otherwise */
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
@@ -64,7 +67,7 @@ extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-
 /* What tag_of_size holds while nothing is sampled. Written once, at start-up. */
 extern uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1] __attribute__((visibility("hidden")));
 
-/* The thread's cache in hardened mode, once it has one. */
+/* The thread's cache where caches are hidden, once it has one. */
 extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
@@ -77,6 +80,22 @@ void tcache_init(void);
 /* From now on, threads hide their caches, and their blocks are hardened. What the calling thread has cached goes back. False
  * when out of memory: nothing changed. */
 bool tcache_harden(void);
+
+/* From now on, threads hide their caches. */
+void tcache_hide(void);
+/* New ones need not any more. */
+void tcache_hide_no_more(void);
+
+/* Until tcache_conceal gets what this returned, or for good, the calling thread uses its cache, if it can have one, as if it were not
+ * hidden. NULL: it does so already. Its cache is tcache_current then if this returned &tcache_hiding. */
+extern struct tcache tcache_hiding; /* what tcache_current points at when the thread's cache is hidden */
+NOINLINE struct tcache *tcache_reveal_slowly(void);
+static inline struct tcache *tcache_reveal(void) {
+	if (unlikely(tcache_current != &tcache_hiding)) return tcache_reveal_slowly();
+	tcache_current = tcache_hidden;
+	return &tcache_hiding;
+}
+static inline void tcache_conceal(struct tcache *hidden) { tcache_current = hidden; }
 
 /* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
  * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */

@@ -2,12 +2,12 @@
 
 #include "arena/report.h"
 #include "arena/zero.h"
+#include "base/conf.h"
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
 #include "harden/hard_large.h"
 
-bool harden_is_on;
 uint64_t canary_key;
 
 /* A block was left longer than it was asked to be (harden_realloc): sizes tell less from then on. */
@@ -37,7 +37,7 @@ void harden_start(void) {
 		os_abort();
 	}
 	forget_tags();
-	harden_is_on = true;
+	modes |= MODE_HARDEN;
 }
 
 static NOINLINE void *alloc_other(size_t align, size_t size, enum family family) {

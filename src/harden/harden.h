@@ -29,10 +29,7 @@ struct claim {
 };
 #define SIZE_UNKNOWN SIZE_MAX
 
-/* Is the mode on? Written once: at start-up, or as soon as libc knows the environment. */
-extern bool harden_is_on;
-
-/* Switches it on. Blocks that were handed out before stay as they are. */
+/* Switches it on: sets MODE_HARDEN. Blocks that were handed out before stay as they are. */
 void harden_start(void);
 
 /* A block that reads as zero; any size, any power of two as alignment. NULL when out of memory; errno stays as it is. */

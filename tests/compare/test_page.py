@@ -14,6 +14,7 @@ from unittest import mock
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tools", "lib")]
 from browser import Browser             # pylint: disable=wrong-import-position
+from arenal import html                # pylint: disable=wrong-import-position
 from compare import page                # pylint: disable=wrong-import-position
 from sample_results import ALLOCATORS, HOSTILE, generate     # pylint: disable=wrong-import-position
 
@@ -314,7 +315,7 @@ class Odd(PageTest):
         self.assertIn("(2 of 6)", self.browser.run("return document.querySelector('#time').innerText"))
 
     def test_without_the_chart_library_there_are_tables(self):
-        with mock.patch.object(page, "CHART_LIBRARY", os.path.join(self.folder, "nothing")):
+        with mock.patch.object(html, "CHART_LIBRARY", os.path.join(self.folder, "nothing")):
             self.show(generate())
         self.assert_painted(0)
         self.assertIn("libjs-chart.js", self.browser.run("return document.querySelector('.notice').innerText"))

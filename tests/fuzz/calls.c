@@ -306,7 +306,7 @@ static void check_stats(struct stream *s) {
 	if (FUZZ_THREADS > 1)
 		return; /* the figures are not of one moment */
 	/* Hardened blocks have fewer bytes to use than their class. */
-	REQUIRE(harden_is_on ? stats.allocated >= model.live.bytes : stats.allocated == model.live.bytes);
+	REQUIRE(modes & MODE_HARDEN ? stats.allocated >= model.live.bytes : stats.allocated == model.live.bytes);
 	REQUIRE(stats.allocated + stats.cached <= stats.active);
 	REQUIRE(stats.active + stats.dirty <= stats.mapped);
 }

@@ -77,10 +77,11 @@ def interrupted(process):
             process.wait()
 
 
-def run(tool, command, settings, stats):
+def run(tool, command, settings, stats, variables=()):
     env = library.environment(library.find(tool), settings, stats)
     if b"ARENAL_WINDOW" not in env and not re.search(rb"(^|,)window:", env.get(b"ARENAL_CONF", b"")):
         env[b"ARENAL_WINDOW"] = b"1"
+    env.update(variables)
     path = find_command(command[0], env)
     warn_if_static(path)
     sys.stdout.flush()

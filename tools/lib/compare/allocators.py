@@ -4,22 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 from dataclasses import dataclass, field
 
+from arenal import peers
 from compare.results import Failed
 from machine import our_libc
 from preparing import ROOT
 
-# name: ((library, packages of Debian that have had it), ...), what is preferred first
-DEBIAN = {
-    "jemalloc": (("libjemalloc.so.2", ["libjemalloc2"]),),
-    "mimalloc": (("libmimalloc.so.3", ["libmimalloc3"]), ("libmimalloc.so.2", ["libmimalloc2.0"])),
-    "tcmalloc": (("libtcmalloc_minimal.so.4", ["libtcmalloc-minimal4", "libtcmalloc-minimal4t64"]),
-                 ("libtcmalloc.so.4", ["libgoogle-perftools4", "libgoogle-perftools4t64"])),
-    "tbbmalloc": (("libtbbmalloc_proxy.so.2", ["libtbbmalloc2"]),),
-}
-NAMES = ["arenal", "glibc", *DEBIAN]
+NAMES = ["arenal", "glibc", *peers.DEBIAN]
 
 # An entry of --allocators: as in a shell, variables may precede what they are for.
 VARIABLE = r"([A-Za-z_]\w*)=('[^']*'|[^\s,']*)\s+"
@@ -94,12 +86,10 @@ def _find_one(name, build_dir):
         library = our_libc()
         return Allocator(name, library and os.path.realpath(library), os.confstr("CS_GNU_LIBC_VERSION").split()[-1],
                          problem=None if library else "this Python does not use glibc")
-    if name in DEBIAN:
-        for library, _ in DEBIAN[name]:
-            for folder in _library_folders():
-                path = os.path.join(folder, library)
-                if os.path.exists(path):
-                    return Allocator(name, os.path.realpath(path), _package_version(path))
+    if name in peers.DEBIAN:
+        path = peers.find(name)
+        if path:
+            return Allocator(name, os.path.realpath(path), _package_version(path))
         return Allocator(name, problem="not installed (tools/compare --install gets it)", package=_package(name))
     return _given(name)
 
@@ -113,11 +103,6 @@ def _given(path):
     elif not os.path.isfile(library):
         problem = f"{path} is no library"
     return Allocator(name, library, "" if problem else _package_version(library), problem=problem)
-
-
-def _library_folders():
-    multiarch = sysconfig.get_config_var("MULTIARCH")
-    return ([f"/usr/lib/{multiarch}"] if multiarch else []) + ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
 
 
 def _own_version(build_dir):
@@ -142,7 +127,7 @@ def _package_version(path):
 
 def _package(name):
     """The package to install: names differ between releases of Debian."""
-    candidates = [package for _, packages in DEBIAN[name] for package in packages]
+    candidates = [package for _, packages in peers.DEBIAN[name] for package in packages]
     return next((package for package in candidates if _output("apt-cache", "show", package)), candidates[-1])
 
 

@@ -4,7 +4,7 @@ which gets the options and what came after "--" and returns the exit code. optio
 import argparse
 import importlib
 
-NAMES = ("run", "ps", "top", "stats", "ctl", "profile", "maps")
+NAMES = ("run", "ps", "top", "stats", "ctl", "profile", "maps", "trace", "replay", "report")
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 

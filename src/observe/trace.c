@@ -1,0 +1,389 @@
+#include "observe/trace.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <x86intrin.h>
+#endif
+
+#include "base/conf.h"
+#include "base/lock.h"
+#include "base/print.h"
+#include "cache/tcache.h"
+
+/* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no room. */
+#define FILE_MAX (64 * GIB)
+#define FILE_MIN (16 * TRACE_CHUNK)
+
+/* Of the mapping, so much more is made accessible at a time. Not all of it at once: mlockall would fill the file. */
+#define WINDOW (16 * MIB)
+
+/* Threads with a writer of their own at one time; others share one. */
+#define WRITERS 65536
+
+/* Where a thread's records go. Zero in the child of a fork, where it thus takes a chunk of its own first. */
+struct trace_writer {
+	char *at, *limit;    /* a record that begins at `limit` or before it has room */
+	uint64_t stamp;      /* of the last record */
+	uint64_t place;      /* its address, a sixteenth */
+	uint32_t thread;     /* whose records follow; 0: a TRACE_THREAD has to come first */
+	struct trace_writer *next; /* of those that nobody uses. Owner: shared.lock */
+} __attribute__((aligned(CACHE_LINE)));
+
+/* Wiped on fork as a whole. */
+static struct shared {
+	struct lock lock;
+	size_t opened;              /* bytes of the mapping that are accessible */
+	struct trace_writer *free;  /* of threads that have ended, with the rest of their chunks */
+	struct trace_writer late;   /* of threads without a cache, for a record at a time. Owner: lock */
+	struct trace_writer writers[WRITERS];
+} *shared;
+
+/* Constant after the start. */
+static struct trace_header *header;
+static struct os_file file;
+static char path[2 * CONF_PATH_MAX];
+static bool use_counter;
+
+static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
+static _Atomic bool stopped, ending;
+
+/* ---- time ---- */
+
+/* The CPU's counter where it runs evenly and the same on all cores, which is cheaper than the kernel's clock. */
+static inline uint64_t now(void) {
+#if defined(__x86_64__)
+	if (likely(use_counter)) return __rdtsc();
+#elif defined(__aarch64__)
+	if (likely(use_counter)) {
+		uint64_t count;
+		__asm__ volatile("isb; mrs %0, cntvct_el0" : "=r"(count));
+		return count;
+	}
+#endif
+	return os_nanoseconds();
+}
+uint64_t trace_now(void) { return now(); }
+
+static bool counter_is_good(void) {
+#if defined(__x86_64__)
+	/* The kernel knows whether the counters of all cores agree: it uses them itself then. */
+	char source[64];
+	unsigned a, b, c, d;
+	os_read_file("/sys/devices/system/clocksource/clocksource0/current_clocksource", 0, source, sizeof source);
+	const bool agreed = strncmp(source, "tsc", 3) == 0 || strncmp(source, "kvm-clock", 9) == 0 || strncmp(source, "hyperv", 6) == 0;
+	return agreed && __get_cpuid(0x80000007, &a, &b, &c, &d) != 0 && (d >> 8 & 1) != 0;
+#else
+	return true;
+#endif
+}
+
+/* ---- chunks ---- */
+
+/* Recording is over: threads use their caches again, each from its next call on. */
+static COLD void stop(enum trace_state state) {
+	if (atomic_exchange(&stopped, true)) return;
+	tcache_hide_no_more();
+	if (atomic_load(&ending)) return;
+	header->state = state;
+	if (state == TRACE_FULL)
+		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path, file.size);
+	else
+		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
+}
+
+/* Makes the first bytes of the mapping accessible. */
+static bool open_up(size_t size) {
+	lock_take(&shared->lock, RANK_TRACE);
+	bool done = size <= shared->opened;
+	if (!done) {
+		const size_t wanted = min_size(ALIGN_UP(size, WINDOW), file.size);
+		done = os_commit(header, wanted);
+		if (done) shared->opened = wanted;
+	}
+	lock_drop(&shared->lock, RANK_TRACE);
+	return done;
+}
+
+static inline unsigned length_of(uint64_t n) { return (unsigned)__builtin_clzll(n | 1) / 8 ^ 7; }
+
+/* What a record's fields are is declared in trace_format.h. The bytes behind it stay zero. */
+static inline char *put_field(char *at, uint64_t value, unsigned length) {
+	memcpy(at, &value, sizeof value);
+	return at + length + 1;
+}
+
+static inline void put_head(char *at, unsigned head) {
+	__asm__ volatile("" : : : "memory");
+	*(volatile uint16_t *)at = (uint16_t)head;
+}
+
+static inline void put(struct trace_writer *w, unsigned op, enum family family, uint64_t stamp, const void *block, bool has_size,
+                       size_t size) {
+	/* The counter of another CPU, where the thread was before, may be behind by a few. */
+	const uint64_t passed = likely(stamp > w->stamp) ? stamp - w->stamp : 0, place = (uintptr_t)block / MIN_ALIGN;
+	const int64_t step = (int64_t)(place - w->place);
+	const uint64_t zigzag = (uint64_t)step << 1 ^ (uint64_t)(step >> 63);
+	const unsigned time_length = length_of(passed), address_length = length_of(zigzag), size_length = has_size ? length_of(size) : 0;
+	char *at = put_field(w->at + 2, passed, time_length);
+	at = put_field(at, zigzag, address_length);
+	if (has_size) at = put_field(at, size, size_length);
+	put_head(w->at, op | time_length << TRACE_TIME_SHIFT | address_length << TRACE_ADDRESS_SHIFT | size_length << TRACE_SIZE_SHIFT |
+	                        (unsigned)family << TRACE_FAMILY_SHIFT);
+	w->at = at;
+	w->stamp += passed;
+	w->place = place;
+}
+
+static void put_thread(struct trace_writer *w, enum trace_op op) {
+	const uint64_t stamp = trace_now(), passed = stamp > header->stamp ? stamp - header->stamp : 0;
+	w->thread = (uint32_t)os_thread_id();
+	w->stamp = header->stamp + passed;
+	w->place = 0;
+	const unsigned time_length = length_of(passed), address_length = length_of(w->thread);
+	char *at = put_field(w->at + 2, passed, time_length);
+	at = put_field(at, w->thread, address_length);
+	*at++ = TRACE_NAME;
+	os_thread_name(at);
+	put_head(w->at, op | time_length << TRACE_TIME_SHIFT | address_length << TRACE_ADDRESS_SHIFT);
+	w->at = at + TRACE_NAME;
+}
+
+/* Takes a new chunk. Several are taken by several threads at once, without a lock. */
+static NOINLINE bool begin_chunk(struct trace_writer *w) {
+	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
+	const uint64_t number = __atomic_fetch_add(&header->chunks, 1, __ATOMIC_RELAXED);
+	if (number >= file.size / TRACE_CHUNK || !open_up((number + 1) * TRACE_CHUNK)) {
+		stop(TRACE_FULL);
+		return false;
+	}
+	char *start = (char *)header + number * TRACE_CHUNK;
+	if (!os_back_file(start, TRACE_CHUNK)) {
+		stop(TRACE_NO_SPACE);
+		return false;
+	}
+	/* The one that is full need not be in memory for our sake. */
+	if (w->at != NULL) os_purge((char *)header + ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK), TRACE_CHUNK, false);
+	*(struct trace_chunk *)start = (struct trace_chunk){
+		.magic = TRACE_CHUNK_MAGIC, .pid = (uint32_t)os_process_id(), .stamp = trace_now(), .ns = os_nanoseconds()
+	};
+	w->at = start + sizeof(struct trace_chunk);
+	w->limit = start + TRACE_CHUNK - TRACE_RECORD_MAX - sizeof(uint64_t);
+	w->thread = 0;
+	return true;
+}
+
+/* Two records may follow without another look. */
+static inline bool ready(struct trace_writer *w) {
+	if (unlikely(w->at + TRACE_RECORD_MAX >= w->limit) && !begin_chunk(w)) return false;
+	if (unlikely(w->thread == 0)) put_thread(w, TRACE_THREAD);
+	return true;
+}
+
+/* ---- writers ---- */
+
+/* NULL: all are taken. */
+static NOINLINE struct trace_writer *take_writer(void) {
+	lock_take(&shared->lock, RANK_TRACE);
+	struct trace_writer *w = shared->free;
+	if (w != NULL) shared->free = w->next;
+	lock_drop(&shared->lock, RANK_TRACE);
+	if (w == NULL) {
+		const uint32_t number = atomic_fetch_add_explicit(&writers_used, 1, memory_order_relaxed);
+		if (number < WRITERS) return &shared->writers[number];
+		atomic_fetch_sub_explicit(&writers_used, 1, memory_order_relaxed);
+	}
+	return w;
+}
+
+void trace_thread_end(struct trace_writer *w) {
+	if (w->at != NULL && ready(w)) put_thread(w, TRACE_END);
+	w->thread = 0;
+	lock_take(&shared->lock, RANK_TRACE);
+	w->next = shared->free;
+	shared->free = w;
+	lock_drop(&shared->lock, RANK_TRACE);
+}
+
+static NOINLINE struct trace_writer *borrow_late(void) {
+	struct trace_writer *late = &shared->late;
+	lock_take(&shared->lock, RANK_TRACE);
+	/* Taking a chunk takes the lock. */
+	while (late->at + TRACE_RECORD_MAX >= late->limit) {
+		struct trace_writer fresh = *late;
+		lock_drop(&shared->lock, RANK_TRACE);
+		if (!begin_chunk(&fresh)) return NULL;
+		lock_take(&shared->lock, RANK_TRACE);
+		*late = fresh;
+	}
+	put_thread(late, TRACE_THREAD);
+	return late;
+}
+
+/* The writer for a record or two; NULL: nothing is recorded. A thread has one of its own, or borrows the late one. */
+static inline struct trace_writer *borrow(const struct trace_call *call) {
+	if (unlikely(call->writer == NULL)) return borrow_late();
+	return likely(ready(call->writer)) ? call->writer : NULL;
+}
+
+static inline void give_back_writer(const struct trace_call *call) {
+	if (unlikely(call->writer == NULL)) lock_drop(&shared->lock, RANK_TRACE);
+}
+
+void trace_lock(void) {
+	if (shared != NULL) lock_take(&shared->lock, RANK_TRACE);
+}
+
+void trace_unlock(void) {
+	if (shared != NULL) lock_drop(&shared->lock, RANK_TRACE);
+}
+
+/* ---- calls ---- */
+
+bool trace_enter(struct trace_call *call) {
+	call->hidden = tcache_reveal();
+	if (call->hidden == NULL) return false;
+	if (unlikely(atomic_load_explicit(&stopped, memory_order_relaxed))) {
+		/* From now on, the thread uses its cache. */
+		if (call->hidden != &tcache_hiding) tcache_conceal(call->hidden);
+		return false;
+	}
+	const bool has_cache = likely(call->hidden == &tcache_hiding);
+	call->writer = has_cache ? tcache_current->trace : NULL;
+	if (unlikely(call->writer == NULL && has_cache)) call->writer = tcache_current->trace = take_writer();
+	return true;
+}
+
+void trace_allocated(const struct trace_call *call, enum trace_op op, const void *block, size_t size, size_t align,
+                     enum family family) {
+	struct trace_writer *w = borrow(call);
+	if (unlikely(w == NULL)) return;
+	char *start = w->at;
+	if (unlikely(block == NULL)) {
+		put(w, TRACE_FAILED, family, now(), (void *)(w->place * MIN_ALIGN), true, size);
+	} else if (likely(op != TRACE_ALIGNED)) {
+		put(w, op, family, now(), block, true, size);
+	} else {
+		/* The last byte first, where it will be: its place is known when the rest is written. */
+		put(w, TRACE_NOTHING, family, now(), block, true, size);
+		*w->at++ = (char)__builtin_ctzll(align);
+		put_head(start, *(volatile uint16_t *)start | op);
+	}
+	give_back_writer(call);
+}
+
+void trace_freed(const struct trace_call *call, const void *block, enum family family) {
+	struct trace_writer *w = borrow(call);
+	if (unlikely(w == NULL)) return;
+	put(w, TRACE_FREE, family, now(), block, false, 0);
+	give_back_writer(call);
+}
+
+void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size) {
+	struct trace_writer *w = borrow(call);
+	if (unlikely(w == NULL)) return;
+	if (unlikely(moved == NULL)) {
+		put(w, TRACE_FAILED, FAMILY_MALLOC, now(), (void *)(w->place * MIN_ALIGN), true, size);
+	} else {
+		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
+		put(w, TRACE_REALLOC, FAMILY_MALLOC, now(), moved, true, size);
+	}
+	give_back_writer(call);
+}
+
+/* ---- the file ---- */
+
+/* The name as given; the process's number behind it when there is such a file already, and one more number. */
+static int create(void **address) {
+	char given[sizeof path];
+	size_t length = 0;
+	if (conf_files.trace_file[0] != '/' && os_directory(given, CONF_PATH_MAX)) {
+		length = strlen(given);
+		given[length++] = '/';
+	}
+	print_text(given + length, sizeof given - length, "%s", conf_files.trace_file);
+	int result = EEXIST;
+	for (unsigned attempt = 0; attempt < 100 && result == EEXIST; attempt++) {
+		size_t end = print_text(path, sizeof path, "%s", given);
+		if (attempt > 0) end += print_text(path + end, sizeof path - end, ".%d", os_process_id());
+		if (attempt > 1) print_text(path + end, sizeof path - end, ".%u", attempt);
+		result = os_create_mapped(path, FILE_MAX, FILE_MIN, &file, address);
+	}
+	return result;
+}
+
+/* NULL when all is well; what is wrong else. */
+static const char *begin_file(void) {
+	void *address = NULL;
+	const int error = create(&address);
+	if (error != 0) {
+		static char why[96];
+		switch (error) {
+		case EACCES: case EPERM: case EROFS: return "it may not be made there";
+		case ENOENT: case ENOTDIR: return "there is no such directory";
+		case EEXIST: return "there are too many files of this name";
+		case EFBIG: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
+		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
+		}
+	}
+	header = address;
+	shared = os_map(ALIGN_UP(sizeof *shared, os_page_size), os_page_size);
+	const char *wrong = NULL;
+	if (shared == NULL)
+		wrong = "there is no memory for it";
+	else if (!os_wipe_on_fork(shared, ALIGN_UP(sizeof *shared, os_page_size)))
+		wrong = "the kernel is too old";
+	else if (!open_up(TRACE_CHUNK) || !os_back_file(header, TRACE_CHUNK))
+		wrong = "there is no room for it, or the kernel is older than 5.14";
+	if (wrong != NULL) {
+		os_cut_file(path, &file, 0);
+		os_unmap(header, file.size);
+	}
+	return wrong;
+}
+
+void trace_start(void) {
+	const char *wrong = begin_file();
+	if (wrong != NULL) {
+		print_fd(2, "arenal: calls are not recorded in %s: %s\n", conf_files.trace_file, wrong);
+		conf_files.trace_file[0] = 0;
+		return;
+	}
+	use_counter = counter_is_good();
+	memcpy(header->magic, TRACE_MAGIC, sizeof header->magic);
+	header->version = TRACE_VERSION;
+	header->chunk_size = TRACE_CHUNK;
+	header->pid = (uint32_t)os_process_id();
+	header->date = os_date();
+	header->stamp = trace_now();
+	header->ns = os_nanoseconds();
+	os_thread_name(header->name);
+	header->users = 1;
+	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
+	header->later_stamp = trace_now();
+	header->later_ns = os_nanoseconds();
+	tcache_hide();
+	modes |= MODE_TRACE;
+}
+
+/* Before the fork: the parent may have ended before the child gets to say that it is there. */
+static void before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
+
+void trace_late_start(void) {
+	pthread_atfork(before_fork, NULL, NULL);
+	header->later_stamp = trace_now();
+	header->later_ns = os_nanoseconds();
+}
+
+void trace_finish(void) {
+	atomic_store(&ending, true);
+	header->later_stamp = trace_now();
+	header->later_ns = os_nanoseconds();
+	if (__atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
+	if (header->state == TRACE_RUNNING) header->state = TRACE_ENDED;
+	/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
+	os_cut_file(path, &file, min_size(__atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, file.size));
+}

@@ -1,0 +1,54 @@
+"""Traces: recording, replaying and reporting them. What reads the file is a program, tools/trace, for speed."""
+
+import glob
+import json
+import os
+import signal
+import subprocess
+
+from arenal import library
+from arenal.errors import Failure
+
+NAME = "arenal-trace"
+
+
+def reader(tool):
+    """The path of arenal-trace: where the library was built, else where this tool is installed."""
+    built = os.path.dirname(os.path.dirname(library.find(tool)))
+    above = os.path.dirname(os.path.dirname(tool))
+    places = [os.path.join(built, "tools", "trace", NAME), os.path.join(above, "libexec", "arenal", NAME)]
+    places += glob.glob(os.path.join(glob.escape(above), "lib*", "arenal", NAME))
+    for place in places:
+        if os.access(place, os.X_OK):
+            return place
+    raise Failure(f"{NAME} was not found: build it (cmake --build --preset release) or install Arenal completely", 125)
+
+
+def ask(tool, what, path, *more, env=None):
+    """What arenal-trace says about a trace."""
+    done = subprocess.run([reader(tool), what, path, *map(str, more or (0,))], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=env, check=False)
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    if done.returncode < 0:
+        raise Failure(f"{path} could not be read: {NAME} was ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode:
+        raise Failure(words[-1].removeprefix("arenal: ") if words else f"{path} could not be read")
+    return json.loads(done.stdout)
+
+
+def notes(summary):
+    """What a reader must know who takes the trace for everything that happened."""
+    found = []
+    if summary["damaged"]:
+        found.append(f"{summary['damaged']} of its chunks are damaged; they were read as far as they make sense.")
+    if summary["state"] == 0:
+        found.append("It has no end: the program crashed, or was killed, or runs still.")
+    if summary["state"] == 2:
+        found.append("Recording stopped before the program did: there was no room for the file.")
+    if summary["state"] == 3:
+        found.append("Recording stopped before the program did: the file had its greatest length.")
+    others = len(summary["processes"]) - 1
+    if others > 0:
+        found.append(f"{others} more process{'es were' if others > 1 else ' was'} forked: this is process {summary['chosen']}, --process "
+                     f"chooses another: " + ", ".join(f"{pid} ({calls:,} calls)" for pid, calls in summary["processes"][:10]) + ".")
+    return found
