@@ -95,6 +95,59 @@ static void write_in_front(void *unused) {
 		}
 }
 
+static size_t behind; /* bytes between the block's end and the write */
+
+static void write_farther_behind(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size));
+	block[size + behind] ^= 1;
+	free(block);
+}
+
+/* After it grew where it is, too. */
+static void grow_and_write_behind(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size - 1));
+	block = unknown(realloc(block, size));
+	block[size] ^= 1;
+	free(block);
+}
+
+/* Of classes that are much longer than the block: each byte of the first words. */
+static void overflows_of_some_bytes(void **state) {
+	(void)state;
+	static const size_t long_classes[] = { 600, 1100, 2100, 9000 };
+	for (size_t i = 0; i < COUNT_OF(long_classes); i++) {
+		size = long_classes[i];
+		for (behind = 0; behind < 40; behind += 3) expect_end(write_farther_behind, SIGABRT, "something wrote behind");
+		expect_end(grow_and_write_behind, SIGABRT, "something wrote behind");
+	}
+}
+
+/* Large blocks of one length come back with their memory, but late, and cleared. */
+static void large_blocks_come_back(void **state) {
+	(void)state;
+	enum { ROUNDS = 200, LATE = 8 };
+	static char *freed[ROUNDS];
+	const size_t length = 100000;
+	size_t again = 0;
+	for (int n = 0; n < ROUNDS; n++) {
+		freed[n] = unknown(malloc(length));
+		for (size_t i = 0; i < length; i++)
+			if (freed[n][i] != 0) fail_msg("round %d: byte %zu does not read as zero", n, i);
+		memset(freed[n], 'A', length);
+		for (int before = 0; before < n; before++) {
+			if (freed[before] != freed[n]) continue;
+			again++;
+			assert_true(n - before >= LATE);
+		}
+		free(freed[n]);
+	}
+	assert_true(again > 0);
+	assert_int_equal(malloc_trim(0), 1); /* their memory goes back */
+	assert_int_equal(malloc_trim(0), 0);
+}
+
 static void overflows(void **state) {
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -307,6 +360,8 @@ static void sizes_of_sized_frees(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(overflows),
+		cmocka_unit_test(overflows_of_some_bytes),
+		cmocka_unit_test(large_blocks_come_back),
 		cmocka_unit_test(guards),
 		cmocka_unit_test(use_after_free),
 		cmocka_unit_test(freed_blocks_read_as_zero),
