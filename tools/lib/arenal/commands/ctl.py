@@ -8,9 +8,9 @@ from arenal.errors import Failure
 from arenal.window import Window
 
 HELP = """\
-Steers a running process on Arenal: reads and sets tunables, gives free memory back, turns the heap
-profile on and off. It goes on meanwhile, and needs a
-window (ARENAL_WINDOW=1, or a process with several threads). Only its own user and root may do so."""
+Steers a running process on Arenal: reads and sets tunables, gives free memory back, turns the heap profile on and off.
+The process goes on meanwhile. It needs a window (ARENAL_WINDOW=1, or several threads and 16 MiB). Only its own user and root
+may do so."""
 CODES = """\
 Sizes are in bytes or take K, M or G, as in: arenal ctl 1234 set dirty_max 64M"""
 
