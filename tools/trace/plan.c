@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 
 #include "blocks.h"
 
-/* The shortest record has four bytes. For each: two steps, a block's size and address. */
+/* Bytes; and for each record two steps, a block's size and its address. */
+#define SHORTEST_RECORD 4
 #define BYTES_PER_RECORD (2 * sizeof(struct step) + 2 * sizeof(uint64_t))
 
 static char *room;
@@ -109,11 +111,19 @@ static uint64_t memory_available(void) {
 	return line != NULL ? strtoull(line + 13, NULL, 10) * 1024 : UINT64_MAX;
 }
 
-const struct plan *plan_make(const char *path, uint32_t pid) {
+/* What is in use of the file: it is longer, without contents, where nobody cut it. */
+static size_t bytes_of(const char *path) {
 	struct stat about;
-	if (stat(path, &about) != 0) fail("%s: %s", path, strerror(errno));
-	const size_t records = (size_t)(about.st_blocks * 512 > about.st_size ? about.st_blocks * 512 : about.st_size < about.st_blocks * 512 + (1 << 20) ? about.st_size : about.st_blocks * 512) / 4;
-	room_size = records * BYTES_PER_RECORD + (1 << 20);
+	struct trace_header header = { 0 };
+	const int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0 || fstat(file, &about) != 0 || pread(file, &header, sizeof header, 0) < 0) fail("%s: %s", path, strerror(errno));
+	close(file);
+	const uint64_t most = (uint64_t)about.st_size / TRACE_CHUNK + 1;
+	return (size_t)((header.chunks < most ? header.chunks : most) * TRACE_CHUNK);
+}
+
+const struct plan *plan_make(const char *path, uint32_t pid) {
+	room_size = bytes_of(path) / SHORTEST_RECORD * BYTES_PER_RECORD + (1 << 20);
 	room = mmap(NULL, room_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (room == MAP_FAILED) fail("there is not enough memory for this trace");
 	struct plan *plan = reserve(1, sizeof *plan);
