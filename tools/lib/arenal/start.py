@@ -64,8 +64,31 @@ def child(command, env):
         raise Failure(f"{path}: {error.strerror}", 126) from error
 
 
-def interrupted(process):
-    """Waits for a child after Ctrl-C, which reaches it too when it comes from the terminal, and only us when it is sent by kill."""
+class _Terminated(Exception):
+    """We were told to end by SIGTERM."""
+
+
+def _on_sigterm(*_):
+    raise _Terminated
+
+
+def until_end(process, wait):
+    """The exit code of a child, as a shell would give it. wait() waits for it; it ends too when we are told to."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        code = wait()
+        return code if code >= 0 else 128 - code
+    except KeyboardInterrupt:
+        _interrupted(process)
+        return 128 + signal.SIGINT
+    except _Terminated:
+        process.terminate()
+        process.wait()
+        return 128 + signal.SIGTERM
+
+
+def _interrupted(process):
+    """Ctrl-C reaches the child too when it comes from the terminal, and only us when it is sent by kill."""
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:

@@ -3,7 +3,6 @@
 The moment before a process ends cannot be stopped at without becoming its debugger, which would change how it runs (and
 keep gdb and strace away from it). So the command is looked at again and again, and the look at its peak is kept."""
 
-import signal
 import subprocess
 import time
 
@@ -15,14 +14,6 @@ from arenal.errors import Failure
 FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
 PAUSE = 0.05            # this many seconds,
 SHARE = 0.1             # or to as many as keep us below this part of one processor
-
-
-class Terminated(Exception):
-    """We were told to end by SIGTERM."""
-
-
-def _on_sigterm(*_):
-    raise Terminated
 
 
 class Watch:
@@ -89,20 +80,9 @@ class Watch:
 
 def watch(tool, command, settings, stats, output, every=None, guess=False):
     """Returns the exit code of the command, as a shell would give it."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
     child = start.child(command, library.environment(library.find(tool), settings, stats))
     watcher = Watch(child, output, every, guess)
-    status = None
-    try:
-        code = watcher.until_end()
-        status = code if code >= 0 else 128 - code
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-        start.interrupted(child)
-    except Terminated:
-        status = 128 + signal.SIGTERM
-        child.terminate()
-        child.wait()
+    status = start.until_end(child, watcher.until_end)
     try:
         watcher.finish()
     except Failure as failure:

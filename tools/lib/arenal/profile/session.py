@@ -3,19 +3,10 @@
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 
 from arenal import library, start
-
-
-class Terminated(Exception):
-    """We were told to end by SIGTERM."""
-
-
-def _on_sigterm(*_):
-    raise Terminated
 
 
 def run(tool, command, settings, stats, sample):
@@ -29,18 +20,8 @@ def run(tool, command, settings, stats, sample):
         env[b"ARENAL_PROFILE_FILE"] = os.fsencode(os.path.join(folder, "%p"))
         if sample:
             env[b"ARENAL_PROFILE_SAMPLE"] = b"%d" % sample
-        signal.signal(signal.SIGTERM, _on_sigterm)
         child = start.child(command, env)
-        try:
-            code = child.wait()
-            status = code if code >= 0 else 128 - code
-        except KeyboardInterrupt:
-            status = 128 + signal.SIGINT
-            start.interrupted(child)
-        except Terminated:
-            status = 128 + signal.SIGTERM
-            child.terminate()
-            child.wait()
+        status = start.until_end(child, child.wait)
         return status, child.pid, folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
