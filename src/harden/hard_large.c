@@ -17,15 +17,16 @@
 /* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no guards. */
 #define GUARDED_MAX 8192
 
-/* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. */
+/* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. No address
+ * comes back before LATE_TURNS other blocks have been freed. */
 #define WAITING 256
 #define WAITING_BYTES (128 * MIB)
+#define LATE_TURNS 8
 
-/* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again, but
- * not before KEPT_TURNS others have been freed: page faults and the kernel's zeroing would cost more than ours. */
+/* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again: page
+ * faults and the kernel's zeroing would cost more than ours. A quarter of what is in use is kept, or KEPT_BYTES. */
 #define KEPT_MAX MIB
 #define KEPT_BYTES DIRTY_MIN
-#define KEPT_TURNS 8
 
 struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
@@ -38,7 +39,8 @@ struct waiting {
 	char *block;
 	size_t pages; /* bytes of the block, in whole pages */
 	size_t guard; /* bytes in front */
-	uint64_t turn; /* the number of the free, if the memory is kept; 0: it is not */
+	uint64_t turn; /* the number of the free */
+	bool kept;     /* with its memory */
 };
 
 static struct {
@@ -146,9 +148,15 @@ static void unmap(struct waiting w) {
 	PROBE(huge_unmapped, w.block, w.pages);
 }
 
-static size_t kept(struct waiting w) { return w.turn > 0 ? w.pages : 0; }
+#define NOTHING_WAITS ((struct waiting){ .block = NULL })
 
-static void unmap_waiting(uint32_t i, struct waiting by) {
+static size_t kept(struct waiting w) { return w.kept ? w.pages : 0; }
+
+/* Its address is not to come back yet, by the kernel neither. Under the lock. */
+static bool is_recent(struct waiting w) { return w.block != NULL && large.turn - w.turn < LATE_TURNS; }
+
+/* Takes the i-th out, with what else waits there from now on. */
+static void replace_waiting(uint32_t i, struct waiting by) {
 	lock_take(&large.lock, RANK_HUGE);
 	const struct waiting w = large.waiting[i];
 	large.waiting[i] = by;
@@ -160,32 +168,43 @@ static void unmap_waiting(uint32_t i, struct waiting by) {
 }
 
 /* Closes the block for those who still have its address: it waits with its memory, or without. */
-static bool close_block(struct waiting *w, uint64_t turn) {
-	if (turn > 0) {
+static bool close_block(struct waiting *w, bool keep) {
+	if (keep) {
 		memset(w->block, 0, w->pages);
-		if (os_guard(w->block, w->pages)) {
-			w->turn = turn;
-			return true;
-		}
+		w->kept = os_guard(w->block, w->pages);
 	}
-	return os_decommit(w->block, w->pages);
+	return w->kept || os_decommit(w->block, w->pages);
 }
+
+/* The number of a random place, or of the next one whose block has waited long enough. Under the lock. */
+static uint32_t choose_place(void) {
+	if (large.random.state == 0) large.random.state = os_random();
+	uint32_t i = random_below(&large.random, WAITING);
+	while (is_recent(large.waiting[i])) i = (i + 1) % WAITING;
+	return i;
+}
+static_assert(LATE_TURNS < WAITING, "there is such a place");
 
 static void retire(struct waiting w) {
 	lock_take(&large.lock, RANK_HUGE);
-	if (large.random.state == 0) large.random.state = os_random();
-	const uint32_t i = random_below(&large.random, WAITING);
+	w.turn = ++large.turn;
+	const uint32_t place = choose_place();
 	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
 	const bool keep = w.pages <= KEPT_MAX && large.kept_bytes + w.pages <= max_size(KEPT_BYTES, large.bytes / 4) && !pressure_is_on();
-	const uint64_t turn = ++large.turn;
 	lock_drop(&large.lock, RANK_HUGE);
 	/* The addresses of others are given back. */
-	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !close_block(&w, keep ? turn : 0)) {
+	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !close_block(&w, keep)) {
 		unmap(w);
 		return;
 	}
-	unmap_waiting(i, w);
-	for (uint32_t n = 1; many && n <= WAITING / 4; n++) unmap_waiting((i + n) % WAITING, (struct waiting){ NULL, 0, 0, 0 });
+	replace_waiting(place, w);
+	for (uint32_t n = 1; many && n <= WAITING / 4; n++) {
+		const uint32_t i = (place + n) % WAITING;
+		lock_take(&large.lock, RANK_HUGE);
+		const bool recent = is_recent(large.waiting[i]);
+		lock_drop(&large.lock, RANK_HUGE);
+		if (!recent) replace_waiting(i, NOTHING_WAITS);
+	}
 }
 
 /* A block that waited with its memory; NULL: there is none of this length. */
@@ -194,22 +213,22 @@ static char *reopen(size_t pages) {
 	lock_take(&large.lock, RANK_HUGE);
 	for (uint32_t i = 0; i < WAITING && block == NULL; i++) {
 		struct waiting *w = &large.waiting[i];
-		if (kept(*w) != pages || w->guard != os_page_size || large.turn - w->turn < KEPT_TURNS) continue;
+		if (kept(*w) != pages || w->guard != os_page_size || is_recent(*w)) continue;
 		block = w->block;
 		large.waiting_bytes -= extent(*w);
 		large.kept_bytes -= pages;
-		*w = (struct waiting){ NULL, 0, 0, 0 };
+		*w = NOTHING_WAITS;
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	if (block == NULL || os_commit(block, pages)) return block;
-	unmap((struct waiting){ block, pages, os_page_size, 0 });
+	unmap((struct waiting){ .block = block, .pages = pages, .guard = os_page_size });
 	return NULL;
 }
 
 /* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
 static bool release_waiting(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
+	for (uint32_t i = 0; i < WAITING; i++) replace_waiting(i, NOTHING_WAITS);
 	return any;
 }
 
@@ -219,7 +238,7 @@ size_t large_hard_purge(void) {
 		lock_take(&large.lock, RANK_HUGE);
 		const size_t memory = kept(large.waiting[i]);
 		lock_drop(&large.lock, RANK_HUGE);
-		if (memory > 0) unmap_waiting(i, (struct waiting){ NULL, 0, 0, 0 });
+		if (memory > 0) replace_waiting(i, NOTHING_WAITS);
 		bytes += memory;
 	}
 	return bytes;
@@ -282,7 +301,7 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	pressure_poke();
 	fill_tail(block, size);
 	if (add(&e)) return block;
-	unmap((struct waiting){ block, pages_of(size), guard_of(&e), 0 });
+	unmap((struct waiting){ .block = block, .pages = pages_of(size), .guard = guard_of(&e) });
 	return NULL;
 }
 
@@ -300,7 +319,7 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	}
 	harden_check_claim(block, e.size, e.family, claim);
 	check(&e, claim->function);
-	retire((struct waiting){ block, pages_of(e.size), guard_of(&e), 0 });
+	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e) });
 	return true;
 }
 

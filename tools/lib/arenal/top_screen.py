@@ -70,17 +70,19 @@ class Screen:
                 self.sampler.close()
 
     def open(self, pid, must=False):
+        """Shows the process, if that is possible."""
         try:
             sampler = top.Sampler(pid)
         except Failure as failure:
             if must:
                 raise
             self.note = str(failure)
-            return
+            return False
         if self.sampler:
             self.sampler.close()
-        self.sampler = sampler
+        self.sampler, self.note = sampler, ""
         self.look()
+        return True
 
     def look(self):
         if self.sampler is None:
@@ -136,10 +138,11 @@ class Screen:
             self.note = "no process on Arenal has a window"
             return
         now = self.sampler.pid if self.sampler else 0
-        later = [pid for pid in found if (pid > now if by > 0 else pid < now)]
-        pid = (later or found)[0 if by > 0 else -1]
-        if self.sampler is None or pid != now:
-            self.open(pid)
+        later = [pid for pid in found if pid > now]
+        others = [pid for pid in later + found[:len(found) - len(later)] if pid != now]
+        for pid in others[::by]:        # some may not be looked at
+            if self.open(pid):
+                break
 
     def ask(self, question):
         self.note = question
