@@ -21,7 +21,9 @@
  * comes back before LATE_TURNS other blocks have been freed. */
 #define WAITING 256
 #define WAITING_BYTES (128 * MIB)
+#define WAITING_EACH (8 * MIB) /* longer ones do not wait */
 #define LATE_TURNS 8
+static_assert(LATE_TURNS * WAITING_EACH < WAITING_BYTES, "there are others to give back");
 
 /* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again: page
  * faults and the kernel's zeroing would cost more than ours. A quarter of what is in use is kept, or KEPT_BYTES. */
@@ -189,16 +191,15 @@ static void retire(struct waiting w) {
 	lock_take(&large.lock, RANK_HUGE);
 	w.turn = ++large.turn;
 	const uint32_t place = choose_place();
-	const bool many = large.waiting_bytes + extent(w) > WAITING_BYTES;
 	const bool keep = w.pages <= KEPT_MAX && large.kept_bytes + w.pages <= max_size(KEPT_BYTES, large.bytes / 4) && !pressure_is_on();
 	lock_drop(&large.lock, RANK_HUGE);
 	/* The addresses of others are given back. */
-	if (w.guard == 0 || extent(w) > WAITING_BYTES / 4 || !close_block(&w, keep)) {
+	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, keep)) {
 		unmap(w);
 		return;
 	}
 	replace_waiting(place, w);
-	for (uint32_t n = 1; many && n <= WAITING / 4; n++) {
+	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) {
 		const uint32_t i = (place + n) % WAITING;
 		lock_take(&large.lock, RANK_HUGE);
 		const bool recent = is_recent(large.waiting[i]);

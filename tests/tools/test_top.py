@@ -76,7 +76,9 @@ class Top(ToolTest):
         until = time.monotonic() + DEADLINE
         while re.search(pattern, terminal.text()) is None and time.monotonic() < until:
             terminal.press(key)
-            terminal.read(1)
+            answer = time.monotonic() + 2       # each key gets its time: a process that is asked may be silent
+            while re.search(pattern, terminal.text()) is None and time.monotonic() < answer:
+                terminal.read(0.1)
         self.wait(terminal, pattern)
 
     def wait(self, terminal, pattern, absent=False):

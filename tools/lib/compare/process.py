@@ -25,7 +25,7 @@ SAMPLE_SECONDS = 0.02   # between two looks at the memory
 MOST_SAMPLES = 2000     # then every other one is dropped, and looks are twice as far apart
 PEEK_SECONDS = 0.001    # between two looks at the libraries, until the allocator is seen
 UNSEEN_SECONDS = 0.1    # a process that lives longer has mapped its libraries before it ends,
-UNSEEN_LOOKS = 20       # if it was looked at so often: on a busy machine, both may have waited for a processor
+UNSEEN_LOOKS = 30       # if it was looked at so often: on a busy machine, both may have waited for a processor
 PRELOAD_ERROR = re.compile(r"^ERROR: ld\.so: object '.*' from LD_PRELOAD cannot be preloaded \((.*?)\)", re.MULTILINE)
 # What steers an allocator or the dynamic linker, and is set in somebody's shell, must not leak into what is measured.
 STEERING = re.compile(r"(ARENAL|MALLOC|LD|TCMALLOC|MIMALLOC|JEMALLOC|TBB|GLIBC|RPMALLOC|SCUDO|SNMALLOC)_|"
@@ -259,7 +259,7 @@ class _Watch:
         """Returns the seconds until the next look is due; None when there is nothing more to see."""
         tree = process_tree.processes(pid)[1:]  # without `time` itself
         if not self.seen:
-            self.looks += 1
+            self.looks += process_tree.rss(tree) > 0    # of one that has ended there is nothing to see
             self.seen = any(process_tree.maps_library(child, self.library) for child in tree)
         if self.wants_series and (not self.series or seconds - self.series[-1][0] >= self.pause * 0.9):
             resident = process_tree.rss(tree)
