@@ -95,8 +95,9 @@ static int phases(unsigned count) {
 static const char *program;
 static struct outcome outcome;
 
-/* Without looking at any limit, and without giving anything back as time goes by: on a slow machine, that may be enough. */
-static const char *const without_limit[] = { "ARENAL_MEMORY_LIMIT=-1", "ARENAL_DECAY=-1", NULL };
+/* Without looking at any limit, and without giving anything back, by time or for being much: on a slow machine, that may be
+ * enough. */
+static const char *const without_limit[] = { "ARENAL_MEMORY_LIMIT=-1", "ARENAL_DECAY=-1", "ARENAL_DIRTY_MAX=4G", NULL };
 
 static int start(const char *count, const char *const *settings, void (*before_exec)(void)) {
 	const char *const arguments[] = { program, "phases", count, NULL };
