@@ -5,7 +5,7 @@
 
 #include "api/api.h"
 #include "base/conf.h"
-#include "harden/hard_large.h"
+#include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/window.h"
@@ -15,7 +15,7 @@ const char *arenal_version(void) { return ARENAL_VERSION_STRING; }
 size_t arenal_purge(void) {
 	ensure_started();
 	tcache_flush_all();
-	return arena_purge_all(0) + large_hard_purge();
+	return harden_purge_all(0);
 }
 
 int arenal_stats_get(struct arenal_stats *out, size_t size) {

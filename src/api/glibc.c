@@ -8,13 +8,13 @@
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/print.h"
-#include "harden/hard_large.h"
+#include "harden/harden.h"
 #include "observe/stats.h"
 
 EXPORT int PUBLIC(malloc_trim)(size_t keep) {
 	ensure_started();
 	tcache_flush_all();
-	return arena_purge_all(keep) + large_hard_purge() > 0;
+	return harden_purge_all(keep) > 0;
 }
 
 EXPORT int PUBLIC(mallopt)(int option, int value) {

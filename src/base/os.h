@@ -87,9 +87,6 @@ void os_raise(int signal);
 /* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
 uint64_t os_milliseconds(void);
 
-/* Seconds since 1970. */
-uint64_t os_time(void);
-
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
 

@@ -314,19 +314,21 @@ bool tcache_exit_is_noticed(void) { return get() != NULL && threads.has_key; }
 
 size_t tcache_count(void) { return atomic_load_explicit(&threads.count, memory_order_relaxed); }
 
-/* Without ThreadSanitizer: it reads the tops of magazines while malloc and free move them, without a lock. Each was true a
- * moment ago, and is only counted with; everything else here is under a lock. */
-__attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
+/* Blocks in a magazine of another thread, whose slow paths are locked out. Without ThreadSanitizer: it reads the top while malloc and free
+ * move it. That was true a moment ago, and is only counted with. */
+__attribute__((no_sanitize("thread"))) static size_t blocks_in(const struct tcache *tc, unsigned class_) {
+	const struct magazine *m = &tc->magazines[class_];
+	const ptrdiff_t blocks = m->top - m->empty;
+	return blocks > 0 && blocks <= tc->slots[class_].count ? (size_t)blocks : 0;
+}
+
+void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	lock_take(&threads.lock, RANK_THREADS);
 	*bytes = *run_bytes = 0;
 	*count = threads.count;
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		lock_take(&tc->lock, RANK_CACHE);
-		for (unsigned c = 1; c < CLASS_COUNT; c++) {
-			struct magazine *m = &tc->magazines[c];
-			ptrdiff_t blocks = m->top - m->empty;
-			if (blocks > 0 && blocks <= tc->slots[c].count) *bytes += (size_t)blocks * size_classes[c].size;
-		}
+		for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks_in(tc, c) * size_classes[c].size;
 		if (tc->quarantine != NULL) *bytes += tc->quarantine->bytes;
 		*run_bytes += tc->run_cache.bytes;
 		lock_drop(&tc->lock, RANK_CACHE);
@@ -334,16 +336,12 @@ __attribute__((no_sanitize("thread"))) void tcache_stats_get(size_t *bytes, size
 	lock_drop(&threads.lock, RANK_THREADS);
 }
 
-/* Without ThreadSanitizer, as above. */
-__attribute__((no_sanitize("thread"))) void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
+void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 	memset(blocks, 0, CLASS_COUNT * sizeof *blocks);
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		lock_take(&tc->lock, RANK_CACHE);
-		for (unsigned c = 1; c < CLASS_COUNT; c++) {
-			ptrdiff_t count = tc->magazines[c].top - tc->magazines[c].empty;
-			if (count > 0 && count <= tc->slots[c].count) blocks[c] += (size_t)count;
-		}
+		for (unsigned c = 1; c < CLASS_COUNT; c++) blocks[c] += blocks_in(tc, c);
 		lock_drop(&tc->lock, RANK_CACHE);
 	}
 	lock_drop(&threads.lock, RANK_THREADS);

@@ -75,6 +75,8 @@ static NOINLINE bool free_other(struct span *s, void *block, const struct claim 
 	return true;
 }
 
+size_t harden_purge_all(size_t keep_top) { return arena_purge_all(keep_top) + large_hard_purge(); }
+
 bool harden_free(void *block, const struct claim *claim) {
 	struct span *s = span_of(block);
 	if (unlikely(s == NULL || !s->hard)) return free_other(s, block, claim);

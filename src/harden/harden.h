@@ -52,6 +52,9 @@ static inline void harden_check_claim(const void *block, size_t size, enum famil
 		harden_doubt_claim(block, size, family, claim);
 }
 
+/* arena_purge_all, and what freed hardened blocks keep. */
+size_t harden_purge_all(size_t keep_top);
+
 /* Of large blocks, for statistics; kept_bytes: of those that wait with their memory. */
 void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes);
 

@@ -21,8 +21,8 @@ static void look_at_live(struct bin *bin, const struct span *s, const char *bloc
 	const size_t size = c->size - RECORD_SLACK(value);
 	const bool behind = canary_edges_intact(block, size, c->size), front = small_front_intact(s, block);
 	if (likely(behind && front)) return;
-	atomic_thread_fence(memory_order_acquire);
-	if (atomic_load_explicit(record, memory_order_relaxed) != value) return;
+	/* Not a load: it could come before the reads above. */
+	if (!atomic_compare_exchange_strong(record, &(uint32_t){ value }, value)) return;
 	report_end("malloc", block, "something wrote %s the block of %zu bytes", behind ? "in front of" : "behind", size);
 }
 

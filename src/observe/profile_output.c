@@ -51,7 +51,7 @@ static void put_stack(struct writer *w, const struct profile_stack *s) {
 
 int profile_dump(int fd) {
 	struct writer w = { .fd = fd };
-	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_time());
+	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
 	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
 	put(&w, "maps\n");
 	flush(&w);

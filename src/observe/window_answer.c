@@ -5,7 +5,7 @@
 #include "arena/arena.h"
 #include "base/conf.h"
 #include "cache/tcache.h"
-#include "harden/hard_large.h"
+#include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/window.h"
@@ -105,7 +105,7 @@ static void take_snapshot(struct window_page *page, struct window_answer *answer
 /* Not arenal_purge: that would make a cache for this thread, to empty it. */
 static size_t purge(void) {
 	tcache_drain(0);
-	return arena_purge_all(0) + large_hard_purge();
+	return harden_purge_all(0);
 }
 
 static int dump_profile(int *file) {

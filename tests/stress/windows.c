@@ -69,9 +69,9 @@ static void *work(void *number) {
 	return NULL;
 }
 
-/* Under ThreadSanitizer no child starts threads: its own state may be locked there. */
+/* Not under a sanitizer: its own malloc may be locked in the child, whose window has a thread. */
 static void *fork_now_and_then(void *unused) {
-#ifndef UNDER_TSAN
+#ifndef ARENAL_TEST_PREFIX
 	for (int i = 0; i < FORKS; i++) {
 		int status;
 		pid_t child = fork();

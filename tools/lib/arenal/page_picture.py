@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections import namedtuple
 
-from arenal import picture, proc
+from arenal import files, picture, proc
 from arenal.errors import Failure
 
 COLUMNS = 512                   # pixels in a row: 2 MiB of small pages, so that a region of 64 MiB has 32 rows
@@ -150,9 +150,4 @@ def svg(snapshot, drawn, group):
 
 
 def write(pid, snapshot, path):
-    text = svg(snapshot, *read(pid, snapshot))
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from error
+    files.write(path, svg(snapshot, *read(pid, snapshot)))

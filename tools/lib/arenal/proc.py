@@ -61,8 +61,7 @@ class Process:
 
     def _name(self):
         try:
-            with open(f"{self.root}/comm", encoding="utf-8", errors="replace") as file:
-                return printable(file.read().rstrip("\n"))
+            return _comm(self.pid)
         except OSError as error:
             raise self._failure(error, "the name") from error
 
@@ -124,7 +123,7 @@ class Process:
 
     def residency(self, start, end, cells):
         """What part of a range is in memory, as totals and as `cells` fractions from the first byte to the last."""
-        pages = self._page_letters(start, end) if end - start <= _PAGEMAP_LIMIT else None
+        pages = self.pages(start, end)
         if pages is None:
             return self._residency_from_smaps(start, end, cells)
         count = len(pages)
@@ -137,11 +136,10 @@ class Process:
         return Residency(pages.count(b"r") * PAGE, pages.count(b"s") * PAGE, shares)
 
     def pages(self, start, end):
-        """The same for each page: r, s or -, as bytes. None when the kernel does not let us know."""
-        return self._page_letters(start, end) if end - start <= _PAGEMAP_LIMIT else None
-
-    def _page_letters(self, start, end):
-        """One letter per page: r resident, s swapped out, - neither. None when the kernel does not let us know."""
+        """One letter per page, as bytes: r resident, s swapped out, - neither. None when the kernel does not let us know, and
+        for ranges that are too long to look at."""
+        if end - start > _PAGEMAP_LIMIT:
+            return None
         if self._pagemap is None:
             try:
                 self._pagemap = os.open(f"{self.root}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -213,11 +211,15 @@ def printable(text):
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+def _comm(pid):
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return printable(file.read().rstrip("\n"))
+
+
 def command_name(pid):
     """The process's short name. "" when it has ended."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return printable(file.read().rstrip("\n"))
+        return _comm(pid)
     except OSError:
         return ""
 

@@ -92,7 +92,7 @@ class Sampler:
         seconds = (self.last[0].milliseconds - self.before[0].milliseconds) / 1000
         return max(0, now - before) / seconds if seconds > 0 else 0.0
 
-    def rates(self, records, key):
+    def rates(self, records):
         """Refills and flushes each second of arenas or size classes, by their key."""
         earlier = {k: r for k, r in records(self.before[0])} if self.before else {}
         return {k: (self.rate(r.refills, earlier[k].refills), self.rate(r.flushes, earlier[k].flushes)) if k in earlier
@@ -196,7 +196,7 @@ def _tables(sampler, view, width, room):
 
 
 def class_rows(sampler):
-    rates = sampler.rates(lambda s: [(c.size, c) for c in s.classes], "size")
+    rates = sampler.rates(lambda s: [(c.size, c) for c in s.classes])
     rows = []
     for c in sampler.last[0].classes:
         blocks = c.spans * c.span_blocks
@@ -216,7 +216,7 @@ def _class_lines(sampler, view):
 
 
 def _arena_lines(sampler, _view):
-    rates = sampler.rates(lambda s: list(enumerate(s.arenas)), "number")
+    rates = sampler.rates(lambda s: list(enumerate(s.arenas)))
     lines = [Line(f"{'ARENA':>5} {'PREFERS':<8}{'THREADS':>8}{'SPANS':>8}{'BYTES':>8}{'REFILLS/S':>11}{'FLUSHES/S':>11}", "bold")]
     for number, arena in enumerate(sampler.last[0].arenas):
         refills, flushes = rates[number]

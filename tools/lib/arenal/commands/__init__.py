@@ -3,6 +3,7 @@ which gets the options and what came after "--" and returns the exit code. optio
 
 import argparse
 import importlib
+import re
 
 NAMES = ("run", "ps", "top", "stats", "ctl", "profile", "maps", "trace", "replay", "report")
 
@@ -27,13 +28,26 @@ def process_id(text):
     return int(text)
 
 
+def _number(text):
+    """None: it is none."""
+    found = re.fullmatch(r"(-?[0-9]+)([KMG]?)", text, re.I | re.A)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()] if found else None
+
+
+def number(text):
+    """As the library reads tunables."""
+    found = _number(text)
+    if found is None or not -(1 << 63) <= found < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number (a suffix K, M or G is allowed)")
+    return found
+
+
 def sample_size(text):
     """What the heap profile may sample by."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    digits, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
-    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits) * unit <= 1 << 30:
+    found = _number(text)
+    if found is None or not 0 < found <= 1 << 30:
         raise argparse.ArgumentTypeError("from 1 to 1G bytes, as in 64K")
-    return int(digits) * unit
+    return found
 
 
 def environment_options(parser):

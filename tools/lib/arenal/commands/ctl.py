@@ -1,10 +1,7 @@
 """arenal ctl PID ACTION"""
 
-import argparse
-import re
-
-from arenal.commands import SHAPE, process_id, sample_size
-from arenal.errors import Failure
+from arenal import files
+from arenal.commands import SHAPE, number, process_id, sample_size
 from arenal.window import Window
 
 HELP = """\
@@ -47,14 +44,6 @@ def add(commands):
     parser.set_defaults(parser=parser)
 
 
-def number(text):
-    found = re.fullmatch(r"(-?[0-9]+)([KMG]?)", text, re.I | re.A)
-    value = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()] if found else 1 << 63
-    if not -(1 << 63) <= value < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number (a suffix K, M or G is allowed)")
-    return value
-
-
 def get(options, _command):
     with Window(options.pid) as window:
         if options.name is not None:
@@ -94,9 +83,5 @@ def profile_stop(options, _command):
 def profile_dump(options, _command):
     with Window(options.pid) as window:
         data = window.profile_dump()
-    try:
-        with open(options.file, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise Failure(f"{options.file}: {error.strerror}") from error
+    files.write(options.file, data)
     return 0

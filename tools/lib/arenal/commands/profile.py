@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+from arenal import files
 from arenal.commands import SHAPE, environment_options, sample_size
 from arenal.errors import Failure
 
@@ -35,14 +36,6 @@ def add(commands):
     parser.set_defaults(main=main, parser=parser, total=False)
 
 
-def _write(path, data):
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from error
-
-
 def _for_process(path, pid):
     """heap.pb.gz becomes heap.PID.pb.gz: the name for a further process."""
     folder, name = os.path.split(path)
@@ -55,10 +48,10 @@ def convert(path, options, pid=None):
 
     profile = stacks.Profile(dump.read(path))
     if options.pprof:
-        _write(_for_process(options.pprof, pid) if pid else options.pprof, pprof.encode(profile))
+        files.write(_for_process(options.pprof, pid) if pid else options.pprof, pprof.encode(profile))
     if options.folded:
         lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        _write(_for_process(options.folded, pid) if pid else options.folded, lines.encode(errors="replace"))
+        files.write(_for_process(options.folded, pid) if pid else options.folded, lines.encode(errors="replace"))
     return stacks.text(profile, options.total, options.top)
 
 

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 
-from arenal import figures, openmetrics, serve
+from arenal import figures, files, openmetrics, serve
 from arenal.commands import SHAPE, process_id, seconds
 from arenal.errors import Failure, Gone
 from arenal.proc import command_name
@@ -82,7 +82,7 @@ def _print(options, look):
 def _replace(path, text):
     """Readers find the old file or the new one, never half of it."""
     if os.path.exists(path) and not os.path.isfile(path):
-        _write(path, text)              # a device or a pipe is written to
+        files.write(path, text)              # a device or a pipe is written to
         return
     mask = os.umask(0)
     os.umask(mask)
@@ -96,13 +96,5 @@ def _replace(path, text):
         except BaseException:
             os.unlink(aside)
             raise
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from error
-
-
-def _write(path, text):
-    try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from error

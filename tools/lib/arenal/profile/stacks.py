@@ -10,7 +10,8 @@ from arenal.profile.symbols import Frame, Symbols
 
 # Functions of Arenal's own: in a program that it is linked into, stacks begin inside of it.
 OWN = {"profile_add", "profile_count_slowly", "allocate_sampled", "allocate_slowly", "allocate", "allocate_zeroed",
-       "allocate_aligned", "resize_large", "resize_hardened", "aligned_or_enomem", "move", "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
+       "allocate_aligned", "allocate_in_mode", "allocate_zeroed_in_mode", "allocate_aligned_in_mode", "realloc_in_mode",
+       "resize_large", "aligned_or_enomem", "move", "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
        "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_array", "new_nothrow", "new_array_nothrow", "new_aligned",
        "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow"}
 

@@ -9,6 +9,7 @@ import sys
 
 from arenal import start, trace
 from arenal.errors import Failure
+from arenal.proc import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
 MAGIC = b"ARENALTR"
@@ -97,7 +98,7 @@ def tell(tool, path):
         where = name if name == path else "  " + os.path.basename(name)
         each = f", {summary['bytes'] / calls:.1f} bytes each" if calls else ""
         line = f"{where}: {summary['name']}, {calls:,} calls{each}, {count(summary['threads'], 'thread')}, {summary['ns'] / 1e9:.3f} s"
-        print("arenal: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+        print(f"arenal: {printable(line)}", file=sys.stderr)
     if len(found) > 20:
         print(f"arenal: and {len(found) - 20} more", file=sys.stderr)
 

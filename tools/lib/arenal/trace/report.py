@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 
 from arenal import html, trace
 from arenal.errors import Failure
+from arenal.proc import printable
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 SCRIPTS = ("charts.js", "heap_map.js")
@@ -87,7 +88,7 @@ def life_table(digest):
 
 def content(digest):
     summary, ops, peak, end = digest["summary"], digest["ops"], digest["peak"], digest["end"]
-    name = "".join(c if c.isprintable() else "?" for c in summary["name"])
+    name = printable(summary["name"])
     allocated = digest["allocated"]
     answer = (f"At its peak, {duration(peak['ns'])} after the start, {name} held {size(peak['bytes'])} in {peak['blocks']:,} blocks; at the "
               f"end {size(end[1])} in {end[0]:,}. In {duration(summary['ns'])} it allocated {size(allocated[1])} in {allocated[0]:,} calls.")
