@@ -322,6 +322,11 @@ __attribute__((no_sanitize("thread"))) static size_t blocks_in(const struct tcac
 	return blocks > 0 && blocks <= tc->slots[class_].count ? (size_t)blocks : 0;
 }
 
+/* Likewise. */
+__attribute__((no_sanitize("thread"))) static size_t quarantined_bytes(const struct tcache *tc) {
+	return tc->quarantine != NULL ? tc->quarantine->bytes : 0;
+}
+
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	lock_take(&threads.lock, RANK_THREADS);
 	*bytes = *run_bytes = 0;
@@ -329,7 +334,7 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		lock_take(&tc->lock, RANK_CACHE);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks_in(tc, c) * size_classes[c].size;
-		if (tc->quarantine != NULL) *bytes += tc->quarantine->bytes;
+		*bytes += quarantined_bytes(tc);
 		*run_bytes += tc->run_cache.bytes;
 		lock_drop(&tc->lock, RANK_CACHE);
 	}

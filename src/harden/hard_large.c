@@ -54,7 +54,7 @@ static struct {
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
 	struct waiting waiting[WAITING];
 	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
-	size_t kept_bytes;            /* of memory, of those that wait with theirs */
+	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
 	uint64_t turn;                /* counts frees */
 	struct random random;
 } large;
@@ -157,17 +157,29 @@ static size_t kept(struct waiting w) { return w.kept ? w.pages : 0; }
 /* Its address is not to come back yet, by the kernel neither. Under the lock. */
 static bool is_recent(struct waiting w) { return w.block != NULL && large.turn - w.turn < LATE_TURNS; }
 
-/* Takes the i-th out, with what else waits there from now on. */
-static void replace_waiting(uint32_t i, struct waiting by) {
-	lock_take(&large.lock, RANK_HUGE);
+/* Returns what waited there. Under the lock. */
+static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
 	const struct waiting w = large.waiting[i];
 	large.waiting[i] = by;
 	if (w.block != NULL) large.waiting_bytes -= extent(w);
 	if (by.block != NULL) large.waiting_bytes += extent(by);
 	large.kept_bytes += kept(by) - kept(w);
+	return w;
+}
+
+/* Gives back what waits there, if it is one of those. Returns the bytes of memory that it kept. */
+static size_t give_back(uint32_t i, bool (*one_of)(struct waiting)) {
+	struct waiting w = NOTHING_WAITS;
+	lock_take(&large.lock, RANK_HUGE);
+	if (one_of(large.waiting[i])) w = exchange_waiting(i, NOTHING_WAITS);
 	lock_drop(&large.lock, RANK_HUGE);
 	unmap(w);
+	return kept(w);
 }
+
+static bool waits(struct waiting w) { return w.block != NULL; }
+static bool is_kept(struct waiting w) { return w.kept; }
+static bool has_waited(struct waiting w) { return w.block != NULL && !is_recent(w); }
 
 /* Closes the block for those who still have its address: it waits with its memory, or without. */
 static bool close_block(struct waiting *w, bool keep) {
@@ -187,25 +199,26 @@ static uint32_t choose_place(void) {
 }
 static_assert(LATE_TURNS < WAITING, "there is such a place");
 
-static void retire(struct waiting w) {
+static bool may_keep(size_t pages) {
 	lock_take(&large.lock, RANK_HUGE);
-	w.turn = ++large.turn;
-	const uint32_t place = choose_place();
-	const bool keep = w.pages <= KEPT_MAX && large.kept_bytes + w.pages <= max_size(KEPT_BYTES, large.bytes / 4) && !pressure_is_on();
+	const bool room = large.kept_bytes + pages <= max_size(KEPT_BYTES, large.bytes / 4);
 	lock_drop(&large.lock, RANK_HUGE);
+	return room && pages <= KEPT_MAX && !pressure_is_on();
+}
+
+static void retire(struct waiting w) {
 	/* The addresses of others are given back. */
-	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, keep)) {
+	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, may_keep(w.pages))) {
 		unmap(w);
 		return;
 	}
-	replace_waiting(place, w);
-	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) {
-		const uint32_t i = (place + n) % WAITING;
-		lock_take(&large.lock, RANK_HUGE);
-		const bool recent = is_recent(large.waiting[i]);
-		lock_drop(&large.lock, RANK_HUGE);
-		if (!recent) replace_waiting(i, NOTHING_WAITS);
-	}
+	lock_take(&large.lock, RANK_HUGE);
+	w.turn = ++large.turn;
+	const uint32_t place = choose_place();
+	const struct waiting before = exchange_waiting(place, w);
+	lock_drop(&large.lock, RANK_HUGE);
+	unmap(before);
+	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) give_back((place + n) % WAITING, has_waited);
 }
 
 /* A block that waited with its memory; NULL: there is none of this length. */
@@ -213,12 +226,9 @@ static char *reopen(size_t pages) {
 	char *block = NULL;
 	lock_take(&large.lock, RANK_HUGE);
 	for (uint32_t i = 0; i < WAITING && block == NULL; i++) {
-		struct waiting *w = &large.waiting[i];
-		if (kept(*w) != pages || w->guard != os_page_size || is_recent(*w)) continue;
-		block = w->block;
-		large.waiting_bytes -= extent(*w);
-		large.kept_bytes -= pages;
-		*w = NOTHING_WAITS;
+		const struct waiting w = large.waiting[i];
+		if (kept(w) != pages || w.guard != os_page_size || is_recent(w)) continue;
+		block = exchange_waiting(i, NOTHING_WAITS).block;
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	if (block == NULL || os_commit(block, pages)) return block;
@@ -229,20 +239,21 @@ static char *reopen(size_t pages) {
 /* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
 static bool release_waiting(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) replace_waiting(i, NOTHING_WAITS);
+	for (uint32_t i = 0; i < WAITING; i++) give_back(i, waits);
 	return any;
 }
 
 size_t large_hard_purge(void) {
 	size_t bytes = 0;
-	for (uint32_t i = 0; i < WAITING; i++) {
-		lock_take(&large.lock, RANK_HUGE);
-		const size_t memory = kept(large.waiting[i]);
-		lock_drop(&large.lock, RANK_HUGE);
-		if (memory > 0) replace_waiting(i, NOTHING_WAITS);
-		bytes += memory;
-	}
+	for (uint32_t i = 0; i < WAITING; i++) bytes += give_back(i, is_kept);
 	return bytes;
+}
+
+/* Before the program writes to so many bytes more. While memory is short, none is kept. */
+static void count_pressure(size_t bytes) {
+	pressure_count(bytes);
+	pressure_poke();
+	if (pressure_is_on() && large.kept_bytes > 0) large_hard_purge();
 }
 
 static char *map_guarded(size_t pages, size_t guard) {
@@ -298,8 +309,7 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	struct entry e = { .size = size, .family = family };
 	if (!map(&e, align) && !(release_waiting() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
-	pressure_count(pages_of(size));
-	pressure_poke();
+	count_pressure(pages_of(size));
 	fill_tail(block, size);
 	if (add(&e)) return block;
 	unmap((struct waiting){ .block = block, .pages = pages_of(size), .guard = guard_of(&e) });
@@ -371,10 +381,7 @@ void *large_hard_resize(void *block, size_t size) {
 	os_unmap((char *)block + pages_of(old.size), os_page_size);
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(moved, old.size, size);
-	if (size > old.size) {
-		pressure_count(pages_of(size) - pages_of(old.size));
-		pressure_poke();
-	}
+	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));
 	return moved;
 }
 

@@ -2,6 +2,7 @@
  * ARENAL_HARDEN=1. */
 #include "support.h"
 
+#include <arenal/arenal.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -146,6 +147,23 @@ static void large_blocks_come_back(void **state) {
 	assert_true(again > 0);
 	assert_int_equal(malloc_trim(0), 1); /* their memory goes back */
 	assert_int_equal(malloc_trim(0), 0);
+}
+
+static void come_near_the_limit(void *unused) {
+	(void)unused;
+	enum { COUNT = 50 };
+	char *blocks[COUNT];
+	CHILD_CHECK(arenal_set("memory_limit", (int64_t)MIB) == 0);
+	for (int i = 0; i < COUNT; i++) blocks[i] = unknown(malloc(100000));
+	for (int i = 0; i < COUNT; i++) free(blocks[i]);
+	CHILD_CHECK(unknown(malloc(20 * MIB)) != NULL); /* so much that the limit is looked at */
+	struct arenal_stats stats;
+	CHILD_CHECK(arenal_stats_get(&stats, sizeof stats) == 0 && stats.dirty < 2 * MIB);
+}
+
+static void freed_blocks_are_not_kept_near_the_limit(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(come_near_the_limit, NULL), 0);
 }
 
 static void overflows(void **state) {
@@ -359,6 +377,7 @@ static void sizes_of_sized_frees(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(freed_blocks_are_not_kept_near_the_limit), /* first: its limit has not been looked for yet */
 		cmocka_unit_test(overflows),
 		cmocka_unit_test(overflows_of_some_bytes),
 		cmocka_unit_test(large_blocks_come_back),

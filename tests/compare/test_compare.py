@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from support import ABORTING, BUILD, COMPARE, DEADLINE, HANGING, MIB, PROGRAMS, TOUCHER, CommandTest
+from support import ABORTING, BUILD, COMPARE, DEADLINE, HANGING, MIB, TOUCHER, CommandTest
 
 PAIR = "micro/pair/size:64/threads:1"
 NOBODY = 65534

@@ -1,6 +1,5 @@
 """Tests of the window into a running process: what the library answers, whom, and when."""
 
-import fcntl
 import mmap
 import os
 import random

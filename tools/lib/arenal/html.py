@@ -51,14 +51,3 @@ def environment(folder):
                               lstrip_blocks=True)
     made.filters["breakable"] = breakable
     return made
-
-
-def write(text, path):
-    """Whoever looks at `path` finds the old page or the whole new one, unless it is no plain file: /dev/stdout, for example."""
-    unfinished = f"{path}.{os.getpid()}"
-    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
-        unfinished = path
-    with open(unfinished, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
-    if unfinished != path:
-        os.replace(unfinished, path)

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import struct
 from collections import namedtuple
 
 from arenal.errors import Failure, Gone, Torn

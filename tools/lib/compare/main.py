@@ -11,6 +11,7 @@ import signal  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
+from arenal.errors import Failure  # noqa: E402
 from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
 from compare.process import locate  # noqa: E402
@@ -221,8 +222,8 @@ def write(results, files):
     try:
         page.write_page(results, files["html"].path)
         print(f"page: {files['html'].path}")
-    except OSError as error:
-        print(f"{TOOL}: cannot write {files['html'].path}: {error.strerror}", file=sys.stderr)
+    except Failure as failure:
+        print(f"{TOOL}: cannot write {failure}", file=sys.stderr)
         good = False
     except Exception as error:  # the results are there: a picture that fails must not cost them
         print(f"{TOOL}: no page: {error}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import os
 
-from arenal import html
+from arenal import files, html
 from compare import page_lines, page_ratios, page_tables
 from compare.page_allocators import listed
 
@@ -36,4 +36,4 @@ def build_page(results):
 
 def write_page(results, path):
     """`results` as in the results file."""
-    html.write(build_page(results), path)
+    files.replace(path, build_page(results))

@@ -24,8 +24,7 @@ from compare.results import Failed
 SAMPLE_SECONDS = 0.02   # between two looks at the memory
 MOST_SAMPLES = 2000     # then every other one is dropped, and looks are twice as far apart
 PEEK_SECONDS = 0.001    # between two looks at the libraries, until the allocator is seen
-UNSEEN_SECONDS = 0.1    # a process that lives longer has mapped its libraries before it ends,
-UNSEEN_LOOKS = 30       # if it was looked at so often: on a busy machine, both may have waited for a processor
+PEEKING_SECONDS = 0.1   # later, it is not looked for so often
 PRELOAD_ERROR = re.compile(r"^ERROR: ld\.so: object '.*' from LD_PRELOAD cannot be preloaded \((.*?)\)", re.MULTILINE)
 # What steers an allocator or the dynamic linker, and is set in somebody's shell, must not leak into what is measured.
 STEERING = re.compile(r"(ARENAL|MALLOC|LD|TCMALLOC|MIMALLOC|JEMALLOC|TBB|GLIBC|RPMALLOC|SCUDO|SNMALLOC)_|"
@@ -101,7 +100,7 @@ class Launcher:
             raise Failed(f"hung: killed after {timeout:g} s")
         peak = _check_end(report, process.returncode, seconds, errors)
         if preload:
-            self._check_library(watch.seen or watch.looks < UNSEEN_LOOKS, seconds, errors, command[0])
+            self._check_library(watch, errors, command[0])
         return Finished(text, errors, seconds, peak, watch.series)
 
     def start(self, command, *, cwd=None, env=None, preload=True):
@@ -120,12 +119,12 @@ class Launcher:
         words = [f"{name}={value}" for name, value in self.allocator.environment.items()]
         return words + ([f"LD_PRELOAD={self.allocator.preload}"] if self.allocator.preload else [])
 
-    def _check_library(self, seen, seconds, errors, program):
+    def _check_library(self, watch, errors, program):
         """That the process ran on the allocator, as far as it can be told: a very short one may have ended unseen."""
         refused = PRELOAD_ERROR.search(errors)
         if refused:
             raise Failed(f"{self.allocator.name} cannot be preloaded: {refused.group(1)}")
-        if not seen and seconds > UNSEEN_SECONDS:
+        if watch.unused and not watch.seen:
             raise Failed(f"{os.path.basename(program)} does not use {self.allocator.name}: it ignores LD_PRELOAD")
 
 
@@ -179,8 +178,9 @@ class Service:
         if status is not None:
             raise Failed(f"the server {_how_it_ended(status, time.monotonic() - self.started, self.log())}")
         if not self._seen:
-            self._seen = process_tree.maps_library(self.pid, self.allocator.library)
-            if not self._seen and time.monotonic() - self.started > UNSEEN_SECONDS:
+            uses = process_tree.uses_library(self.pid, self.allocator.library)
+            self._seen = uses is True
+            if uses is False:
                 raise Failed(f"{self.program} does not use {self.allocator.name}: it ignores LD_PRELOAD")
 
     def wait_for(self, condition, seconds):
@@ -244,13 +244,17 @@ def _uninterrupted():
             signal.raise_signal(pending[0])
 
 
+HELPERS = ("time", "taskset", "env")    # they start the program, which they become
+
+
 class _Watch:
     """What is looked at while a process runs: whether it has mapped the allocator, and its memory."""
 
     def __init__(self, allocator, wants_series):
         self.library = allocator.library if allocator else None
         self.seen = self.library is None
-        self.looks = 0
+        self.unused = False     # a process was seen that could have mapped it, and has not
+        self.helpers = {os.path.realpath(_tool(name)) for name in HELPERS}
         self.wants_series = wants_series
         self.series = []
         self.pause = SAMPLE_SECONDS
@@ -259,8 +263,11 @@ class _Watch:
         """Returns the seconds until the next look is due; None when there is nothing more to see."""
         tree = process_tree.processes(pid)[1:]  # without `time` itself
         if not self.seen:
-            self.looks += process_tree.rss(tree) > 0    # of one that has ended there is nothing to see
-            self.seen = any(process_tree.maps_library(child, self.library) for child in tree)
+            # In this order: a helper becomes the program, but no program becomes a helper.
+            measured = [child for child in tree if not process_tree.is_program(child, self.helpers)]
+            uses = {process_tree.uses_library(child, self.library) for child in measured}
+            self.seen = True in uses
+            self.unused |= False in uses
         if self.wants_series and (not self.series or seconds - self.series[-1][0] >= self.pause * 0.9):
             resident = process_tree.rss(tree)
             if resident:
@@ -269,7 +276,7 @@ class _Watch:
                 del self.series[1::2]
                 self.pause *= 2
         if not self.seen:
-            return PEEK_SECONDS if seconds < UNSEEN_SECONDS else self.pause
+            return PEEK_SECONDS if seconds < PEEKING_SECONDS else self.pause
         return self.pause if self.wants_series else None
 
 

@@ -30,10 +30,24 @@ def rss(pids):
     return total
 
 
-def maps_library(pid, library):
-    """Whether a process has a library in its address space."""
+def uses_library(pid, library):
+    """Whether a process has a library in its address space that was to be preloaded. None: that cannot be told, or not yet."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            return any(line.rstrip("\n").endswith(" " + library) for line in maps)
+            paths = {line.rstrip("\n")[line.find("/"):] for line in maps if "/" in line}
+    except PermissionError:
+        return False        # a set-user-ID program's, for which the dynamic linker ignores LD_PRELOAD
+    except OSError:
+        return None
+    if library in paths:
+        return True
+    # The dynamic linker loads libc after what is preloaded.
+    return False if any(os.path.basename(path).startswith("libc.so") for path in paths) else None
+
+
+def is_program(pid, programs):
+    """Whether a process runs one of these executables."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe") in programs
     except OSError:
         return False

@@ -1,13 +1,11 @@
 """arenal stats PID"""
 
-import os
 import sys
-import tempfile
 import time
 
 from arenal import figures, files, openmetrics, serve
 from arenal.commands import SHAPE, process_id, seconds
-from arenal.errors import Failure, Gone
+from arenal.errors import Gone
 from arenal.proc import command_name
 from arenal.window import Window
 
@@ -69,7 +67,7 @@ def _print(options, look):
                 return 0
             raise
         if options.output:
-            _replace(options.output, text)
+            files.replace(options.output, text)
         else:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -77,24 +75,3 @@ def _print(options, look):
         if not options.every:
             return 0
         time.sleep(options.every)
-
-
-def _replace(path, text):
-    """Readers find the old file or the new one, never half of it."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        files.write(path, text)              # a device or a pipe is written to
-        return
-    mask = os.umask(0)
-    os.umask(mask)
-    try:
-        handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(os.path.abspath(path)))
-        try:
-            os.fchmod(handle, 0o666 & ~mask)
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-            os.rename(aside, path)
-        except BaseException:
-            os.unlink(aside)
-            raise
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from error

@@ -3,7 +3,7 @@
 import os
 from datetime import datetime, timezone
 
-from arenal import html, trace
+from arenal import files, html, trace
 from arenal.errors import Failure
 from arenal.proc import printable
 
@@ -131,8 +131,5 @@ def write(tool, path, process, output):
     digest = trace.ask(tool, "digest", path, process or 0)
     if not digest["allocated"][0]:
         raise Failure(f"{path} has no allocation")
-    try:
-        html.write(page(digest), output)
-    except OSError as error:
-        raise Failure(f"{output}: {error.strerror}") from error
+    files.replace(output, page(digest))
     print(output)
