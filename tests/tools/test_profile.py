@@ -4,12 +4,17 @@ With a sample of one byte in one, each block is a sample, and all numbers are ex
 
 import glob
 import gzip
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import unittest
+import urllib.error
+import urllib.request
 
 from support import LIBRARY, TOOL, ToolTest, environment
 
@@ -55,6 +60,17 @@ class Profile(ToolTest):
         with gzip.open(path) as file:
             message.ParseFromString(file.read())
         return message
+
+    def page(self, address):
+        """Of a server that was started just now."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(address, timeout=30) as page:
+                    return page.read().decode()
+            except urllib.error.URLError:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
 
     # What a process writes
 
@@ -200,6 +216,32 @@ class Profile(ToolTest):
                               check=False)
         self.assertRegex(done.stdout, rf"(?m)^ *{LEAKED + LEAKED_IN_THREAD}B .* leak_here$")
         self.assertRegex(done.stdout, rf"(?m)^ *{KEPT}B .* inlined \(inline\)$")
+
+    @unittest.skipUnless(PPROF, "there is no pprof (Debian: golang-go)")
+    def test_pprof_s_flame_graph(self):
+        """The page that it serves, whose script draws this tree: names, values, children."""
+        path = self.path("heap.pb.gz")
+        self.arenal("profile", "--pprof", path, self.dump_of())
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        server = subprocess.Popen([PPROF, f"-http={address}", "-no_browser", path], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        self.addCleanup(self.stop, server)
+        text = self.page(f"http://{address}/ui/flamegraph")
+        literal = re.search(r"\bdata = JSON\.parse\((\".*?\")\)", text)[1]
+        root = json.loads(json.loads(literal))
+
+        def values(node, names):
+            """Of the nodes whose path from here has these names, in this order."""
+            if not names:
+                return [node["v"]]
+            return [value for child in node.get("c") or []
+                    for value in values(child, names[1:] if child["n"] == names[0] else names)]
+
+        self.assertEqual(values(root, ["main", "work", "leak_here"]), [LEAKED])
+        self.assertEqual(values(root, ["in_thread", "leak_here"]), [LEAKED_IN_THREAD])
+        self.assertEqual(values(root, ["keep_here", "inlined"]), [KEPT])
 
     def test_without_protobuf(self):
         with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
