@@ -168,7 +168,7 @@ static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
 }
 
 /* Gives back what waits there, if it is one of those. Returns the bytes of memory that it kept. */
-static size_t give_back(uint32_t i, bool (*one_of)(struct waiting)) {
+static size_t drop_waiting(uint32_t i, bool (*one_of)(struct waiting)) {
 	struct waiting w = NOTHING_WAITS;
 	lock_take(&large.lock, RANK_HUGE);
 	if (one_of(large.waiting[i])) w = exchange_waiting(i, NOTHING_WAITS);
@@ -218,7 +218,7 @@ static void retire(struct waiting w) {
 	const struct waiting before = exchange_waiting(place, w);
 	lock_drop(&large.lock, RANK_HUGE);
 	unmap(before);
-	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) give_back((place + n) % WAITING, has_waited);
+	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) drop_waiting((place + n) % WAITING, has_waited);
 }
 
 /* A block that waited with its memory; NULL: there is none of this length. */
@@ -239,13 +239,13 @@ static char *reopen(size_t pages) {
 /* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
 static bool release_waiting(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) give_back(i, waits);
+	for (uint32_t i = 0; i < WAITING; i++) drop_waiting(i, waits);
 	return any;
 }
 
 size_t large_hard_purge(void) {
 	size_t bytes = 0;
-	for (uint32_t i = 0; i < WAITING; i++) bytes += give_back(i, is_kept);
+	for (uint32_t i = 0; i < WAITING; i++) bytes += drop_waiting(i, is_kept);
 	return bytes;
 }
 
