@@ -1,12 +1,15 @@
 """What the tests of tools/arenal share. CMake names the things under test in the environment."""
 
+import contextlib
 import faulthandler
+import glob
 import os
 import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 TOOL = os.environ["TEST_TOOL"]
@@ -41,6 +44,14 @@ def system_calls(pid):
                 open(f"/proc/{pid}/task/{thread}/syscall", encoding="utf-8") as call:
             lines.append(f"{thread} {name.read().strip()}: {call.read().strip()}")
     return "\n".join(lines)
+
+
+def thread_names(pid):
+    names = []
+    for path in glob.glob(f"/proc/{pid}/task/*/comm"):
+        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+            names.append(file.read())
+    return names
 
 
 def as_nobody():
@@ -91,8 +102,13 @@ class ToolTest(unittest.TestCase):
                 stream.close()
 
     def on_arenal(self, *command, **options):
-        """A program on Arenal, as `start` gives it."""
-        return self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
+        """A program on Arenal, as `start` gives it, and its window."""
+        process = self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
+        until = time.monotonic() + DEADLINE
+        while "arenal-window\n" not in thread_names(process.pid):
+            self.assertLess(time.monotonic(), until, f"{command} has no window")
+            time.sleep(0.005)
+        return process
 
     def copy_of_tool(self, *places):
         """A copy of the tool and of the library in a tree of their own: pairs of (what, where in the tree). Returns

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import unittest
+from unittest import mock
 
 from support import DEADLINE, MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
@@ -64,7 +65,7 @@ class WindowTest(ToolTest):
     def halt(self, process):
         """Stops it, and waits until its window's thread has noticed."""
         os.kill(process.pid, signal.SIGSTOP)
-        thread = window.threads_of_arenal(process.pid)[window.NAME]
+        thread = window._find(process.pid)[0]
         self.await_(lambda: window._state(process.pid, thread) == "T", "the process does not stop")
 
     def child_of(self, process):
@@ -159,6 +160,15 @@ class Sentences(WindowTest):
         process = self.start([sys.executable, "-B", TOOL, "run", "--set", "window=0", "--", *WORDS], env=environment())
         for words in (["stats", str(process.pid)], ["ctl", str(process.pid), "get"]):
             self.assert_sentence(self.arenal(*words), "has no window", "ARENAL_WINDOW=1")
+
+    def test_a_window_whose_thread_has_no_name_yet(self):
+        process = self.on_arenal(*WORDS)
+        self.assertGreater(allocated(process.pid), 4 * MIB)     # there is one
+        looks, threads_of_arenal = [], window.threads_of_arenal
+        with mock.patch.object(window, "threads_of_arenal",
+                               lambda pid: looks.append(pid) or ({} if len(looks) < 4 else threads_of_arenal(pid))):
+            self.assertGreater(allocated(process.pid), 4 * MIB)
+        self.assertEqual(len(looks), 4)
 
     def test_not_on_arenal(self):
         process = self.start(WORDS)
@@ -288,7 +298,7 @@ assert os.open("/dev/null", os.O_RDONLY) == 3""")
     def test_a_pipe_is_not_held_open(self):
         process = self.on_arenal(*WORDS)
         with window.Window(process.pid):
-            thread = window.threads_of_arenal(process.pid)[window.NAME]
+            thread = window._find(process.pid)[0]
             self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task/{thread}/fd")), 1)
 
     @unittest.skipUnless(IS_ROOT, "chroot takes root")

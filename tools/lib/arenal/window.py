@@ -325,21 +325,31 @@ def _find(pid):
     """The thread, and the path under which its file may be opened."""
     if not os.path.isdir(f"/proc/{pid}"):
         raise Gone(pid, f"there is no process {pid}")
-    for _attempt in range(20):          # a window that is being opened
+    for _attempt in range(50):          # a window that is being opened: its thread has no name yet, or no file
         thread = threads_of_arenal(pid).get(NAME)
         if thread is None:
-            raise _no_window(pid)
-        folder = f"/proc/{pid}/task/{thread}/fd"
-        try:
-            for name in os.listdir(folder):
-                path = f"{folder}/{name}"
-                if os.readlink(path).startswith(f"/memfd:{NAME}"):
-                    return thread, path
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise _failure(pid, error) from error
-        time.sleep(0.005)
+            missing = _no_window(pid)
+            if not missing.on_arenal:
+                raise missing
+        else:
+            path = _file_of(pid, thread)
+            if path is not None:
+                return thread, path
+        time.sleep(0.01)
     raise _no_window(pid)
+
+
+def _file_of(pid, thread):
+    folder = f"/proc/{pid}/task/{thread}/fd"
+    try:
+        for name in os.listdir(folder):
+            path = f"{folder}/{name}"
+            if os.readlink(path).startswith(f"/memfd:{NAME}"):
+                return path
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise _failure(pid, error) from error
+    return None
 
 
 def _no_window(pid):
