@@ -93,6 +93,15 @@ class ToolTest(unittest.TestCase):
         self.assertEqual(process.stdout.readline(), "ready\n", command)
         return process
 
+    def await_(self, condition, what):
+        """Returns what the condition says as soon as that is true."""
+        until = time.monotonic() + DEADLINE
+        while not (found := condition()):
+            if time.monotonic() > until:
+                self.fail(what)
+            time.sleep(0.01)
+        return found
+
     def stop(self, process):
         if process.poll() is None:
             process.kill()
@@ -104,10 +113,7 @@ class ToolTest(unittest.TestCase):
     def on_arenal(self, *command, **options):
         """A program on Arenal, as `start` gives it, and its window."""
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
-        until = time.monotonic() + DEADLINE
-        while "arenal-window\n" not in thread_names(process.pid):
-            self.assertLess(time.monotonic(), until, f"{command} has no window")
-            time.sleep(0.005)
+        self.await_(lambda: "arenal-window\n" in thread_names(process.pid), f"{command} has no window")
         return process
 
     def copy_of_tool(self, *places):

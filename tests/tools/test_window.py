@@ -12,7 +12,7 @@ import time
 import unittest
 from unittest import mock
 
-from support import DEADLINE, MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
+from support import MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
 from arenal import window                       # noqa: E402
@@ -53,14 +53,6 @@ class WindowTest(ToolTest):
         """Runs PROGRAM with these words in it."""
         command = [sys.executable, "-B", TOOL, "run", "--", sys.executable, "-c", PROGRAM.format(words, more)]
         return self.start(command, env=environment(**changes))
-
-    def await_(self, condition, what):
-        until = time.monotonic() + DEADLINE
-        while not (found := condition()):
-            if time.monotonic() > until:
-                self.fail(what)
-            time.sleep(0.01)
-        return found
 
     def halt(self, process):
         """Stops it, and waits until its window's thread has noticed."""

@@ -325,16 +325,15 @@ def _find(pid):
     """The thread, and the path under which its file may be opened."""
     if not os.path.isdir(f"/proc/{pid}"):
         raise Gone(pid, f"there is no process {pid}")
+    if NAME not in threads_of_arenal(pid):
+        missing = _no_window(pid)
+        if not missing.on_arenal:
+            raise missing
     for _attempt in range(50):          # a window that is being opened: its thread has no name yet, or no file
         thread = threads_of_arenal(pid).get(NAME)
-        if thread is None:
-            missing = _no_window(pid)
-            if not missing.on_arenal:
-                raise missing
-        else:
-            path = _file_of(pid, thread)
-            if path is not None:
-                return thread, path
+        path = _file_of(pid, thread) if thread else None
+        if path:
+            return thread, path
         time.sleep(0.01)
     raise _no_window(pid)
 
