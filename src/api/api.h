@@ -70,14 +70,16 @@ NOINLINE size_t usable_size_slowly(void *block, const char *function);
 static inline size_t usable_size(void *block, const char *function) {
 	const uint16_t tag = page_map_tag(block);
 	struct magazine *m = magazine_at(tcache_current, tag);
-	if (likely(block_starts_at(block, &m->start_test) && !mark_is_set(block))) return size_classes[tag >> TAG_SHIFT].size;
+	uint64_t mark;
+	if (likely(block_starts_at(block, &m->start_test, &mark) && !mark_is(block, mark))) return size_classes[tag >> TAG_SHIFT].size;
 	return usable_size_slowly(block, function);
 }
 
 /* What give_back leaves over. */
 NOINLINE void release(void *block, const struct claim *claim);
 
-/* The same. Ends the program when new, or aligned_alloc with this alignment, does not return such blocks for this size. */
+/* The same. When new, or aligned_alloc with this alignment, does not return such blocks for this size, what harden/misuse.h says
+ * follows. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
 /* free, the fast path. */
@@ -85,8 +87,9 @@ static inline __attribute__((always_inline)) void give_back(void *block, const s
 	prefetch_to_write(mark_place(block));
 	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
 	void **top = m->top;
-	if (likely(block_starts_at(block, &m->start_test) && top < m->full && !mark_is_set(block))) {
-		mark_set(block);
+	uint64_t mark;
+	if (likely(block_starts_at(block, &m->start_test, &mark) && top < m->full && !mark_is(block, mark))) {
+		mark_set(block, mark);
 		annotate_freed(block);
 		*top = block;
 		USE_IN_MEMORY(m->top);

@@ -5,6 +5,7 @@
 #include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "harden/misuse.h"
 #include "observe/profile.h"
 #include "observe/trace.h"
 
@@ -96,9 +97,12 @@ EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
 EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
 	CLAIM(sized, "free_sized", FAMILY_MALLOC);
 	if (block == NULL) return;
-	const size_t usable = usable_size(block, sized.function);
-	const bool may_be_longer = still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed);
-	if (unlikely((modes & MODE_HARDEN) != 0 || size > usable || !may_be_longer))
+	bool exact = true;
+	if (unlikely((modes & MODE_HARDEN) == 0 && misuse_of_size() != MISUSE_IGNORE)) {
+		const size_t usable = usable_size(block, sized.function);
+		exact = size > usable || !(still_fits(size, usable) || atomic_load_explicit(&shrink_failed, memory_order_relaxed));
+	}
+	if (exact)
 		release_sized(block, MIN_ALIGN, size, &sized);
 	else
 		give_back(block, &sized);

@@ -8,17 +8,19 @@
 #include "base/conf.h"
 #include "cache/purger.h"
 #include "harden/guard.h"
+#include "harden/misuse.h"
 #include "observe/profile.h"
 #include "observe/trace.h"
 
-/* Ends the program unless this is a small block in use. */
-static void check_small(const struct span *s, void *block, const char *function) {
+/* Ends the program unless this is a small block in use, which is only looked at: it may be live, and have any bytes in it, the
+ * mark's too, where the program copied from a block that it had freed. Returns its mark. */
+static uint64_t check_small(const struct span *s, void *block, const char *function) {
 	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
-	if (likely(!mark_is_set(block))) return;
+	const uint64_t mark = mark_of(block, s->class_);
+	if (likely(!mark_is(block, mark))) return mark;
 	const char *place = tcache_where_free(s, block);
 	if (place != NULL) report_pointer(function, block, place);
-	/* The program itself wrote the mark there: it copied from a block that it had freed, or never wrote to. */
-	mark_clear(block);
+	return mark;
 }
 
 static COLD void release_sampled(unsigned class_, void *block) {
@@ -29,8 +31,7 @@ static COLD void release_sampled(unsigned class_, void *block) {
 static NOINLINE void release_plain(void *block, const struct claim *claim) {
 	struct span *s = span_of(block);
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
-		check_small(s, block, claim->function);
-		mark_set(block);
+		mark_set(block, check_small(s, block, claim->function));
 		annotate_freed(block);
 		if (unlikely(s->sampled)) {
 			release_sampled(s->class_, block);
@@ -107,28 +108,30 @@ NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	return s->slices * SLICE_SIZE;
 }
 
+/* Can new, or aligned_alloc with this alignment, have returned a block of `usable` bytes for this size? */
+static bool may_be_size(const void *block, size_t align, size_t size, size_t usable) {
+	if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return false;
+	const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
+	const size_t large = max_size(size, SMALL_MAX + 1);
+	/* malloc(0) gives one of the smallest when there is no block of no bytes. */
+	if (usable == 0 || rounded == 0) return rounded == 0 && usable <= MIN_ALIGN;
+	/* A guarded block has the bytes that were asked for, or those of the class that is aligned. */
+	if (usable == size && guard_owns(block)) return true;
+	if (rounded <= SMALL_MAX) return usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
+	/* Whole slices, or a kept mapping, which may be longer by a sixteenth. */
+	return !guard_owns(block) && usable >= large && usable - large < large / 16 + SLICE_SIZE;
+}
+
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {
 	if (block == NULL) return;
 	if (unlikely((modes & MODE_HARDEN) != 0)) {
 		release(block, &(struct claim){ claim->function, claim->family, size });
 		return;
 	}
-	const size_t usable = usable_size(block, claim->function);
-	bool right = false;
-	if (size <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
-		const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
-		const size_t large = max_size(size, SMALL_MAX + 1);
-		if (usable == 0 || rounded == 0) /* malloc(0) gives one of the smallest when there is no block of no bytes */
-			right = rounded == 0 && usable <= MIN_ALIGN;
-		else if (rounded <= SMALL_MAX) /* a guarded block has the bytes that were asked for, or those of the class that is aligned */
-			right = usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size ||
-			        (usable == size && guard_owns(block));
-		else if (guard_owns(block))
-			right = usable == size;
-		else /* whole slices, or a kept mapping, which may be longer by a sixteenth */
-			right = usable >= large && usable - large < large / 16 + SLICE_SIZE;
+	if (unlikely(misuse_of_size() != MISUSE_IGNORE)) {
+		const size_t usable = usable_size(block, claim->function);
+		if (!may_be_size(block, align, size, usable)) misuse_size(claim->function, block, size, usable);
 	}
-	if (!right) report_size(claim->function, block, size, usable);
 	give_back(block, claim);
 }
 

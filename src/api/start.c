@@ -29,6 +29,7 @@ void start(void) {
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();
 		conf_loaded = conf_load();
+		marks_draw();
 		page_map_init();
 		arena_init();
 		tcache_init();

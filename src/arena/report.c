@@ -84,7 +84,3 @@ _Noreturn COLD void report_pointer(const char *function, const void *pointer, co
 	end_huge(function, pointer);
 	report_end(function, pointer, "the address is not a block, nor in memory that blocks are in");
 }
-
-_Noreturn COLD void report_size(const char *function, const void *block, size_t size, size_t usable) {
-	report_end(function, block, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", size, usable);
-}

@@ -14,7 +14,4 @@ _Noreturn void report_end(const char *function, const void *pointer, const char 
  * known. */
 _Noreturn void report_pointer(const char *function, const void *pointer, const char *place);
 
-/* The block is one, but cannot have been asked for with this size: it has `usable` bytes. */
-_Noreturn void report_size(const char *function, const void *block, size_t size, size_t usable);
-
 #endif

@@ -2,19 +2,22 @@
 
 #define BLOCKS(size, slices) ((slices)*SLICE_SIZE / (size))
 
-/* 2^64 / size, or, where there is a tail, 2^64 / (size - 1 / (blocks - 1/2)): between what the last block and the tail need. */
+/* The numbers M that block_starts_at may test by: e = M * size - 2^64 is the error of one block. Without a tail, e * blocks < M.
+ * With one, e * (blocks - 1) < M <= e * blocks, which is 2^64 / (size - 1 / blocks) <= M < 2^64 / (size - 1 / (blocks - 1)). */
 #define ONE ((unsigned __int128)1 << 64)
-#define HALVES(size) (2 * BLOCKS(size, 1) - 1)
-#define TEST(size)                                                                        \
-	(uint64_t)(SLICE_SIZE % (size) == 0 ? (ONE + (size)-1) / (size)                       \
-	                                    : ONE * HALVES(size) / (HALVES(size) * (size)-2))
+#define DIVIDED_UP(n, d) (((n) + (d)-1) / (d))
+#define HAS_TAIL(size) (SLICE_SIZE % (size) != 0)
+#define QUOTIENT(size, n) (uint64_t)DIVIDED_UP(ONE * (n), (size) * (n)-1)
+#define LEAST(size) (HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1)) : (uint64_t)(ONE / (size)))
+#define ROOM(size)                                                                                            \
+	(HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1) - 1) - QUOTIENT(size, BLOCKS(size, 1)) : (UINT64_C(1) << 48) / (size))
 
 #define CLASS(size, slices)                                                                                   \
 	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)BLOCKS(size, slices), slices,    \
-	  (slices) == 1 ? TEST(size) : 0 }
+	  (slices) == 1 ? LEAST(size) : 0, (slices) == 1 ? ROOM(size) : 0 }
 
 const struct size_class size_classes[CLASS_COUNT] = {
-	{ 0, 0, 0, 0, 0 },
+	{ 0, 0, 0, 0, 0, 0 },
 	CLASS(16, 1),     CLASS(32, 1),     CLASS(48, 1),     CLASS(64, 1),
 	CLASS(80, 1),     CLASS(96, 1),     CLASS(112, 1),    CLASS(128, 1),
 	CLASS(144, 1),    CLASS(160, 1),    CLASS(176, 1),    CLASS(192, 1),
@@ -36,3 +39,11 @@ const struct size_class size_classes[CLASS_COUNT] = {
 };
 
 static_assert(SLICE_SIZE / MIN_ALIGN == SPAN_BLOCKS_MAX, "the bitmap of a span has a bit for each of the smallest blocks");
+
+uint64_t start_tests[CLASS_COUNT];
+
+void start_tests_draw(struct random *random) {
+	for (unsigned c = 1; c < CLASS_COUNT; c++)
+		if (size_classes[c].start_room > 0)
+			start_tests[c] = size_classes[c].start_least + random_next(random) % size_classes[c].start_room;
+}

@@ -24,6 +24,9 @@ struct conf conf = {
 	.profile_sample = (int64_t)(512 * KIB),
 	.leaks = 0,
 	.harden = 0,
+	.misuse = MISUSE_DEFAULT,
+	.misuse_size = MISUSE_DEFAULT,
+	.misuse_family = MISUSE_DEFAULT,
 	.window = -1,
 	.stats = 0,
 };
@@ -32,26 +35,33 @@ uint32_t modes;
 
 #define BYTES_MAX ((int64_t)1 << 46)
 
+static const char *const misuse_actions[] = {
+	[MISUSE_IGNORE] = "ignore", [MISUSE_REPORT] = "report", [MISUSE_END] = "end",
+};
+
 const struct tunable tunables[] = {
-	{ "arena_max", "MALLOC_ARENA_MAX", &conf.arena_max, 0, 1024, false },
-	{ "tcache_max", NULL, &conf.tcache_max, 0, BYTES_MAX, true },
-	{ "mmap_threshold", "MALLOC_MMAP_THRESHOLD_", &conf.mmap_threshold, 0, BYTES_MAX, true },
-	{ "trim_threshold", "MALLOC_TRIM_THRESHOLD_", &conf.trim_threshold, -1, BYTES_MAX, true },
-	{ "top_pad", "MALLOC_TOP_PAD_", &conf.top_pad, 0, BYTES_MAX, true },
-	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true },
-	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true },
-	{ "thp", NULL, &conf.thp, -1, 1, true },
-	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true },
-	{ "background", NULL, &conf.background, 0, 1, true },
-	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true },
-	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true },
-	{ "profile", NULL, &conf.profile, 0, 1, false },
-	{ "profile_sample", NULL, &conf.profile_sample, 1, (int64_t)GIB, true },
-	{ "leaks", NULL, &conf.leaks, 0, 1, false },
-	{ "harden", NULL, &conf.harden, 0, 1, false },
-	{ "window", NULL, &conf.window, -1, 1, true },
-	{ "stats", NULL, &conf.stats, 0, 1, true },
-	{ NULL, NULL, NULL, 0, 0, false },
+	{ "arena_max", "MALLOC_ARENA_MAX", &conf.arena_max, 0, 1024, false, NULL },
+	{ "tcache_max", NULL, &conf.tcache_max, 0, BYTES_MAX, true, NULL },
+	{ "mmap_threshold", "MALLOC_MMAP_THRESHOLD_", &conf.mmap_threshold, 0, BYTES_MAX, true, NULL },
+	{ "trim_threshold", "MALLOC_TRIM_THRESHOLD_", &conf.trim_threshold, -1, BYTES_MAX, true, NULL },
+	{ "top_pad", "MALLOC_TOP_PAD_", &conf.top_pad, 0, BYTES_MAX, true, NULL },
+	{ "dirty_max", NULL, &conf.dirty_max, -1, BYTES_MAX, true, NULL },
+	{ "decay", NULL, &conf.decay, -1, 1000 * 1000 * 1000, true, NULL },
+	{ "thp", NULL, &conf.thp, -1, 1, true, NULL },
+	{ "memory_limit", NULL, &conf.memory_limit, -1, BYTES_MAX, true, NULL },
+	{ "background", NULL, &conf.background, 0, 1, true, NULL },
+	{ "lazy_purge", NULL, &conf.lazy_purge, 0, 1, true, NULL },
+	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true, NULL },
+	{ "profile", NULL, &conf.profile, 0, 1, false, NULL },
+	{ "profile_sample", NULL, &conf.profile_sample, 1, (int64_t)GIB, true, NULL },
+	{ "leaks", NULL, &conf.leaks, 0, 1, false, NULL },
+	{ "harden", NULL, &conf.harden, 0, 1, false, NULL },
+	{ "misuse", NULL, &conf.misuse, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
+	{ "misuse_size", NULL, &conf.misuse_size, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
+	{ "misuse_family", NULL, &conf.misuse_family, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
+	{ "window", NULL, &conf.window, -1, 1, true, NULL },
+	{ "stats", NULL, &conf.stats, 0, 1, true, NULL },
+	{ NULL, NULL, NULL, 0, 0, false, NULL },
 };
 
 struct conf_files conf_files;
@@ -117,10 +127,23 @@ static void complain(const char *what, const char *text, size_t length, const ch
 	print_fd(2, "arenal: %s: \"%.*s\" %s; ignored\n", what, (int)length, text, why);
 }
 
+/* A number, or the word for one. */
+static bool parse_value(const struct tunable *t, const char *text, size_t length, int64_t *value) {
+	for (int64_t i = 0; t->words != NULL && i <= t->max; i++) {
+		if (!same_name(t->words[i], text, length)) continue;
+		*value = i;
+		return true;
+	}
+	return conf_parse(text, length, value);
+}
+
 static void set_from_text(const struct tunable *t, const char *variable, const char *text, size_t length) {
 	int64_t value;
-	if (!conf_parse(text, length, &value)) {
-		complain(variable, text, length, "is no number (a suffix K, M or G is allowed)");
+	if (!parse_value(t, text, length, &value)) {
+		if (t->words == NULL)
+			complain(variable, text, length, "is no number (a suffix K, M or G is allowed)");
+		else
+			complain(variable, text, length, "is none of its words, nor a number");
 	} else if (value < t->min || value > t->max) {
 		char why[96];
 		print_text(why, sizeof why, "is not in the range from %ld to %ld", (long)t->min, (long)t->max);

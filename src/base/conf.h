@@ -25,6 +25,9 @@ struct conf {
 	_Atomic int64_t profile_sample;  /* one byte in so many that are allocated, on average, is looked at by it */
 	_Atomic int64_t leaks;           /* 1: the same, and what was sampled and not freed is reported at exit */
 	_Atomic int64_t harden;          /* 1: hardened mode. Read at start only */
+	_Atomic int64_t misuse;          /* enum misuse_action: what follows misuse that harms nothing (harden/misuse.h) */
+	_Atomic int64_t misuse_size;     /* the same, of a wrong size alone */
+	_Atomic int64_t misuse_family;   /* the same, of the wrong function alone. Known in hardened mode only */
 	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
 	                                    thread purges in the background */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
@@ -47,6 +50,13 @@ enum mode {
 };
 extern uint32_t modes;
 
+enum misuse_action {
+	MISUSE_DEFAULT = -1, /* misuse_size and misuse_family: as misuse says; misuse: as fits the mode */
+	MISUSE_IGNORE,
+	MISUSE_REPORT, /* once, with its stack; the program goes on */
+	MISUSE_END,
+};
+
 /* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
 static inline uint64_t decay_interval(void) {
 	int64_t decay = conf.decay >= 0 ? conf.decay : 1000; /* waves are remembered as by default when nothing decays */
@@ -62,6 +72,7 @@ struct tunable {
 	_Atomic int64_t *value;
 	int64_t min, max;
 	bool live;               /* may change while the program runs */
+	const char *const *words; /* names of the values 0 to max, or NULL */
 };
 
 /* All tunables; ends with an entry whose name is NULL. */

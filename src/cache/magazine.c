@@ -187,12 +187,6 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
  *
  * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it (os.c): then nothing
  * is taken. Helgrind is told what is handed over. */
-#if defined(__x86_64__)
-#define STORES_ARE_SEEN_IN_ORDER true
-#else
-#define STORES_ARE_SEEN_IN_ORDER false
-#endif
-
 __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
 	void **first[CLASS_COUNT], **tops[CLASS_COUNT];
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {

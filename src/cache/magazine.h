@@ -4,6 +4,13 @@
 
 #include "cache/tcache.h"
 
+/* Does a thread see the stores of another one in the order in which they were made? Magazines are looked into without a lock. */
+#if defined(__x86_64__)
+#define STORES_ARE_SEEN_IN_ORDER true
+#else
+#define STORES_ARE_SEEN_IN_ORDER false
+#endif
+
 /* A block of the class; when the magazine is empty, it is refilled first. NULL when out of memory. */
 void *magazine_pop(struct tcache *tc, unsigned class_);
 

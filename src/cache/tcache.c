@@ -91,7 +91,7 @@ static struct tcache *create(void) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
-	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = size_classes[c].start_test;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = start_tests[c];
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena = choose_arena();
 	tc->arena->threads++;
@@ -352,25 +352,55 @@ void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 	lock_drop(&threads.lock, RANK_THREADS);
 }
 
-/* Does the magazine hold the block? Its thread may be at work: a block that it takes out or adds now may be missed. */
+/* Does the magazine hold the block? Its thread may be at work: a block that it takes out or adds now may be missed. What is found
+ * was there at one moment: a slot below the top has what was last written there. Where a thread's stores may be seen in another
+ * order, the top may be seen before that: then the slot is looked at once more behind a barrier, without which nothing counts as
+ * found. */
 __attribute__((no_sanitize("thread"))) static bool holds(struct tcache *tc, unsigned class_, const void *block) {
 	bool found = false;
 	lock_take(&tc->lock, RANK_CACHE);
 	const struct magazine *m = &tc->magazines[class_];
 	void **top = *(void **const volatile *)&m->top;
-	for (void **slot = m->empty; slot < top && !found; slot++) found = *(void *volatile *)slot == block;
+	for (void **slot = m->empty; slot < top && !found; slot++) {
+		if (*(void *volatile *)slot != block) continue;
+		found = STORES_ARE_SEEN_IN_ORDER || (os_barrier_in_all_threads() && *(void *volatile *)slot == block);
+	}
 	lock_drop(&tc->lock, RANK_CACHE);
 	return found;
 }
 
-const char *tcache_where_free(const struct span *s, const void *block) {
-	struct tcache *found = NULL;
+/* Looking through the caches of all threads holds up who starts or ends one. A program that copies out of blocks that it has freed
+ * makes blocks that look free, and would have each of them looked for: after a search that found nothing, the next
+ * one comes no sooner than so many milliseconds later, and each time twice as many. A second free that is not looked for
+ * is found when the block gets back to its bin. */
+#define SEARCH_PAUSE_LEAST 1
+#define SEARCH_PAUSE_MOST 1024
+
+static struct {
+	_Atomic uint64_t from; /* milliseconds: the next search */
+	_Atomic uint64_t pause;
+} search;
+
+static bool in_any_cache(const struct span *s, const void *block) {
+	const uint64_t now = os_milliseconds();
+	if (now < atomic_load_explicit(&search.from, memory_order_relaxed)) return false;
+	bool found = false;
 	lock_take(&threads.lock, RANK_THREADS);
-	for (struct tcache *tc = threads.first; tc != NULL && found == NULL; tc = tc->next)
-		if (holds(tc, s->class_, block)) found = tc;
+	for (struct tcache *tc = threads.first; tc != NULL && !found; tc = tc->next) found = holds(tc, s->class_, block);
 	lock_drop(&threads.lock, RANK_THREADS);
-	if (found != NULL) return found == tcache_current ? ", and is in the cache of this thread" : ", and is in the cache of another thread";
-	return arena_has_free(s, block) ? ", and is back in its arena" : NULL;
+	if (!found) {
+		const uint64_t pause = max_size(atomic_load_explicit(&search.pause, memory_order_relaxed), SEARCH_PAUSE_LEAST);
+		atomic_store_explicit(&search.from, os_milliseconds() + pause, memory_order_relaxed);
+		atomic_store_explicit(&search.pause, min_size(2 * pause, SEARCH_PAUSE_MOST), memory_order_relaxed);
+	}
+	return found;
+}
+
+const char *tcache_where_free(const struct span *s, const void *block) {
+	struct tcache *own = own_cache();
+	if (own != NULL && holds(own, s->class_, block)) return ", and is in the cache of this thread";
+	if (arena_has_free(s, block)) return ", and is back in its arena";
+	return in_any_cache(s, block) ? ", and is in the cache of another thread" : NULL;
 }
 
 void tcache_lock(void) { lock_take(&threads.lock, RANK_THREADS); }

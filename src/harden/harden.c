@@ -7,6 +7,7 @@
 #include "cache/tcache.h"
 #include "harden/block.h"
 #include "harden/hard_large.h"
+#include "harden/misuse.h"
 
 uint64_t canary_key;
 
@@ -17,10 +18,21 @@ static const char *const sources[FAMILY_COUNT] = {
 	"malloc", "operator new", "operator new[]", "operator new with an alignment", "operator new[] with an alignment",
 };
 
+/* A C++ library of its own inside of a library, or of a program, gets its memory from malloc. What it made the rest of the program may
+ * delete, and the other way round: that is right where malloc stands for new without [] on one side, and said once where it stands
+ * for new with []. Two functions of C++ that do not belong together are a mistake for certain. */
+static void check_family(const void *block, enum family family, const struct claim *claim) {
+	const enum family other = family == FAMILY_MALLOC ? claim->family : family;
+	const bool has_malloc = family == FAMILY_MALLOC || claim->family == FAMILY_MALLOC;
+	if (family == claim->family || (has_malloc && (other == FAMILY_NEW || other == FAMILY_NEW_ALIGNED))) return;
+	misuse_family(claim->function, block, sources[family], has_malloc ? MISUSE_REPORT : MISUSE_END);
+}
+
 COLD void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
-	if (family != claim->family) report_end(claim->function, block, "the block came from %s", sources[family]);
+	check_family(block, family, claim);
+	if (claim->size == SIZE_UNKNOWN || claim->size == size) return;
 	if (claim->size > size || !atomic_load_explicit(&shrink_failed, memory_order_relaxed))
-		report_end(claim->function, block, "the block has %zu bytes, not %zu", size, claim->size);
+		misuse_size(claim->function, block, claim->size, size);
 }
 
 /* Tags lead free to magazines, where blocks from before would meet hardened ones. */

@@ -45,7 +45,7 @@ bool harden_realloc(void *block, size_t size, void **moved);
 /* The bytes that were asked for, for `function`. False when it is not a hardened block. */
 bool harden_size(const void *block, const char *function, size_t *size);
 
-/* Ends the program when the block, of `size` bytes and from `family`, is not what the claim says. */
+/* The block, of `size` bytes and from `family`, may not be what the claim says: then what harden/misuse.h says follows. */
 void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim);
 static inline void harden_check_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
 	if (unlikely(family != claim->family || (claim->size != SIZE_UNKNOWN && claim->size != size)))

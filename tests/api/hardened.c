@@ -20,24 +20,41 @@ static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
 
 static size_t size; /* of the blocks of the running case */
 
-/* The body ends by the signal; with SIGABRT, stderr has one line, with the text in it. */
-static void expect_end(void (*body)(void *), int signal_, const char *text) {
+/* Runs the body in a child. Returns what it wrote to stderr. */
+static const char *written_by(void (*body)(void *), int *status) {
+	static char text[4096];
 	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
-	char line[4096];
 
 	assert_true(file >= 0 && saved >= 0);
 	assert_true(dup2(file, STDERR_FILENO) >= 0);
 	void (*abort_handler)(int) = signal(SIGABRT, SIG_DFL), (*fault_handler)(int) = signal(SIGSEGV, SIG_DFL);
-	int status = run_in_child(body, NULL);
+	*status = run_in_child(body, NULL);
 	signal(SIGABRT, abort_handler);
 	signal(SIGSEGV, fault_handler);
 	assert_true(dup2(saved, STDERR_FILENO) >= 0);
 	close(saved);
-	ssize_t length = pread(file, line, sizeof line - 1, 0);
+	ssize_t length = pread(file, text, sizeof text - 1, 0);
 	close(file);
-	line[length > 0 ? length : 0] = '\0';
+	text[length > 0 ? length : 0] = '\0';
+	return text;
+}
+
+/* The body ends by the signal; with SIGABRT, stderr has one line, with the text in it. */
+static void expect_end(void (*body)(void *), int signal_, const char *text) {
+	int status;
+	const char *line = written_by(body, &status);
 	if (status != 128 + signal_ || (signal_ == SIGABRT && (strncmp(line, "arenal: ", 8) != 0 || !strstr(line, text))))
 		fail_msg("%zu bytes: ended with %d and wrote \"%s\" instead of \"%s\"", size, status, line, text);
+}
+
+/* The body goes on, and stderr has one report, with the text in it; NULL: nothing. */
+static void expect_report(void (*body)(void *), const char *text) {
+	int status;
+	const char *line = written_by(body, &status), *found = text != NULL ? strstr(line, text) : NULL;
+	const bool reported = found != NULL && strstr(line, "; the program goes on") != NULL && strstr(line, "  freed by thread ") != NULL &&
+	                      strstr(found, "arenal: ") == NULL;
+	if (status != 0 || (text != NULL ? !reported : *line != '\0'))
+		fail_msg("%zu bytes: ended with %d and wrote \"%s\" instead of \"%s\"", size, status, line, text != NULL ? text : "");
 }
 
 static void for_all_sizes(void (*body)(void *), const char *text) {
@@ -328,16 +345,21 @@ typedef void freeing(void *);
 typedef void freeing_sized(void *, size_t);
 
 static const char *from, *to;
+static int64_t action = -1; /* of the tunable misuse_family, in the child */
 
+/* Twice: what goes on is reported once. */
 static void cross(void *unused) {
 	(void)unused;
 	const bool aligned = strstr(from, "align") != NULL;
-	void *block = aligned ? ((allocating_aligned *)find_function(from))(size, 64) : ((allocating *)find_function(from))(size);
-	CHILD_CHECK(block);
-	if (strstr(to, "align"))
-		((freeing_sized *)find_function(to))(block, 64);
-	else
-		((freeing *)find_function(to))(block);
+	CHILD_CHECK(arenal_set("misuse_family", action) == 0);
+	for (int i = 0; i < 2; i++) {
+		void *block = aligned ? ((allocating_aligned *)find_function(from))(size, 64) : ((allocating *)find_function(from))(size);
+		CHILD_CHECK(block);
+		if (strstr(to, "align"))
+			((freeing_sized *)find_function(to))(block, 64);
+		else
+			((freeing *)find_function(to))(block);
+	}
 }
 
 static void families(void **state) {
@@ -347,32 +369,58 @@ static void families(void **state) {
 	static const char *const texts[] = { "came from malloc;", "came from operator new;", "came from operator new[];",
 	                                     "came from operator new with an alignment;",
 	                                     "came from operator new[] with an alignment;" };
+	/* What a C++ library inside of another library gets from malloc, the program may delete, and the other way round. */
+	enum { MALLOC, NEW, ARRAY, ALIGNED, ALIGNED_ARRAY };
 	for (size_t n = 0; n < COUNT_OF(news); n++)
 		for (size_t d = 0; d < COUNT_OF(deletes); d++)
 			for (size_t i = 0; i < COUNT_OF(sizes) + 1; i += 3) {
 				size = i < COUNT_OF(sizes) ? sizes[i] : 0;
 				from = news[n], to = deletes[d];
-				if (n != d)
-					expect_end(cross, SIGABRT, texts[n]);
+				const size_t other = n == MALLOC ? d : n;
+				const bool has_malloc = n == MALLOC || d == MALLOC;
+				action = -1;
+				if (n == d || (has_malloc && (other == NEW || other == ALIGNED)))
+					expect_report(cross, NULL);
+				else if (has_malloc)
+					expect_report(cross, texts[n]);
 				else
-					assert_int_equal(run_in_child(cross, NULL), 0);
+					expect_end(cross, SIGABRT, texts[n]);
+				if (n == d) continue;
+				action = 0;
+				expect_report(cross, NULL);
+				if (has_malloc && (other == NEW || other == ALIGNED)) continue;
+				action = 1;
+				expect_report(cross, texts[n]);
+				action = 2;
+				expect_end(cross, SIGABRT, texts[n]);
 			}
 }
 
 static void wrong_size_of_free_sized(void *unused) {
 	(void)unused;
-	((freeing_sized *)find_function("free_sized"))(unknown(malloc(size)), size + 1);
+	for (int i = 0; i < 2; i++) ((freeing_sized *)find_function("free_sized"))(unknown(malloc(size)), size + 1);
 }
 
 static void wrong_size_of_delete(void *unused) {
 	(void)unused;
-	((freeing_sized *)find_function("_ZdlPvm"))(((allocating *)find_function("_Znwm"))(size), size + 1);
+	for (int i = 0; i < 2; i++) ((freeing_sized *)find_function("_ZdlPvm"))(((allocating *)find_function("_Znwm"))(size), size + 1);
+}
+
+static void wrong_size_that_ends(void *unused) {
+	CHILD_CHECK(arenal_set("misuse_size", 2) == 0);
+	wrong_size_of_delete(unused);
 }
 
 static void sizes_of_sized_frees(void **state) {
 	(void)state;
-	for_all_sizes(wrong_size_of_free_sized, "bytes, not");
-	for_all_sizes(wrong_size_of_delete, "bytes, not");
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		char text[100];
+		size = sizes[i];
+		snprintf(text, sizeof text, "the size %zu is wrong: the block has %zu bytes", size + 1, size);
+		expect_report(wrong_size_of_free_sized, text);
+		expect_report(wrong_size_of_delete, text);
+		expect_end(wrong_size_that_ends, SIGABRT, text);
+	}
 }
 
 int main(void) {

@@ -47,6 +47,10 @@ static void (*delete_sized)(void *, size_t), (*delete_array_sized)(void *, size_
 static void (*delete_sized_aligned)(void *, size_t, size_t);
 static void (*free_sized_)(void *, size_t);
 static void (*free_aligned_sized_)(void *, size_t, size_t);
+static int (*set)(const char *, int64_t);
+
+/* What follows a wrong size: the values of the tunables. */
+enum { MISUSE_DEFAULT = -1, MISUSE_IGNORE, MISUSE_REPORT, MISUSE_END };
 
 static int find_functions(void **state) {
 	*(void **)&new_ = find_function("_Znwm");
@@ -58,6 +62,7 @@ static int find_functions(void **state) {
 	*(void **)&delete_sized_aligned = find_function("_ZdlPvmSt11align_val_t");
 	*(void **)&free_sized_ = find_function("free_sized");
 	*(void **)&free_aligned_sized_ = find_function("free_aligned_sized");
+	*(void **)&set = find_function("arenal_set");
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return shared == MAP_FAILED ? -1 : require_arenal(state);
 }
@@ -95,18 +100,16 @@ static void give(const struct misuse *misuse, char *pointer) {
 	misuse->way->give(unknown(pointer));
 }
 
-/* Runs the body in a child, which must end by SIGABRT with one line on stderr: that of function `name`. Returns the line, from
- * behind the address on. */
-static const char *end_of(void (*body)(void *), void *argument, const char *name) {
+/* Runs the body in a child. Returns what it wrote to stderr. */
+static const char *written_by(void (*body)(void *), void *argument, int *status) {
 	static char text[4096];
-	char start[128];
 	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
 
 	assert_true(file >= 0 && saved >= 0);
 	assert_true(dup2(file, STDERR_FILENO) >= 0);
 	/* cmocka's handler for SIGABRT would go on in the child. */
 	void (*handler)(int) = signal(SIGABRT, SIG_DFL);
-	int status = run_in_child(body, argument);
+	*status = run_in_child(body, argument);
 	signal(SIGABRT, handler);
 	assert_true(dup2(saved, STDERR_FILENO) >= 0);
 	close(saved);
@@ -114,10 +117,28 @@ static const char *end_of(void (*body)(void *), void *argument, const char *name
 	close(file);
 	assert_true(length >= 0);
 	text[length] = '\0';
+	return text;
+}
+
+/* What is behind "arenal: NAME(POINTER): ", with which the text must start. */
+static const char *behind_name(const char *text, const char *name) {
+	char start[128];
+
 	snprintf(start, sizeof start, "arenal: %s(0x%" PRIxPTR "): ", name, (uintptr_t)shared->pointer);
-	if (status != 128 + SIGABRT || strncmp(text, start, strlen(start)) != 0 || strchr(text, '\n') != text + length - 1)
-		fail_msg("expected \"%s...\", ended with %d and wrote \"%s\"", start, status, text);
+	if (strncmp(text, start, strlen(start)) != 0)
+		fail_msg("expected \"%s...\", not \"%s\"", start, text);
 	return text + strlen(start);
+}
+
+/* Runs the body in a child, which must end by SIGABRT with one line on stderr: that of function `name`. Returns the line, from
+ * behind the address on. */
+static const char *end_of(void (*body)(void *), void *argument, const char *name) {
+	int status;
+	const char *text = written_by(body, argument, &status);
+
+	if (status != 128 + SIGABRT || *text == '\0' || strchr(text, '\n') != text + strlen(text) - 1)
+		fail_msg("%s: expected one line and SIGABRT, ended with %d and wrote \"%s\"", name, status, text);
+	return behind_name(text, name);
 }
 
 /* The line is exactly this one, but for the arena's number. */
@@ -331,25 +352,39 @@ struct sized {
 	size_t right, wrong;
 };
 
+static int64_t action; /* that the child asks for */
+
+static size_t bytes_in_use(void) {
+	struct mallinfo2 m = mallinfo2();
+	return m.uordblks + m.hblkhd;
+}
+
+/* Twice: what goes on is reported once. */
 static void give_wrong_size(void *argument) {
 	const struct sized *sized = argument;
-	char *block = new_(sized->right);
 
-	CHILD_CHECK(block);
-	shared->pointer = block;
-	shared->usable = malloc_usable_size(block);
-	sized->give(unknown(block), sized->wrong);
+	CHILD_CHECK(set("misuse_size", action) == 0);
+	for (int i = 0; i < 2; i++) {
+		const size_t before = bytes_in_use();
+		char *block = new_(sized->right);
+
+		CHILD_CHECK(block);
+		shared->pointer = i == 0 ? block : shared->pointer;
+		shared->usable = malloc_usable_size(block);
+		sized->give(unknown(block), sized->wrong);
+		CHILD_CHECK(bytes_in_use() == before);
+	}
 }
 
 static void delete_sized_64(void *block, size_t size) { delete_sized_aligned(block, size, 64); }
 static void free_sized_64(void *block, size_t size) { free_aligned_sized_(block, 64, size); }
 
-static void wrong_sizes(void **state) {
+/* Each function with each wrong size. */
+static void for_wrong_sizes(void (*check)(const struct sized *)) {
 	static const size_t pairs[][2] = { { 1, 72 },        { 72, 1 },           { 100, 113 },       { 16, 17 },         { 1000, 2000 },
 		                               { 5000, 1 },      { 7000, 30000 },     { 30000, 1 },       { 30000, 40000 },   { 100000, 1 },
 		                               { 100000, 300000 }, { 5 * MIB, 100 },  { 5 * MIB, 50 * MIB }, { 100, SIZE_MAX }, { 100, PTRDIFF_MAX } };
 
-	(void)state;
 	for (size_t i = 0; i < COUNT_OF(pairs); i++) {
 		const struct sized functions[] = {
 			{ delete_sized, "operator delete", pairs[i][0], pairs[i][1] },
@@ -360,16 +395,68 @@ static void wrong_sizes(void **state) {
 		};
 		/* With an alignment, a wrong size must be wrong by more than that rounds up. */
 		bool far = pairs[i][0] > 1000 && pairs[i][1] < SIZE_MAX - 64;
-		for (size_t f = 0; f < (far ? COUNT_OF(functions) : 3); f++) {
-			const char *line = end_of(give_wrong_size, (void *)&functions[f], functions[f].name);
-			expect_line(line, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", functions[f].wrong,
-			            shared->usable);
-		}
+		for (size_t f = 0; f < (far ? COUNT_OF(functions) : 3); f++)
+			check(&functions[f]);
 	}
+}
+
+static const char *size_is_wrong(const struct sized *sized) {
+	static char text[200];
+
+	snprintf(text, sizeof text, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", sized->wrong,
+	         shared->usable);
+	return text;
+}
+
+static void check_end(const struct sized *sized) {
+	const char *line = end_of(give_wrong_size, (void *)sized, sized->name);
+
+	expect_line(line, "%s", size_is_wrong(sized));
+}
+
+static void wrong_sizes_end_the_program_that_asks_for_it(void **state) {
+	(void)state;
+	action = MISUSE_END;
+	for_wrong_sizes(check_end);
+}
+
+static void check_nothing_said(const struct sized *sized) {
+	int status;
+	const char *text = written_by(give_wrong_size, (void *)sized, &status);
+
+	if (status != 0 || *text != '\0')
+		fail_msg("%s: ended with %d and wrote \"%s\"", sized->name, status, text);
+}
+
+static void wrong_sizes_are_let_pass(void **state) {
+	(void)state;
+	action = MISUSE_DEFAULT;
+	for_wrong_sizes(check_nothing_said);
+	action = MISUSE_IGNORE;
+	for_wrong_sizes(check_nothing_said);
+}
+
+/* A line, and the stack of this program's call, once. */
+static void check_report(const struct sized *sized) {
+	int status;
+	const char *text = written_by(give_wrong_size, (void *)sized, &status), *line = behind_name(text, sized->name);
+	const char *wrong = size_is_wrong(sized), *rest = "; the program goes on, and the next ones are not reported\n  freed by thread ";
+
+	if (status != 0 || strncmp(line, wrong, strlen(wrong)) != 0 || strncmp(line + strlen(wrong), rest, strlen(rest)) != 0)
+		fail_msg("%s: ended with %d and wrote \"%s\"", sized->name, status, text);
+	assert_non_null(strstr(line, "api_misuse+0x"));
+	assert_null(strstr(line, "arenal: "));
+}
+
+static void wrong_sizes_are_reported_once(void **state) {
+	(void)state;
+	action = MISUSE_REPORT;
+	for_wrong_sizes(check_report);
 }
 
 static void right_sizes(void **state) {
 	(void)state;
+	assert_int_equal(set("misuse", MISUSE_END), 0);
 	for (size_t size = 0; size < 40 * MIB; size += size < 3000 ? 1 : size / 7) {
 		delete_sized(new_(size), size);
 		delete_array_sized(new_(size), size);
@@ -390,6 +477,7 @@ static void right_sizes(void **state) {
 	delete_sized(NULL, 7);
 	free_sized_(NULL, 7);
 	free_aligned_sized_(NULL, 64, 7);
+	assert_int_equal(set("misuse", MISUSE_DEFAULT), 0);
 }
 
 static void write_to_nothing(void *unused) {
@@ -490,7 +578,9 @@ int main(void) {
 		cmocka_unit_test(blocks_in_the_cache_of_another_thread),
 		cmocka_unit_test(blocks_that_were_freed_before_a_fork),
 		cmocka_unit_test(copies_of_free_blocks_are_blocks),
-		cmocka_unit_test(wrong_sizes),
+		cmocka_unit_test(wrong_sizes_end_the_program_that_asks_for_it),
+		cmocka_unit_test(wrong_sizes_are_let_pass),
+		cmocka_unit_test(wrong_sizes_are_reported_once),
 		cmocka_unit_test(right_sizes),
 		cmocka_unit_test(blocks_of_no_bytes),
 		cmocka_unit_test(blocks_are_not_executable),

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #ifndef FUZZ_THREADS
 #define FUZZ_THREADS 1
@@ -32,6 +34,8 @@ struct block {
 	size_t size;   /* as asked for */
 	size_t usable;
 	size_t align;  /* what it was asked for with; 0: by malloc and the like */
+	bool has_freed_word; /* its second word is not its stamp's, but what a freed block had there: */
+	uint64_t freed_word;
 };
 
 /* What one thread does. Owner: that thread. */
@@ -45,6 +49,7 @@ static struct {
 	pthread_mutex_t lock;
 	struct ranges live;
 	struct block mailbox[MAILBOX];
+	uint64_t freed_word; /* of the block that was freed last and could still be read */
 } model = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- the input ---- */
@@ -84,23 +89,57 @@ static size_t end_bytes(size_t size) {
 	return size < END_BYTES ? size : END_BYTES;
 }
 
+/* Does the memory hold what the block does in its first n bytes? The second word has its turn apart. */
+static bool holds(const struct block *b, void *memory, size_t n, uint64_t key) {
+	stamp_word *words = memory;
+
+	if (!b->has_freed_word || n < 16)
+		return stamp_holds(memory, n < 8 || !b->has_freed_word ? n : 8, key);
+	const uint64_t second = words[1];
+	words[1] = stamp_at(key, 1);
+	const bool rest = stamp_holds(memory, n, key);
+	words[1] = second;
+	return rest && second == b->freed_word;
+}
+
 static void check(const struct block *b) {
 	uint64_t key = stamp_key(b->address, b->size, 1);
 	size_t n = end_bytes(b->size);
 
-	REQUIRE(stamp_holds(b->address, n, key));
+	REQUIRE(holds(b, b->address, n, key));
 	if (b->size >= 2 * n)
 		REQUIRE(stamp_holds((char *)b->address + b->size - n, n, ~key));
 	REQUIRE(PUBLIC(malloc_usable_size)(b->address) == b->usable);
+	REQUIRE(holds(b, b->address, n, key));
 }
 
-static void stamp(const struct block *b) {
+/* What the allocator leaves in freed blocks, it must not take for anything in live ones: every other block gets it. */
+static void stamp(struct block *b) {
 	uint64_t key = stamp_key(b->address, b->size, 1);
 	size_t n = end_bytes(b->size);
 
 	stamp_write(b->address, n, key);
 	if (b->size >= 2 * n)
 		stamp_write((char *)b->address + b->size - n, n, ~key);
+	b->has_freed_word = b->size >= 16 && ((uintptr_t)b->address / MIN_ALIGN + b->size) % 2 == 0;
+	if (!b->has_freed_word)
+		return;
+	pthread_mutex_lock(&model.lock);
+	b->freed_word = model.freed_word;
+	pthread_mutex_unlock(&model.lock);
+	((stamp_word *)b->address)[1] = b->freed_word;
+}
+
+/* Its pages may be gone, or closed: the kernel reads what can be read. */
+static void look_into_freed(const struct block *b) {
+	uint64_t words[2];
+	struct iovec here = { words, sizeof words }, there = { b->address, sizeof words };
+
+	if (b->size < sizeof words || process_vm_readv(getpid(), &here, 1, &there, 1, 0) != sizeof words)
+		return;
+	pthread_mutex_lock(&model.lock);
+	model.freed_word = words[1];
+	pthread_mutex_unlock(&model.lock);
 }
 
 /* ---- the model ---- */
@@ -147,6 +186,7 @@ static void drop(struct stream *s, struct block *b) {
 	default: PUBLIC(free)(b->address);
 	}
 	REQUIRE(errno == UNTOUCHED);
+	look_into_freed(b);
 	b->address = NULL;
 }
 
@@ -247,7 +287,7 @@ static void call_realloc(struct stream *s, struct block *b) {
 		REQUIRE(b->usable == old.usable);
 	} else {
 		size_t common = old.address == NULL ? 0 : bytes < end_bytes(old.size) ? bytes : end_bytes(old.size);
-		REQUIRE(stamp_holds(address, common, key));
+		REQUIRE(holds(&old, address, common, key));
 		if (old.address != NULL && bytes >= old.size && old.size >= 2 * END_BYTES)
 			REQUIRE(stamp_holds(address + old.size - END_BYTES, END_BYTES, ~key));
 		arrived(b, address, bytes, 0);

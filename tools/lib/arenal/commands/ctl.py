@@ -1,5 +1,7 @@
 """arenal ctl PID ACTION"""
 
+import argparse
+
 from arenal import files
 from arenal.commands import SHAPE, number, process_id, sample_size
 from arenal.window import Window
@@ -10,6 +12,10 @@ The process goes on meanwhile. It needs a window (ARENAL_WINDOW=1, or several th
 may do so."""
 CODES = """\
 Sizes are in bytes or take K, M or G, as in: arenal ctl 1234 set dirty_max 64M"""
+
+
+# What misuse and its relatives say what follows: the library's words for 0, 1 and 2.
+MISUSE = ("ignore", "report", "end")
 
 
 def add(commands):
@@ -23,7 +29,7 @@ def add(commands):
     action.set_defaults(main=get)
     action = actions.add_parser("set", help="set a tunable", usage="arenal ctl PID set NAME VALUE", **SHAPE)
     action.add_argument("name", metavar="NAME")
-    action.add_argument("value", type=number, metavar="VALUE")
+    action.add_argument("value", metavar="VALUE")
     action.set_defaults(main=set_)
     action = actions.add_parser("purge", help="give all free memory back to the system now",
                                 usage="arenal ctl PID purge", **SHAPE)
@@ -57,8 +63,13 @@ def get(options, _command):
 
 
 def set_(options, _command):
+    has_words = options.name.startswith("misuse") and options.value in MISUSE
+    try:
+        value = MISUSE.index(options.value) if has_words else number(options.value)
+    except argparse.ArgumentTypeError as error:
+        options.parser.error(f"argument VALUE: {error}")
     with Window(options.pid) as window:
-        window.set(options.name, options.value)
+        window.set(options.name, value)
     return 0
 
 

@@ -1,0 +1,37 @@
+#include "harden/misuse.h"
+
+#include <stdatomic.h>
+
+#include "arena/report.h"
+#include "base/lock.h"
+#include "base/print.h"
+#include "harden/stack.h"
+
+/* Reports share the stack, and what stack_print keeps. */
+static struct lock reporting;
+static struct stack here;
+
+static atomic_flag size_reported = ATOMIC_FLAG_INIT, family_reported = ATOMIC_FLAG_INIT;
+
+static void follow(enum misuse_action action, atomic_flag *reported, const char *function, const void *block, const char *what) {
+	if (action == MISUSE_END) report_end(function, block, "%s", what);
+	/* A server would fill its log: the first one tells where to look. */
+	if (action == MISUSE_IGNORE || atomic_flag_test_and_set(reported)) return;
+	lock_take(&reporting, RANK_REPORT);
+	print_fd(2, "arenal: %s(%p): %s; the program goes on, and the next ones are not reported\n", function, (void *)block, what);
+	stack_take(&here, 0);
+	stack_print("freed", &here);
+	lock_drop(&reporting, RANK_REPORT);
+}
+
+void misuse_size(const char *function, const void *block, size_t size, size_t bytes) {
+	char what[128];
+	print_text(what, sizeof what, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", size, bytes);
+	follow(misuse_of_size(), &size_reported, function, block, what);
+}
+
+void misuse_family(const char *function, const void *block, const char *source, enum misuse_action otherwise) {
+	char what[128];
+	print_text(what, sizeof what, "the block came from %s", source);
+	follow(misuse_of_family(otherwise), &family_reported, function, block, what);
+}
