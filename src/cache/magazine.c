@@ -42,19 +42,19 @@ static void settle(struct tcache *tc, unsigned class_) {
 	m->top = first + blocks;
 }
 
-/* Gives the oldest `count` blocks back. They leave the magazine before they reach the arena: a child that is forked in
- * between may lose them, but never finds one in two places. */
+/* Gives the oldest `count` blocks back, out of their slots: a copy of them would take two kilobytes of what may be a small
+ * stack. They leave the magazine before they reach the arena: a child that is forked in between may lose them, but never finds one in
+ * two places. */
 static void flush(struct tcache *tc, unsigned class_, size_t count) {
 	struct magazine *m = &tc->magazines[class_];
 	while (count > 0) {
-		void *batch[BATCH_MAX];
-		size_t n = min_size(count, BATCH_MAX), left = (size_t)(m->top - m->empty) - n;
-		memcpy(batch, m->empty, n * sizeof *batch);
-		memmove(m->empty, m->empty + n, left * sizeof *batch);
-		m->top = m->empty + left;
+		void **batch = m->empty;
+		const size_t n = min_size(count, BATCH_MAX);
+		m->empty += n;
 		arena_give(class_, batch, n);
 		count -= n;
 	}
+	settle(tc, class_);
 }
 
 /* Changes the number of slots; there must be no more blocks than that. Stays as it is when out of memory. */
@@ -114,20 +114,30 @@ static void grow(struct tcache *tc, unsigned class_) {
 		shrink(tc, class_, have / 2);
 }
 
+/* Fetches blocks into the free slots of an empty magazine, or only one where there are none. Returns the one with the lowest address,
+ * which is not in the magazine; the next lowest is the next to go. */
+static void *refill(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	void *single, **batch = m->top < m->full ? m->top : &single;
+	const size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1));
+	if (n == 0) return NULL;
+	guard_count(&tc->guard, n);
+	void *lowest = batch[0];
+	for (size_t low = 0, high = n - 1; low < high; low++, high--) {
+		void *block = batch[low];
+		batch[low] = batch[high];
+		batch[high] = block;
+	}
+	if (batch != &single) m->top += n - 1;
+	return lowest;
+}
+
 static void *pop(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	if (m->top == m->empty) {
-		grow(tc, class_);
-		void *batch[BATCH_MAX];
-		size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1));
-		if (n == 0) return NULL;
-		guard_count(&tc->guard, n);
-		/* The lowest address is the next to go. */
-		for (size_t i = n; i-- > 1;) *m->top++ = batch[i];
-		return batch[0];
-	}
-	return *--m->top;
+	if (m->top > m->empty) return *--m->top;
+	grow(tc, class_);
+	return refill(tc, class_);
 }
 
 static void push(struct tcache *tc, unsigned class_, void *block) {
@@ -206,11 +216,11 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 		if (end < first[c]) end = first[c];
 		*(void **volatile *)&m->empty = end;
 		if (end > first[c]) PROBE(drain, size_classes[c].size, end - first[c]);
+		/* Nobody else writes to these slots: whoever moves blocks down there has the lock. */
 		for (void **from = first[c]; from < end;) {
-			void *batch[BATCH_MAX];
-			size_t n = min_size((size_t)(end - from), BATCH_MAX);
-			for (size_t i = 0; i < n; i++) annotate_found(batch[i] = from[i]);
-			arena_give(c, batch, n);
+			const size_t n = min_size((size_t)(end - from), BATCH_MAX);
+			for (size_t i = 0; i < n; i++) annotate_found(from[i]);
+			arena_give(c, from, n);
 			from += n;
 		}
 	}

@@ -4,6 +4,7 @@
 
 #include "arena/report.h"
 #include "base/lock.h"
+#include "base/os.h"
 #include "base/print.h"
 #include "harden/stack.h"
 
@@ -19,7 +20,8 @@ static void follow(enum misuse_action action, atomic_flag *reported, const char 
 	if (action == MISUSE_IGNORE || atomic_flag_test_and_set(reported)) return;
 	lock_take(&reporting, RANK_REPORT);
 	print_fd(2, "arenal: %s(%p): %s; the program goes on, and the next ones are not reported\n", function, (void *)block, what);
-	stack_take(&here, 0);
+	here.thread = os_thread_id();
+	here.count = stack_of_program(here.frames, STACK_FRAMES);
 	stack_print("freed", &here);
 	lock_drop(&reporting, RANK_REPORT);
 }
