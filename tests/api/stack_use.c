@@ -21,8 +21,9 @@ enum { STACK = 16 * KIB, BOUND = 2 * KIB, PAINT = 0x6b, BLOCKS = 6000 };
 
 /* ---- the calls; each is one ---- */
 
-static void *blocks[BLOCKS];
-static size_t count, size;
+/* Volatile, for the compiler knows that raise calls nothing in here. */
+static void *volatile blocks[BLOCKS];
+static volatile size_t count, size;
 
 static void call_malloc(void) { blocks[count++] = malloc(size); }
 static void call_calloc(void) { blocks[count++] = calloc(1, size); }
