@@ -92,7 +92,7 @@ ARENAL_API void arenal_profile_stop(void);
 ARENAL_API int arenal_profile_dump(int fd);
 
 /* Reads the tunable `name` ("arena_max", "mmap_threshold", ...; the README lists them) into *value. Sizes are in bytes,
- * switches are 0 or 1. Returns 0, ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
+ * switches are 0 or 1, the words of misuse are 0 (ignore), 1 (report) and 2 (end). Returns 0, ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
 ARENAL_API int arenal_get(const char *name, int64_t *value);
 
 /* Sets the tunable `name` for allocations from now on. Returns 0, ENOENT when there is no such tunable, EINVAL when the

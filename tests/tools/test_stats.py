@@ -48,6 +48,9 @@ class Ctl(Steered):
         self.assertEqual(self.arenal_says("ctl", self.pid, "set", "dirty_max", "64M"), "")
         self.assertEqual(self.arenal_says("ctl", self.pid, "get", "dirty_max"), f"{64 * MIB}\n")
         self.arenal_says("ctl", self.pid, "set", "dirty_max", "-1")
+        self.assertEqual(self.arenal_says("ctl", self.pid, "set", "misuse_size", "report"), "")
+        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "misuse_size"), "1\n")
+        self.arenal_says("ctl", self.pid, "set", "misuse_size", "-1")
         listed = self.arenal_says("ctl", self.pid, "get")
         self.assertRegex(listed, r"(?m)^dirty_max +-1  -1 to \d+$")
         self.assertRegex(listed, r"(?m)^harden +0  0 to 1, counts at the start only$")
@@ -56,7 +59,8 @@ class Ctl(Steered):
         for words, reason in ((["get", "nonsense"], "no tunable nonsense"), (["set", "n" * 100, "1"], "no tunable nnn"),
                               (["set", "decay", "-2"], "range"), (["set", "harden", "1"], "before the start")):
             self.assert_sentence(self.arenal("ctl", self.pid, *words), reason)
-        for words in (["set", "decay", "1T"], ["set", "decay", "x"], ["set", "decay", "9999999999G"], [], ["frob"]):
+        for words in (["set", "decay", "1T"], ["set", "decay", "x"], ["set", "decay", "9999999999G"],
+                      ["set", "decay", "end"], [], ["frob"]):
             self.assertEqual(self.arenal("ctl", self.pid, *words).returncode, 2)
         self.assertEqual(self.arenal_says("ctl", self.pid, "get", "decay"), "1000\n")
 
