@@ -1,6 +1,7 @@
 #include "arena/mark.h"
 
 #include "base/os.h"
+#include "base/random.h"
 
 uint64_t mark_of_long;
 

@@ -1,5 +1,7 @@
 #include "arena/size_class.h"
 
+#include "base/random.h"
+
 #define BLOCKS(size, slices) ((slices)*SLICE_SIZE / (size))
 
 /* The numbers M that block_starts_at may test by: e = M * size - 2^64 is the error of one block. Without a tail, e * blocks < M.

@@ -5,7 +5,7 @@
 #ifndef ARENA_SIZE_CLASS_H
 #define ARENA_SIZE_CLASS_H
 
-#include "base/random.h"
+#include "base/base.h"
 
 #define CLASS_COUNT 73 /* classes 1..72, and 0 */
 #define SMALL_MAX ((size_t)32768)
@@ -25,6 +25,7 @@ extern const struct size_class size_classes[CLASS_COUNT];
 
 /* By class, the test for block_starts_at that this process has drawn; 0: no address passes. Written once, at start-up. */
 extern uint64_t start_tests[CLASS_COUNT] __attribute__((visibility("hidden")));
+struct random;
 void start_tests_draw(struct random *random);
 
 /* The smallest class whose blocks hold n bytes, for n <= SMALL_MAX. */

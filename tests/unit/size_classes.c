@@ -1,4 +1,5 @@
 /* arena/size_class and arena/page_map: arithmetic that every block depends on. */
+#include "base/random.h"
 #include "unit.h"
 
 #include "arena/page_map.h"
