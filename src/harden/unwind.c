@@ -30,10 +30,11 @@ bool unwind_read(struct unwind *frame, uintptr_t address, uintptr_t *word) {
 /* ---- frames of signals ---- */
 
 /* The instructions that a handler returns to, which the kernel's debuggers and unwinders go by; where the interrupted thread's
- * registers are, from the stack pointer on; and which is which. */
+ * context is, from the stack pointer on, with how many bytes of registers; and which is which. */
 #if defined(__x86_64__)
 static const uint8_t signal_return[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 }; /* mov $15, %rax; syscall */
 #define CONTEXT_OFFSET 0
+#define REGISTERS_SIZE sizeof(gregset_t)
 
 static void copy_registers(struct unwind *frame, const mcontext_t *context) {
 	static const uint8_t order[UNWIND_REGISTERS] = {
@@ -48,6 +49,7 @@ static uintptr_t address_only(uintptr_t address) { return address; }
 #elif defined(__aarch64__)
 static const uint8_t signal_return[] = { 0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4 }; /* mov x8, #139; svc #0 */
 #define CONTEXT_OFFSET sizeof(siginfo_t)
+#define REGISTERS_SIZE offsetof(mcontext_t, pstate)
 
 static void copy_registers(struct unwind *frame, const mcontext_t *context) {
 	for (size_t i = 0; i < 31; i++) frame->registers[i] = context->regs[i];
@@ -62,7 +64,7 @@ static uintptr_t address_only(uintptr_t address) {
 	return x30;
 }
 #endif
-static_assert(sizeof(mcontext_t) < UNWIND_PAGE, "it lies in two pages at most");
+static_assert(REGISTERS_SIZE < UNWIND_PAGE, "they lie in two pages at most");
 
 void unwind_interrupted(struct unwind *frame, const ucontext_t *context) {
 	*frame = (struct unwind){ .exact = true, .steps = UNWIND_STEPS, .pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE } };
@@ -77,7 +79,7 @@ static bool step_over_signal(struct unwind *frame) {
 	const uintptr_t context = frame->registers[UNWIND_SP] + CONTEXT_OFFSET;
 	const uintptr_t registers = context + offsetof(ucontext_t, uc_mcontext);
 	uintptr_t unused;
-	if (!unwind_read(frame, registers, &unused) || !unwind_read(frame, registers + sizeof(mcontext_t) - 8, &unused)) return false;
+	if (!unwind_read(frame, registers, &unused) || !unwind_read(frame, registers + REGISTERS_SIZE - 8, &unused)) return false;
 	copy_registers(frame, (const mcontext_t *)registers);
 	frame->exact = true;
 	return frame->pc != 0;
