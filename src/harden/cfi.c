@@ -7,7 +7,7 @@
 
 struct machine {
 	const struct fde *fde;
-	const uintptr_t address; /* in question */
+	uintptr_t address;       /* in question */
 	uintptr_t code;          /* where the current row begins */
 	struct row *row;
 	uint32_t depth;
@@ -22,6 +22,7 @@ static bool set_rule(struct machine *m, uint64_t number, enum rule_kind kind, in
 	if (number >= UNWIND_REGISTERS) return true;
 	if (!fits(value)) return false;
 	m->row->registers[number] = (struct rule){ kind, (int32_t)value };
+	m->row->set |= 1u << number;
 	return true;
 }
 
@@ -59,7 +60,9 @@ static bool set_cfa_expression(struct machine *m, struct reader *r) {
 }
 
 static bool restore(struct machine *m, uint64_t number) {
-	if (number < UNWIND_REGISTERS) m->row->registers[number] = m->initial.registers[number];
+	if (number >= UNWIND_REGISTERS) return true;
+	m->row->registers[number] = m->initial.registers[number];
+	m->row->set = (m->row->set & ~(1u << number)) | (m->initial.set & 1u << number);
 	return true;
 }
 
@@ -142,8 +145,15 @@ bool cfi_execute(const struct fde *fde, uintptr_t address, struct cfi *out) {
 	out->section = fde->section;
 	out->return_register = fde->return_register;
 	out->is_signal = fde->is_signal;
-	out->row = (struct row){ .cfa_register = UNWIND_REGISTERS };
-	struct machine m = { .fde = fde, .address = address, .code = fde->code, .row = &out->row };
+	out->row.set = 0;
+	out->row.cfa_register = UNWIND_REGISTERS; /* none yet */
+	out->row.cfa_offset = out->row.cfa_expression = 0;
+	struct machine m;
+	m.fde = fde;
+	m.address = address;
+	m.code = fde->code;
+	m.row = &out->row;
+	m.depth = 0;
 	if (!execute(&m, fde->initial)) return false;
 	m.initial = out->row;
 	return execute(&m, fde->program) && (out->row.cfa_register < UNWIND_REGISTERS || out->row.cfa_expression != 0);

@@ -23,8 +23,11 @@ struct rule {
 static_assert(sizeof(struct rule) == 4, "a rule is one word");
 #define RULE_VALUE_MAX ((1 << 28) - 1)
 
+static_assert(UNWIND_REGISTERS <= 32, "there are bits for all registers");
+
 /* The CFA ("canonical frame address") is the caller's stack pointer. */
 struct row {
+	uint32_t set; /* a bit for each register that has a rule: all others are RULE_SAME */
 	struct rule registers[UNWIND_REGISTERS];
 	uint32_t cfa_register;
 	int32_t cfa_offset;

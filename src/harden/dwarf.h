@@ -30,7 +30,7 @@ static inline uint32_t read_u32(struct reader *r) { return (uint32_t)read_fixed(
 static inline uint64_t read_u64(struct reader *r) { return read_fixed(r, 8); }
 
 /* Seven bits a byte, the lowest first; the highest bit says that more follow. `bits`: how many there were. */
-static inline uint64_t read_groups(struct reader *r, unsigned *bits) {
+static NOINLINE uint64_t read_groups(struct reader *r, unsigned *bits) {
 	uint64_t n = 0;
 	uint8_t byte;
 	*bits = 0;
@@ -42,9 +42,10 @@ static inline uint64_t read_groups(struct reader *r, unsigned *bits) {
 	return n;
 }
 
+/* Most take one byte. */
 static inline uint64_t read_uleb(struct reader *r) {
 	unsigned bits;
-	return read_groups(r, &bits);
+	return r->at < r->end && *r->at < 0x80 ? *r->at++ : read_groups(r, &bits);
 }
 
 static inline int64_t read_sleb(struct reader *r) {

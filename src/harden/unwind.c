@@ -101,10 +101,11 @@ static bool is_further_up(const struct unwind *frame, const struct cfi *cfi, uin
 	return cfi->is_signal || (distance <= FRAME_MAX && (distance > 0 || frame->exact));
 }
 
-static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t cfa, struct rule rule, uintptr_t *value) {
+static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t cfa, unsigned number, uintptr_t *value) {
+	const struct rule rule = cfi->row.registers[number];
 	uintptr_t address = cfa + (uintptr_t)(intptr_t)rule.value;
 	switch ((enum rule_kind)rule.kind) {
-	case RULE_SAME: return true;
+	case RULE_SAME: *value = frame->registers[number]; return true;
 	case RULE_UNDEFINED: *value = 0; return true;
 	case RULE_AT_OFFSET: return unwind_read(frame, address, value);
 	case RULE_OFFSET: *value = address; return true;
@@ -117,15 +118,21 @@ static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t
 }
 
 static NOINLINE bool step_over_call(struct unwind *frame, const struct cfi *cfi) {
+	const uint32_t set = cfi->row.set;
 	uintptr_t cfa, registers[UNWIND_REGISTERS];
 	if (!find_cfa(frame, cfi, &cfa) || !is_further_up(frame, cfi, cfa)) return false;
-	memcpy(registers, frame->registers, sizeof registers);
-	registers[UNWIND_SP] = cfa;
-	for (size_t i = 0; i < UNWIND_REGISTERS; i++)
-		if (!find_register(frame, cfi, cfa, cfi->row.registers[i], &registers[i])) return false;
-	memcpy(frame->registers, registers, sizeof registers);
+	/* All of them are found before any is changed. */
+	for (uint32_t left = set; left != 0; left &= left - 1) {
+		const unsigned i = (unsigned)__builtin_ctz(left);
+		if (!find_register(frame, cfi, cfa, i, &registers[i])) return false;
+	}
+	frame->registers[UNWIND_SP] = cfa;
+	for (uint32_t left = set; left != 0; left &= left - 1) {
+		const unsigned i = (unsigned)__builtin_ctz(left);
+		frame->registers[i] = registers[i];
+	}
 	/* A return address that is undefined is 0 now. */
-	const uintptr_t back = address_only(registers[cfi->return_register]);
+	const uintptr_t back = address_only(frame->registers[cfi->return_register]);
 	frame->exact = cfi->is_signal;
 	frame->pc = frame->exact ? back : back - 1;
 	return back != 0;
