@@ -44,15 +44,15 @@ static int look_at_object(struct dl_phdr_info *info, size_t size, void *argument
 	return inside;
 }
 
-static NOINLINE const struct header *find_by_list(uintptr_t address) {
+NOINLINE const struct header *fde_header_by_list(uintptr_t address) {
 	struct search search = { address, NULL };
 	dl_iterate_phdr(look_at_object, &search);
 	return search.header;
 }
 
-static NOINLINE const struct header *find_header(uintptr_t address) {
+NOINLINE const struct header *fde_header(uintptr_t address) {
 	struct object object;
-	if (find_object == NULL) return find_by_list(address);
+	if (find_object == NULL) return fde_header_by_list(address);
 	return find_object(address, &object) == 0 ? object.header : NULL;
 }
 
@@ -146,7 +146,7 @@ static bool read_cie(const uint8_t *at, struct fde *out) {
 }
 
 bool fde_find(uintptr_t address, struct fde *out) {
-	const struct header *header = find_header(address);
+	const struct header *header = fde_header(address);
 	if (header == NULL || memcmp(header, known_form, sizeof known_form) != 0) return false;
 	const uint8_t *at = look_up(header, address);
 	out->section = (const uint8_t *)&header->section + header->section;

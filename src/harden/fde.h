@@ -25,4 +25,9 @@ bool fde_find(uintptr_t address, struct fde *out);
 /* An address as an entry gives it. What would have to be read elsewhere is bad. */
 uintptr_t fde_read_address(struct reader *r, uint8_t encoding);
 
+/* The index of the table of the object that the address lies in, NULL if there is none; and the way to find it before glibc 2.35. */
+struct header;
+const struct header *fde_header(uintptr_t address);
+const struct header *fde_header_by_list(uintptr_t address);
+
 #endif
