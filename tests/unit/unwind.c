@@ -359,6 +359,32 @@ static void walks_end(void **state) {
 	(void)stack;
 }
 
+#if defined(__x86_64__)
+enum { FRAME_POINTER = 6 };
+
+/* The frame of a function that does not know how much of the stack it uses. */
+NOINLINE static struct unwind found_by_frame_pointer(size_t size) {
+	char *room = __builtin_alloca(size);
+	struct unwind frame;
+	unwind_here(&frame);
+	__asm__ volatile("" : : "r"(room) : "memory");
+	return frame;
+}
+
+static void callers_are_further_up(void **state) {
+	(void)state;
+	uintptr_t *stack = (uintptr_t *)pages(2, PROT_READ | PROT_WRITE);
+	for (size_t i = 0; i < 2 * PAGE / sizeof *stack; i++) stack[i] = (uintptr_t)function;
+	for (ptrdiff_t distance = -128; distance <= 128; distance += 8) {
+		struct unwind frame = found_by_frame_pointer((size_t)(distance + 200));
+		frame.exact = false;
+		frame.registers[UNWIND_SP] = (uintptr_t)&stack[100];
+		frame.registers[FRAME_POINTER] = frame.registers[UNWIND_SP] + (uintptr_t)distance - 16;
+		assert_int_equal(unwind_step(&frame), distance > 0);
+	}
+}
+#endif
+
 /* Who sits in a sandbox where the kernel must not be asked sees the page that is in use. */
 NOINLINE static uint32_t take_from_far_below(void) {
 	char room[5 * PAGE];
@@ -401,6 +427,9 @@ int main(void) {
 		cmocka_unit_test(expressions), cmocka_unit_test(random_tables), cmocka_unit_test(readable_memory),
 		cmocka_unit_test(reads_stay_in_the_stack), cmocka_unit_test(entries_are_found), cmocka_unit_test(walks_end),
 		cmocka_unit_test(nobody_may_ask),
+#if defined(__x86_64__)
+		cmocka_unit_test(callers_are_further_up),
+#endif
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
