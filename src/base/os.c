@@ -161,8 +161,8 @@ void *os_brk_move(intptr_t delta) {
 	return old == (void *)-1 ? NULL : old;
 }
 
-/* The kernel compares a word with a number, before it wakes nobody and moves nobody to another word. Of all calls that read memory it is one
- * that each malloc makes, so that sandboxes know it; and emulators hand it through. */
+/* The kernel compares the word with a number, before it wakes nobody and moves nobody to another word. Of the calls that read
+ * memory, this is one that mallocs make anyway: sandboxes let it. */
 bool os_is_readable(const void *address) {
 	uint32_t other = 0;
 	int saved = errno;

@@ -18,14 +18,15 @@ struct fde {
 	bool is_signal;                /* it calls nothing: the kernel made it look so, when it interrupted somebody */
 };
 
-/* False when there is none: of code that was made at run time, or by hand; or when the table makes no sense. Takes no lock with glibc
- * 2.35 and later; before, the loader's, as exceptions do. */
+/* False when there is none: of code that was made at run time, or by hand; or when the table makes no sense. Takes no lock with
+ * glibc 2.35 and later; before, the loader's, as exceptions do. */
 bool fde_find(uintptr_t address, struct fde *out);
 
 /* An address as an entry gives it. What would have to be read elsewhere is bad. */
 uintptr_t fde_read_address(struct reader *r, uint8_t encoding);
 
-/* The index of the table of the object that the address lies in, NULL if there is none; and the way to find it before glibc 2.35. */
+/* The index of the table of the object that the address lies in, NULL if there is none; and the way to find it before glibc
+ * 2.35. */
 struct header;
 const struct header *fde_header(uintptr_t address);
 const struct header *fde_header_by_list(uintptr_t address);

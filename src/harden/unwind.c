@@ -94,8 +94,8 @@ static bool find_cfa(struct unwind *frame, const struct cfi *cfi, uintptr_t *cfa
 	return true;
 }
 
-/* The stack grows down, so that callers are further up; but a function that was interrupted may not have used any of it. A signal may
- * have come to a stack of its own. */
+/* The stack grows down, so that callers are further up; but a function that was interrupted may not have used any of it. A
+ * signal may have come to a stack of its own. */
 static bool is_further_up(const struct unwind *frame, const struct cfi *cfi, uintptr_t cfa) {
 	const uintptr_t distance = cfa - frame->registers[UNWIND_SP];
 	return cfi->is_signal || (distance <= FRAME_MAX && (distance > 0 || frame->exact));

@@ -1,13 +1,14 @@
-/* Blocks whose stacks are taken (guarded ones, samples of the heap profile), on stacks that are none of libc's making: those of coroutines
- * that begin with whatever their library put there, of ucontext, of signals, and small ones.
+/* Blocks whose stacks are taken (guarded ones, samples of the heap profile), on stacks that are none of libc's making: those of
+ * coroutines that begin with whatever their library put there, of ucontext, of signals, and small ones.
  *
  * Each case is a run of this program by itself, with settings under which most blocks are of that kind. */
+#include "coroutine.h"
 #include "support.h"
 
 #include <arenal/arenal.h>
 #include <errno.h>
-#include <pthread.h>
 #include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -82,19 +83,8 @@ NOINLINE static void coroutine(void) {
 	longjmp(home, 1);
 }
 
-/* Begins on another stack, whose last word, or whose link register, is `filler`. Its frame pointer is another one. */
-static void start_coroutine(char *end, uintptr_t filler, uintptr_t frame_pointer) {
-	uintptr_t *stack = (uintptr_t *)end - 1;
-	*stack = filler;
-	if (setjmp(home) != 0) return;
-#if defined(__x86_64__)
-	__asm__ volatile("movq %0, %%rsp\n\tmovq %1, %%rbp\n\tjmpq *%2"
-	                 : : "a"(stack), "d"(frame_pointer), "c"(coroutine) : "memory");
-#elif defined(__aarch64__)
-	__asm__ volatile("mov sp, %0\n\tmov x29, %1\n\tmov x30, %2\n\tbr %3"
-	                 : : "r"(end - 16), "r"(frame_pointer), "r"(filler), "r"(coroutine) : "memory");
-#endif
-	__builtin_unreachable();
+static void run_coroutine(char *end, uintptr_t filler, uintptr_t frame_pointer) {
+	if (setjmp(home) == 0) coroutine_begin(end, filler, frame_pointer, coroutine);
 }
 
 /* Where a handler returns to: behind it, the kernel's record of the registers is expected. */
@@ -141,7 +131,7 @@ static void made_up_return_addresses(void) {
 			const uintptr_t frame_pointers[] = { 0, 1, fillers[i], (uintptr_t)end - 8, (uintptr_t)end + 64, (uintptr_t)end - 16 };
 			for (size_t f = 0; f < COUNT_OF(frame_pointers); f++) {
 				dprintf(STDERR_FILENO, "filler %zu: %#lx, above: %d, frame pointer %#lx\n", i, fillers[i], above, frame_pointers[f]);
-				start_coroutine(end, fillers[i], frame_pointers[f]);
+				run_coroutine(end, fillers[i], frame_pointers[f]);
 			}
 		}
 	}

@@ -134,7 +134,8 @@ static void tables_without_sense(void **state) {
 	static const struct {
 		uint8_t size, bytes[14];
 	} programs[] = {
-		{ 1, { 0x0e } }, { 2, { 0x0c, 7 } }, { 1, { 0x86 } }, { 2, { 0x86, 0x80 } }, { 2, { 0x03, 1 } }, { 4, { 0x04, 1, 0, 0 } }, /* cut off */
+		{ 1, { 0x0e } }, { 2, { 0x0c, 7 } }, { 1, { 0x86 } }, { 2, { 0x86, 0x80 } }, { 2, { 0x03, 1 } }, /* cut off */
+		{ 4, { 0x04, 1, 0, 0 } },
 		{ 1, { 0x0b } },                                           /* nothing was remembered */
 		{ 12, { 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a, 0x0a } }, /* too much is */
 		{ 1, { 0x3f } }, { 2, { 0x17, 1 } }, { 2, { 0x1d, 1 } },   /* unknown */
@@ -307,7 +308,9 @@ static void entries_are_found(void **state) {
 	assert_false(fde.is_signal);
 	int local;
 	static const int constant = 1;
-	const uintptr_t nowhere[] = { 0, 1, UINTPTR_MAX, (uintptr_t)&local, (uintptr_t)&constant, 0xdeaddeaddeaddead, (uintptr_t)pages(1, PROT_READ) };
+	const uintptr_t nowhere[] = {
+		0, 1, UINTPTR_MAX, 0xdeaddeaddeaddead, (uintptr_t)&local, (uintptr_t)&constant, (uintptr_t)pages(1, PROT_READ),
+	};
 	for (size_t i = 0; i < COUNT_OF(nowhere); i++) assert_false(fde_find(nowhere[i], &fde));
 	/* Both ways lead to the same table. */
 	const uintptr_t somewhere[] = { (uintptr_t)function, (uintptr_t)malloc, (uintptr_t)memset, (uintptr_t)_cmocka_run_group_tests };

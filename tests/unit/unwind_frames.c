@@ -1,7 +1,8 @@
-/* The unwinder and the compiler's own (libgcc's) find the same frames: in deep stacks, below signal handlers, in callbacks of libc, in
- * threads and coroutines, in frames of every shape. Without cmocka, since it is cross-compiled, too. */
+/* The unwinder and the compiler's own (libgcc's) find the same frames: in deep stacks, below signal handlers, in callbacks of
+ * libc, in threads and coroutines, in frames of every shape. Without cmocka, since it is cross-compiled, too. */
 #include <alloca.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include <unwind.h>
 
+#include "coroutine.h"
 #include "harden/stack.h"
 #include "harden/unwind.h"
 
@@ -215,6 +217,50 @@ static void in_a_coroutine(void) {
 	signals(0);
 }
 
+/* libgcc's unwinder would fault on some of these. */
+static jmp_buf before_coroutine;
+static struct stack of_coroutine;
+static void take_one(void) {
+	stack_take(&of_coroutine, 0);
+	longjmp(before_coroutine, 1);
+}
+
+static void run_coroutine(char *end, uintptr_t filler) {
+	if (setjmp(before_coroutine) == 0) coroutine_begin(end, filler, filler, take_one);
+}
+
+static void coroutines_without_a_caller(void) {
+	char *area = mmap(NULL, 128 << 10, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *end = area + (64 << 10);
+	mprotect(area, 64 << 10, PROT_READ | PROT_WRITE);
+	const uintptr_t fillers[] = {
+		0, 1, 0xdead, 0xdeaddeaddeaddead, UINTPTR_MAX, (uintptr_t)area, (uintptr_t)end + 16, (uintptr_t)plain, (uintptr_t)large + 32,
+	};
+	for (size_t i = 0; i < sizeof fillers / sizeof *fillers; i++) {
+		run_coroutine(end, fillers[i]);
+		/* Nobody but itself and, at most, what its return address says. */
+		if (of_coroutine.count == 1 + (fillers[i] != 0) || (i >= 7 && of_coroutine.count == 3)) continue;
+		fprintf(stderr, "%s: %u frames with filler %zu\n", current, of_coroutine.count, i);
+		exit(1);
+	}
+}
+
+/* Stacks are taken in malloc, wherever it is called: on small ones, too. Sanitizers make all frames larger. */
+enum { PAINT = 0xa5, USE_MAX = 1600 };
+static void takes_little_room(void) {
+	static _Alignas(16) char room[16 << 10];
+	size_t unused;
+	run_coroutine(room + sizeof room, 0); /* so that the loader has found all functions */
+	memset(room, PAINT, sizeof room);
+	run_coroutine(room + sizeof room, 0);
+	for (unused = 0; (unsigned char)room[unused] == PAINT;) unused++;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	if (sizeof room - unused > USE_MAX) {
+		fprintf(stderr, "taking a stack needs %zu bytes of it\n", sizeof room - unused);
+		exit(1);
+	}
+#endif
+}
+
 /* In the C++ part, where there is one. */
 void compare_exceptions(void) __attribute__((weak));
 
@@ -237,6 +283,8 @@ int main(void) {
 	away.uc_link = &home;
 	makecontext(&away, in_a_coroutine, 0);
 	swapcontext(&home, &away);
+	coroutines_without_a_caller();
+	takes_little_room();
 	current = "exceptions";
 	if (compare_exceptions != NULL) compare_exceptions();
 	return 0;
