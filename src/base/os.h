@@ -60,6 +60,10 @@ bool os_thp_always(void);
 void *os_brk(void);
 void *os_brk_move(intptr_t delta);
 
+/* Can the four bytes at the address, a multiple of four, be read? It is the kernel that tries: nothing faults. False also where
+ * it must not be asked. */
+bool os_is_readable(const void *address);
+
 /* Bytes of [address, address + size) that are backed by memory now. */
 size_t os_resident(void *address, size_t size);
 

@@ -2,59 +2,55 @@
 
 #include <elf.h>
 #include <string.h>
-#include <unwind.h>
 
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/print.h"
-
-/* Is there a loader? Programs that are linked statically, at a fixed place, register their frames with the unwinder: it then
- * allocates under a lock of its own, also for exceptions, and taking a stack in there would wait for ever. */
-extern char dynamic[] __asm__("_DYNAMIC") __attribute__((weak, visibility("hidden")));
-
-bool stack_is_possible(void) { return dynamic != NULL; }
+#include "harden/unwind.h"
 
 /* NULL where Arenal is part of another file. */
 extern __typeof__(stack_own_code) stack_own_code __attribute__((weak, visibility("hidden")));
 
-struct walk {
-	uintptr_t *frames;
-	uint32_t count, max;
-	uintptr_t from; /* frames before this address are left out; 0: none any more */
-	uintptr_t sp;   /* of the frame before */
-	bool inside;    /* so far, all frames are Arenal's own, and left out */
-};
+bool stack_is_possible(void) { return unwind_is_possible(); }
 
-static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument) {
-	struct walk *walk = argument;
-	int before = 0;
-	uintptr_t ip = _Unwind_GetIPInfo(context, &before), sp = _Unwind_GetCFA(context);
-	/* A frame that lies below its callee's is none. */
-	if (ip == 0 || sp < walk->sp || walk->count == walk->max) return _URC_NORMAL_STOP;
-	walk->sp = sp;
-	walk->inside = walk->inside && stack_own_code(ip);
-	if (!walk->inside && (walk->from == ip || walk->from == 0)) {
-		walk->from = 0;
-		walk->frames[walk->count++] = before ? ip : ip - 1; /* a return address may be another line's, or function's */
-	}
-	return _URC_NO_REASON;
+/* The frame and its callers. */
+static uint32_t collect(struct unwind *frame, uintptr_t *frames, uint32_t max) {
+	uint32_t count = 0;
+	do
+		frames[count++] = frame->pc;
+	while (count < max && unwind_step(frame));
+	return count;
 }
 
 void stack_take(struct stack *stack, uintptr_t from) {
-	if (from == 0) from = (uintptr_t)__builtin_return_address(0);
-	struct walk walk = { .frames = stack->frames, .max = STACK_FRAMES, .from = from };
+	struct unwind frame;
+	unwind_here(&frame);
 	stack->thread = os_thread_id();
-	_Unwind_Backtrace(visit, &walk);
-	stack->count = walk.count;
-	/* Of a jump to nowhere, only this much is known. */
-	if (stack->count == 0) stack->frames[stack->count++] = walk.from;
+	bool found = unwind_step(&frame);
+	while (found && from != 0 && frame.pc != from) found = unwind_step(&frame);
+	if (found) {
+		stack->count = collect(&frame, stack->frames, STACK_FRAMES);
+	} else {
+		/* Of a jump to nowhere, only this much is known. */
+		stack->frames[0] = from != 0 ? from : (uintptr_t)__builtin_return_address(0) - 1;
+		stack->count = 1;
+	}
+}
+
+void stack_take_interrupted(struct stack *stack, const ucontext_t *context) {
+	struct unwind frame;
+	unwind_interrupted(&frame, context);
+	stack->thread = os_thread_id();
+	stack->count = collect(&frame, stack->frames, STACK_FRAMES);
 }
 
 uint32_t stack_of_program(uintptr_t *frames, uint32_t max) {
-	struct walk walk = { .frames = frames, .max = max, .inside = stack_own_code != NULL };
-	if (!walk.inside) walk.from = (uintptr_t)__builtin_return_address(0);
-	_Unwind_Backtrace(visit, &walk);
-	return walk.count;
+	struct unwind frame;
+	unwind_here(&frame);
+	if (!unwind_step(&frame)) return 0;
+	while (stack_own_code != NULL && stack_own_code(frame.pc))
+		if (!unwind_step(&frame)) return 0;
+	return collect(&frame, frames, max);
 }
 
 /* ---- printing ---- */

@@ -2,6 +2,8 @@
 #ifndef HARDEN_STACK_H
 #define HARDEN_STACK_H
 
+#include <ucontext.h>
+
 #include "base/base.h"
 
 #define STACK_FRAMES 24
@@ -14,10 +16,14 @@ struct stack {
 };
 
 /* The calling thread's stack, from the caller on; or, in a signal's handler, from the interrupted instruction `from` on. The
- * caller holds no lock of Arenal: the unwinder asks the loader, which may wait for somebody who allocates. */
+ * caller holds no lock of Arenal: before glibc 2.35, the loader is asked in a way that may wait for somebody who allocates. */
 NOINLINE void stack_take(struct stack *stack, uintptr_t from);
 
-/* Can stacks be taken in this program? Not where it is linked statically at a fixed place. */
+/* The stack that a signal interrupted, as its handler was told. */
+NOINLINE void stack_take_interrupted(struct stack *stack, const ucontext_t *context);
+
+/* Can stacks be taken in this program? Not where it is linked statically at a fixed place, unless its linker was told to make
+ * the tables for it (--eh-frame-hdr). */
 bool stack_is_possible(void);
 
 /* The same stack, but from the call into Arenal on: its own frames are left out, if it is a library of its own. Returns how
