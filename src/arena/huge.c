@@ -1,9 +1,13 @@
 #include "arena/huge.h"
 
+#include <stdatomic.h>
+#include <string.h>
+
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
 #include "arena/layout.h"
 #include "arena/pressure.h"
+#include "arena/report.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/lock.h"
@@ -25,9 +29,16 @@ static struct {
 	uint32_t filled;  /* entries that are used or deleted */
 	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
 	struct huge_entry *entries;
+	bool *altered;     /* for each entry: huge_alter was called for the block. Behind the entries, which tools read from outside */
 	size_t bytes, blocks;
 	struct wave wave;
 } huge;
+
+/* All huge blocks that there ever were lie in [lowest, highest). Changed under the lock. */
+static _Atomic uintptr_t lowest = UINTPTR_MAX, highest;
+
+/* huge_alter could not get the lock: it may have been about any block. */
+static _Atomic bool alter_all;
 
 static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
 	return (uint32_t)((uint64_t)(address >> 12) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (capacity - 1);
@@ -41,12 +52,22 @@ static struct huge_entry *find(uintptr_t address) {
 	}
 }
 
-static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size) {
+static bool *altered_of(struct huge_entry *entries, uint32_t capacity) { return (bool *)(entries + capacity); }
+
+static size_t table_size(uint32_t capacity) { return capacity * (sizeof(struct huge_entry) + sizeof(bool)); }
+
+static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size, bool altered) {
 	uint32_t i = first_slot(address, capacity);
 	while (entries[i].address > ENTRY_DELETED) i = (i + 1) & (capacity - 1);
 	if (entries[i].address == ENTRY_FREE && entries == huge.entries) huge.filled++;
 	entries[i].size = size;
 	entries[i].address = address;
+	altered_of(entries, capacity)[i] = altered;
+}
+
+static void widen(uintptr_t start, uintptr_t end) {
+	if (start < atomic_load_explicit(&lowest, memory_order_relaxed)) atomic_store_explicit(&lowest, start, memory_order_relaxed);
+	if (end > atomic_load_explicit(&highest, memory_order_relaxed)) atomic_store_explicit(&highest, end, memory_order_relaxed);
 }
 
 /* Room for one more entry. */
@@ -54,16 +75,17 @@ static bool make_room(void) {
 	if (huge.filled + huge.resizing + 1 <= huge.capacity / 2) return true;
 	uint32_t capacity = huge.capacity == 0 ? CAPACITY_FIRST : huge.capacity;
 	while (capacity < 4 * (huge.blocks + huge.resizing + 1)) capacity *= 2;
-	struct huge_entry *entries = meta_alloc(capacity * sizeof *entries);
+	struct huge_entry *entries = meta_alloc(table_size(capacity));
 	if (entries == NULL) return false;
 	uint32_t filled = 0;
 	for (uint32_t i = 0; i < huge.capacity; i++) {
 		if (huge.entries[i].address <= ENTRY_DELETED) continue;
-		place(entries, capacity, huge.entries[i].address, huge.entries[i].size);
+		place(entries, capacity, huge.entries[i].address, huge.entries[i].size, huge.altered[i]);
 		filled++;
 	}
-	if (huge.entries != NULL) meta_free(huge.entries, huge.capacity * sizeof *entries);
+	if (huge.entries != NULL) meta_free(huge.entries, table_size(huge.capacity));
 	huge.entries = entries;
+	huge.altered = altered_of(entries, capacity);
 	huge.capacity = capacity;
 	huge.filled = filled;
 	arenal_layout.huge_table = (uintptr_t)entries;
@@ -71,7 +93,9 @@ static bool make_room(void) {
 	return true;
 }
 
-static void count_block(size_t size) {
+static void add_block(void *block, size_t size, bool altered) {
+	place(huge.entries, huge.capacity, (uintptr_t)block, size, altered);
+	widen((uintptr_t)block, (uintptr_t)block + size);
 	huge.bytes += size;
 	huge.blocks++;
 	wave_note(&huge.wave, huge.bytes);
@@ -80,21 +104,21 @@ static void count_block(size_t size) {
 static bool add(void *block, size_t size) {
 	lock_take(&huge.lock, RANK_HUGE);
 	bool done = make_room();
-	if (done) {
-		place(huge.entries, huge.capacity, (uintptr_t)block, size);
-		count_block(size);
-	}
+	if (done) add_block(block, size, false);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return done;
 }
 
 /* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
-static size_t take_out(const void *block, bool resizing) {
+static size_t take_out(const void *block, bool resizing, bool *altered) {
 	lock_take(&huge.lock, RANK_HUGE);
 	struct huge_entry *e = find((uintptr_t)block);
 	size_t size = 0;
+	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)) && atomic_exchange(&alter_all, false))
+		memset(huge.altered, true, huge.capacity);
 	if (e != NULL) {
 		size = e->size;
+		*altered = huge.altered[e - huge.entries];
 		e->address = ENTRY_DELETED;
 		huge.bytes -= size;
 		huge.blocks--;
@@ -104,11 +128,10 @@ static size_t take_out(const void *block, bool resizing) {
 	return size;
 }
 
-static void put_back(void *block, size_t size) {
+static void put_back(void *block, size_t size, bool altered) {
 	lock_take(&huge.lock, RANK_HUGE);
 	huge.resizing--;
-	place(huge.entries, huge.capacity, (uintptr_t)block, size);
-	count_block(size);
+	add_block(block, size, altered);
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
@@ -170,15 +193,51 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 
-/* Puts the mapping into the cache, and unmaps what has no place there any more. */
-static void keep(struct mapping m) {
+/* Puts it into the cache, and unmaps what has no place there any more. */
+static void put(struct mapping m, uint64_t now) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
-	uint64_t now = os_milliseconds();
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
 	count += huge_cache_put(m, cache_limit(now), victims + count);
 	lock_drop(&huge.lock, RANK_HUGE);
 	allowance_charge(unmap_all(victims, count));
+}
+
+static struct mapping take_neighbour(struct mapping m) {
+	lock_take(&huge.lock, RANK_HUGE);
+	const struct mapping other = huge_cache_take_neighbour(m);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return other;
+}
+
+/* What was cut apart grows together again. What the kernel sees as several mappings all the same, since one of them was moved there,
+ * stays apart: it could not be resized. */
+static struct mapping join(struct mapping m, uint64_t now) {
+	for (int sides = 0; sides < 2; sides++) {
+		const struct mapping other = take_neighbour(m);
+		if (other.address == NULL) break;
+		const struct mapping both = { other.address < m.address ? other.address : m.address, m.size + other.size };
+		if (!os_is_one_mapping(both.address, both.size)) {
+			put(other, now);
+			break;
+		}
+		m = both;
+	}
+	return m;
+}
+
+/* Keeps the mapping, if it is not longer than all that may be kept. */
+static void keep(struct mapping m) {
+	const uint64_t now = os_milliseconds();
+	lock_take(&huge.lock, RANK_HUGE);
+	const bool fits = m.size <= cache_limit(now);
+	lock_drop(&huge.lock, RANK_HUGE);
+	if (fits) {
+		put(join(m, now), now);
+	} else {
+		put((struct mapping){ NULL, 0 }, now);
+		allowance_charge(unmap_all(&m, 1));
+	}
 }
 
 size_t huge_decay(void) {
@@ -195,14 +254,14 @@ COLD static void count_fresh(size_t bytes) {
 	pressure_poke();
 }
 
-/* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
-static void *map_cached(size_t *size) {
+/* From the cache: *size becomes what the mapping really has. The content of the first *stale bytes is whatever it was. */
+static void *map_cached(size_t *size, size_t *stale) {
 	struct mapping m = take_cached(*size);
+	*stale = m.size;
 	if (m.address == NULL) return NULL;
 	if (m.size < *size) {
 		void *grown = os_remap(m.address, m.size, *size, true);
-		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
-		 * faults are worth. */
+		/* Refused, as where all address space is used. Keeping it for smaller blocks costs more memory than the faults are worth. */
 		if (grown == NULL)
 			unmap_all(&m, 1);
 		else
@@ -223,11 +282,11 @@ static void *map_fresh(size_t size, size_t align) {
 	return block;
 }
 
-void *huge_alloc(size_t size, size_t align, bool *zeroed) {
+void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
-	void *block = align <= os_page_size ? map_cached(&size) : NULL;
-	*zeroed = block == NULL;
+	void *block = align <= os_page_size ? map_cached(&size, stale) : NULL;
+	if (block == NULL) *stale = 0;
 	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
 	if (block == NULL) return NULL;
 	if (add(block, size)) return block;
@@ -236,9 +295,14 @@ void *huge_alloc(size_t size, size_t align, bool *zeroed) {
 }
 
 bool huge_free(void *block) {
-	size_t size = take_out(block, false);
+	bool altered;
+	size_t size = take_out(block, false, &altered);
 	if (size == 0) return false;
-	keep((struct mapping){ block, size });
+	const struct mapping m = { block, size };
+	if (unlikely(altered))
+		allowance_charge(unmap_all(&m, 1));
+	else
+		keep(m);
 	return true;
 }
 
@@ -250,13 +314,25 @@ size_t huge_size(const void *block) {
 	return size;
 }
 
+/* Takes what is kept behind the block, if the kernel sees both as one. Returns its bytes, or 0. */
+static size_t take_behind(struct mapping block, size_t least, size_t most) {
+	char *end = block.address + block.size;
+	const size_t behind = take_cached_at(end, least, most);
+	if (behind == 0 || os_is_one_mapping(block.address, block.size + behind)) return behind;
+	put((struct mapping){ end, behind }, os_milliseconds());
+	return 0;
+}
+
 void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	const size_t old = take_out(block, true);
+	bool altered;
+	const size_t old = take_out(block, true, &altered);
+	if (unlikely(old == 0)) report_pointer("realloc", block, NULL);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
-	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
+	const bool may_join = size > old && roomy < PTRDIFF_MAX && !altered;
+	size_t behind = may_join ? take_behind((struct mapping){ block, old }, size - old, roomy - old) : 0;
 	void *moved = NULL;
 	if (behind > 0) {
 		moved = block;
@@ -266,11 +342,41 @@ void *huge_resize(void *block, size_t size) {
 		if (moved != NULL) size = roomy;
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
-	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
+	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, altered);
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;
+}
+
+/* Entries that are looked at between two holds of the lock. */
+#define WALK 1024
+
+static void alter_some(const struct huge_entry *entries, uint32_t from, uint32_t to, uintptr_t start, uintptr_t end, size_t least) {
+	for (uint32_t i = from; i < to; i++) {
+		const uintptr_t block = entries[i].address;
+		const size_t size = entries[i].size;
+		if (block > ENTRY_DELETED && block < end && start < block + size && size >= least) huge.altered[i] = true;
+	}
+}
+
+void huge_alter(const void *address, size_t size, size_t least) {
+	const uintptr_t start = (uintptr_t)address, end = start + size < start ? UINTPTR_MAX : start + size;
+	if (start >= atomic_load_explicit(&highest, memory_order_relaxed) || end <= atomic_load_explicit(&lowest, memory_order_relaxed))
+		return;
+	/* The table may be another one each time: then all over again. */
+	const struct huge_entry *entries = NULL;
+	for (uint32_t from = 0, capacity = 1; from < capacity; from += WALK) {
+		if (!lock_try(&huge.lock, RANK_HUGE)) {
+			atomic_store_explicit(&alter_all, true, memory_order_relaxed);
+			return;
+		}
+		if (entries != huge.entries) from = 0;
+		entries = huge.entries;
+		capacity = huge.capacity;
+		alter_some(entries, from, (uint32_t)min_size(from + WALK, capacity), start, end, least);
+		lock_drop(&huge.lock, RANK_HUGE);
+	}
 }
 
 void huge_stats_get(struct huge_stats *out) {

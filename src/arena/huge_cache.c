@@ -59,25 +59,17 @@ size_t huge_cache_take_at(const char *address, size_t least, size_t most) {
 	return 0;
 }
 
-/* What was cut apart grows together again. */
-static struct mapping join_neighbours(struct mapping m) {
+struct mapping huge_cache_take_neighbour(struct mapping m) {
 	for (size_t i = count; i-- > 0;) {
-		if (huge_cache_entries[i].address + huge_cache_entries[i].size == m.address) {
-			m.address = huge_cache_entries[i].address;
-			m.size += take_out(i).size;
-		} else if (m.address + m.size == huge_cache_entries[i].address) {
-			m.size += take_out(i).size;
-		}
+		const struct mapping other = huge_cache_entries[i];
+		if (other.address + other.size == m.address || m.address + m.size == other.address) return take_out(i);
 	}
-	return m;
+	return (struct mapping){ NULL, 0 };
 }
 
 size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims) {
 	size_t dropped = 0;
-	if (mapping.size > limit) {
-		victims[dropped++] = mapping;
-	} else if (mapping.size > 0) {
-		mapping = join_neighbours(mapping); /* may be longer than the limit now: cut below */
+	if (mapping.size > 0) {
 		if (count == HUGE_CACHE_ENTRIES) victims[dropped++] = take_out(0);
 		huge_cache_entries[count++] = mapping;
 		bytes += mapping.size;

@@ -26,6 +26,9 @@ struct mapping huge_cache_take(size_t size);
  * it is. Returns how many; 0 when they are not in the cache. */
 size_t huge_cache_take_at(const char *address, size_t least, size_t most);
 
+/* Takes out a mapping that lies right before or behind this one: what was cut apart grows together again. Address NULL: none does. */
+struct mapping huge_cache_take_neighbour(struct mapping mapping);
+
 /* Keeps the mapping, and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
  * perhaps, is written to victims[HUGE_CACHE_ENTRIES + 1], for the caller to unmap without the lock. Returns how many. */
 size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims);

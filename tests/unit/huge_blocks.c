@@ -18,9 +18,9 @@ static void table_grows(void **state) {
 	(void)state;
 	enum { BLOCKS = 500 };
 	char *blocks[BLOCKS];
-	bool zeroed;
+	size_t stale;
 	for (int i = 0; i < BLOCKS; i++) {
-		blocks[i] = huge_alloc((size_t)(i + 1) * 4096, 1, &zeroed);
+		blocks[i] = huge_alloc((size_t)(i + 1) * 4096, 1, &stale);
 		assert_non_null(blocks[i]);
 		blocks[i][0] = (char)i;
 	}
@@ -39,19 +39,20 @@ static void table_grows(void **state) {
 
 static void kept_mappings_are_reused(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *a = huge_alloc(4 * MIB, 1, &zeroed);
-	assert_true(zeroed);
+	char *a = huge_alloc(4 * MIB, 1, &stale);
+	assert_int_equal(stale, 0);
 	memset(a, 1, 4 * MIB);
 	huge_free(a);
 	assert_int_equal(stats().cached, 4 * MIB);
 	/* A shorter one is cut from it; a longer one grows it, and keeps what is resident. */
-	char *b = huge_alloc(1 * MIB, 1, &zeroed);
+	char *b = huge_alloc(1 * MIB, 1, &stale);
 	assert_ptr_equal(b, a);
-	assert_false(zeroed);
+	assert_int_equal(stale, MIB);
 	assert_int_equal(stats().cached, 3 * MIB);
-	char *c = huge_alloc(5 * MIB, 1, &zeroed);
+	char *c = huge_alloc(5 * MIB, 1, &stale);
+	assert_int_equal(stale, 3 * MIB);
 	assert_int_equal(stats().cached, 0);
 	assert_int_equal(os_resident(c, 5 * MIB), 3 * MIB);
 	assert_int_equal(huge_size(c), 5 * MIB);
@@ -65,34 +66,36 @@ static void kept_mappings_are_reused(void **state) {
 
 static void cache_is_bounded(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *large = huge_alloc(64 * MIB, 1, &zeroed);
+	char *large = huge_alloc(64 * MIB, 1, &stale);
 	huge_free(large);
 	assert_int_equal(stats().cached, 0); /* more than the limit: unmapped at once */
 	char *blocks[40];
-	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &zeroed);
+	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &stale);
 	for (int i = 0; i < 40; i++) huge_free(blocks[i]);
 	assert_in_range(stats().cached, 1, DIRTY_MIN);
 	/* Neighbours grow together to more than the limit: only what is too much is dropped. */
 	huge_purge();
-	char *parts = huge_alloc(12 * MIB, 1, &zeroed);
-	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	char *parts = huge_alloc(12 * MIB, 1, &stale);
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1], half = { parts + 6 * MIB, 6 * MIB };
 	assert_int_equal(huge_cache_put((struct mapping){ parts, 6 * MIB }, 8 * MIB, victims), 0);
-	assert_int_equal(huge_cache_put((struct mapping){ parts + 6 * MIB, 6 * MIB }, 8 * MIB, victims), 1);
+	assert_ptr_equal(huge_cache_take_neighbour(half).address, parts);
+	assert_null(huge_cache_take_neighbour(half).address);
+	assert_int_equal(huge_cache_put((struct mapping){ parts, 12 * MIB }, 8 * MIB, victims), 1);
 	assert_int_equal(victims[0].size, 4 * MIB);
 	assert_int_equal(huge_cache_take(8 * MIB).size, 8 * MIB);
 	huge_free(parts);
 	conf.dirty_max = 0;
-	huge_free(huge_alloc(MIB, 1, &zeroed));
+	huge_free(huge_alloc(MIB, 1, &stale));
 	assert_int_equal(stats().cached, 0);
 	conf.dirty_max = -1;
 }
 
 static void resizing_keeps_content(void **state) {
 	(void)state;
-	bool zeroed;
-	char *p = huge_alloc(2 * MIB, 1, &zeroed);
+	size_t stale;
+	char *p = huge_alloc(2 * MIB, 1, &stale);
 	memset(p, 3, 2 * MIB);
 	for (size_t size = 3 * MIB; size <= 300 * MIB; size += 27 * MIB) {
 		p = huge_resize(p, size);
@@ -110,14 +113,14 @@ static void resizing_keeps_content(void **state) {
 /* The rest of a kept mapping lies behind the block that was cut from it. */
 static void growing_takes_what_is_kept_behind(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *block = huge_alloc(6 * MIB, os_page_size, &zeroed);
+	char *block = huge_alloc(6 * MIB, os_page_size, &stale);
 	assert_non_null(block);
 	memset(block, 5, 6 * MIB);
 	assert_true(huge_free(block));
 	assert_int_equal(stats().cached, 6 * MIB);
-	assert_ptr_equal(huge_alloc(2 * MIB, os_page_size, &zeroed), block);
+	assert_ptr_equal(huge_alloc(2 * MIB, os_page_size, &stale), block);
 	assert_ptr_equal(huge_resize(block, 4 * MIB), block);
 	const size_t size = huge_size(block);
 	assert_true(size >= 4 * MIB && size < 6 * MIB);
@@ -151,10 +154,10 @@ static void large_blocks(void **state) {
 static size_t kept_after_a_wave(void) {
 	enum { BLOCKS = 8 };
 	void *blocks[BLOCKS];
-	bool zeroed;
+	size_t stale;
 	huge_purge();
 	conf.decay = 1000000; /* its intervals are longer than this test */
-	for (int i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = huge_alloc(4 * MIB, os_page_size, &zeroed));
+	for (int i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = huge_alloc(4 * MIB, os_page_size, &stale));
 	for (int i = 0; i < BLOCKS; i++) assert_true(huge_free(blocks[i]));
 	conf.decay = 1000;
 	return stats().cached;
