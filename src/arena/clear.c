@@ -6,17 +6,21 @@
 #include "arena/pressure.h"
 #include "base/os.h"
 
-/* To give memory back and get it again, page by page, costs ten times as much as to write to it (see src/README.md). So that is only
- * for what the next owner will mostly not touch. He will do what the last one did, most likely; and of that, the memory itself tells:
- * pages that nobody wrote to read as zero. A page that is looked at and not there costs a page fault, but no memory. */
+/* To give memory back and get it again, page by page, costs many times as much as to write to it (see src/README.md). So that is only
+ * for what the next owner will not touch. He will do what the last one did, most likely; and of that, the memory itself tells: pages
+ * that nobody wrote to read as zero. A page that is looked at and not there costs a page fault, but no memory. */
 
 /* Less than this is written to sooner than it is looked at. */
-#define LOOK_FROM (256 * KIB)
+#define LOOK_FROM (512 * KIB)
 
-/* Pages that are looked at: one for so many bytes, and so many at least and at most. */
-#define LOOK_STEP (512 * KIB)
-#define LOOKS_LEAST 2
-#define LOOKS_MOST 8
+/* From here on, memory counts more than time: libc's malloc serves such blocks by mappings that are always new
+ * (DEFAULT_MMAP_THRESHOLD_MAX). They go back also when one of the pages that were looked at was written to. Of smaller ones none may be:
+ * it would take longer than under libc's malloc. */
+#define SPARSE_FROM (32 * MIB)
+
+/* So many pages are looked at, the first one and others at equal distances. Programs write zeros, too: of a block that takes long to
+ * get again, more. */
+static size_t looks(size_t size) { return size >= SPARSE_FROM ? 8 : size > MIB ? 4 : 2; }
 
 static bool is_zero(const char *page) {
 	uint64_t first;
@@ -25,11 +29,10 @@ static bool is_zero(const char *page) {
 }
 
 bool looks_written(const char *start, size_t size) {
-	const size_t looks = max_size(LOOKS_LEAST, min_size(size / LOOK_STEP, LOOKS_MOST)), step = size / looks;
-	/* In the middle of each part, for what is not used is mostly the end. The first one that was written to ends it: programs that
-	 * write to all of their memory write zeros to much of it, and it is they who would pay. */
-	for (size_t i = 0; i < looks; i++)
-		if (!is_zero(start + ALIGN_DOWN(i * step + step / 2, os_page_size))) return true;
+	const size_t pages = looks(size), step = ALIGN_DOWN(size / pages, os_page_size);
+	size_t may_be_written = size >= SPARSE_FROM;
+	for (size_t i = 0; i < pages; i++)
+		if (!is_zero(start + i * step) && may_be_written-- == 0) return true;
 	return false;
 }
 
