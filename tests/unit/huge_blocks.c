@@ -1,12 +1,20 @@
 /* arena/huge, arena/huge_cache and arena/large. */
 #include "unit.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena/clear.h"
+#include "arena/heap.h"
 #include "arena/huge.h"
 #include "arena/huge_cache.h"
 #include "arena/large.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/os.h"
+#include "harden/hard_large.h"
 
 static struct huge_stats stats(void) {
 	struct huge_stats s;
@@ -134,6 +142,226 @@ static void growing_takes_what_is_kept_behind(void **state) {
 	huge_purge();
 }
 
+/* What the kernel sees as several mappings, it cannot resize as one. */
+static void what_the_kernel_sees_as_two_stays_apart(void **state) {
+	(void)state;
+	size_t stale;
+	huge_purge();
+	char *whole = huge_alloc(8 * MIB, os_page_size, &stale);
+	assert_non_null(whole);
+	assert_true(huge_free(whole));
+	/* The first part stays a block: what is cut off behind it is a mapping of another kind. */
+	char *first = huge_alloc(3 * MIB, os_page_size, &stale), *second = huge_alloc(5 * MIB, os_page_size, &stale);
+	assert_ptr_equal(first, whole);
+	assert_ptr_equal(second, whole + 3 * MIB);
+	assert_true(os_is_one_mapping(first, 8 * MIB));
+	assert_true(os_wipe_on_fork(second, 5 * MIB));
+	if (os_is_one_mapping(first, 8 * MIB)) { /* sanitizers may keep it from doing anything */
+		huge_free(first);
+		huge_free(second);
+		skip();
+	}
+	first[3 * MIB - 1] = 1;
+	assert_true(huge_free(second));
+	assert_int_equal(stats().cached, 5 * MIB);
+	/* A block does not grow into it. */
+	char *grown = huge_resize(first, 4 * MIB);
+	assert_non_null(grown);
+	assert_int_equal(grown[3 * MIB - 1], 1);
+	assert_true(os_is_one_mapping(grown, huge_size(grown)));
+	huge_free(grown);
+	huge_purge();
+
+	/* Nor is it joined with what is kept beside it, on either side. */
+	for (int side = 0; side < 2; side++) {
+		whole = huge_alloc(8 * MIB, os_page_size, &stale);
+		assert_true(huge_free(whole));
+		first = huge_alloc(3 * MIB, os_page_size, &stale);
+		second = huge_alloc(5 * MIB, os_page_size, &stale);
+		assert_ptr_equal(second, first + 3 * MIB);
+		assert_true(os_wipe_on_fork(second, 5 * MIB));
+		assert_true(huge_free(side == 0 ? first : second));
+		assert_true(huge_free(side == 0 ? second : first));
+		assert_int_equal(stats().cached, 8 * MIB);
+		char *block = huge_alloc(8 * MIB, os_page_size, &stale);
+		assert_non_null(block);
+		assert_true(os_is_one_mapping(block, 8 * MIB));
+		assert_non_null(block = huge_resize(block, 40 * MIB));
+		huge_free(block);
+		huge_purge();
+	}
+}
+
+/* They are unmapped when they are freed; and who holds the lock, as the handler of a signal may find it, waits for nobody. */
+static void altered_blocks_are_not_kept(void **state) {
+	(void)state;
+	size_t stale;
+	huge_purge();
+	char *blocks[4];
+	for (int i = 0; i < 4; i++) assert_non_null(blocks[i] = huge_alloc(2 * MIB, os_page_size, &stale));
+	huge_alter(blocks[0] + MIB, 1, 0);
+	huge_alter(blocks[1], 2 * MIB, 2 * MIB + 1); /* only larger ones */
+	huge_alter(blocks[1] - 1, 1, 0);
+	huge_alter(blocks[1] + 2 * MIB, 1, 0);
+	assert_true(huge_free(blocks[0]));
+	assert_int_equal(stats().cached, 0);
+	/* Not those beside it, wherever they lie. */
+	char *alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	huge_purge();
+	huge_lock();
+	huge_alter(alone, 1, 0);
+	huge_alter(blocks[3], 1, 0);
+	huge_unlock();
+	for (int i = 1; i < 4; i++) assert_true(huge_free(blocks[i]));
+	assert_int_equal(stats().cached, 0);
+	/* All others from then on. */
+	alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	/* The mark is not left to the next block that has its place in the table, and goes along when the table grows or the block. */
+	enum { MANY = 300 };
+	char *many[MANY];
+	alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	huge_alter(alone, 1, 0);
+	for (int i = 0; i < MANY; i++) assert_non_null(many[i] = huge_alloc(os_page_size, os_page_size, &stale));
+	assert_non_null(alone = huge_resize(alone, 5 * MIB));
+	for (int i = 0; i < MANY; i++) assert_true(huge_free(many[i]));
+	huge_purge();
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 0);
+	assert_non_null(alone = huge_alloc(2 * MIB, os_page_size, &stale));
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	huge_purge();
+}
+
+static int status_of(void (*body)(void)) {
+	const pid_t child = fork();
+	if (child == 0) {
+		dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+		signal(SIGABRT, SIG_DFL);
+		signal(SIGSEGV, SIG_DFL);
+		body();
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void resize_freed_huge(void) {
+	size_t stale;
+	char *block = huge_alloc(2 * MIB, os_page_size, &stale);
+	huge_free(block);
+	huge_resize(block, 3 * MIB);
+}
+
+static void resize_freed_run(void) {
+	size_t size = 10 * SLICE_SIZE;
+	char *block = large_alloc(size, 16, false, REGION_BRK);
+	struct span *run = span_of(block);
+	heap_free(run);
+	large_resize_run(run, size);
+}
+
+static void resize_freed_run_longer(void) {
+	char *block = large_alloc(10 * SLICE_SIZE, 16, false, REGION_BRK);
+	struct span *run = span_of(block);
+	arenal_test_free(block);
+	large_resize_run(run, 11 * SLICE_SIZE);
+}
+
+static void resize_freed_hardened(void) {
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	char *block = large_hard_alloc(MIN_ALIGN, 100000, FAMILY_MALLOC);
+	if (!large_hard_free(block, &claim)) _exit(1);
+	large_hard_resize(block, 200000);
+}
+
+/* As when another thread frees the block while realloc is on its way to it. */
+static void resizing_what_was_freed_ends_the_program(void **state) {
+	(void)state;
+	assert_int_equal(status_of(resize_freed_huge), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_run), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_run_longer), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_hardened), 128 + SIGABRT);
+}
+
+static bool is_zero(const char *block, size_t size) {
+	for (size_t i = 0; i < size; i++)
+		if (block[i] != 0) return false;
+	return true;
+}
+
+/* calloc writes to what it must, and to nothing else. */
+static void only_what_is_stale_is_cleared(void **state) {
+	(void)state;
+	static const size_t sizes[] = { 512 * KIB, MIB, 5 * MIB, 40 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		const size_t size = sizes[i];
+		char *memory = os_map(size, os_page_size);
+		assert_non_null(memory);
+		/* Nobody used it, or who did wrote to a page that is not looked at, or only zeros. */
+		memory[3 * os_page_size] = 1;
+		clear_stale(memory, size, true);
+		assert_in_range(os_resident(memory, size), 0, 64 * KIB);
+		assert_true(is_zero(memory, size));
+		/* In use: it stays. */
+		memset(memory, 1, size);
+		clear_stale(memory, size, true);
+		assert_int_equal(os_resident(memory, size), size);
+		assert_true(is_zero(memory, size));
+		memory[os_page_size] = 1;
+		clear_stale(memory, size - 1, false);
+		assert_int_equal(os_resident(memory, size), size);
+		assert_true(is_zero(memory, size));
+		/* A tenth of it was used. What the C library's malloc would serve from its heap is written to. */
+		clear_stale(memory, size, true);
+		memset(memory, 1, size / 10);
+		clear_stale(memory, size, true);
+		if (size < 32 * MIB)
+			assert_int_equal(os_resident(memory, size), size);
+		else
+			assert_in_range(os_resident(memory, size), 0, 64 * KIB);
+		assert_true(is_zero(memory, size));
+		os_unmap(memory, size);
+	}
+	/* A kept mapping that grew: only its old part has had an owner. */
+	size_t stale;
+	huge_purge();
+	char *old = huge_alloc(6 * MIB, os_page_size, &stale);
+	memset(old, 1, 6 * MIB);
+	huge_free(old);
+	char *block = large_alloc(24 * MIB, MIN_ALIGN, true, REGION_MAPPED);
+	assert_int_equal(os_resident(block, 24 * MIB), 6 * MIB);
+	assert_true(is_zero(block, 24 * MIB));
+	huge_free(block);
+	huge_purge();
+	/* A run of which two slices in the middle were used last. */
+	conf.mmap_threshold = 32 * MIB;
+	heap_purge();
+	block = large_alloc(30 * MIB, MIN_ALIGN, false, REGION_MAPPED);
+	struct span *run = span_of(block), *parts[3];
+	heap_free(run);
+	heap_purge();
+	static const size_t slices[] = { 100, 2, 5 };
+	for (int i = 0; i < 3; i++) parts[i] = heap_alloc(slices[i], 1, REGION_MAPPED, SPAN_RUN, NULL);
+	assert_ptr_equal(parts[1]->start, block + 100 * SLICE_SIZE);
+	memset(parts[1]->start, 1, 2 * SLICE_SIZE);
+	heap_free(parts[0]);
+	heap_free(parts[2]);
+	heap_purge();
+	heap_free(parts[1]);
+	assert_ptr_equal(large_alloc(30 * MIB, MIN_ALIGN, true, REGION_MAPPED), block);
+	assert_int_equal(os_resident(block, 30 * MIB), 2 * SLICE_SIZE);
+	assert_true(is_zero(block, 30 * MIB));
+	heap_free(span_of(block));
+	heap_purge();
+	conf.mmap_threshold = MIB;
+}
+
 static void large_blocks(void **state) {
 	(void)state;
 	static const size_t sizes[] = { SMALL_MAX + 1, 100 * KIB, 1 * MIB, 1 * MIB + 1, 70 * MIB };
@@ -199,6 +427,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
 		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(growing_takes_what_is_kept_behind), cmocka_unit_test(large_blocks),
+		cmocka_unit_test(what_the_kernel_sees_as_two_stays_apart), cmocka_unit_test(altered_blocks_are_not_kept),
+		cmocka_unit_test(resizing_what_was_freed_ends_the_program), cmocka_unit_test(only_what_is_stale_is_cleared),
 		cmocka_unit_test(waves_are_kept), cmocka_unit_test(unused_mappings_decay),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
