@@ -1,7 +1,14 @@
 /* arena/heap and arena/brk: runs of slices. */
 #include "unit.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arena/brk.h"
@@ -160,6 +167,45 @@ static void stale_slices_are_told(void **state) {
 	heap_purge();
 }
 
+static void refuse_new_mappings(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(2);
+}
+
+/* Guarded spans are closed, and clean, also where no mapping can be put in their place. */
+static void guarded_spans_are_closed_without_new_mappings(void **state) {
+	(void)state;
+	struct stale stale;
+	struct span *s = heap_alloc_guarded(4, SPAN_SMALL, &stale);
+	assert_non_null(s);
+	memset(s->start, 1, 4 * SLICE_SIZE);
+	assert_int_equal(os_purge(s->start, SLICE_SIZE, false), PURGED); /* to find out what it does, there must be mappings */
+	const pid_t child = fork();
+	if (child == 0) {
+		char *start = s->start;
+		signal(SIGSEGV, SIG_DFL);
+		refuse_new_mappings();
+		heap_free_guarded(s);
+		s = heap_alloc_guarded(4, SPAN_SMALL, &stale);
+		if (s == NULL || s->start != start || stale.slices != 0) _exit(3);
+		for (size_t i = 0; i < 4 * SLICE_SIZE; i++)
+			if (start[i] != 0) _exit(4);
+		heap_free_guarded(s);
+		(void)*(volatile char *)start;
+		_exit(5);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	heap_free_guarded(s);
+}
+
 static void resizing(void **state) {
 	(void)state;
 	struct span *s = run(8, 1, REGION_MAPPED);
@@ -243,7 +289,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
-		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
+		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
