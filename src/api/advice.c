@@ -90,6 +90,18 @@ EXPORT int mlock2(const void *address, size_t size, unsigned flags) {
 	return (int)result;
 }
 
+/* With MCL_FUTURE, every mapping is locked anyway. Without, those of later blocks are not: nor are they to come from what is kept now. */
+EXPORT int mlockall(int flags) {
+	if ((flags & MCL_FUTURE) == 0) {
+		const int saved = errno;
+		alter(NULL, SIZE_MAX, 0);
+		huge_purge();
+		if (unlikely(modes & MODE_HARDEN)) large_hard_purge();
+		errno = saved;
+	}
+	return (int)os_pass(SYS_mlockall, flags, 0, 0, 0, 0, 0);
+}
+
 /* Of libnuma, whose header need not be there. */
 long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
 

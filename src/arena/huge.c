@@ -1,7 +1,6 @@
 #include "arena/huge.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
@@ -23,13 +22,20 @@
  * little by little makes few system calls. */
 #define GROWTH_SHARE 8
 
+/* What else is known of a block. */
+struct more {
+	uint32_t origin; /* see struct piece */
+	bool altered;    /* huge_alter was called for it */
+};
+
 static struct {
 	struct lock lock;
 	uint32_t capacity;
 	uint32_t filled;  /* entries that are used or deleted */
 	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
 	struct huge_entry *entries;
-	bool *altered;     /* for each entry: huge_alter was called for the block. Behind the entries, which tools read from outside */
+	struct more *more; /* for each entry. Behind the entries, which tools read from outside */
+	uint32_t origins;  /* given so far */
 	size_t bytes, blocks;
 	struct wave wave;
 } huge;
@@ -52,17 +58,17 @@ static struct huge_entry *find(uintptr_t address) {
 	}
 }
 
-static bool *altered_of(struct huge_entry *entries, uint32_t capacity) { return (bool *)(entries + capacity); }
+static struct more *more_of(struct huge_entry *entries, uint32_t capacity) { return (struct more *)(entries + capacity); }
 
-static size_t table_size(uint32_t capacity) { return capacity * (sizeof(struct huge_entry) + sizeof(bool)); }
+static size_t table_size(uint32_t capacity) { return capacity * (sizeof(struct huge_entry) + sizeof(struct more)); }
 
-static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size, bool altered) {
+static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size, struct more more) {
 	uint32_t i = first_slot(address, capacity);
 	while (entries[i].address > ENTRY_DELETED) i = (i + 1) & (capacity - 1);
 	if (entries[i].address == ENTRY_FREE && entries == huge.entries) huge.filled++;
 	entries[i].size = size;
 	entries[i].address = address;
-	altered_of(entries, capacity)[i] = altered;
+	more_of(entries, capacity)[i] = more;
 }
 
 static void widen(uintptr_t start, uintptr_t end) {
@@ -80,12 +86,12 @@ static bool make_room(void) {
 	uint32_t filled = 0;
 	for (uint32_t i = 0; i < huge.capacity; i++) {
 		if (huge.entries[i].address <= ENTRY_DELETED) continue;
-		place(entries, capacity, huge.entries[i].address, huge.entries[i].size, huge.altered[i]);
+		place(entries, capacity, huge.entries[i].address, huge.entries[i].size, huge.more[i]);
 		filled++;
 	}
 	if (huge.entries != NULL) meta_free(huge.entries, table_size(huge.capacity));
 	huge.entries = entries;
-	huge.altered = altered_of(entries, capacity);
+	huge.more = more_of(entries, capacity);
 	huge.capacity = capacity;
 	huge.filled = filled;
 	arenal_layout.huge_table = (uintptr_t)entries;
@@ -93,32 +99,33 @@ static bool make_room(void) {
 	return true;
 }
 
-static void add_block(void *block, size_t size, bool altered) {
-	place(huge.entries, huge.capacity, (uintptr_t)block, size, altered);
+static void add_block(void *block, size_t size, struct more more) {
+	place(huge.entries, huge.capacity, (uintptr_t)block, size, more);
 	widen((uintptr_t)block, (uintptr_t)block + size);
 	huge.bytes += size;
 	huge.blocks++;
 	wave_note(&huge.wave, huge.bytes);
 }
 
-static bool add(void *block, size_t size) {
+/* Origin 0: a new one. */
+static bool add(void *block, size_t size, uint32_t origin) {
 	lock_take(&huge.lock, RANK_HUGE);
 	bool done = make_room();
-	if (done) add_block(block, size, false);
+	if (done) add_block(block, size, (struct more){ origin != 0 ? origin : ++huge.origins, false });
 	lock_drop(&huge.lock, RANK_HUGE);
 	return done;
 }
 
 /* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
-static size_t take_out(const void *block, bool resizing, bool *altered) {
+static size_t take_out(const void *block, bool resizing, struct more *more) {
 	lock_take(&huge.lock, RANK_HUGE);
 	struct huge_entry *e = find((uintptr_t)block);
 	size_t size = 0;
 	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)) && atomic_exchange(&alter_all, false))
-		memset(huge.altered, true, huge.capacity);
+		for (uint32_t i = 0; i < huge.capacity; i++) huge.more[i].altered = true;
 	if (e != NULL) {
 		size = e->size;
-		*altered = huge.altered[e - huge.entries];
+		*more = huge.more[e - huge.entries];
 		e->address = ENTRY_DELETED;
 		huge.bytes -= size;
 		huge.blocks--;
@@ -128,10 +135,12 @@ static size_t take_out(const void *block, bool resizing, bool *altered) {
 	return size;
 }
 
-static void put_back(void *block, size_t size, bool altered) {
+/* Origin 0: a new one. */
+static void put_back(void *block, size_t size, struct more more) {
 	lock_take(&huge.lock, RANK_HUGE);
 	huge.resizing--;
-	add_block(block, size, altered);
+	if (more.origin == 0) more.origin = ++huge.origins;
+	add_block(block, size, more);
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
@@ -143,16 +152,16 @@ static size_t cache_limit(uint64_t now) {
 	return pressure_bound(max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN));
 }
 
-static struct mapping take_cached(size_t size) {
+static struct piece take_cached(size_t size) {
 	lock_take(&huge.lock, RANK_HUGE);
-	struct mapping m = huge_cache_take(size);
+	struct piece p = huge_cache_take(size);
 	lock_drop(&huge.lock, RANK_HUGE);
-	return m;
+	return p;
 }
 
-static size_t take_cached_at(const char *address, size_t least, size_t most) {
+static size_t take_cached_behind(struct piece block, size_t least, size_t most) {
 	lock_take(&huge.lock, RANK_HUGE);
-	size_t size = huge_cache_take_at(address, least, most);
+	size_t size = huge_cache_take_behind(block, least, most);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return size;
 }
@@ -177,7 +186,7 @@ size_t huge_purge(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t bytes = huge_cache_bytes();
-	size_t count = huge_cache_put((struct mapping){ NULL, 0 }, 0, victims);
+	size_t count = huge_cache_put((struct piece){ NULL, 0, 0 }, 0, victims);
 	lock_drop(&huge.lock, RANK_HUGE);
 	unmap_all(victims, count);
 	return bytes;
@@ -190,54 +199,18 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
 	size_t left = huge_cache_bytes() - decay_part(unused);
-	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
+	return huge_cache_put((struct piece){ NULL, 0, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 
-/* Puts it into the cache, and unmaps what has no place there any more. */
-static void put(struct mapping m, uint64_t now) {
+/* Puts the mapping into the cache, and unmaps what has no place there any more. */
+static void keep(struct piece p) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
+	uint64_t now = os_milliseconds();
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
-	count += huge_cache_put(m, cache_limit(now), victims + count);
+	count += huge_cache_put(p, cache_limit(now), victims + count);
 	lock_drop(&huge.lock, RANK_HUGE);
 	allowance_charge(unmap_all(victims, count));
-}
-
-static struct mapping take_neighbour(struct mapping m) {
-	lock_take(&huge.lock, RANK_HUGE);
-	const struct mapping other = huge_cache_take_neighbour(m);
-	lock_drop(&huge.lock, RANK_HUGE);
-	return other;
-}
-
-/* What was cut apart grows together again. What the kernel sees as several mappings all the same, since one of them was moved there,
- * stays apart: it could not be resized. */
-static struct mapping join(struct mapping m, uint64_t now) {
-	for (int sides = 0; sides < 2; sides++) {
-		const struct mapping other = take_neighbour(m);
-		if (other.address == NULL) break;
-		const struct mapping both = { other.address < m.address ? other.address : m.address, m.size + other.size };
-		if (!os_is_one_mapping(both.address, both.size)) {
-			put(other, now);
-			break;
-		}
-		m = both;
-	}
-	return m;
-}
-
-/* Keeps the mapping, if it is not longer than all that may be kept. */
-static void keep(struct mapping m) {
-	const uint64_t now = os_milliseconds();
-	lock_take(&huge.lock, RANK_HUGE);
-	const bool fits = m.size <= cache_limit(now);
-	lock_drop(&huge.lock, RANK_HUGE);
-	if (fits) {
-		put(join(m, now), now);
-	} else {
-		put((struct mapping){ NULL, 0 }, now);
-		allowance_charge(unmap_all(&m, 1));
-	}
 }
 
 size_t huge_decay(void) {
@@ -254,22 +227,26 @@ COLD static void count_fresh(size_t bytes) {
 	pressure_poke();
 }
 
-/* From the cache: *size becomes what the mapping really has. The content of the first *stale bytes is whatever it was. */
-static void *map_cached(size_t *size, size_t *stale) {
-	struct mapping m = take_cached(*size);
-	*stale = m.size;
-	if (m.address == NULL) return NULL;
-	if (m.size < *size) {
-		void *grown = os_remap(m.address, m.size, *size, true);
-		/* Refused, as where all address space is used. Keeping it for smaller blocks costs more memory than the faults are worth. */
+/* From the cache: *size becomes what the mapping really has, *origin 0 if mremap moved it. The content of the first *stale bytes is
+ * whatever it was. */
+static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
+	const struct piece p = take_cached(*size);
+	*stale = p.size;
+	*origin = p.origin;
+	if (p.address == NULL) return NULL;
+	if (p.size < *size) {
+		void *grown = os_remap(p.address, p.size, *size, true);
+		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller blocks costs more memory than
+		 * the faults are worth. */
 		if (grown == NULL)
-			unmap_all(&m, 1);
+			unmap_all(&(struct mapping){ p.address, p.size }, 1);
 		else
-			count_fresh(*size - m.size);
+			count_fresh(*size - p.size);
+		if (grown != p.address) *origin = 0;
 		return grown;
 	}
-	*size = m.size;
-	return m.address;
+	*size = p.size;
+	return p.address;
 }
 
 static void *map_fresh(size_t size, size_t align) {
@@ -285,24 +262,27 @@ static void *map_fresh(size_t size, size_t align) {
 void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
-	void *block = align <= os_page_size ? map_cached(&size, stale) : NULL;
-	if (block == NULL) *stale = 0;
-	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
+	uint32_t origin = 0;
+	void *block = align <= os_page_size ? map_cached(&size, &origin, stale) : NULL;
+	if (block == NULL) {
+		origin = 0;
+		*stale = 0;
+		block = map_fresh(size, max_size(align, os_page_size));
+	}
 	if (block == NULL) return NULL;
-	if (add(block, size)) return block;
+	if (add(block, size, origin)) return block;
 	os_unmap(block, size);
 	return NULL;
 }
 
 bool huge_free(void *block) {
-	bool altered;
-	size_t size = take_out(block, false, &altered);
+	struct more more;
+	size_t size = take_out(block, false, &more);
 	if (size == 0) return false;
-	const struct mapping m = { block, size };
-	if (unlikely(altered))
-		allowance_charge(unmap_all(&m, 1));
+	if (unlikely(more.altered))
+		allowance_charge(unmap_all(&(struct mapping){ block, size }, 1));
 	else
-		keep(m);
+		keep((struct piece){ block, size, more.origin });
 	return true;
 }
 
@@ -314,25 +294,16 @@ size_t huge_size(const void *block) {
 	return size;
 }
 
-/* Takes what is kept behind the block, if the kernel sees both as one. Returns its bytes, or 0. */
-static size_t take_behind(struct mapping block, size_t least, size_t most) {
-	char *end = block.address + block.size;
-	const size_t behind = take_cached_at(end, least, most);
-	if (behind == 0 || os_is_one_mapping(block.address, block.size + behind)) return behind;
-	put((struct mapping){ end, behind }, os_milliseconds());
-	return 0;
-}
-
 void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	bool altered;
-	const size_t old = take_out(block, true, &altered);
+	struct more more;
+	const size_t old = take_out(block, true, &more);
 	if (unlikely(old == 0)) report_pointer("realloc", block, NULL);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
-	const bool may_join = size > old && roomy < PTRDIFF_MAX && !altered;
-	size_t behind = may_join ? take_behind((struct mapping){ block, old }, size - old, roomy - old) : 0;
+	const bool may_join = size > old && roomy < PTRDIFF_MAX && !more.altered;
+	size_t behind = may_join ? take_cached_behind((struct piece){ block, old, more.origin }, size - old, roomy - old) : 0;
 	void *moved = NULL;
 	if (behind > 0) {
 		moved = block;
@@ -342,7 +313,8 @@ void *huge_resize(void *block, size_t size) {
 		if (moved != NULL) size = roomy;
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
-	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, altered);
+	if (moved != NULL && moved != block) more.origin = 0;
+	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
@@ -356,7 +328,7 @@ static void alter_some(const struct huge_entry *entries, uint32_t from, uint32_t
 	for (uint32_t i = from; i < to; i++) {
 		const uintptr_t block = entries[i].address;
 		const size_t size = entries[i].size;
-		if (block > ENTRY_DELETED && block < end && start < block + size && size >= least) huge.altered[i] = true;
+		if (block > ENTRY_DELETED && block < end && start < block + size && size >= least) huge.more[i].altered = true;
 	}
 }
 

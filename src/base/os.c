@@ -148,15 +148,6 @@ bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to) {
 	return p != MAP_FAILED;
 }
 
-bool os_is_one_mapping(void *address, size_t size) {
-	int saved = errno;
-	const bool grown = mremap(address, size, size + os_page_size, 0) != MAP_FAILED;
-	const bool several = !grown && errno == EFAULT;
-	if (grown) munmap((char *)address + size, os_page_size);
-	errno = saved;
-	return !several;
-}
-
 /* Does what the kernel took read as zero? Emulators and sandboxes may take MADV_DONTNEED for a hint, and say that it is done. */
 static _Atomic enum { UNTRIED, CLEARS, ONLY_A_HINT } dontneed;
 

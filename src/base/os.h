@@ -60,9 +60,6 @@ enum purge os_purge(void *address, size_t size, bool lazily);
  * that cannot be done so: what they hold is unknown. Locked memory stays: who locks it wants no page faults. */
 bool os_clear(void *address, size_t size);
 
-/* False: to the kernel, what lies there is several mappings, which it cannot resize as one. The pages must be the caller's alone. */
-bool os_is_one_mapping(void *address, size_t size);
-
 /* A call of the program's, through a function that is ours and libc's (api/advice.c): returns what libc's would, with errno. */
 long os_pass(long call, long a, long b, long c, long d, long e, long f);
 

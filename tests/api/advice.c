@@ -128,6 +128,34 @@ static void attributes_move_with_the_block(void **state) {
 	assert_int_equal(run_in_child(tell_and_resize, NULL), 0);
 }
 
+/* Neither what the program had then, nor what was kept then, goes to others. */
+static void lock_all(void *unused) {
+	const size_t size = kept_size();
+	char *block = malloc(size), *kept = malloc(size);
+
+	(void)unused;
+	CHILD_CHECK(block && kept);
+	memset(kept, 1, size);
+	free(kept);
+	CHILD_CHECK(kept_bytes() >= size);
+	if (mlockall(MCL_CURRENT) != 0)
+		_exit(77);
+	CHILD_CHECK(munlockall() == 0);
+	const size_t before = kept_bytes();
+	CHILD_CHECK(before < size);
+	free(block);
+	CHILD_CHECK(kept_bytes() == before);
+}
+
+static void locking_all_is_about_all(void **state) {
+	(void)state;
+	const int status = run_in_child(lock_all, NULL);
+
+	if (status == 77)
+		skip(); /* RLIMIT_MEMLOCK */
+	assert_int_equal(status, 0);
+}
+
 /* What has no effect on later owners costs nothing later. */
 static void advise_and_free(void *unused) {
 	static const int harmless[] = { MADV_NORMAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE };
@@ -207,6 +235,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attributes_end_with_the_block),
 		cmocka_unit_test(attributes_move_with_the_block),
+		cmocka_unit_test(locking_all_is_about_all),
 		cmocka_unit_test(other_advice_does_not),
 		cmocka_unit_test(answers_are_those_of_libc),
 	};
