@@ -77,8 +77,7 @@ bool arena_harden(void) {
 
 /* The slices of a new span, and its bitmap. */
 static struct span *span_slices(const struct size_class *c, enum region_kind kind) {
-	bool zeroed;
-	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, &zeroed);
+	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, NULL);
 	if (s == NULL) return NULL;
 	struct region *r = page_map_region((uintptr_t)s->start);
 	s->free_blocks = r->free_blocks[slice_number(r, (uintptr_t)s->start)];
@@ -89,13 +88,13 @@ static struct span *span_slices(const struct size_class *c, enum region_kind kin
 static struct span *hard_span_slices(const struct size_class *c) {
 	char *metadata = meta_alloc(hard_span_metadata(c));
 	if (metadata == NULL) return NULL;
-	bool zeroed;
-	struct span *s = heap_alloc_guarded(c->slices, SPAN_SMALL, &zeroed);
+	struct stale stale;
+	struct span *s = heap_alloc_guarded(c->slices, SPAN_SMALL, &stale);
 	if (s == NULL) {
 		meta_free(metadata, hard_span_metadata(c));
 		return NULL;
 	}
-	if (!zeroed) memset(s->start, 0, c->slices * SLICE_SIZE);
+	if (stale.slices > 0) memset(s->start, 0, c->slices * SLICE_SIZE);
 	struct random *random = (struct random *)(metadata + hard_span_records_size(c));
 	random->state = os_random();
 	s->free_blocks = (uint64_t *)(random + 1);

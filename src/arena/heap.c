@@ -7,6 +7,7 @@
 #include "arena/layout.h"
 #include "arena/page_map.h"
 #include "arena/pressure.h"
+#include "arena/report.h"
 #include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
@@ -160,14 +161,24 @@ static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t 
 	return REGION_SLICES;
 }
 
-static struct span *take_run(struct region *r, size_t first, size_t slices, bool *zeroed) {
+static void note_stale(const struct region *r, size_t first, size_t slices, struct stale *stale) {
+	const size_t words = REGION_SLICES / 64;
+	for (size_t i = 0; i < slices; i += 64) {
+		const uint64_t bits = bits_from(r->dirty, words, first + i) | bits_from(r->lazy, words, first + i);
+		stale->map[i / 64] = bits & bits_in_word(0, 0, min_size(slices - i, 64));
+	}
+}
+
+static struct span *take_run(struct region *r, size_t first, size_t slices, struct stale *stale) {
 	size_t dirty = bits_count(r->dirty, first, slices), lazy = 0;
+	if (unlikely(heap.any_lazy)) lazy = bits_count(r->lazy, first, slices);
+	if (stale != NULL) {
+		stale->slices = dirty + lazy;
+		if (stale->slices > 0) note_stale(r, first, slices, stale);
+	}
 	bits_clear(r->free, first, slices);
 	bits_clear(r->dirty, first, slices);
-	if (unlikely(heap.any_lazy)) {
-		lazy = bits_count(r->lazy, first, slices);
-		bits_clear(r->lazy, first, slices);
-	}
+	if (unlikely(heap.any_lazy)) bits_clear(r->lazy, first, slices);
 	r->slices_used += slices;
 	r->slices_dirty -= dirty;
 	heap.stats.used += slices * SLICE_SIZE;
@@ -175,7 +186,6 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
 	heap.spared = min_size(heap.spared, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) unlink_free(r);
-	*zeroed = dirty + lazy == 0;
 	struct span *s = &r->spans[first];
 	s->start = (char *)r->base + first * SLICE_SIZE;
 	s->slices = (uint16_t)slices;
@@ -183,14 +193,14 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, bool
 }
 
 /* First fit, in the region that last had something freed. */
-static struct span *take_free(enum region_kind kind, size_t slices, size_t align, bool dirty, bool *zeroed) {
+static struct span *take_free(enum region_kind kind, size_t slices, size_t align, bool dirty, struct stale *stale) {
 	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
 	for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
 		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
 		size_t longest = 0;
 		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
 		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used)) thp_ask(r, at);
-		if (at < REGION_SLICES) return take_run(r, at, slices, zeroed);
+		if (at < REGION_SLICES) return take_run(r, at, slices, stale);
 		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
 	}
 	return NULL;
@@ -198,26 +208,26 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 
 /* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
  * the preferred kind, then new memory of that kind; then the other kind. */
-static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, bool *zeroed) {
+static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, struct stale *stale) {
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
-	struct span *s = take_free(preferred, slices, align, true, zeroed);
-	if (s == NULL) s = take_free(other, slices, align, true, zeroed);
+	struct span *s = take_free(preferred, slices, align, true, stale);
+	if (s == NULL) s = take_free(other, slices, align, true, stale);
 	if (s != NULL) return s;
-	s = take_free(preferred, slices, align, false, zeroed);
+	s = take_free(preferred, slices, align, false, stale);
 	for (int i = 0; i < 2 && s == NULL; i++) {
 		enum region_kind kind = i == 0 ? preferred : other;
-		if (i == 1) s = take_free(other, slices, align, false, zeroed);
+		if (i == 1) s = take_free(other, slices, align, false, stale);
 		/* Twice: what the break gained first may lie on both sides of a window's end, which no run crosses. */
 		for (int again = 0; again < 2 && s == NULL && grow(kind, slices + align - 1); again++)
-			s = take_free(kind, slices, align, false, zeroed);
+			s = take_free(kind, slices, align, false, stale);
 	}
 	if (s != NULL) pressure_count(slices * SLICE_SIZE);
 	return s;
 }
 
-struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed) {
+struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
-	struct span *s = find_or_grow(slices, align, preferred, zeroed);
+	struct span *s = find_or_grow(slices, align, preferred, stale);
 	if (s != NULL) s->kind = (uint8_t)kind;
 	if (s != NULL && kind == SPAN_SMALL) heap.stats.spans += slices * SLICE_SIZE;
 	wave_note(&heap.wave, backed());
@@ -295,8 +305,7 @@ static bool trim_is_due(const struct region *r, size_t first) {
 
 /* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
-	bool zeroed;
-	take_run(r, first, count, &zeroed);
+	take_run(r, first, count, NULL);
 	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	thp_break(r, first, count);
@@ -392,13 +401,16 @@ bool heap_resize(struct span *run, size_t slices) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
 	size_t first = slice_number(r, (uintptr_t)run->start), old = run->slices;
+	if (unlikely(run->kind != SPAN_RUN)) { /* another thread freed it meanwhile */
+		lock_drop(&heap.lock, RANK_HEAP);
+		report_pointer("realloc", run->start, NULL);
+	}
 	bool done = true;
 	if (slices < old) {
 		put_free(r, first + slices, old - slices, true);
 	} else if (slices > old) {
 		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
-		bool zeroed;
-		if (done) take_run(r, first + old, slices - old, &zeroed);
+		if (done) take_run(r, first + old, slices - old, NULL);
 		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}
 	if (done) run->slices = (uint16_t)slices;
@@ -413,9 +425,9 @@ bool heap_resize(struct span *run, size_t slices) {
  * the guard of a new span is an unused slice like any other. */
 #define GUARDS_MAX 12288
 
-static struct span *take_guarded(size_t slices, bool *zeroed) {
-	struct span *s = take_free(REGION_GUARDED, slices + 1, 1, false, zeroed);
-	if (s == NULL && grow(REGION_GUARDED, slices + 1)) s = take_free(REGION_GUARDED, slices + 1, 1, false, zeroed);
+static struct span *take_guarded(size_t slices, struct stale *stale) {
+	struct span *s = take_free(REGION_GUARDED, slices + 1, 1, false, stale);
+	if (s == NULL && grow(REGION_GUARDED, slices + 1)) s = take_free(REGION_GUARDED, slices + 1, 1, false, stale);
 	if (s == NULL) return NULL;
 	s->slices = (uint16_t)slices;
 	heap.stats.used -= SLICE_SIZE;
@@ -424,9 +436,9 @@ static struct span *take_guarded(size_t slices, bool *zeroed) {
 	return s;
 }
 
-struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed) {
+struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
-	struct span *s = take_guarded(slices, zeroed);
+	struct span *s = take_guarded(slices, stale);
 	const bool guard = heap.guarded <= GUARDS_MAX;
 	if (s != NULL) {
 		s->kind = (uint8_t)kind;
@@ -441,9 +453,9 @@ struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed
 
 void heap_free_guarded(struct span *s) {
 	const size_t slices = s->slices + 1u;
-	/* Replacing the mapping takes the memory and the access in one call. Where the kernel refuses that, the slices stay
-	 * accessible, but empty. */
-	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) || os_purge(s->start, slices * SLICE_SIZE, false) == PURGED;
+	/* Where the kernel refuses, the slices stay accessible, and are dirty ones. Not to use them again would cost the program its
+	 * memory, at a limit that it has reached already. */
+	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) == DECOMMITTED;
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);
 	heap.stats.spans -= s->slices * SLICE_SIZE;

@@ -19,15 +19,21 @@ struct heap_stats {
 	uint64_t purged_total; /* bytes since the start */
 };
 
+/* Slices of a run that may hold what somebody left there. All others read as zero. */
+struct stale {
+	size_t slices;                   /* how many; when there are none, the map is not written */
+	uint64_t map[REGION_SLICES / 64]; /* bit i: the i-th slice of the run */
+};
+
 /* A run of `slices`, its first slice's number a multiple of `align` slices (a power of two up to REGION_SLICES). The
- * record's start, slices and kind are set; *zeroed tells whether all of it reads as zero. NULL when out of memory. */
-struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, bool *zeroed);
+ * record's start, slices and kind are set; *stale (NULL: nobody asks) tells what it may hold. NULL when out of memory. */
+struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, struct stale *stale);
 
 /* Takes the run back. Neighbouring free slices are one run again at once. */
 void heap_free(struct span *run);
 
 /* The same for a span of hardened blocks: what lies before and behind it cannot be accessed. */
-struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, bool *zeroed);
+struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale);
 void heap_free_guarded(struct span *span);
 
 /* Changes the length of a run in place. Growing fails (false, nothing changed) when the slices behind are in use. */

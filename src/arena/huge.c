@@ -1,9 +1,12 @@
 #include "arena/huge.h"
 
+#include <stdatomic.h>
+
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
 #include "arena/layout.h"
 #include "arena/pressure.h"
+#include "arena/report.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/lock.h"
@@ -19,15 +22,29 @@
  * little by little makes few system calls. */
 #define GROWTH_SHARE 8
 
+/* What else is known of a block. */
+struct more {
+	uint32_t origin; /* see struct piece */
+	bool altered;    /* huge_alter was called for it */
+};
+
 static struct {
 	struct lock lock;
 	uint32_t capacity;
 	uint32_t filled;  /* entries that are used or deleted */
 	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
 	struct huge_entry *entries;
+	struct more *more; /* for each entry. Behind the entries, which tools read from outside */
+	uint32_t origins;  /* given so far */
 	size_t bytes, blocks;
 	struct wave wave;
 } huge;
+
+/* All huge blocks that there ever were lie in [lowest, highest). Changed under the lock. */
+static _Atomic uintptr_t lowest = UINTPTR_MAX, highest;
+
+/* huge_alter could not get the lock: it may have been about any block. */
+static _Atomic bool alter_all;
 
 static uint32_t first_slot(uintptr_t address, uint32_t capacity) {
 	return (uint32_t)((uint64_t)(address >> 12) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (capacity - 1);
@@ -41,12 +58,22 @@ static struct huge_entry *find(uintptr_t address) {
 	}
 }
 
-static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size) {
+static struct more *more_of(struct huge_entry *entries, uint32_t capacity) { return (struct more *)(entries + capacity); }
+
+static size_t table_size(uint32_t capacity) { return capacity * (sizeof(struct huge_entry) + sizeof(struct more)); }
+
+static void place(struct huge_entry *entries, uint32_t capacity, uintptr_t address, size_t size, struct more more) {
 	uint32_t i = first_slot(address, capacity);
 	while (entries[i].address > ENTRY_DELETED) i = (i + 1) & (capacity - 1);
 	if (entries[i].address == ENTRY_FREE && entries == huge.entries) huge.filled++;
 	entries[i].size = size;
 	entries[i].address = address;
+	more_of(entries, capacity)[i] = more;
+}
+
+static void widen(uintptr_t start, uintptr_t end) {
+	if (start < atomic_load_explicit(&lowest, memory_order_relaxed)) atomic_store_explicit(&lowest, start, memory_order_relaxed);
+	if (end > atomic_load_explicit(&highest, memory_order_relaxed)) atomic_store_explicit(&highest, end, memory_order_relaxed);
 }
 
 /* Room for one more entry. */
@@ -54,16 +81,17 @@ static bool make_room(void) {
 	if (huge.filled + huge.resizing + 1 <= huge.capacity / 2) return true;
 	uint32_t capacity = huge.capacity == 0 ? CAPACITY_FIRST : huge.capacity;
 	while (capacity < 4 * (huge.blocks + huge.resizing + 1)) capacity *= 2;
-	struct huge_entry *entries = meta_alloc(capacity * sizeof *entries);
+	struct huge_entry *entries = meta_alloc(table_size(capacity));
 	if (entries == NULL) return false;
 	uint32_t filled = 0;
 	for (uint32_t i = 0; i < huge.capacity; i++) {
 		if (huge.entries[i].address <= ENTRY_DELETED) continue;
-		place(entries, capacity, huge.entries[i].address, huge.entries[i].size);
+		place(entries, capacity, huge.entries[i].address, huge.entries[i].size, huge.more[i]);
 		filled++;
 	}
-	if (huge.entries != NULL) meta_free(huge.entries, huge.capacity * sizeof *entries);
+	if (huge.entries != NULL) meta_free(huge.entries, table_size(huge.capacity));
 	huge.entries = entries;
+	huge.more = more_of(entries, capacity);
 	huge.capacity = capacity;
 	huge.filled = filled;
 	arenal_layout.huge_table = (uintptr_t)entries;
@@ -71,30 +99,33 @@ static bool make_room(void) {
 	return true;
 }
 
-static void count_block(size_t size) {
+static void add_block(void *block, size_t size, struct more more) {
+	place(huge.entries, huge.capacity, (uintptr_t)block, size, more);
+	widen((uintptr_t)block, (uintptr_t)block + size);
 	huge.bytes += size;
 	huge.blocks++;
 	wave_note(&huge.wave, huge.bytes);
 }
 
-static bool add(void *block, size_t size) {
+/* Origin 0: a new one. */
+static bool add(void *block, size_t size, uint32_t origin) {
 	lock_take(&huge.lock, RANK_HUGE);
 	bool done = make_room();
-	if (done) {
-		place(huge.entries, huge.capacity, (uintptr_t)block, size);
-		count_block(size);
-	}
+	if (done) add_block(block, size, (struct more){ origin != 0 ? origin : ++huge.origins, false });
 	lock_drop(&huge.lock, RANK_HUGE);
 	return done;
 }
 
 /* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
-static size_t take_out(const void *block, bool resizing) {
+static size_t take_out(const void *block, bool resizing, struct more *more) {
 	lock_take(&huge.lock, RANK_HUGE);
 	struct huge_entry *e = find((uintptr_t)block);
 	size_t size = 0;
+	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)) && atomic_exchange(&alter_all, false))
+		for (uint32_t i = 0; i < huge.capacity; i++) huge.more[i].altered = true;
 	if (e != NULL) {
 		size = e->size;
+		*more = huge.more[e - huge.entries];
 		e->address = ENTRY_DELETED;
 		huge.bytes -= size;
 		huge.blocks--;
@@ -104,11 +135,12 @@ static size_t take_out(const void *block, bool resizing) {
 	return size;
 }
 
-static void put_back(void *block, size_t size) {
+/* Origin 0: a new one. */
+static void put_back(void *block, size_t size, struct more more) {
 	lock_take(&huge.lock, RANK_HUGE);
 	huge.resizing--;
-	place(huge.entries, huge.capacity, (uintptr_t)block, size);
-	count_block(size);
+	if (more.origin == 0) more.origin = ++huge.origins;
+	add_block(block, size, more);
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
@@ -120,16 +152,16 @@ static size_t cache_limit(uint64_t now) {
 	return pressure_bound(max_size(max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now)), DIRTY_MIN));
 }
 
-static struct mapping take_cached(size_t size) {
+static struct piece take_cached(size_t size) {
 	lock_take(&huge.lock, RANK_HUGE);
-	struct mapping m = huge_cache_take(size);
+	struct piece p = huge_cache_take(size);
 	lock_drop(&huge.lock, RANK_HUGE);
-	return m;
+	return p;
 }
 
-static size_t take_cached_at(const char *address, size_t least, size_t most) {
+static size_t take_cached_behind(struct piece block, size_t least, size_t most) {
 	lock_take(&huge.lock, RANK_HUGE);
-	size_t size = huge_cache_take_at(address, least, most);
+	size_t size = huge_cache_take_behind(block, least, most);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return size;
 }
@@ -154,7 +186,7 @@ size_t huge_purge(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t bytes = huge_cache_bytes();
-	size_t count = huge_cache_put((struct mapping){ NULL, 0 }, 0, victims);
+	size_t count = huge_cache_put((struct piece){ NULL, 0, 0 }, 0, victims);
 	lock_drop(&huge.lock, RANK_HUGE);
 	unmap_all(victims, count);
 	return bytes;
@@ -167,16 +199,16 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
 	size_t left = huge_cache_bytes() - decay_part(unused);
-	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
+	return huge_cache_put((struct piece){ NULL, 0, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 
 /* Puts the mapping into the cache, and unmaps what has no place there any more. */
-static void keep(struct mapping m) {
+static void keep(struct piece p) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
 	uint64_t now = os_milliseconds();
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
-	count += huge_cache_put(m, cache_limit(now), victims + count);
+	count += huge_cache_put(p, cache_limit(now), victims + count);
 	lock_drop(&huge.lock, RANK_HUGE);
 	allowance_charge(unmap_all(victims, count));
 }
@@ -195,22 +227,26 @@ COLD static void count_fresh(size_t bytes) {
 	pressure_poke();
 }
 
-/* From the cache: *size becomes what the mapping really has. Its content is whatever it was. */
-static void *map_cached(size_t *size) {
-	struct mapping m = take_cached(*size);
-	if (m.address == NULL) return NULL;
-	if (m.size < *size) {
-		void *grown = os_remap(m.address, m.size, *size, true);
-		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
-		 * faults are worth. */
+/* From the cache: *size becomes what the mapping really has, *origin 0 if mremap moved it. The content of the first *stale bytes is
+ * whatever it was. */
+static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
+	const struct piece p = take_cached(*size);
+	*stale = p.size;
+	*origin = p.origin;
+	if (p.address == NULL) return NULL;
+	if (p.size < *size) {
+		void *grown = os_remap(p.address, p.size, *size, true);
+		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller blocks costs more memory than
+		 * the faults are worth. */
 		if (grown == NULL)
-			unmap_all(&m, 1);
+			unmap_all(&(struct mapping){ p.address, p.size }, 1);
 		else
-			count_fresh(*size - m.size);
+			count_fresh(*size - p.size);
+		if (grown != p.address) *origin = 0;
 		return grown;
 	}
-	*size = m.size;
-	return m.address;
+	*size = p.size;
+	return p.address;
 }
 
 static void *map_fresh(size_t size, size_t align) {
@@ -223,22 +259,30 @@ static void *map_fresh(size_t size, size_t align) {
 	return block;
 }
 
-void *huge_alloc(size_t size, size_t align, bool *zeroed) {
+void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
-	void *block = align <= os_page_size ? map_cached(&size) : NULL;
-	*zeroed = block == NULL;
-	if (block == NULL) block = map_fresh(size, max_size(align, os_page_size));
+	uint32_t origin = 0;
+	void *block = align <= os_page_size ? map_cached(&size, &origin, stale) : NULL;
+	if (block == NULL) {
+		origin = 0;
+		*stale = 0;
+		block = map_fresh(size, max_size(align, os_page_size));
+	}
 	if (block == NULL) return NULL;
-	if (add(block, size)) return block;
+	if (add(block, size, origin)) return block;
 	os_unmap(block, size);
 	return NULL;
 }
 
 bool huge_free(void *block) {
-	size_t size = take_out(block, false);
+	struct more more;
+	size_t size = take_out(block, false, &more);
 	if (size == 0) return false;
-	keep((struct mapping){ block, size });
+	if (unlikely(more.altered))
+		allowance_charge(unmap_all(&(struct mapping){ block, size }, 1));
+	else
+		keep((struct piece){ block, size, more.origin });
 	return true;
 }
 
@@ -254,9 +298,12 @@ void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	const size_t old = take_out(block, true);
+	struct more more;
+	const size_t old = take_out(block, true, &more);
+	if (unlikely(old == 0)) report_pointer("realloc", block, NULL);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
-	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
+	const bool may_join = size > old && roomy < PTRDIFF_MAX && !more.altered;
+	size_t behind = may_join ? take_cached_behind((struct piece){ block, old, more.origin }, size - old, roomy - old) : 0;
 	void *moved = NULL;
 	if (behind > 0) {
 		moved = block;
@@ -266,11 +313,42 @@ void *huge_resize(void *block, size_t size) {
 		if (moved != NULL) size = roomy;
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
-	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
+	if (moved != NULL && moved != block) more.origin = 0;
+	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;
+}
+
+/* Entries that are looked at between two holds of the lock. */
+#define WALK 1024
+
+static void alter_some(const struct huge_entry *entries, uint32_t from, uint32_t to, uintptr_t start, uintptr_t end, size_t least) {
+	for (uint32_t i = from; i < to; i++) {
+		const uintptr_t block = entries[i].address;
+		const size_t size = entries[i].size;
+		if (block > ENTRY_DELETED && block < end && start < block + size && size >= least) huge.more[i].altered = true;
+	}
+}
+
+void huge_alter(const void *address, size_t size, size_t least) {
+	const uintptr_t start = (uintptr_t)address, end = start + size < start ? UINTPTR_MAX : start + size;
+	if (start >= atomic_load_explicit(&highest, memory_order_relaxed) || end <= atomic_load_explicit(&lowest, memory_order_relaxed))
+		return;
+	/* The table may be another one each time: then all over again. */
+	const struct huge_entry *entries = NULL;
+	for (uint32_t from = 0, capacity = 1; from < capacity; from += WALK) {
+		if (!lock_try(&huge.lock, RANK_HUGE)) {
+			atomic_store_explicit(&alter_all, true, memory_order_relaxed);
+			return;
+		}
+		if (entries != huge.entries) from = 0;
+		entries = huge.entries;
+		capacity = huge.capacity;
+		alter_some(entries, from, (uint32_t)min_size(from + WALK, capacity), start, end, least);
+		lock_drop(&huge.lock, RANK_HUGE);
+	}
 }
 
 void huge_stats_get(struct huge_stats *out) {

@@ -10,19 +10,25 @@ struct huge_entry {
 	size_t size;       /* bytes mapped */
 };
 
-/* A mapping of at least `size` bytes, aligned to `align` (a power of two); *zeroed tells whether it reads as zero. NULL:
- * out of memory. */
-void *huge_alloc(size_t size, size_t align, bool *zeroed);
+/* A mapping of at least `size` bytes, aligned to `align` (a power of two). Its first *stale bytes may hold anything, the others read as
+ * zero. NULL: out of memory. */
+void *huge_alloc(size_t size, size_t align, size_t *stale);
 
-/* Takes the block back: keeps the mapping for the next one (huge_cache.h) or unmaps it. False when there is no huge
+/* Takes the block back: keeps the mapping for the next one (huge_cache.h) or unmaps it, as always after huge_alter. False when there is no huge
  * block at this address. */
 bool huge_free(void *block);
 
 /* The block's usable bytes; 0 when there is no huge block at this address. */
 size_t huge_size(const void *block);
 
-/* Makes the block `size` bytes long, moving it (without copying) if need be. NULL when out of memory: the block stays. */
+/* Makes the block `size` bytes long, moving it (without copying) if need be. NULL when out of memory: the block stays. When it is no
+ * block any more, since another thread freed it, the program ends with a message about realloc. */
 void *huge_resize(void *block, size_t size);
+
+/* The program changes what the kernel does with the memory in this range (locks it, keeps it from children, ...): the blocks of `least`
+ * bytes or more in it are not kept for others when they are freed. Cheap where no huge block is near, and never waits: handlers of
+ * signals may call it. */
+void huge_alter(const void *address, size_t size, size_t least);
 
 /* Unmaps what is kept for the next block. Returns the bytes given back. */
 size_t huge_purge(void);

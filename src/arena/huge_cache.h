@@ -15,20 +15,28 @@ struct mapping {
 	size_t size; /* bytes, whole pages */
 };
 
+/* The same, and which mapping of the kernel's it is, or a part of: what has the same origin and lies side by side is one to the
+ * kernel, and can be resized as one. What mremap has moved has an origin of its own: beside others, it stays another mapping. */
+struct piece {
+	char *address;
+	size_t size;
+	uint32_t origin;
+};
+
 /* The kept mappings, oldest first, then entries of size 0. For struct arenal_layout. */
 extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
 
 /* Takes a mapping for `size` bytes out of the cache: one a little longer, or cut from a longer one, or a shorter one
  * that the caller grows. Address NULL when nothing is worth taking. */
-struct mapping huge_cache_take(size_t size);
+struct piece huge_cache_take(size_t size);
 
-/* Takes at least `least` and at most `most` bytes that start at `address`, so that the block in front of them grows where
- * it is. Returns how many; 0 when they are not in the cache. */
-size_t huge_cache_take_at(const char *address, size_t least, size_t most);
+/* Takes at least `least` and at most `most` bytes that lie right behind the block and have its origin, so that it grows where it is.
+ * Returns how many; 0 when they are not in the cache. */
+size_t huge_cache_take_behind(struct piece block, size_t least, size_t most);
 
-/* Keeps the mapping, and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
+/* Keeps the piece (size 0: none), and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
  * perhaps, is written to victims[HUGE_CACHE_ENTRIES + 1], for the caller to unmap without the lock. Returns how many. */
-size_t huge_cache_put(struct mapping mapping, size_t limit, struct mapping *victims);
+size_t huge_cache_put(struct piece piece, size_t limit, struct mapping *victims);
 
 /* Bytes in the cache. */
 size_t huge_cache_bytes(void);

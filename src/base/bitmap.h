@@ -33,6 +33,14 @@ static inline size_t bits_count(const uint64_t *map, size_t first, size_t count)
 	return n;
 }
 
+/* The 64 bits from bit i on, of a map of `words` words; zeros behind its end. */
+static inline uint64_t bits_from(const uint64_t *map, size_t words, size_t i) {
+	const size_t w = i / 64, low = i % 64;
+	uint64_t bits = map[w] >> low;
+	if (low > 0 && w + 1 < words) bits |= map[w + 1] << (64 - low);
+	return bits;
+}
+
 /* The first bit at or after `from` (below `end`) that is `value`; `end` when there is none. */
 static inline size_t bit_find(const uint64_t *map, size_t from, size_t end, bool value) {
 	while (from < end) {

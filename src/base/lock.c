@@ -18,15 +18,19 @@ void lock_own_all(bool own) {
 	atomic_store_explicit(&lock_owner_of_all, own ? __builtin_thread_pointer() : NULL, memory_order_relaxed);
 }
 
-void lock_wait(struct lock *lock) {
-	if (lock_owns_all()) return;
+static bool spin(struct lock *lock) {
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t open = 0;
 		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
 		    atomic_compare_exchange_weak_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
-			return;
+			return true;
 		relax();
 	}
+	return false;
+}
+
+void lock_wait(struct lock *lock) {
+	if (lock_owns_all() || spin(lock)) return;
 	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
 		os_futex_wait((uint32_t *)&lock->state, 2);
 }
@@ -39,15 +43,28 @@ static __thread __attribute__((tls_model("initial-exec"))) struct {
 	uint32_t count[RANK_META + 1];
 } order;
 
+static void lock_note(enum lock_rank rank) {
+	order.held |= 1u << rank;
+	order.count[rank]++;
+}
+
 void lock_check_order(enum lock_rank rank, bool take) {
 	if (lock_owns_all()) return;
 	if (take) {
 		assert((order.held >> rank) <= 1 && "a lock of a higher rank is held");
-		order.held |= 1u << rank;
-		order.count[rank]++;
+		lock_note(rank);
 	} else {
 		assert(order.count[rank] > 0 && "this lock is not held");
 		if (--order.count[rank] == 0) order.held &= ~(1u << rank);
 	}
 }
+#else
+static void lock_note(enum lock_rank rank) { (void)rank; }
 #endif
+
+bool lock_try(struct lock *lock, enum lock_rank rank) {
+	if (lock_owns_all()) return true;
+	if (!spin(lock)) return false;
+	lock_note(rank);
+	return true;
+}

@@ -55,6 +55,10 @@ static inline void lock_take(struct lock *lock, enum lock_rank rank) {
 		lock_wait(lock); /* at once, when the thread owns all */
 }
 
+/* Takes the lock unless it is held, or does not become free soon: for what may be called by the handler of a signal that came while
+ * this very thread held it. Needs no order, for it never waits. */
+bool lock_try(struct lock *lock, enum lock_rank rank);
+
 static inline void lock_drop(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, false);
 	if (lock_owns_all()) return;

@@ -1,4 +1,5 @@
-/* The only file with system calls. They go through libc's functions by name, so that a test can interpose them. */
+/* The only file with system calls. They go through libc's functions by name, so that a test can interpose them; those that the
+ * shared library has functions of its own for (api/advice.c) through syscall(). */
 #include "base/os.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -27,6 +29,11 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+/* Linux 5.18. */
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
 size_t os_page_size = 4096;
 
 void os_init(void) {
@@ -41,6 +48,12 @@ unsigned os_cpu_count(void) {
 	int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
 	errno = saved;
 	return count > 0 ? (unsigned)count : 1;
+}
+
+static int advise(void *address, size_t size, int advice) { return (int)syscall(SYS_madvise, address, size, advice); }
+
+static int protect(void *address, size_t size, int protection) {
+	return (int)syscall(SYS_mprotect, address, size, protection);
 }
 
 static void *map_anywhere(size_t size, int protection, int flags) {
@@ -69,23 +82,31 @@ void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_R
 
 void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
 
-bool os_decommit(void *address, size_t size) {
+enum decommit os_decommit(void *address, size_t size) {
 	int saved = errno;
 	void *p = mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	errno = saved;
-	return p != MAP_FAILED;
+	if (p != MAP_FAILED) return DECOMMITTED;
+	/* A new mapping may be one too many where a change of this one is not. */
+	const bool closed = os_guard(address, size), clean = os_purge(address, size, false) == PURGED;
+	return !closed ? DECOMMIT_REFUSED : clean ? DECOMMITTED : DECOMMIT_DIRTY;
+}
+
+/* True when the kernel says that it took the memory: locked memory, too, where it can. */
+static bool give_back(void *address, size_t size) {
+	return advise(address, size, MADV_DONTNEED) == 0 || (errno == EINVAL && advise(address, size, MADV_DONTNEED_LOCKED) == 0);
 }
 
 void os_unmap(void *address, size_t size) {
 	int saved = errno;
 	/* munmap fails when it would split a mapping past vm.max_map_count: the memory is given back all the same. */
-	if (munmap(address, size) != 0) madvise(address, size, MADV_DONTNEED);
+	if (munmap(address, size) != 0) give_back(address, size);
 	errno = saved;
 }
 
 bool os_guard(void *address, size_t size) {
 	int saved = errno;
-	bool done = mprotect(address, size, PROT_NONE) == 0;
+	bool done = protect(address, size, PROT_NONE) == 0;
 	errno = saved;
 	return done;
 }
@@ -108,7 +129,7 @@ void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NO
 
 bool os_commit(void *address, size_t size) {
 	int saved = errno;
-	bool done = mprotect(address, size, PROT_READ | PROT_WRITE) == 0;
+	bool done = protect(address, size, PROT_READ | PROT_WRITE) == 0;
 	errno = saved;
 	return done;
 }
@@ -127,21 +148,47 @@ bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to) {
 	return p != MAP_FAILED;
 }
 
+/* Does what the kernel took read as zero? Emulators and sandboxes may take MADV_DONTNEED for a hint, and say that it is done. */
+static _Atomic enum { UNTRIED, CLEARS, ONLY_A_HINT } dontneed;
+
+/* Asked after a purge that worked: found out with a page of our own, and again the next time if that was refused. */
+static bool dontneed_clears(void) {
+	if (likely(atomic_load_explicit(&dontneed, memory_order_relaxed) == CLEARS)) return true;
+	volatile char *page = map_anywhere(os_page_size, PROT_READ | PROT_WRITE, 0);
+	if (page == NULL) return false;
+	*page = 1;
+	const bool done = give_back((void *)page, os_page_size), cleared = *page == 0;
+	if (done) atomic_store_explicit(&dontneed, cleared ? CLEARS : ONLY_A_HINT, memory_order_relaxed);
+	os_unmap((void *)page, os_page_size);
+	return done && cleared;
+}
+
+static bool is_only_a_hint(void) { return unlikely(atomic_load_explicit(&dontneed, memory_order_relaxed) == ONLY_A_HINT); }
+
 enum purge os_purge(void *address, size_t size, bool lazily) {
 	int saved = errno;
 	enum purge done = PURGE_REFUSED;
-	if (lazily && madvise(address, size, MADV_FREE) == 0)
+	if (lazily && advise(address, size, MADV_FREE) == 0)
 		done = PURGED_LAZILY;
-	else if (madvise(address, size, MADV_DONTNEED) == 0)
+	else if (!is_only_a_hint() && give_back(address, size) && dontneed_clears())
 		done = PURGED;
 	if (done != PURGE_REFUSED) PROBE(purge, address, size, done == PURGED_LAZILY);
 	errno = saved;
 	return done;
 }
 
+bool os_clear(void *address, size_t size) {
+	int saved = errno;
+	const bool done = !is_only_a_hint() && advise(address, size, MADV_DONTNEED) == 0 && dontneed_clears();
+	errno = saved;
+	return done;
+}
+
+long os_pass(long call, long a, long b, long c, long d, long e, long f) { return syscall(call, a, b, c, d, e, f); }
+
 bool os_advise_huge(void *address, size_t size, bool wanted) {
 	int saved = errno;
-	bool done = madvise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
+	bool done = advise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 	errno = saved;
 	return done;
 }
@@ -306,7 +353,7 @@ static void *map_file(int file, size_t size) {
 	if (ftruncate(file, (off_t)size) != 0 || fcntl(file, F_ADD_SEALS, seals) != 0) return NULL;
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	if (p == MAP_FAILED) return NULL;
-	if (madvise(p, size, MADV_DONTFORK) == 0) return p;
+	if (advise(p, size, MADV_DONTFORK) == 0) return p;
 	munmap(p, size);
 	return NULL;
 }
@@ -412,7 +459,7 @@ bool os_back_file(void *address, size_t size) {
 	int saved = errno;
 	int failed;
 	do
-		failed = madvise(address, size, MADV_POPULATE_WRITE);
+		failed = advise(address, size, MADV_POPULATE_WRITE);
 	while (failed != 0 && (errno == EINTR || errno == EAGAIN));
 	errno = saved;
 	return failed == 0;
@@ -420,7 +467,7 @@ bool os_back_file(void *address, size_t size) {
 
 bool os_wipe_on_fork(void *address, size_t size) {
 	int saved = errno;
-	bool done = madvise(address, size, MADV_WIPEONFORK) == 0;
+	bool done = advise(address, size, MADV_WIPEONFORK) == 0;
 	errno = saved;
 	return done;
 }

@@ -30,10 +30,16 @@ bool os_guard(void *address, size_t size);
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
 
-/* Reserves address space that nobody may touch, aligned to `align`; os_commit makes a part readable and writable. What
- * os_decommit takes back reads as zero when it is committed again. */
+/* Reserves address space that nobody may touch, aligned to `align`; os_commit makes a part readable and writable. */
 void *os_reserve(size_t size, size_t align);
-bool os_decommit(void *address, size_t size);
+
+/* Takes the memory behind committed pages back, and closes them. */
+enum decommit {
+	DECOMMIT_REFUSED, /* they stay accessible, and what they hold is unknown */
+	DECOMMIT_DIRTY,   /* nobody may touch them, but what they hold is unknown */
+	DECOMMITTED,      /* nobody may touch them, and they read as zero when they are committed again */
+};
+enum decommit os_decommit(void *address, size_t size);
 
 /* Grows or shrinks a mapping; moves it when `may_move`. Returns where it is now, NULL when refused (nothing changed). */
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move);
@@ -49,6 +55,13 @@ enum purge {
 	PURGED,
 };
 enum purge os_purge(void *address, size_t size, bool lazily);
+
+/* Makes pages that somebody uses read as zero by giving their memory back; they get other memory as they are touched. False when
+ * that cannot be done so: what they hold is unknown. Locked memory stays: who locks it wants no page faults. */
+bool os_clear(void *address, size_t size);
+
+/* A call of the program's, through a function that is ours and libc's (api/advice.c): returns what libc's would, with errno. */
+long os_pass(long call, long a, long b, long c, long d, long e, long f);
 
 /* Asks for transparent huge pages behind the range, or declines them. False when the kernel has none. */
 bool os_advise_huge(void *address, size_t size, bool wanted);

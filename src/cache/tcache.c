@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "arena/clear.h"
 #include "arena/large.h"
 #include "arena/pressure.h"
 #include "base/annotate.h"
@@ -257,12 +258,15 @@ void *tcache_alloc_large(size_t size, bool zero) {
 	cache_hook_call(&cache_hooks.slow_moment);
 	if (tc != NULL) {
 		void *guarded = alloc_guarded(tc, size);
-		if (guarded != NULL) return zero ? memset(guarded, 0, size) : guarded;
+		if (guarded != NULL) return guarded; /* it reads as zero */
 		guard_count(&tc->guard, 1);
 	}
 	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
 		struct span *run = run_cache_take(tc, ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT);
-		if (run != NULL) return zero ? memset(run->start, 0, size) : run->start;
+		if (run != NULL) {
+			if (zero) clear_stale(run->start, size, true);
+			return run->start;
+		}
 	}
 	return large_alloc(size, MIN_ALIGN, zero, (enum region_kind)(tc != NULL ? tc->arena : arena_list[0])->kind);
 }

@@ -209,14 +209,16 @@ bool guard_free(void *block) {
 	struct guard_slot *slot = take_block((uintptr_t)block);
 	check_padding(slot);
 	stack_take(&slot->freed, 0);
-	os_decommit((void *)slot->pages, slot->pages_size);
+	/* A slot that the kernel does not close or does not clear is not used again: what touches its block would go unnoticed into the
+	 * next one, which is to read as zero. */
+	const bool closed = os_decommit((void *)slot->pages, slot->pages_size) == DECOMMITTED;
 	PROBE(guard_freed, block, slot->size);
 	guard_lock();
 	slot->state = SLOT_FREED;
 	pool.stats.blocks--;
 	pool.stats.bytes -= slot->size;
 	pool.stats.pages -= slot->pages_size;
-	return_slot(slot);
+	if (closed) return_slot(slot);
 	guard_unlock();
 	return true;
 }

@@ -40,7 +40,7 @@ static inline void guard_count(struct guard_turn *turn, size_t blocks) {
 	if (unlikely(turn->left < 0 || turn->every != conf.guard_sample)) guard_turn_draw(turn);
 }
 
-/* A guarded block for the thread whose turn it is. NULL when it is too large, or no slot is free. A
+/* A guarded block for the thread whose turn it is; it reads as zero. NULL when it is too large, or no slot is free. A
  * `size` that is a multiple of a power of two up to a slice gets an address that is one, too. */
 COLD void *guard_alloc(struct guard_turn *turn, size_t size);
 

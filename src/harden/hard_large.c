@@ -1,5 +1,6 @@
 #include "harden/hard_large.h"
 
+#include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "base/lock.h"
@@ -34,7 +35,9 @@ struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
 	size_t size;       /* bytes asked for */
 	uint32_t guard;    /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
-	uint32_t family;
+	uint16_t family;
+	bool resizing;     /* by realloc, which owns the block until it is done */
+	bool altered;      /* large_hard_alter was called for it */
 };
 
 struct waiting {
@@ -42,6 +45,7 @@ struct waiting {
 	size_t pages; /* bytes of the block, in whole pages */
 	size_t guard; /* bytes in front */
 	uint64_t turn; /* the number of the free */
+	bool altered;  /* of its entry */
 	bool kept;     /* with its memory */
 };
 
@@ -57,6 +61,7 @@ static struct {
 	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
 	uint64_t turn;                /* counts frees */
 	struct random random;
+	_Atomic bool alter_all;       /* large_hard_alter could not get the lock: it may have been about any block */
 } large;
 
 /* ---- the table; all under the lock ---- */
@@ -114,11 +119,15 @@ static bool add(const struct entry *e) {
 	return done;
 }
 
-/* Takes the block out: the caller owns it then, alone. False when it is not there; *freed tells whether it was. */
-static bool take_out(const void *block, struct entry *out, bool *freed) {
+/* Takes the block out: the caller owns it then, alone. False when it is not there, or another thread resizes it; *freed tells
+ * whether it was there. `resized`: the caller is who resizes it. */
+static bool take_out(const void *block, struct entry *out, bool resized, bool *freed) {
 	lock_take(&large.lock, RANK_HUGE);
 	struct entry *e = find(block);
-	*freed = false;
+	*freed = e != NULL && e->resizing && !resized;
+	if (*freed) e = NULL;
+	if (unlikely(atomic_load_explicit(&large.alter_all, memory_order_relaxed)) && atomic_exchange(&large.alter_all, false))
+		for (uint32_t i = 0; i < large.capacity; i++) large.entries[i].altered = true;
 	if (e != NULL) {
 		*out = *e;
 		e->address = ENTRY_DELETED;
@@ -130,6 +139,20 @@ static bool take_out(const void *block, struct entry *out, bool *freed) {
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return e != NULL;
+}
+
+/* Marks the block as being resized, so that nobody else may free or resize it, or takes the mark back; *out becomes its entry. False
+ * when it is not there, or another thread came first. */
+static bool set_resizing(const void *block, bool resizing, struct entry *out) {
+	lock_take(&large.lock, RANK_HUGE);
+	struct entry *e = find(block);
+	const bool mine = e != NULL && e->resizing != resizing;
+	if (mine) {
+		e->resizing = resizing;
+		*out = *e;
+	}
+	lock_drop(&large.lock, RANK_HUGE);
+	return mine;
 }
 
 static bool look_up(const void *block, struct entry *out) {
@@ -181,13 +204,14 @@ static bool waits(struct waiting w) { return w.block != NULL; }
 static bool is_kept(struct waiting w) { return w.kept; }
 static bool has_waited(struct waiting w) { return w.block != NULL && !is_recent(w); }
 
-/* Closes the block for those who still have its address: it waits with its memory, or without. */
+/* Closes the block for those who still have its address: it waits with its memory, or without. To clear what was hardly used would
+ * take more memory than it had. */
 static bool close_block(struct waiting *w, bool keep) {
-	if (keep) {
+	if (keep && looks_written(w->block, w->pages)) {
 		memset(w->block, 0, w->pages);
 		w->kept = os_guard(w->block, w->pages);
 	}
-	return w->kept || os_decommit(w->block, w->pages);
+	return w->kept || os_decommit(w->block, w->pages) == DECOMMITTED;
 }
 
 /* The number of a random place, or of the next one whose block has waited long enough. Under the lock. */
@@ -208,7 +232,7 @@ static bool may_keep(size_t pages) {
 
 static void retire(struct waiting w) {
 	/* The addresses of others are given back. */
-	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, may_keep(w.pages))) {
+	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, !w.altered && may_keep(w.pages))) {
 		unmap(w);
 		return;
 	}
@@ -306,7 +330,7 @@ static bool tail_intact(const char *block, size_t size) {
 
 void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (size > PTRDIFF_MAX - 2 * os_page_size || align > PTRDIFF_MAX - size - 2 * os_page_size) return NULL;
-	struct entry e = { .size = size, .family = family };
+	struct entry e = { .size = size, .family = (uint16_t)family };
 	if (!map(&e, align) && !(release_waiting() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
 	count_pressure(pages_of(size));
@@ -324,13 +348,13 @@ static void check(const struct entry *e, const char *function) {
 bool large_hard_free(void *block, const struct claim *claim) {
 	struct entry e;
 	bool freed;
-	if (!take_out(block, &e, &freed)) {
+	if (!take_out(block, &e, false, &freed)) {
 		if (freed) report_end(claim->function, block, "the large block was freed already");
 		return false;
 	}
 	harden_check_claim(block, e.size, e.family, claim);
 	check(&e, claim->function);
-	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e) });
+	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e), .altered = e.altered });
 	return true;
 }
 
@@ -348,10 +372,31 @@ static void settle(char *block, size_t old, size_t size) {
 	fill_tail(block, size);
 }
 
+/* Moves it between new guards; *e is its new entry. False: it is as it was. */
+static bool move_block(const struct entry *old, struct entry *e) {
+	const size_t pages = pages_of(e->size), all = pages + 2 * os_page_size;
+	char *block = (char *)old->address, *start = os_reserve(all, os_page_size);
+	if (start == NULL) return false;
+	e->address = (uintptr_t)start + os_page_size;
+	e->guard = 1;
+	e->resizing = false;
+	/* In the table before it is there, for nothing may fail afterwards. Nobody else knows the address yet. */
+	const bool added = add(e);
+	if (!added || !os_remap_to(block, pages_of(old->size), pages, (void *)e->address)) {
+		bool freed;
+		struct entry none;
+		if (added) take_out((void *)e->address, &none, false, &freed);
+		os_unmap(start, all);
+		return false;
+	}
+	return true;
+}
+
 void *large_hard_resize(void *block, size_t size) {
-	struct entry old, e;
+	struct entry old, e, left;
 	bool freed;
-	if (size > PTRDIFF_MAX - 2 * os_page_size || !look_up(block, &old)) return NULL;
+	if (size > PTRDIFF_MAX - 2 * os_page_size) return NULL;
+	if (!set_resizing(block, true, &old)) report_end("realloc", block, "the large block was freed already");
 	check(&old, "realloc");
 	e = old;
 	e.size = size;
@@ -359,30 +404,35 @@ void *large_hard_resize(void *block, size_t size) {
 		settle(block, old.size, size);
 		lock_take(&large.lock, RANK_HUGE);
 		struct entry *in_place = find(block);
-		if (in_place != NULL) in_place->size = size;
+		in_place->size = size;
+		in_place->resizing = false;
 		lock_drop(&large.lock, RANK_HUGE);
 		return block;
 	}
-	if (old.guard == 0) return NULL;
-	char *start = os_reserve(pages_of(size) + 2 * os_page_size, os_page_size);
-	if (start == NULL) return NULL;
-	char *moved = start + os_page_size;
-	e.address = (uintptr_t)moved;
-	e.guard = 1;
-	/* In the table before it is there, for nothing may fail afterwards. Nobody else knows the address yet. */
-	if (!add(&e) || !os_remap_to(block, pages_of(old.size), pages_of(size), moved)) {
-		take_out(moved, &e, &freed);
-		os_unmap(start, pages_of(size) + 2 * os_page_size);
+	if (old.guard == 0 || !move_block(&old, &e)) {
+		set_resizing(block, false, &left);
 		return NULL;
 	}
 	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. */
-	take_out(block, &old, &freed);
+	take_out(block, &left, true, &freed);
 	os_unmap((char *)block - guard_of(&old), guard_of(&old));
 	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	char *moved = (char *)e.address;
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(moved, old.size, size);
 	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));
 	return moved;
+}
+
+void large_hard_alter(const void *address, size_t size) {
+	const uintptr_t start = (uintptr_t)address, end = start + size < start ? UINTPTR_MAX : start + size;
+	const bool locked = lock_try(&large.lock, RANK_HUGE);
+	if (!locked) atomic_store_explicit(&large.alter_all, true, memory_order_relaxed);
+	for (uint32_t i = 0; locked && i < large.capacity; i++) {
+		struct entry *e = &large.entries[i];
+		if (e->address > ENTRY_DELETED && e->address < end && start < e->address + pages_of(e->size)) e->altered = true;
+	}
+	if (locked) lock_drop(&large.lock, RANK_HUGE);
 }
 
 void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes) {

@@ -16,6 +16,9 @@ bool large_hard_size(const void *block, size_t *size, enum family *family);
 /* Makes the block, which is there, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it. */
 void *large_hard_resize(void *block, size_t size);
 
+/* The program changes attributes of the memory in this range: its blocks do not keep their memory when they are freed. Never waits. */
+void large_hard_alter(const void *address, size_t size);
+
 /* Gives back the memory that freed blocks keep. Returns the bytes. */
 size_t large_hard_purge(void);
 

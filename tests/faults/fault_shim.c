@@ -151,7 +151,21 @@ EXPORTED void *mremap(void *address, size_t from, size_t to, int flags, ...) {
 	return (void *)syscall(SYS_mremap, address, from, to, flags, target);
 }
 
-EXPORTED int madvise(void *address, size_t length, int advice) {
+typedef long syscall_function(long, ...);
+
+static syscall_function *real_syscall(void) {
+	static _Atomic(syscall_function *) real;
+	syscall_function *function = atomic_load(&real);
+
+	if (!function) {
+		function = (syscall_function *)dlsym(RTLD_NEXT, "syscall");
+		atomic_store(&real, function);
+	}
+	return function;
+}
+
+/* 0, or -1 with errno: as the kernel would refuse it. */
+static int may_madvise(void *address, size_t length, int advice) {
 	static const int errors[] = { EAGAIN, EINVAL, ENOMEM };
 	size_t call = is_due("madvise");
 
@@ -160,20 +174,20 @@ EXPORTED int madvise(void *address, size_t length, int advice) {
 		int error = setting("FAULT_RATE") ? errors[draw(~call) % 3] : EAGAIN;
 		/* The kernel goes from page to page, and keeps what it has done when it cannot go on. */
 		if (error == ENOMEM)
-			syscall(SYS_madvise, address, length / 2 & ~(size_t)4095, advice);
+			real_syscall()(SYS_madvise, address, length / 2 & ~(size_t)4095, advice);
 		errno = error;
 		return -1;
 	}
-	return (int)syscall(SYS_madvise, address, length, advice);
+	return 0;
 }
 
-EXPORTED int mprotect(void *address, size_t length, int protection) {
+static int may_mprotect(void *address, size_t length) {
 	require_whole_pages("mprotect", address, length);
 	if (is_due("mprotect")) {
 		errno = ENOMEM;
 		return -1;
 	}
-	return (int)syscall(SYS_mprotect, address, length, protection);
+	return 0;
 }
 
 typedef int create_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -193,10 +207,8 @@ EXPORTED int memfd_create(const char *name, unsigned flags) {
 	return (int)syscall(SYS_memfd_create, name, flags);
 }
 
-/* The only system call that is interposed here is close_range; the allocator's others fail by their names. */
+/* The allocator calls these by number: they have no name in libc, or are among its own functions too. Its others fail by their names. */
 EXPORTED long syscall(long number, ...) {
-	static _Atomic(long (*)(long, ...)) real;
-	long (*function)(long, ...) = atomic_load(&real);
 	long arguments[6];
 	va_list rest;
 
@@ -208,11 +220,11 @@ EXPORTED long syscall(long number, ...) {
 		errno = ENOSYS;
 		return -1;
 	}
-	if (!function) {
-		function = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-		atomic_store(&real, function);
-	}
-	return function(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+	if (number == SYS_madvise && may_madvise((void *)arguments[0], (size_t)arguments[1], (int)arguments[2]) != 0)
+		return -1;
+	if (number == SYS_mprotect && may_mprotect((void *)arguments[0], (size_t)arguments[1]) != 0)
+		return -1;
+	return real_syscall()(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
 typedef void *sbrk_function(intptr_t);

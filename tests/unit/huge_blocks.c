@@ -1,12 +1,22 @@
 /* arena/huge, arena/huge_cache and arena/large. */
 #include "unit.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena/clear.h"
+#include "arena/heap.h"
 #include "arena/huge.h"
 #include "arena/huge_cache.h"
 #include "arena/large.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/os.h"
+#include "harden/hard_large.h"
 
 static struct huge_stats stats(void) {
 	struct huge_stats s;
@@ -18,9 +28,9 @@ static void table_grows(void **state) {
 	(void)state;
 	enum { BLOCKS = 500 };
 	char *blocks[BLOCKS];
-	bool zeroed;
+	size_t stale;
 	for (int i = 0; i < BLOCKS; i++) {
-		blocks[i] = huge_alloc((size_t)(i + 1) * 4096, 1, &zeroed);
+		blocks[i] = huge_alloc((size_t)(i + 1) * 4096, 1, &stale);
 		assert_non_null(blocks[i]);
 		blocks[i][0] = (char)i;
 	}
@@ -39,19 +49,20 @@ static void table_grows(void **state) {
 
 static void kept_mappings_are_reused(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *a = huge_alloc(4 * MIB, 1, &zeroed);
-	assert_true(zeroed);
+	char *a = huge_alloc(4 * MIB, 1, &stale);
+	assert_int_equal(stale, 0);
 	memset(a, 1, 4 * MIB);
 	huge_free(a);
 	assert_int_equal(stats().cached, 4 * MIB);
 	/* A shorter one is cut from it; a longer one grows it, and keeps what is resident. */
-	char *b = huge_alloc(1 * MIB, 1, &zeroed);
+	char *b = huge_alloc(1 * MIB, 1, &stale);
 	assert_ptr_equal(b, a);
-	assert_false(zeroed);
+	assert_int_equal(stale, MIB);
 	assert_int_equal(stats().cached, 3 * MIB);
-	char *c = huge_alloc(5 * MIB, 1, &zeroed);
+	char *c = huge_alloc(5 * MIB, 1, &stale);
+	assert_int_equal(stale, 3 * MIB);
 	assert_int_equal(stats().cached, 0);
 	assert_int_equal(os_resident(c, 5 * MIB), 3 * MIB);
 	assert_int_equal(huge_size(c), 5 * MIB);
@@ -65,34 +76,34 @@ static void kept_mappings_are_reused(void **state) {
 
 static void cache_is_bounded(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *large = huge_alloc(64 * MIB, 1, &zeroed);
+	char *large = huge_alloc(64 * MIB, 1, &stale);
 	huge_free(large);
 	assert_int_equal(stats().cached, 0); /* more than the limit: unmapped at once */
 	char *blocks[40];
-	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &zeroed);
+	for (int i = 0; i < 40; i++) blocks[i] = huge_alloc(MIB, 1, &stale);
 	for (int i = 0; i < 40; i++) huge_free(blocks[i]);
 	assert_in_range(stats().cached, 1, DIRTY_MIN);
 	/* Neighbours grow together to more than the limit: only what is too much is dropped. */
 	huge_purge();
-	char *parts = huge_alloc(12 * MIB, 1, &zeroed);
+	char *parts = huge_alloc(12 * MIB, 1, &stale);
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
-	assert_int_equal(huge_cache_put((struct mapping){ parts, 6 * MIB }, 8 * MIB, victims), 0);
-	assert_int_equal(huge_cache_put((struct mapping){ parts + 6 * MIB, 6 * MIB }, 8 * MIB, victims), 1);
+	assert_int_equal(huge_cache_put((struct piece){ parts, 6 * MIB, 1 }, 8 * MIB, victims), 0);
+	assert_int_equal(huge_cache_put((struct piece){ parts + 6 * MIB, 6 * MIB, 1 }, 8 * MIB, victims), 1);
 	assert_int_equal(victims[0].size, 4 * MIB);
 	assert_int_equal(huge_cache_take(8 * MIB).size, 8 * MIB);
 	huge_free(parts);
 	conf.dirty_max = 0;
-	huge_free(huge_alloc(MIB, 1, &zeroed));
+	huge_free(huge_alloc(MIB, 1, &stale));
 	assert_int_equal(stats().cached, 0);
 	conf.dirty_max = -1;
 }
 
 static void resizing_keeps_content(void **state) {
 	(void)state;
-	bool zeroed;
-	char *p = huge_alloc(2 * MIB, 1, &zeroed);
+	size_t stale;
+	char *p = huge_alloc(2 * MIB, 1, &stale);
 	memset(p, 3, 2 * MIB);
 	for (size_t size = 3 * MIB; size <= 300 * MIB; size += 27 * MIB) {
 		p = huge_resize(p, size);
@@ -110,14 +121,14 @@ static void resizing_keeps_content(void **state) {
 /* The rest of a kept mapping lies behind the block that was cut from it. */
 static void growing_takes_what_is_kept_behind(void **state) {
 	(void)state;
-	bool zeroed;
+	size_t stale;
 	huge_purge();
-	char *block = huge_alloc(6 * MIB, os_page_size, &zeroed);
+	char *block = huge_alloc(6 * MIB, os_page_size, &stale);
 	assert_non_null(block);
 	memset(block, 5, 6 * MIB);
 	assert_true(huge_free(block));
 	assert_int_equal(stats().cached, 6 * MIB);
-	assert_ptr_equal(huge_alloc(2 * MIB, os_page_size, &zeroed), block);
+	assert_ptr_equal(huge_alloc(2 * MIB, os_page_size, &stale), block);
 	assert_ptr_equal(huge_resize(block, 4 * MIB), block);
 	const size_t size = huge_size(block);
 	assert_true(size >= 4 * MIB && size < 6 * MIB);
@@ -129,6 +140,246 @@ static void growing_takes_what_is_kept_behind(void **state) {
 	assert_int_equal(moved[4 * MIB - 1], 5);
 	assert_true(huge_free(moved));
 	huge_purge();
+}
+
+/* Can the kernel resize it as one? */
+static bool is_one_mapping(char *address, size_t size) {
+	errno = 0;
+	if (mremap(address, size, size + os_page_size, 0) == address) munmap(address + size, os_page_size);
+	return errno != EFAULT;
+}
+
+/* mremap moved a block to right before another: to the kernel, these are two mappings for ever. False: it moved it elsewhere. */
+static bool make_neighbours(char **low, char **high) {
+	enum { TRIES = 30 };
+	char *blocks[TRIES];
+	size_t stale;
+	bool found = false;
+	for (int i = 0; i < TRIES; i++) {
+		assert_non_null(blocks[i] = huge_alloc(2 * MIB, os_page_size, &stale));
+		memset(blocks[i], i + 1, 2 * MIB);
+	}
+	char *moved = huge_resize(blocks[0], 4 * MIB);
+	assert_non_null(moved);
+	for (int i = 1; i < TRIES; i++) {
+		if (!found && moved + huge_size(moved) == blocks[i]) {
+			found = true;
+			*low = moved;
+			*high = blocks[i];
+		} else {
+			huge_free(blocks[i]);
+			huge_purge();
+		}
+	}
+	if (!found) huge_free(moved);
+	huge_purge();
+	return found;
+}
+
+/* What the kernel sees as several mappings it cannot resize as one. */
+static void what_the_kernel_sees_as_two_stays_apart(void **state) {
+	(void)state;
+	size_t stale;
+	char *low, *high;
+	/* Freed in either order, they are not joined. */
+	for (int first = 0; first < 2; first++) {
+		huge_purge();
+		if (!make_neighbours(&low, &high)) skip();
+		const size_t size = huge_size(low);
+		assert_false(is_one_mapping(low, size + 2 * MIB));
+		conf.dirty_max = 64 * MIB;
+		assert_true(huge_free(first == 0 ? low : high));
+		assert_true(huge_free(first == 0 ? high : low));
+		assert_int_equal(stats().cached, size + 2 * MIB);
+		char *block = huge_alloc(size + 2 * MIB, os_page_size, &stale);
+		assert_non_null(block);
+		assert_true(is_one_mapping(block, size + 2 * MIB));
+		assert_non_null(block = huge_resize(block, 40 * MIB));
+		huge_free(block);
+		conf.dirty_max = -1;
+		huge_purge();
+	}
+	/* Nor does a block grow into what is kept behind it. */
+	if (!make_neighbours(&low, &high)) skip();
+	conf.dirty_max = 64 * MIB;
+	const size_t size = huge_size(low) + MIB;
+	assert_true(huge_free(high));
+	assert_non_null(low = huge_resize(low, size));
+	assert_int_equal(low[2 * MIB - 1], 1);
+	assert_true(is_one_mapping(low, huge_size(low)));
+	huge_free(low);
+	conf.dirty_max = -1;
+	huge_purge();
+}
+
+/* They are unmapped when they are freed; and who holds the lock, as the handler of a signal may find it, waits for nobody. */
+static void altered_blocks_are_not_kept(void **state) {
+	(void)state;
+	size_t stale;
+	huge_purge();
+	char *blocks[4];
+	for (int i = 0; i < 4; i++) assert_non_null(blocks[i] = huge_alloc(2 * MIB, os_page_size, &stale));
+	huge_alter(blocks[0] + MIB, 1, 0);
+	huge_alter(blocks[1], 2 * MIB, 2 * MIB + 1); /* only larger ones */
+	huge_alter(blocks[1] - 1, 1, 0);
+	huge_alter(blocks[1] + 2 * MIB, 1, 0);
+	assert_true(huge_free(blocks[0]));
+	assert_int_equal(stats().cached, 0);
+	/* Not those beside it, wherever they lie. */
+	char *alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	huge_purge();
+	huge_lock();
+	huge_alter(alone, 1, 0);
+	huge_alter(blocks[3], 1, 0);
+	huge_unlock();
+	for (int i = 1; i < 4; i++) assert_true(huge_free(blocks[i]));
+	assert_int_equal(stats().cached, 0);
+	/* All others from then on. */
+	alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	/* The mark is not left to the next block that has its place in the table, and goes along when the table grows or the block. */
+	enum { MANY = 300 };
+	char *many[MANY];
+	alone = huge_alloc(2 * MIB, os_page_size, &stale);
+	huge_alter(alone, 1, 0);
+	for (int i = 0; i < MANY; i++) assert_non_null(many[i] = huge_alloc(os_page_size, os_page_size, &stale));
+	assert_non_null(alone = huge_resize(alone, 5 * MIB));
+	for (int i = 0; i < MANY; i++) assert_true(huge_free(many[i]));
+	huge_purge();
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 0);
+	assert_non_null(alone = huge_alloc(2 * MIB, os_page_size, &stale));
+	assert_true(huge_free(alone));
+	assert_int_equal(stats().cached, 2 * MIB);
+	huge_purge();
+}
+
+static int status_of(void (*body)(void)) {
+	const pid_t child = fork();
+	if (child == 0) {
+		dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+		signal(SIGABRT, SIG_DFL);
+		signal(SIGSEGV, SIG_DFL);
+		body();
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void resize_freed_huge(void) {
+	size_t stale;
+	char *block = huge_alloc(2 * MIB, os_page_size, &stale);
+	huge_free(block);
+	huge_resize(block, 3 * MIB);
+}
+
+static void resize_freed_run(void) {
+	size_t size = 10 * SLICE_SIZE;
+	char *block = large_alloc(size, 16, false, REGION_BRK);
+	struct span *run = span_of(block);
+	heap_free(run);
+	large_resize_run(run, size);
+}
+
+static void resize_freed_run_longer(void) {
+	char *block = large_alloc(10 * SLICE_SIZE, 16, false, REGION_BRK);
+	struct span *run = span_of(block);
+	arenal_test_free(block);
+	large_resize_run(run, 11 * SLICE_SIZE);
+}
+
+static void resize_freed_hardened(void) {
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	char *block = large_hard_alloc(MIN_ALIGN, 100000, FAMILY_MALLOC);
+	if (!large_hard_free(block, &claim)) _exit(1);
+	large_hard_resize(block, 200000);
+}
+
+/* As when another thread frees the block while realloc is on its way to it. */
+static void resizing_what_was_freed_ends_the_program(void **state) {
+	(void)state;
+	assert_int_equal(status_of(resize_freed_huge), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_run), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_run_longer), 128 + SIGABRT);
+	assert_int_equal(status_of(resize_freed_hardened), 128 + SIGABRT);
+}
+
+static bool is_zero(const char *block, size_t size) {
+	for (size_t i = 0; i < size; i++)
+		if (block[i] != 0) return false;
+	return true;
+}
+
+/* calloc writes to what it must, and to nothing else. */
+static void only_what_is_stale_is_cleared(void **state) {
+	(void)state;
+	static const size_t sizes[] = { 512 * KIB, MIB, 5 * MIB, 40 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		const size_t size = sizes[i];
+		char *memory = os_map(size, os_page_size);
+		assert_non_null(memory);
+		/* Nobody used it, or who did wrote to a page that is not looked at, or only zeros. */
+		memory[3 * os_page_size] = 1;
+		clear_stale(memory, size, true);
+		assert_in_range(os_resident(memory, size), 0, 64 * KIB);
+		assert_true(is_zero(memory, size));
+		/* In use: it stays. */
+		memset(memory, 1, size);
+		clear_stale(memory, size, true);
+		assert_int_equal(os_resident(memory, size), size);
+		assert_true(is_zero(memory, size));
+		memory[os_page_size] = 1;
+		clear_stale(memory, size - 1, false);
+		assert_int_equal(os_resident(memory, size), size);
+		assert_true(is_zero(memory, size));
+		/* A tenth of it was used. What the C library's malloc would serve from its heap is written to. */
+		clear_stale(memory, size, true);
+		memset(memory, 1, size / 10);
+		clear_stale(memory, size, true);
+		if (size < 32 * MIB)
+			assert_int_equal(os_resident(memory, size), size);
+		else
+			assert_in_range(os_resident(memory, size), 0, 64 * KIB);
+		assert_true(is_zero(memory, size));
+		os_unmap(memory, size);
+	}
+	/* A kept mapping that grew: only its old part has had an owner. */
+	size_t stale;
+	huge_purge();
+	char *old = huge_alloc(6 * MIB, os_page_size, &stale);
+	memset(old, 1, 6 * MIB);
+	huge_free(old);
+	char *block = large_alloc(24 * MIB, MIN_ALIGN, true, REGION_MAPPED);
+	assert_int_equal(os_resident(block, 24 * MIB), 6 * MIB);
+	assert_true(is_zero(block, 24 * MIB));
+	huge_free(block);
+	huge_purge();
+	/* A run of which two slices in the middle were used last. */
+	conf.mmap_threshold = 32 * MIB;
+	heap_purge();
+	block = large_alloc(30 * MIB, MIN_ALIGN, false, REGION_MAPPED);
+	struct span *run = span_of(block), *parts[3];
+	heap_free(run);
+	heap_purge();
+	static const size_t slices[] = { 100, 2, 5 };
+	for (int i = 0; i < 3; i++) parts[i] = heap_alloc(slices[i], 1, REGION_MAPPED, SPAN_RUN, NULL);
+	assert_ptr_equal(parts[1]->start, block + 100 * SLICE_SIZE);
+	memset(parts[1]->start, 1, 2 * SLICE_SIZE);
+	heap_free(parts[0]);
+	heap_free(parts[2]);
+	heap_purge();
+	heap_free(parts[1]);
+	assert_ptr_equal(large_alloc(30 * MIB, MIN_ALIGN, true, REGION_MAPPED), block);
+	assert_int_equal(os_resident(block, 30 * MIB), 2 * SLICE_SIZE);
+	assert_true(is_zero(block, 30 * MIB));
+	heap_free(span_of(block));
+	heap_purge();
+	conf.mmap_threshold = MIB;
 }
 
 static void large_blocks(void **state) {
@@ -151,10 +402,10 @@ static void large_blocks(void **state) {
 static size_t kept_after_a_wave(void) {
 	enum { BLOCKS = 8 };
 	void *blocks[BLOCKS];
-	bool zeroed;
+	size_t stale;
 	huge_purge();
 	conf.decay = 1000000; /* its intervals are longer than this test */
-	for (int i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = huge_alloc(4 * MIB, os_page_size, &zeroed));
+	for (int i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = huge_alloc(4 * MIB, os_page_size, &stale));
 	for (int i = 0; i < BLOCKS; i++) assert_true(huge_free(blocks[i]));
 	conf.decay = 1000;
 	return stats().cached;
@@ -196,6 +447,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
 		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(growing_takes_what_is_kept_behind), cmocka_unit_test(large_blocks),
+		cmocka_unit_test(what_the_kernel_sees_as_two_stays_apart), cmocka_unit_test(altered_blocks_are_not_kept),
+		cmocka_unit_test(resizing_what_was_freed_ends_the_program), cmocka_unit_test(only_what_is_stale_is_cleared),
 		cmocka_unit_test(waves_are_kept), cmocka_unit_test(unused_mappings_decay),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

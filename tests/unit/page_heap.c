@@ -1,12 +1,20 @@
 /* arena/heap and arena/brk: runs of slices. */
 #include "unit.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arena/brk.h"
 #include "arena/heap.h"
 #include "arena/wave.h"
+#include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/os.h"
 
@@ -17,8 +25,7 @@ static struct heap_stats stats(void) {
 }
 
 static struct span *run(size_t slices, size_t align, enum region_kind kind) {
-	bool zeroed;
-	return heap_alloc(slices, align, kind, SPAN_RUN, &zeroed);
+	return heap_alloc(slices, align, kind, SPAN_RUN, NULL);
 }
 
 static void kinds(void **state) {
@@ -46,10 +53,11 @@ static void dirty_slices_serve_everybody(void **state) {
 	memset(start, 1, 5 * SLICE_SIZE);
 	heap_free(high);
 	assert_int_equal(stats().dirty, 5 * SLICE_SIZE);
-	bool zeroed = true;
-	struct span *other = heap_alloc(5, 1, REGION_BRK, SPAN_RUN, &zeroed);
+	struct stale stale = { 0 };
+	struct span *other = heap_alloc(5, 1, REGION_BRK, SPAN_RUN, &stale);
 	assert_ptr_equal(other->start, start);
-	assert_false(zeroed);
+	assert_int_equal(stale.slices, 5);
+	assert_int_equal(stale.map[0], 31);
 	assert_int_equal(stats().dirty, 0);
 	heap_free(other);
 }
@@ -65,9 +73,9 @@ static void purged_slices_read_as_zero(void **state) {
 	assert_true(stats().purged_total >= before + 4 * SLICE_SIZE);
 	assert_int_equal(stats().dirty, 0);
 	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 0);
-	bool zeroed = false;
-	struct span *again = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
-	assert_true(zeroed);
+	struct stale stale = { 1, { 0 } };
+	struct span *again = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &stale);
+	assert_int_equal(stale.slices, 0);
 	for (size_t i = 0; i < 4 * SLICE_SIZE; i++) assert_int_equal(again->start[i], 0);
 	heap_free(again);
 }
@@ -83,11 +91,11 @@ static void lazily_purged_slices_are_not_taken_for_zero(void **state) {
 	heap_free(s); /* which purges it */
 	conf.dirty_max = -1;
 	assert_int_equal(stats().dirty, 0);
-	bool zeroed = true;
-	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	struct stale stale = { 0 };
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &stale);
 	assert_ptr_equal(s->start, start);
 	assert_int_equal(start[0], (char)0xee); /* the kernel has had no need of it */
-	assert_false(zeroed);
+	assert_int_equal(stale.slices, 4);
 	conf.dirty_max = 0;
 	heap_free(s);
 	conf.dirty_max = -1;
@@ -96,21 +104,22 @@ static void lazily_purged_slices_are_not_taken_for_zero(void **state) {
 	assert_int_equal(heap_purge(), 4 * SLICE_SIZE);
 	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 0);
 	assert_int_equal(heap_purge(), 0);
-	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &stale);
 	assert_ptr_equal(s->start, start);
-	assert_true(zeroed);
+	assert_int_equal(stale.slices, 0);
 	conf.lazy_purge = 0;
 	heap_free(s);
 }
 
-/* Locked memory cannot be purged: what it holds is not taken for zero, and it is not tried each time that somebody frees. */
+/* What the kernel does not take, as where a page is missing, is not taken for zero, and not tried each time that somebody frees. */
 static void refused_slices_stay_dirty(void **state) {
 	(void)state;
 	heap_purge();
 	struct span *s = run(4, 1, REGION_MAPPED), *between = run(1, 1, REGION_MAPPED), *other = run(1, 1, REGION_MAPPED);
 	memset(s->start, 0xee, 4 * SLICE_SIZE);
-	/* Sanitizers keep mlock from doing anything. */
-	if (mlock(s->start, os_page_size) != 0 || os_purge(s->start, os_page_size, false) != PURGE_REFUSED) skip();
+	char *missing = s->start + SLICE_SIZE;
+	assert_int_equal(munmap(missing, os_page_size), 0);
+	assert_int_equal(os_purge(missing, os_page_size, false), PURGE_REFUSED);
 	uint64_t before = stats().purged_total;
 	const int64_t decay = conf.decay;
 	conf.decay = 1000000; /* an interval does not end meanwhile */
@@ -122,13 +131,79 @@ static void refused_slices_stay_dirty(void **state) {
 	assert_int_equal(stats().purged_total, before);
 	conf.dirty_max = -1;
 	conf.decay = decay;
-	bool zeroed = true;
-	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &zeroed);
-	assert_false(zeroed);
-	munlock(s->start, os_page_size);
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	assert_ptr_equal(mmap(missing, os_page_size, PROT_READ | PROT_WRITE, flags, -1, 0), missing);
+	struct stale stale = { 0 };
+	s = heap_alloc(4, 1, REGION_MAPPED, SPAN_RUN, &stale);
+	assert_int_equal(stale.slices, 4);
 	heap_free(s);
 	heap_free(between);
 	assert_int_equal(heap_purge(), 6 * SLICE_SIZE);
+}
+
+/* Of a run that is partly stale, a calloc is told which part. */
+static void stale_slices_are_told(void **state) {
+	(void)state;
+	heap_purge();
+	enum { SLICES = 150 };
+	struct span *s = run(SLICES, 1, REGION_MAPPED), *dirty[3];
+	char *start = s->start;
+	heap_free(s);
+	heap_purge();
+	static const size_t parts[] = { 70, 3, 50 };
+	for (int i = 0; i < 3; i++) dirty[i] = run(parts[i], 1, REGION_MAPPED);
+	assert_ptr_equal(dirty[0]->start, start);
+	assert_ptr_equal(dirty[2]->start, start + 73 * SLICE_SIZE);
+	heap_free(dirty[1]);
+	heap_purge();
+	heap_free(dirty[0]);
+	heap_free(dirty[2]);
+	struct stale stale;
+	s = heap_alloc(SLICES, 1, REGION_MAPPED, SPAN_RUN, &stale);
+	assert_ptr_equal(s->start, start);
+	assert_int_equal(stale.slices, 120);
+	for (size_t i = 0; i < SLICES; i++) assert_int_equal(bit_get(stale.map, i), i < 70 || (i >= 73 && i < 123));
+	heap_free(s);
+	heap_purge();
+}
+
+static void refuse_new_mappings(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(2);
+}
+
+/* Guarded spans are closed, and clean, also where no mapping can be put in their place. */
+static void guarded_spans_are_closed_without_new_mappings(void **state) {
+	(void)state;
+	struct stale stale;
+	struct span *s = heap_alloc_guarded(4, SPAN_SMALL, &stale);
+	assert_non_null(s);
+	memset(s->start, 1, 4 * SLICE_SIZE);
+	assert_int_equal(os_purge(s->start, SLICE_SIZE, false), PURGED); /* to find out what it does, there must be mappings */
+	const pid_t child = fork();
+	if (child == 0) {
+		char *start = s->start;
+		signal(SIGSEGV, SIG_DFL);
+		refuse_new_mappings();
+		heap_free_guarded(s);
+		s = heap_alloc_guarded(4, SPAN_SMALL, &stale);
+		if (s == NULL || s->start != start || stale.slices != 0) _exit(3);
+		for (size_t i = 0; i < 4 * SLICE_SIZE; i++)
+			if (start[i] != 0) _exit(4);
+		heap_free_guarded(s);
+		(void)*(volatile char *)start;
+		_exit(5);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	heap_free_guarded(s);
 }
 
 static void resizing(void **state) {
@@ -214,7 +289,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
-		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
+		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

@@ -1,0 +1,111 @@
+/* What programs tell the kernel about their memory, and what it does with it from then on: that it is locked, not there in children,
+ * read only, on some NUMA node. That belongs to mappings. A huge block is one, and would go on to the next owner with it: so these
+ * functions are libc's, done here, and the huge blocks that a call is about are unmapped when they are freed, as libc's malloc
+ * does it. Smaller blocks share their mappings with others, under libc's malloc, too.
+ *
+ * Part of the shared library only, which programs find before libc. A program's own function of such a name stays in its place, and
+ * what calls the kernel directly goes unseen. */
+#include "api/api.h"
+#include "arena/huge.h"
+#include "harden/hard_large.h"
+#include "harden/harden.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+/* Since Linux 5.14, 5.18, 6.1. */
+enum { ADVICE_POPULATE_READ = 22, ADVICE_POPULATE_WRITE = 23, ADVICE_DONTNEED_LOCKED = 24, ADVICE_COLLAPSE = 25 };
+
+/* Up to this size, libc's malloc may serve such a block from its heap (DEFAULT_MMAP_THRESHOLD_MAX), and gives what has huge pages to
+ * the next owner, too. Programs ask for them all the time, for blocks that come and go (numpy does for all arrays from 4 MiB on):
+ * these are worth keeping. */
+#define HUGE_PAGES_KEPT (32 * MIB)
+
+/* Does this advice change how the kernel treats the memory from now on? What is not known here does. */
+static bool lasts(int advice) {
+	switch (advice) {
+	case MADV_NORMAL: /* takes others back */
+	case MADV_WILLNEED:
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_REMOVE:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case ADVICE_POPULATE_READ:
+	case ADVICE_POPULATE_WRITE:
+	case ADVICE_DONTNEED_LOCKED:
+	case ADVICE_COLLAPSE:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static void alter(const void *address, size_t size, size_t least) {
+	int saved = errno;
+	huge_alter(address, size, least);
+	if (unlikely(modes & MODE_HARDEN)) large_hard_alter(address, size);
+	errno = saved;
+}
+
+static void advised(const void *address, size_t size, int advice) {
+	if (lasts(advice)) alter(address, size, advice == MADV_HUGEPAGE ? HUGE_PAGES_KEPT + 1 : 0);
+}
+
+EXPORT int madvise(void *address, size_t size, int advice) {
+	advised(address, size, advice);
+	return (int)os_pass(SYS_madvise, (long)address, (long)size, advice, 0, 0, 0);
+}
+
+/* Returns the error, and leaves errno alone. POSIX_MADV_DONTNEED does nothing, since Linux's would lose what the memory holds. */
+EXPORT int posix_madvise(void *address, size_t size, int advice) {
+	if (advice == POSIX_MADV_DONTNEED) return 0;
+	const int saved = errno;
+	const int error = madvise(address, size, advice) == 0 ? 0 : errno;
+	errno = saved;
+	return error;
+}
+
+EXPORT int mprotect(void *address, size_t size, int protection) {
+	alter(address, size, 0);
+	return (int)os_pass(SYS_mprotect, (long)address, (long)size, protection, 0, 0, 0);
+}
+
+EXPORT int pkey_mprotect(void *address, size_t size, int protection, int key) {
+	if (key == -1) return mprotect(address, size, protection); /* also where the kernel knows no keys */
+	alter(address, size, 0);
+	return (int)os_pass(SYS_pkey_mprotect, (long)address, (long)size, protection, key, 0, 0);
+}
+
+EXPORT int mlock(const void *address, size_t size) {
+	alter(address, size, 0);
+	return (int)os_pass(SYS_mlock, (long)address, (long)size, 0, 0, 0, 0);
+}
+
+EXPORT int mlock2(const void *address, size_t size, unsigned flags) {
+	if (flags == 0) return mlock(address, size);
+	alter(address, size, 0);
+	const long result = os_pass(SYS_mlock2, (long)address, (long)size, flags, 0, 0, 0);
+	if (result != 0 && errno == ENOSYS) errno = EINVAL;
+	return (int)result;
+}
+
+/* With MCL_FUTURE, every mapping is locked anyway. Without, those of later blocks are not: nor are they to come from what is kept now. */
+EXPORT int mlockall(int flags) {
+	if ((flags & MCL_FUTURE) == 0) {
+		const int saved = errno;
+		alter(NULL, SIZE_MAX, 0);
+		huge_purge();
+		if (unlikely(modes & MODE_HARDEN)) large_hard_purge();
+		errno = saved;
+	}
+	return (int)os_pass(SYS_mlockall, flags, 0, 0, 0, 0, 0);
+}
+
+/* Of libnuma, whose header need not be there. */
+long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
+
+EXPORT long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags) {
+	alter(address, size, 0);
+	return os_pass(SYS_mbind, (long)address, (long)size, mode, (long)nodes, (long)max_node, flags);
+}
