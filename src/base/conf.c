@@ -25,6 +25,7 @@ struct conf conf = {
 	.leaks = 0,
 	.harden = 0,
 	.window = -1,
+	.deepbind = 0,
 	.stats = 0,
 };
 
@@ -50,6 +51,7 @@ const struct tunable tunables[] = {
 	{ "leaks", NULL, &conf.leaks, 0, 1, false },
 	{ "harden", NULL, &conf.harden, 0, 1, false },
 	{ "window", NULL, &conf.window, -1, 1, true },
+	{ "deepbind", NULL, &conf.deepbind, 0, 1, true },
 	{ "stats", NULL, &conf.stats, 0, 1, true },
 	{ NULL, NULL, NULL, 0, 0, false },
 };
