@@ -33,7 +33,12 @@ void *cxx_find(const char *name, const void *caller) {
 	return found;
 }
 
-void *cxx_load(void) { return dlopen("libstdc++.so.6", RTLD_LAZY); }
+bool cxx_can_catch(void) {
+	extern char personality[] __asm__("__gxx_personality_v0") __attribute__((weak));
+	extern char begin_catch[] __asm__("__cxa_begin_catch") __attribute__((weak));
+	extern char end_catch[] __asm__("__cxa_end_catch") __attribute__((weak));
+	return personality != NULL && begin_catch != NULL && end_catch != NULL;
+}
 
 new_handler cxx_new_handler(const void *caller) {
 	new_handler (*get)(void) = std_get_new_handler;
@@ -62,7 +67,7 @@ static bool is_whole(const struct cxx_thrower *t) {
 _Noreturn COLD void cxx_throw_bad_alloc(const void *caller) {
 	struct cxx_thrower t = { allocate_exception, throw_exception, bad_alloc_type, bad_alloc_functions, destroy_bad_alloc };
 	if (!is_whole(&t)) complete(&t, object_of(caller)); /* which stays, for nobody knows how long the exception lives */
-	if (!is_whole(&t)) complete(&t, cxx_load());
+	if (!is_whole(&t)) complete(&t, dlopen("libstdc++.so.6", RTLD_LAZY));
 	if (is_whole(&t)) cxx_throw_by(&t);
 	print_fd(2, "arenal: operator new is out of memory, and there is no C++ library to throw std::bad_alloc\n");
 	os_abort();

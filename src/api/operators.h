@@ -46,10 +46,12 @@ typedef void (*new_handler)(void);
 new_handler cxx_new_handler(const void *caller);
 _Noreturn void cxx_throw_bad_alloc(const void *caller);
 
-/* The shared library only: what the C++ library in the scope of `caller` has by that name, and a C++ library, for dlsym, where there is
- * none. Or NULL. */
+/* The shared library only: what the C++ library in the scope of `caller` has by that name, or NULL. */
 void *cxx_find(const char *name, const void *caller);
-void *cxx_load(void);
+
+/* The same: function(argument), or NULL when it throws. For where the program has a C++ library, be it in the program itself. */
+bool cxx_can_catch(void);
+void *cxx_null_if_thrown(void *(*function)(const void *), const void *argument);
 
 /* The functions by which any C++ library, by the Itanium ABI, throws a std::bad_alloc: an object that consists of a pointer into
  * a table of functions. */

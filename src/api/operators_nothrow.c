@@ -1,84 +1,77 @@
 /* The nothrow forms of new. Part of the shared library only: programs that are linked with the static one get those of their
- * C++ library, which call the others in a try block. */
-#include <dlfcn.h>
-
+ * C++ library, which call the others in a try block.
+ *
+ * Nothing is thrown here while there is memory, or no new-handler. But a handler may throw, and an operator of the program's own. */
 #include "api/operators.h"
 
-typedef void *nothrow_function(size_t size, const void *tag);
-typedef void *nothrow_aligned_function(size_t size, size_t align, const void *tag);
-
-static const char *const names[FAMILY_COUNT] = {
-	[FAMILY_NEW] = "_ZnwmRKSt9nothrow_t",
-	[FAMILY_NEW_ARRAY] = "_ZnamRKSt9nothrow_t",
-	[FAMILY_NEW_ALIGNED] = "_ZnwmSt11align_val_tRKSt9nothrow_t",
-	[FAMILY_NEW_ARRAY_ALIGNED] = "_ZnamSt11align_val_tRKSt9nothrow_t",
+struct request {
+	size_t size, align;
+	enum family family;
+	const void *function; /* ours that was called */
+	const void *caller;
 };
 
-/* By family: the same function of the program's C++ library. NOWHERE: there is none. */
-static _Atomic(void *) theirs[FAMILY_COUNT];
-static char nowhere[1];
-#define NOWHERE ((void *)nowhere)
-
-static COLD void *find_theirs(enum family family, const void *ours, const void *caller) {
-	void *found = dlsym(RTLD_NEXT, names[family]);
-	if (found == NULL) found = cxx_find(names[family], caller);
-	if (found == NULL || found == ours) {
-		void *object = cxx_load();
-		found = object != NULL ? dlsym(object, names[family]) : NULL;
+/* May throw. */
+static void *serve(const void *request) {
+	const struct request *r = request;
+	if (operators_are_ours()) return operators_try_again(r->align, r->size, r->family, r->caller);
+	switch (r->family) {
+	case FAMILY_NEW: return operators_in_effect.new_(r->size);
+	case FAMILY_NEW_ARRAY: return operators_in_effect.new_array(r->size);
+	case FAMILY_NEW_ALIGNED: return operators_in_effect.new_aligned(r->size, r->align);
+	default: return operators_in_effect.new_array_aligned(r->size, r->align);
 	}
-	return found != NULL && found != ours ? found : NOWHERE;
 }
 
-/* What a new-handler throws, or an operator of the program's own, must become NULL. Catching takes C++: the nothrow operators of
- * the C++ library call the throwing ones, which are the program's or ours, in a try block. NULL: there is no such library. */
-static void *theirs_of(enum family family, const void *ours, const void *caller) {
-	void *found = atomic_load_explicit(&theirs[family], memory_order_relaxed);
-	if (found == NULL) {
-		found = find_theirs(family, ours, caller);
-		atomic_store_explicit(&theirs[family], found, memory_order_relaxed);
-	}
-	return found != NOWHERE ? found : NULL;
+/* The C++ library may have come with dlopen, in the scope of a plugin: its function of the same name catches too, and calls
+ * what can be replaced. */
+static COLD void *serve_by_plugin(const struct request *r, const void *tag) {
+	static const char *const names[FAMILY_COUNT] = {
+		[FAMILY_NEW] = "_ZnwmRKSt9nothrow_t",
+		[FAMILY_NEW_ARRAY] = "_ZnamRKSt9nothrow_t",
+		[FAMILY_NEW_ALIGNED] = "_ZnwmSt11align_val_tRKSt9nothrow_t",
+		[FAMILY_NEW_ARRAY_ALIGNED] = "_ZnamSt11align_val_tRKSt9nothrow_t",
+	};
+	void *theirs = cxx_find(names[r->family], r->caller);
+	if (theirs == NULL || theirs == r->function) return serve(r);
+	return r->family < FAMILY_NEW_ALIGNED ? ((void *(*)(size_t, const void *))theirs)(r->size, tag)
+	                                      : ((void *(*)(size_t, size_t, const void *))theirs)(r->size, r->align, tag);
 }
 
-static NOINLINE void *new_nothrow_slowly(size_t size, enum family family, const void *ours, const void *tag, const void *caller) {
+static NOINLINE void *slowly(const struct request *r, const void *tag) {
 	if (operators_are_ours()) {
-		void *block = allocate(size, family);
-		if (likely(block != NULL) || cxx_new_handler(caller) == NULL) return block;
+		void *block = allocate_aligned(r->align, r->size, r->family);
+		if (likely(block != NULL) || cxx_new_handler(r->caller) == NULL) return block;
 	}
-	nothrow_function *next = (nothrow_function *)theirs_of(family, ours, caller);
-	if (next != NULL) return next(size, tag);
-	return (family == FAMILY_NEW ? operators_in_effect.new_ : operators_in_effect.new_array)(size);
+	return cxx_can_catch() ? cxx_null_if_thrown(serve, r) : serve_by_plugin(r, tag);
 }
 
-static NOINLINE void *new_aligned_nothrow_slowly(size_t size, size_t align, enum family family, const void *ours, const void *tag, const void *caller) {
-	if (operators_are_ours()) {
-		void *block = allocate_aligned(align, size, family);
-		if (likely(block != NULL) || cxx_new_handler(caller) == NULL) return block;
-	}
-	nothrow_aligned_function *next = (nothrow_aligned_function *)theirs_of(family, ours, caller);
-	if (next != NULL) return next(size, align, tag);
-	return (family == FAMILY_NEW_ALIGNED ? operators_in_effect.new_aligned : operators_in_effect.new_array_aligned)(size, align);
+static NOINLINE void *new_nothrow_slowly(size_t size, const void *tag, enum family family, const void *function,
+                                         const void *caller) {
+	return slowly(&(struct request){ size, MIN_ALIGN, family, function, caller }, tag);
 }
 
 static void *new_nothrow(size_t size, const void *tag) {
 	void *block = take_cached_below(page_map.derived_limit, size);
-	return likely(block != NULL) ? block : new_nothrow_slowly(size, FAMILY_NEW, (const void *)new_nothrow, tag, CALLER);
+	return likely(block != NULL) ? block : new_nothrow_slowly(size, tag, FAMILY_NEW, (const void *)new_nothrow, CALLER);
 }
 
 static void *new_array_nothrow(size_t size, const void *tag) {
 	void *block = take_cached_below(page_map.derived_limit, size);
-	return likely(block != NULL) ? block : new_nothrow_slowly(size, FAMILY_NEW_ARRAY, (const void *)new_array_nothrow, tag, CALLER);
+	return likely(block != NULL) ? block : new_nothrow_slowly(size, tag, FAMILY_NEW_ARRAY, (const void *)new_array_nothrow, CALLER);
 }
 
 static void *new_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return new_aligned_nothrow_slowly(size, align, FAMILY_NEW_ALIGNED, (const void *)new_aligned_nothrow, tag, CALLER);
+	return slowly(&(struct request){ size, align, FAMILY_NEW_ALIGNED, (const void *)new_aligned_nothrow, CALLER }, tag);
 }
 
 static void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return new_aligned_nothrow_slowly(size, align, FAMILY_NEW_ARRAY_ALIGNED, (const void *)new_array_aligned_nothrow, tag, CALLER);
+	return slowly(&(struct request){ size, align, FAMILY_NEW_ARRAY_ALIGNED, (const void *)new_array_aligned_nothrow, CALLER }, tag);
 }
 
-nothrow_function named_new_nothrow NAME("_ZnwmRKSt9nothrow_t", new_nothrow);
-nothrow_function named_new_array_nothrow NAME("_ZnamRKSt9nothrow_t", new_array_nothrow);
-nothrow_aligned_function named_new_aligned_nothrow NAME("_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow);
-nothrow_aligned_function named_new_array_aligned_nothrow NAME("_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow);
+void *named_new_nothrow(size_t size, const void *tag) NAME("_ZnwmRKSt9nothrow_t", new_nothrow);
+void *named_new_array_nothrow(size_t size, const void *tag) NAME("_ZnamRKSt9nothrow_t", new_array_nothrow);
+void *named_new_aligned_nothrow(size_t size, size_t align, const void *tag)
+	NAME("_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow);
+void *named_new_array_aligned_nothrow(size_t size, size_t align, const void *tag)
+	NAME("_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow);
