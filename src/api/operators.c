@@ -17,7 +17,7 @@ COLD void *operators_try_again(size_t align, size_t size, enum family family, co
 }
 
 _Noreturn void cxx_throw_by(const struct cxx_thrower *thrower) {
-	const char **exception = thrower->allocate(sizeof *exception); /* from a reserve of the C++ library if need be; or it ends the program */
+	const char **exception = thrower->allocate(sizeof *exception); /* the C++ library has a reserve for that */
 	*exception = thrower->functions + CXX_FUNCTIONS_HEAD;
 	thrower->throw_(exception, thrower->type, thrower->destroy);
 	__builtin_unreachable();
@@ -110,11 +110,18 @@ static inline __attribute__((always_inline)) bool size_is_right(const void *bloc
 	              tcache_current->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag);
 }
 
+static NOINLINE void delete_sized_not_known(void *block, size_t size) {
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &scalar) : operators_in_effect.delete_(block);
+}
+static NOINLINE void delete_array_sized_not_known(void *block, size_t size) {
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &array) : operators_in_effect.delete_array(block);
+}
+
 static NOINLINE void delete_sized_slowly(void *block, size_t size) {
-	operators_are_ours() ? release_sized(block, MIN_ALIGN, size, &scalar) : operators_in_effect.delete_(block);
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &scalar) : delete_sized_not_known(block, size);
 }
 static NOINLINE void delete_array_sized_slowly(void *block, size_t size) {
-	operators_are_ours() ? release_sized(block, MIN_ALIGN, size, &array) : operators_in_effect.delete_array(block);
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &array) : delete_array_sized_not_known(block, size);
 }
 
 static void delete_sized(void *block, size_t size) {
@@ -148,16 +155,25 @@ static void delete_array_aligned_nothrow(void *block, size_t align, const void *
 	(void)tag;
 	if (!put_back(block, page_map.derived_mask)) delete_array_aligned_nothrow_slowly(block, align);
 }
-static void delete_sized_aligned(void *block, size_t size, size_t align) {
-	operators_are_ours() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
+static NOINLINE void delete_sized_aligned_not_known(void *block, size_t size, size_t align) {
+	operators_find_out() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
 }
-static void delete_array_sized_aligned(void *block, size_t size, size_t align) {
-	operators_are_ours() ? release_sized(block, align, size, &array_aligned)
+static NOINLINE void delete_array_sized_aligned_not_known(void *block, size_t size, size_t align) {
+	operators_find_out() ? release_sized(block, align, size, &array_aligned)
 	                     : operators_in_effect.delete_array_aligned(block, align);
 }
 
-/* Comparing takes addresses of the functions, not of their names outside, which may lead to the program's. The blocks that
- * come from derived operators then are those that free takes from anywhere: nothing has to be undone when this is called late. */
+static void delete_sized_aligned(void *block, size_t size, size_t align) {
+	operators_are_known_ours() ? release_sized(block, align, size, &scalar_aligned)
+	                           : delete_sized_aligned_not_known(block, size, align);
+}
+static void delete_array_sized_aligned(void *block, size_t size, size_t align) {
+	operators_are_known_ours() ? release_sized(block, align, size, &array_aligned)
+	                           : delete_array_sized_aligned_not_known(block, size, align);
+}
+
+/* Compares with the functions, not with their names outside, which may lead to the program's. Threads may come here at the same
+ * time: they store the same, after start() has set the tags that the mask is for. */
 NOINLINE bool operators_find_out(void) {
 	static const struct operators ours = { new_, new_array, delete_, delete_array,
 		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };

@@ -34,8 +34,9 @@ extern const struct operators operators_in_effect;
 /* Not COLD, for where it is called would be moved away, and need a stack frame in front of everything. */
 NOINLINE bool operators_find_out(void);
 
-/* Are all eight ours? */
-static inline bool operators_are_ours(void) { return likely(page_map.derived_limit != 0) || operators_find_out(); }
+/* Are all eight ours? Until somebody asked the second, the first says no. */
+static inline bool operators_are_known_ours(void) { return likely(page_map.derived_limit != 0); }
+static inline bool operators_are_ours(void) { return operators_are_known_ours() || operators_find_out(); }
 
 /* As the standard asks: call the new-handler and try again, until there is memory, or no handler. It may throw. */
 COLD void *operators_try_again(size_t align, size_t size, enum family family, const void *caller);
