@@ -67,6 +67,7 @@ EXPORT int PUBLIC(posix_memalign)(void **block, size_t align, size_t size) {
 	*block = p;
 	return 0;
 }
+LIBC_NAME(__posix_memalign, posix_memalign);
 
 /* As glibc: an alignment that is no power of two is rounded up to one. */
 EXPORT void *PUBLIC(memalign)(size_t align, size_t size) {
@@ -78,11 +79,13 @@ EXPORT void *PUBLIC(memalign)(size_t align, size_t size) {
 	while (power < align) power *= 2;
 	return aligned_or_enomem(power, size);
 }
+LIBC_NAME(__libc_memalign, memalign);
 
 EXPORT void *PUBLIC(valloc)(size_t size) {
 	ensure_started();
 	return aligned_or_enomem(os_page_size, size);
 }
+LIBC_NAME(__libc_valloc, valloc);
 
 EXPORT void *PUBLIC(pvalloc)(size_t size) {
 	ensure_started();
@@ -92,3 +95,4 @@ EXPORT void *PUBLIC(pvalloc)(size_t size) {
 	}
 	return aligned_or_enomem(os_page_size, ALIGN_UP(max_size(size, 1), os_page_size));
 }
+LIBC_NAME(__libc_pvalloc, pvalloc);

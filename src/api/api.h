@@ -18,6 +18,14 @@
 #endif
 #define EXPORT __attribute__((visibility("default")))
 
+/* The second name that glibc has for one of its functions: programs that count or wrap malloc call it. All names must lead
+ * to one allocator, for what comes from one goes to another. */
+#ifdef ARENAL_PREFIX
+#define LIBC_NAME(libc_name, function) static_assert(true, "a sanitizer's runtime has these, too")
+#else
+#define LIBC_NAME(libc_name, function) EXPORT __attribute__((alias(#function), nothrow, leaf)) __typeof__(function) libc_name
+#endif
+
 /* True once start() is through. */
 extern _Atomic bool started;
 
@@ -41,10 +49,13 @@ static inline __attribute__((always_inline)) void *take_from(struct magazine *m)
 	return block;
 }
 
-static inline __attribute__((always_inline)) void *take_cached(size_t size) {
+/* For sizes below the limit, which is at most TABLE_MAX + 1. */
+static inline __attribute__((always_inline)) void *take_cached_below(size_t limit, size_t size) {
 	struct tcache *tc = tcache_current;
-	return likely(size <= TABLE_MAX) ? take_from(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN])) : NULL;
+	return likely(size < limit) ? take_from(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN])) : NULL;
 }
+
+static inline __attribute__((always_inline)) void *take_cached(size_t size) { return take_cached_below(TABLE_MAX + 1, size); }
 
 /* malloc, but for the fast path: any size, errno set on failure. In hardened mode, blocks remember what they came from. */
 NOINLINE void *allocate(size_t size, enum family family);
@@ -82,10 +93,10 @@ NOINLINE void release(void *block, const struct claim *claim);
  * follows. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
-/* free, the fast path. */
-static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {
+/* free, the fast path, for slice numbers in the mask. False: it is for a slow path. */
+static inline __attribute__((always_inline)) bool put_back(void *block, uintptr_t mask) {
 	prefetch_to_write(mark_place(block));
-	struct magazine *m = magazine_at(tcache_current, page_map_tag(block));
+	struct magazine *m = magazine_at(tcache_current, page_map_tag_masked(block, mask));
 	void **top = m->top;
 	uint64_t mark;
 	if (likely(block_starts_at(block, &m->start_test, &mark) && top < m->full && !mark_is(block, mark))) {
@@ -94,18 +105,13 @@ static inline __attribute__((always_inline)) void give_back(void *block, const s
 		*top = block;
 		USE_IN_MEMORY(m->top);
 		m->top++;
-		return;
+		return true;
 	}
-	release(block, claim);
+	return false;
 }
 
-/* The same for those who say what size they asked for. */
-static inline __attribute__((always_inline)) void give_back_sized(void *block, size_t size, const struct claim *claim) {
-	const uint16_t tag = page_map_tag(block);
-	if (likely(size <= TABLE_MAX && tag != 0 && tcache_current->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag))
-		give_back(block, claim);
-	else
-		release_sized(block, MIN_ALIGN, size, claim);
+static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {
+	if (!put_back(block, page_map.mask)) release(block, claim);
 }
 
 EXPORT void *PUBLIC(malloc)(size_t size);

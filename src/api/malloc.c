@@ -12,11 +12,13 @@
 EXPORT void *PUBLIC(malloc)(size_t size) {
 	return take_or_allocate(size, FAMILY_MALLOC);
 }
+LIBC_NAME(__libc_malloc, malloc);
 
 EXPORT void PUBLIC(free)(void *block) {
 	CLAIM(claim, "free", FAMILY_MALLOC);
 	give_back(block, &claim);
 }
+LIBC_NAME(__libc_free, free);
 
 /* False: it is to be served as without a mode. */
 static NOINLINE bool allocate_in_mode(size_t size, enum family family, void **block) {
@@ -124,3 +126,4 @@ EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {
 	void *block = take_cached(bytes);
 	return likely(block != NULL) ? memset(block, 0, bytes) : allocate_zeroed(bytes);
 }
+LIBC_NAME(__libc_calloc, calloc);

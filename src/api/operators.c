@@ -1,48 +1,14 @@
-/* C++'s operator new and delete, in C, so that C programs need no libstdc++. The names are the Itanium ABI's. */
-#include <dlfcn.h>
+/* C++'s operator new and delete, in C, so that C programs need no libstdc++. The names are the Itanium ABI's. The nothrow forms
+ * of new are in operators_nothrow.c. */
+#include "api/operators.h"
 
-#include "api/api.h"
-#include "base/print.h"
+#include <string.h>
+
 #include "harden/harden.h"
 
-#ifndef ARENAL_PREFIX /* the C++ library under test has operators of its own */
-
-typedef void (*new_handler)(void);
-
-/* Bound when the program brings a C++ library, NULL otherwise. */
-extern new_handler get_new_handler(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
-extern _Noreturn void throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
-
-/* A C++ library that came with dlopen is not in the scope that weak names were bound in, but in its user's: ask the
- * object that called operator new. */
-static void *find_for_caller(const char *name, const void *caller) {
-	Dl_info info;
-	if (dladdr(caller, &info) == 0 || info.dli_fname == NULL) return NULL;
-	void *object = dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
-	if (object == NULL) return NULL;
-	void *found = dlsym(object, name);
-	dlclose(object);
-	return found;
-}
-
-static new_handler current_handler(const void *caller) {
-	new_handler (*get)(void) = get_new_handler;
-	if (get == NULL) *(void **)&get = find_for_caller("_ZSt15get_new_handlerv", caller);
-	return get != NULL ? get() : NULL;
-}
-
-static _Noreturn COLD void fail(const void *caller) {
-	void (*throw_)(void) = throw_bad_alloc;
-	if (throw_ == NULL) *(void **)&throw_ = find_for_caller("_ZSt17__throw_bad_allocv", caller);
-	if (throw_ != NULL) throw_();
-	print_fd(2, "arenal: operator new is out of memory, and there is no C++ library to throw std::bad_alloc\n");
-	os_abort();
-}
-
-/* As the standard asks: call the handler and try again, until there is memory or no handler. */
-static COLD void *try_again(size_t align, size_t size, enum family family, const void *caller) {
+COLD void *operators_try_again(size_t align, size_t size, enum family family, const void *caller) {
 	new_handler handler;
-	while ((handler = current_handler(caller)) != NULL) {
+	while ((handler = cxx_new_handler(caller)) != NULL) {
 		handler(); /* may throw */
 		void *block = allocate_aligned(align, size, family);
 		if (block != NULL) return block;
@@ -50,107 +16,191 @@ static COLD void *try_again(size_t align, size_t size, enum family family, const
 	return NULL;
 }
 
-static COLD void *try_again_or_throw(size_t align, size_t size, enum family family, const void *caller) {
-	void *block = try_again(align, size, family, caller);
-	if (block == NULL) fail(caller);
+_Noreturn void cxx_throw_by(const struct cxx_thrower *thrower) {
+	const char **exception = thrower->allocate(sizeof *exception); /* the C++ library has a reserve for that */
+	*exception = thrower->functions + CXX_FUNCTIONS_HEAD;
+	thrower->throw_(exception, thrower->type, thrower->destroy);
+	__builtin_unreachable();
+}
+
+/* What is needed only when memory runs out, in memory: fewer instructions than to keep it in registers over the call. */
+struct request {
+	size_t size;
+	const void *caller;
+};
+
+static COLD void *try_again_or_throw(const struct request *r, size_t align, enum family family) {
+	void *block = operators_try_again(align, r->size, family, r->caller);
+	if (block == NULL) cxx_throw_bad_alloc(r->caller);
 	return block;
 }
 
-static const char *const nothrow_names[FAMILY_COUNT] = {
-	[FAMILY_NEW] = "_ZnwmRKSt9nothrow_t",
-	[FAMILY_NEW_ARRAY] = "_ZnamRKSt9nothrow_t",
-	[FAMILY_NEW_ALIGNED] = "_ZnwmSt11align_val_tRKSt9nothrow_t",
-	[FAMILY_NEW_ARRAY_ALIGNED] = "_ZnamSt11align_val_tRKSt9nothrow_t",
-};
-
-/* A handler may throw, which the nothrow forms must turn into NULL. Catching takes C++: libstdc++'s own nothrow
- * operators call the throwing ones, that is ours, in a try block. */
-static COLD void *try_again_nothrow(size_t align, size_t size, enum family family, const void *caller) {
-	if (current_handler(caller) == NULL) return NULL;
-	extern char nothrow __asm__("_ZSt7nothrow") __attribute__((weak));
-	void *next = dlsym(RTLD_NEXT, nothrow_names[family]);
-	if (next == NULL) return try_again(align, size, family, caller);
-	return align <= MIN_ALIGN ? ((void *(*)(size_t, const void *))next)(size, &nothrow)
-	                          : ((void *(*)(size_t, size_t, const void *))next)(size, align, &nothrow);
-}
-
-#define NAMED(symbol) __asm__(symbol) EXPORT
-
-void *new_(size_t size) NAMED("_Znwm");
-void *new_array(size_t size) NAMED("_Znam");
-void *new_nothrow(size_t size, const void *tag) NAMED("_ZnwmRKSt9nothrow_t");
-void *new_array_nothrow(size_t size, const void *tag) NAMED("_ZnamRKSt9nothrow_t");
-void *new_aligned(size_t size, size_t align) NAMED("_ZnwmSt11align_val_t");
-void *new_array_aligned(size_t size, size_t align) NAMED("_ZnamSt11align_val_t");
-void *new_aligned_nothrow(size_t size, size_t align, const void *tag) NAMED("_ZnwmSt11align_val_tRKSt9nothrow_t");
-void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) NAMED("_ZnamSt11align_val_tRKSt9nothrow_t");
-void delete_(void *block) NAMED("_ZdlPv");
-void delete_array(void *block) NAMED("_ZdaPv");
-void delete_nothrow(void *block, const void *tag) NAMED("_ZdlPvRKSt9nothrow_t");
-void delete_array_nothrow(void *block, const void *tag) NAMED("_ZdaPvRKSt9nothrow_t");
-void delete_sized(void *block, size_t size) NAMED("_ZdlPvm");
-void delete_array_sized(void *block, size_t size) NAMED("_ZdaPvm");
-void delete_aligned(void *block, size_t align) NAMED("_ZdlPvSt11align_val_t");
-void delete_array_aligned(void *block, size_t align) NAMED("_ZdaPvSt11align_val_t");
-void delete_sized_aligned(void *block, size_t size, size_t align) NAMED("_ZdlPvmSt11align_val_t");
-void delete_array_sized_aligned(void *block, size_t size, size_t align) NAMED("_ZdaPvmSt11align_val_t");
-void delete_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdlPvSt11align_val_tRKSt9nothrow_t");
-void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) NAMED("_ZdaPvSt11align_val_tRKSt9nothrow_t");
-
-static inline void *new_or_throw(size_t size, enum family family, const void *caller) {
-	void *block = take_or_allocate(size, family);
-	return likely(block != NULL) ? block : try_again_or_throw(MIN_ALIGN, size, family, caller);
-}
-
-static inline void *new_or_null(size_t size, enum family family, const void *caller) {
-	void *block = take_or_allocate(size, family);
-	return likely(block != NULL) ? block : try_again_nothrow(MIN_ALIGN, size, family, caller);
+static inline void *allocate_or_throw(size_t size, enum family family, const void *caller) {
+	const struct request request = { size, caller };
+	void *block = allocate(size, family);
+	return likely(block != NULL) ? block : try_again_or_throw(&request, MIN_ALIGN, family);
 }
 
 static inline void *aligned_or_throw(size_t size, size_t align, enum family family, const void *caller) {
+	const struct request request = { size, caller };
 	void *block = allocate_aligned(align, size, family);
-	return likely(block != NULL) ? block : try_again_or_throw(align, size, family, caller);
+	return likely(block != NULL) ? block : try_again_or_throw(&request, align, family);
 }
 
-static inline void *aligned_or_null(size_t size, size_t align, enum family family, const void *caller) {
-	void *block = allocate_aligned(align, size, family);
-	return likely(block != NULL) ? block : try_again_nothrow(align, size, family, caller);
+/* new and new[] */
+
+static NOINLINE void *new_slowly(size_t size, const void *caller) { return allocate_or_throw(size, FAMILY_NEW, caller); }
+
+static void *new_(size_t size) {
+	void *block = take_cached(size);
+	return likely(block != NULL) ? block : new_slowly(size, CALLER);
 }
 
-#define CALLER __builtin_return_address(0)
+static NOINLINE void *new_array_slowly(size_t size, const void *caller) {
+	return operators_are_ours() ? allocate_or_throw(size, FAMILY_NEW_ARRAY, caller) : operators_in_effect.new_(size);
+}
 
-void *new_(size_t size) { return new_or_throw(size, FAMILY_NEW, CALLER); }
-void *new_array(size_t size) { return new_or_throw(size, FAMILY_NEW_ARRAY, CALLER); }
-void *new_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, FAMILY_NEW, CALLER); }
-void *new_array_nothrow(size_t size, const void *tag) { return (void)tag, new_or_null(size, FAMILY_NEW_ARRAY, CALLER); }
-void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, FAMILY_NEW_ALIGNED, CALLER); }
-void *new_array_aligned(size_t size, size_t align) {
-	return aligned_or_throw(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER);
+static void *new_array(size_t size) {
+	void *block = take_cached_below(page_map.derived_limit, size);
+	return likely(block != NULL) ? block : new_array_slowly(size, CALLER);
 }
-void *new_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return (void)tag, aligned_or_null(size, align, FAMILY_NEW_ALIGNED, CALLER);
+
+static void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, FAMILY_NEW_ALIGNED, CALLER); }
+
+static void *new_array_aligned(size_t size, size_t align) {
+	return operators_are_ours() ? aligned_or_throw(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER)
+	                            : operators_in_effect.new_aligned(size, align);
 }
-void *new_array_aligned_nothrow(size_t size, size_t align, const void *tag) {
-	return (void)tag, aligned_or_null(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER);
-}
+
+/* delete and delete[] */
 
 CLAIM(scalar, "operator delete", FAMILY_NEW);
 CLAIM(array, "operator delete[]", FAMILY_NEW_ARRAY);
 CLAIM(scalar_aligned, "operator delete with an alignment", FAMILY_NEW_ALIGNED);
 CLAIM(array_aligned, "operator delete[] with an alignment", FAMILY_NEW_ARRAY_ALIGNED);
 
-void delete_(void *block) { give_back(block, &scalar); }
-void delete_array(void *block) { give_back(block, &array); }
-void delete_nothrow(void *block, const void *tag) { (void)tag, delete_(block); }
-void delete_array_nothrow(void *block, const void *tag) { (void)tag, delete_array(block); }
-void delete_sized(void *block, size_t size) { give_back_sized(block, size, &scalar); }
-void delete_array_sized(void *block, size_t size) { give_back_sized(block, size, &array); }
-void delete_aligned(void *block, size_t align) { (void)align, give_back(block, &scalar_aligned); }
-void delete_array_aligned(void *block, size_t align) { (void)align, give_back(block, &array_aligned); }
-void delete_sized_aligned(void *block, size_t size, size_t align) { release_sized(block, align, size, &scalar_aligned); }
-void delete_array_sized_aligned(void *block, size_t size, size_t align) { release_sized(block, align, size, &array_aligned); }
-void delete_aligned_nothrow(void *block, size_t align, const void *tag) { (void)tag, delete_aligned(block, align); }
-void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
-	(void)tag, delete_array_aligned(block, align);
+static NOINLINE void delete_slowly(void *block) {
+	operators_are_ours() ? release(block, &scalar) : operators_in_effect.delete_(block);
 }
-#endif
+static NOINLINE void delete_array_slowly(void *block) {
+	operators_are_ours() ? release(block, &array) : operators_in_effect.delete_(block);
+}
+static NOINLINE void delete_array_nothrow_slowly(void *block) {
+	operators_are_ours() ? release(block, &array) : operators_in_effect.delete_array(block);
+}
+
+static void delete_(void *block) { give_back(block, &scalar); }
+static void delete_nothrow(void *block, const void *tag) {
+	(void)tag;
+	if (!put_back(block, page_map.derived_mask)) delete_slowly(block);
+}
+static void delete_array(void *block) {
+	if (!put_back(block, page_map.derived_mask)) delete_array_slowly(block);
+}
+static void delete_array_nothrow(void *block, const void *tag) {
+	(void)tag;
+	if (!put_back(block, page_map.derived_mask)) delete_array_nothrow_slowly(block);
+}
+
+/* With the size that was asked for. */
+
+static inline __attribute__((always_inline)) bool size_is_right(const void *block, size_t size) {
+	const uint16_t tag = page_map_tag(block);
+	return likely(size < page_map.derived_limit && tag != 0 &&
+	              tcache_current->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag);
+}
+
+static NOINLINE void delete_sized_not_known(void *block, size_t size) {
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &scalar) : operators_in_effect.delete_(block);
+}
+static NOINLINE void delete_array_sized_not_known(void *block, size_t size) {
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &array) : operators_in_effect.delete_array(block);
+}
+
+static NOINLINE void delete_sized_slowly(void *block, size_t size) {
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &scalar) : delete_sized_not_known(block, size);
+}
+static NOINLINE void delete_array_sized_slowly(void *block, size_t size) {
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &array) : delete_array_sized_not_known(block, size);
+}
+
+static void delete_sized(void *block, size_t size) {
+	size_is_right(block, size) ? give_back(block, &scalar) : delete_sized_slowly(block, size);
+}
+static void delete_array_sized(void *block, size_t size) {
+	size_is_right(block, size) ? give_back(block, &array) : delete_array_sized_slowly(block, size);
+}
+
+/* With an alignment. */
+
+static NOINLINE void delete_aligned_slowly(void *block, size_t align) {
+	operators_are_ours() ? release(block, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
+}
+static NOINLINE void delete_array_aligned_slowly(void *block, size_t align) {
+	operators_are_ours() ? release(block, &array_aligned) : operators_in_effect.delete_aligned(block, align);
+}
+static NOINLINE void delete_array_aligned_nothrow_slowly(void *block, size_t align) {
+	operators_are_ours() ? release(block, &array_aligned) : operators_in_effect.delete_array_aligned(block, align);
+}
+
+static void delete_aligned(void *block, size_t align) { (void)align, give_back(block, &scalar_aligned); }
+static void delete_aligned_nothrow(void *block, size_t align, const void *tag) {
+	(void)tag;
+	if (!put_back(block, page_map.derived_mask)) delete_aligned_slowly(block, align);
+}
+static void delete_array_aligned(void *block, size_t align) {
+	if (!put_back(block, page_map.derived_mask)) delete_array_aligned_slowly(block, align);
+}
+static void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
+	(void)tag;
+	if (!put_back(block, page_map.derived_mask)) delete_array_aligned_nothrow_slowly(block, align);
+}
+static NOINLINE void delete_sized_aligned_not_known(void *block, size_t size, size_t align) {
+	operators_find_out() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
+}
+static NOINLINE void delete_array_sized_aligned_not_known(void *block, size_t size, size_t align) {
+	operators_find_out() ? release_sized(block, align, size, &array_aligned)
+	                     : operators_in_effect.delete_array_aligned(block, align);
+}
+
+static void delete_sized_aligned(void *block, size_t size, size_t align) {
+	operators_are_known_ours() ? release_sized(block, align, size, &scalar_aligned)
+	                           : delete_sized_aligned_not_known(block, size, align);
+}
+static void delete_array_sized_aligned(void *block, size_t size, size_t align) {
+	operators_are_known_ours() ? release_sized(block, align, size, &array_aligned)
+	                           : delete_array_sized_aligned_not_known(block, size, align);
+}
+
+/* Compares with the functions, not with their names outside, which may lead to the program's. Threads may come here at the same
+ * time: they store the same, after start() has set the tags that the mask is for. */
+NOINLINE bool operators_find_out(void) {
+	static const struct operators ours = { new_, new_array, delete_, delete_array,
+		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };
+	ensure_started();
+	if (memcmp(&ours, &operators_in_effect, sizeof ours) != 0) return false;
+	page_map.derived_mask = page_map.mask;
+	page_map.derived_limit = TABLE_MAX + 1;
+	return true;
+}
+
+/* Their names. _Zn is new, _Zd is delete, w and l are for one object, a is for an array, m is a size. */
+new_function named_new NAME("_Znwm", new_);
+new_function named_new_array NAME("_Znam", new_array);
+new_aligned_function named_new_aligned NAME("_ZnwmSt11align_val_t", new_aligned);
+new_aligned_function named_new_array_aligned NAME("_ZnamSt11align_val_t", new_array_aligned);
+delete_function named_delete NAME("_ZdlPv", delete_);
+delete_function named_delete_array NAME("_ZdaPv", delete_array);
+delete_aligned_function named_delete_aligned NAME("_ZdlPvSt11align_val_t", delete_aligned);
+delete_aligned_function named_delete_array_aligned NAME("_ZdaPvSt11align_val_t", delete_array_aligned);
+void named_delete_nothrow(void *block, const void *tag) NAME("_ZdlPvRKSt9nothrow_t", delete_nothrow);
+void named_delete_array_nothrow(void *block, const void *tag) NAME("_ZdaPvRKSt9nothrow_t", delete_array_nothrow);
+void named_delete_sized(void *block, size_t size) NAME("_ZdlPvm", delete_sized);
+void named_delete_array_sized(void *block, size_t size) NAME("_ZdaPvm", delete_array_sized);
+void named_delete_sized_aligned(void *block, size_t size, size_t align) NAME("_ZdlPvmSt11align_val_t", delete_sized_aligned);
+void named_delete_array_sized_aligned(void *block, size_t size, size_t align)
+	NAME("_ZdaPvmSt11align_val_t", delete_array_sized_aligned);
+void named_delete_aligned_nothrow(void *block, size_t align, const void *tag)
+	NAME("_ZdlPvSt11align_val_tRKSt9nothrow_t", delete_aligned_nothrow);
+void named_delete_array_aligned_nothrow(void *block, size_t align, const void *tag)
+	NAME("_ZdaPvSt11align_val_tRKSt9nothrow_t", delete_array_aligned_nothrow);

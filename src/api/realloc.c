@@ -83,6 +83,7 @@ EXPORT void *PUBLIC(realloc)(void *block, size_t size) {
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	return resize_large(block, size, usable);
 }
+LIBC_NAME(__libc_realloc, realloc);
 
 EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
 	size_t bytes;
@@ -92,6 +93,7 @@ EXPORT void *PUBLIC(reallocarray)(void *block, size_t count, size_t size) {
 	}
 	return PUBLIC(realloc)(block, bytes);
 }
+LIBC_NAME(__libc_reallocarray, reallocarray);
 
 /* C23: free with the size that was asked for, of malloc or of realloc, which may leave a block longer than its size needs. */
 EXPORT void PUBLIC(free_sized)(void *block, size_t size) {

@@ -27,12 +27,18 @@ struct region;
 struct page_map {
 	uint16_t *tags;
 	uintptr_t mask; /* of slice numbers */
+	/* What C++'s operators look at instead (api/operators.h): the mask, and a limit of sizes. Both are 0, so that they take
+	 * their slow path, until they set them. Here, because they read this line anyway. */
+	uintptr_t derived_mask;
+	size_t derived_limit;
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
-static inline uint16_t page_map_tag(const void *p) {
-	return page_map.tags[(uintptr_t)p >> SLICE_SHIFT & page_map.mask];
+static inline uint16_t page_map_tag_masked(const void *p, uintptr_t mask) {
+	return page_map.tags[(uintptr_t)p >> SLICE_SHIFT & mask];
 }
+
+static inline uint16_t page_map_tag(const void *p) { return page_map_tag_masked(p, page_map.mask); }
 
 void page_map_init(void);
 

@@ -28,6 +28,7 @@ struct conf conf = {
 	.misuse_size = MISUSE_DEFAULT,
 	.misuse_family = MISUSE_DEFAULT,
 	.window = -1,
+	.deepbind = 0,
 	.stats = 0,
 };
 
@@ -60,6 +61,7 @@ const struct tunable tunables[] = {
 	{ "misuse_size", NULL, &conf.misuse_size, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
 	{ "misuse_family", NULL, &conf.misuse_family, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
 	{ "window", NULL, &conf.window, -1, 1, true, NULL },
+	{ "deepbind", NULL, &conf.deepbind, 0, 1, true, NULL },
 	{ "stats", NULL, &conf.stats, 0, 1, true, NULL },
 	{ NULL, NULL, NULL, 0, 0, false, NULL },
 };

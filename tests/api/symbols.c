@@ -36,6 +36,23 @@ static void malloc_family_comes_from_the_library(void **state) {
 	assert_from_the_library(names, COUNT_OF(names));
 }
 
+/* glibc's other names for some of them lead to the same functions. */
+static void second_names_are_the_same_functions(void **state) {
+	(void)state;
+	static const char *const names[][2] = {
+		{ "__libc_malloc", "malloc" },     { "__libc_free", "free" },         { "__libc_calloc", "calloc" },
+		{ "__libc_realloc", "realloc" },   { "__libc_memalign", "memalign" }, { "__libc_valloc", "valloc" },
+		{ "__libc_pvalloc", "pvalloc" },   { "__libc_reallocarray", "reallocarray" },
+		{ "__posix_memalign", "posix_memalign" },
+	};
+
+	for (size_t i = 0; i < COUNT_OF(names); i++) {
+		const char *const both[] = { names[i][0], names[i][1] };
+		assert_from_the_library(both, 2);
+		assert_ptr_equal(find_function(names[i][0]), find_function(names[i][1]));
+	}
+}
+
 /* _Zn = new, _Zd = delete, w = one object, a = array, m = size_t. */
 static void operators_come_from_the_library(void **state) {
 	(void)state;
@@ -123,6 +140,7 @@ static void library_needs_only_the_libc(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(malloc_family_comes_from_the_library),
+		cmocka_unit_test(second_names_are_the_same_functions),
 		cmocka_unit_test(operators_come_from_the_library),
 		cmocka_unit_test(control_functions_are_there),
 		cmocka_unit_test(no_libstdcxx_came_along),

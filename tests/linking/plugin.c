@@ -4,6 +4,7 @@
 #include "stamp.h"
 
 #include <arenal/arenal.h>
+#include <dlfcn.h>
 #include <stdlib.h>
 
 static int exercise(void) {
@@ -21,6 +22,13 @@ static int exercise(void) {
 		problems += !stamp_intact(blocks[i], i * 40 + 1, i);
 		free(blocks[i]);
 	}
+	/* Its dlopen is libc's or, as its malloc, the library's. */
+	void *itself = dlopen(NULL, RTLD_LAZY | RTLD_DEEPBIND), *other = dlopen("libm.so.6", RTLD_LAZY | RTLD_DEEPBIND);
+	problems += !itself || !other || !dlsym(other, "cos");
+	if (itself)
+		dlclose(itself);
+	if (other)
+		dlclose(other);
 	return problems;
 }
 

@@ -12,8 +12,11 @@ from arenal.profile.symbols import Frame, Symbols
 OWN = {"profile_add", "profile_count_slowly", "allocate_sampled", "allocate_slowly", "allocate", "allocate_zeroed",
        "allocate_aligned", "allocate_in_mode", "allocate_zeroed_in_mode", "allocate_aligned_in_mode", "realloc_in_mode",
        "resize_large", "aligned_or_enomem", "move", "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
-       "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_array", "new_nothrow", "new_array_nothrow", "new_aligned",
-       "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow"}
+       "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_slowly", "new_array", "new_array_slowly", "new_nothrow",
+       "new_array_nothrow", "new_nothrow_slowly", "new_aligned", "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow",
+       "new_aligned_nothrow_slowly"}
+# What functions are called besides: their second names outside, their names in the static library, and parts of them.
+NAME_OF_OWN = re.compile(r"^(?:__libc_|__(?=posix_memalign)|arenal_inner_)?([^.]*)")
 
 Row = namedtuple("Row", "function flat_bytes flat_blocks bytes")
 
@@ -28,7 +31,7 @@ class Profile:
 
     def _without_own(self, frames):
         first = 0
-        while first < len(frames) - 1 and re.sub(r"\..*", "", self.symbols.frames[frames[first]][0].function) in OWN:
+        while first < len(frames) - 1 and NAME_OF_OWN.match(self.symbols.frames[frames[first]][0].function).group(1) in OWN:
             first += 1
         return frames[first:]
 
