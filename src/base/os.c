@@ -258,14 +258,24 @@ char **os_environ(void) { return environ; }
 
 int os_thread_id(void) { return (int)syscall(SYS_gettid); }
 
+/* The second name that libc has for its sigaction: the first is ours in the shared library (api/signals.c). */
+extern int libc_sigaction(int signal, const struct sigaction *action, struct sigaction *earlier) __asm__("__sigaction");
+
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
 	int saved = errno;
-	bool done = sigaction(signal, action, earlier) == 0;
+	bool done = libc_sigaction(signal, action, earlier) == 0;
 	errno = saved;
 	return done;
 }
 
-void os_raise(int signal) { syscall(SYS_tgkill, getpid(), os_thread_id(), signal); }
+void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) { pthread_sigmask(how, set, earlier); }
+
+void os_send_again(int signal, siginfo_t *info) {
+	int saved = errno;
+	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), signal, info) != 0)
+		syscall(SYS_tgkill, getpid(), os_thread_id(), signal);
+	errno = saved;
+}
 
 uint64_t os_milliseconds(void) {
 	struct timespec now;

@@ -98,8 +98,11 @@ int os_thread_id(void);
 /* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier);
 
-/* Sends the signal to the calling thread. */
-void os_raise(int signal);
+/* Changes which signals the calling thread gets, as pthread_sigmask. */
+void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier);
+
+/* Sends the calling thread the signal that it has just got, with all that is known of it. */
+void os_send_again(int signal, siginfo_t *info);
 
 /* Milliseconds of a clock that never goes back; cheap, some milliseconds coarse. */
 uint64_t os_milliseconds(void);
