@@ -11,6 +11,7 @@
 #include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/probe.h"
 
@@ -293,7 +294,7 @@ static bool trim_is_due(const struct region *r, size_t first) {
 	return stop == top && stop - start > trim_threshold();
 }
 
-/* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
+/* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	bool zeroed;
 	take_run(r, first, count, &zeroed);
@@ -324,7 +325,10 @@ static size_t purge_locked(size_t keep, bool now) {
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
 			size_t count = now ? end - first : thp_spare(r, &first, end - first);
+			/* One by one: a fork waits for no more than one. What it finds dirty will be looked at again. */
+			if (!gate_try_enter()) return total;
 			if (count > 0) total += purge_run(r, first, count, !now && conf.lazy_purge);
+			gate_leave();
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}

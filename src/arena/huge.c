@@ -6,6 +6,7 @@
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/probe.h"
@@ -23,7 +24,7 @@ static struct {
 	struct lock lock;
 	uint32_t capacity;
 	uint32_t filled;  /* entries that are used or deleted */
-	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
+	uint32_t resizing; /* blocks taken out by huge_resize, inside of the gate: each will need an entry again, and must get it */
 	struct huge_entry *entries;
 	size_t bytes, blocks;
 	struct wave wave;
@@ -88,18 +89,21 @@ static bool add(void *block, size_t size) {
 	return done;
 }
 
-/* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
+/* Takes the block out of the table and returns its size, 0 when it is not there. Under the lock. */
 static size_t take_out(const void *block, bool resizing) {
-	lock_take(&huge.lock, RANK_HUGE);
 	struct huge_entry *e = find((uintptr_t)block);
-	size_t size = 0;
-	if (e != NULL) {
-		size = e->size;
-		e->address = ENTRY_DELETED;
-		huge.bytes -= size;
-		huge.blocks--;
-		huge.resizing += resizing;
-	}
+	if (e == NULL) return 0;
+	const size_t size = e->size;
+	e->address = ENTRY_DELETED;
+	huge.bytes -= size;
+	huge.blocks--;
+	huge.resizing += resizing;
+	return size;
+}
+
+static size_t take_out_to_resize(const void *block) {
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t size = take_out(block, true);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return size;
 }
@@ -146,6 +150,19 @@ static size_t unmap_all(const struct mapping *mappings, size_t count) {
 		unmap(mappings[i]);
 		bytes += mappings[i].size;
 	}
+	return bytes;
+}
+
+/* Drops the lock, and unmaps what has left the cache: no fork comes in between. One that is under way waits for the lock: then
+ * this is done first. */
+static size_t drop_and_unmap(const struct mapping *victims, size_t count) {
+	const bool inside = count > 0 && gate_try_enter();
+	size_t bytes = inside ? 0 : unmap_all(victims, count);
+	lock_drop(&huge.lock, RANK_HUGE);
+	if (inside) {
+		bytes = unmap_all(victims, count);
+		gate_leave();
+	}
 	if (bytes > 0) heap_count_purged(bytes);
 	return bytes;
 }
@@ -155,8 +172,7 @@ size_t huge_purge(void) {
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t bytes = huge_cache_bytes();
 	size_t count = huge_cache_put((struct mapping){ NULL, 0 }, 0, victims);
-	lock_drop(&huge.lock, RANK_HUGE);
-	unmap_all(victims, count);
+	drop_and_unmap(victims, count);
 	return bytes;
 }
 
@@ -170,23 +186,19 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	return huge_cache_put((struct mapping){ NULL, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 
-/* Puts the mapping into the cache, and unmaps what has no place there any more. */
-static void keep(struct mapping m) {
+/* Puts the mapping into the cache, drops the lock, and unmaps what has no place there any more. */
+static void keep(struct mapping m, uint64_t now) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
-	uint64_t now = os_milliseconds();
-	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
 	count += huge_cache_put(m, cache_limit(now), victims + count);
-	lock_drop(&huge.lock, RANK_HUGE);
-	allowance_charge(unmap_all(victims, count));
+	allowance_charge(drop_and_unmap(victims, count));
 }
 
 size_t huge_decay(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, os_milliseconds()), left = huge_cache_bytes();
-	lock_drop(&huge.lock, RANK_HUGE);
-	unmap_all(victims, count);
+	drop_and_unmap(victims, count);
 	return left;
 }
 
@@ -204,7 +216,7 @@ static void *map_cached(size_t *size) {
 		/* Refused for what the kernel sees as several mappings. Keeping it for smaller blocks costs more memory than the
 		 * faults are worth. */
 		if (grown == NULL)
-			unmap_all(&m, 1);
+			heap_count_purged(unmap_all(&m, 1));
 		else
 			count_fresh(*size - m.size);
 		return grown;
@@ -236,10 +248,14 @@ void *huge_alloc(size_t size, size_t align, bool *zeroed) {
 }
 
 bool huge_free(void *block) {
-	size_t size = take_out(block, false);
-	if (size == 0) return false;
-	keep((struct mapping){ block, size });
-	return true;
+	const uint64_t now = os_milliseconds();
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t size = take_out(block, false);
+	if (size > 0)
+		keep((struct mapping){ block, size }, now);
+	else
+		lock_drop(&huge.lock, RANK_HUGE);
+	return size > 0;
 }
 
 size_t huge_size(const void *block) {
@@ -254,7 +270,8 @@ void *huge_resize(void *block, size_t size) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
-	const size_t old = take_out(block, true);
+	gate_enter();
+	const size_t old = take_out_to_resize(block);
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
 	size_t behind = size > old && roomy < PTRDIFF_MAX ? take_cached_at((char *)block + old, size - old, roomy - old) : 0;
 	void *moved = NULL;
@@ -267,6 +284,7 @@ void *huge_resize(void *block, size_t size) {
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old);
+	gate_leave();
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);

@@ -12,14 +12,12 @@ static inline void relax(void) {
 #endif
 }
 
-_Atomic(void *) lock_owner_of_all;
+_Atomic(void *) lock_ignored_by;
 
-void lock_own_all(bool own) {
-	atomic_store_explicit(&lock_owner_of_all, own ? __builtin_thread_pointer() : NULL, memory_order_relaxed);
-}
+void lock_ignore_from_now_on(void) { atomic_store_explicit(&lock_ignored_by, __builtin_thread_pointer(), memory_order_relaxed); }
 
 void lock_wait(struct lock *lock) {
-	if (lock_owns_all()) return;
+	if (lock_is_ignored()) return;
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t open = 0;
 		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
@@ -40,7 +38,7 @@ static __thread __attribute__((tls_model("initial-exec"))) struct {
 } order;
 
 void lock_check_order(enum lock_rank rank, bool take) {
-	if (lock_owns_all()) return;
+	if (lock_is_ignored()) return;
 	if (take) {
 		assert((order.held >> rank) <= 1 && "a lock of a higher rank is held");
 		order.held |= 1u << rank;
@@ -50,4 +48,6 @@ void lock_check_order(enum lock_rank rank, bool take) {
 		if (--order.count[rank] == 0) order.held &= ~(1u << rank);
 	}
 }
+
+void lock_check_none(void) { assert((lock_is_ignored() || (order.held & ~(1u << RANK_INIT)) == 0) && "a fork may wait for a lock of those who wait"); }
 #endif

@@ -2,6 +2,7 @@
 
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/conf.h"
 #include "base/meta.h"
@@ -57,6 +58,7 @@ static struct {
 	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
 	uint64_t turn;                /* counts frees */
 	struct random random;
+	int random_process;           /* whose random numbers these are; 0: none were drawn yet */
 } large;
 
 /* ---- the table; all under the lock ---- */
@@ -170,10 +172,12 @@ static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
 /* Gives back what waits there, if it is one of those. Returns the bytes of memory that it kept. */
 static size_t drop_waiting(uint32_t i, bool (*one_of)(struct waiting)) {
 	struct waiting w = NOTHING_WAITS;
+	gate_enter();
 	lock_take(&large.lock, RANK_HUGE);
 	if (one_of(large.waiting[i])) w = exchange_waiting(i, NOTHING_WAITS);
 	lock_drop(&large.lock, RANK_HUGE);
 	unmap(w);
+	gate_leave();
 	return kept(w);
 }
 
@@ -192,7 +196,9 @@ static bool close_block(struct waiting *w, bool keep) {
 
 /* The number of a random place, or of the next one whose block has waited long enough. Under the lock. */
 static uint32_t choose_place(void) {
-	if (large.random.state == 0) large.random.state = os_random();
+	const int process = os_process_id();
+	if (large.random_process != process) large.random.state = os_random();
+	large.random_process = process;
 	uint32_t i = random_below(&large.random, WAITING);
 	while (is_recent(large.waiting[i])) i = (i + 1) % WAITING;
 	return i;
@@ -324,13 +330,16 @@ static void check(const struct entry *e, const char *function) {
 bool large_hard_free(void *block, const struct claim *claim) {
 	struct entry e;
 	bool freed;
+	gate_enter();
 	if (!take_out(block, &e, &freed)) {
+		gate_leave();
 		if (freed) report_end(claim->function, block, "the large block was freed already");
 		return false;
 	}
 	harden_check_claim(block, e.size, e.family, claim);
 	check(&e, claim->function);
 	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e) });
+	gate_leave();
 	return true;
 }
 
@@ -364,8 +373,12 @@ void *large_hard_resize(void *block, size_t size) {
 		return block;
 	}
 	if (old.guard == 0) return NULL;
+	gate_enter();
 	char *start = os_reserve(pages_of(size) + 2 * os_page_size, os_page_size);
-	if (start == NULL) return NULL;
+	if (start == NULL) {
+		gate_leave();
+		return NULL;
+	}
 	char *moved = start + os_page_size;
 	e.address = (uintptr_t)moved;
 	e.guard = 1;
@@ -373,12 +386,14 @@ void *large_hard_resize(void *block, size_t size) {
 	if (!add(&e) || !os_remap_to(block, pages_of(old.size), pages_of(size), moved)) {
 		take_out(moved, &e, &freed);
 		os_unmap(start, pages_of(size) + 2 * os_page_size);
+		gate_leave();
 		return NULL;
 	}
 	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. */
 	take_out(block, &old, &freed);
 	os_unmap((char *)block - guard_of(&old), guard_of(&old));
 	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	gate_leave();
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(moved, old.size, size);
 	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));

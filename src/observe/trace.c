@@ -1,7 +1,6 @@
 #include "observe/trace.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #ifdef __x86_64__
@@ -369,11 +368,9 @@ void trace_start(void) {
 	modes |= MODE_TRACE;
 }
 
-/* Before the fork: the parent may have ended before the child gets to say that it is there. */
-static void before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
+void trace_before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
 
 void trace_late_start(void) {
-	pthread_atfork(before_fork, NULL, NULL);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
 }
