@@ -8,6 +8,7 @@
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
+#include "cache/purger.h"
 #include "harden/canary.h"
 
 /* Open addressing with linear probing; at most half of the entries are in use or deleted. */
@@ -340,6 +341,7 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	check(&e, claim->function);
 	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e) });
 	gate_leave();
+	purger_poke();
 	return true;
 }
 
