@@ -132,6 +132,8 @@ static void fork_with_handlers(void (*handler)(enum moment)) {
 	CHILD_CHECK(pthread_create(&helper, NULL, allocate_when_asked, NULL) == 0);
 	CHILD_CHECK(pthread_create(&registering, NULL, register_in_thread, NULL) == 0);
 	CHILD_CHECK(pthread_join(registering, NULL) == 0);
+	/* It has a cache, with something in it. */
+	wait_for_one_who_allocates(AFTER);
 	fork_handler = handler;
 	for (int i = 0; i < 5; i++) {
 		pid_t child = fork();
@@ -355,7 +357,10 @@ static void choose(uintptr_t *out) {
 static void children_choose(pid_t (*make_child)(void)) {
 	choices = mmap(NULL, CHILDREN * CHOICES * sizeof *choices, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHILD_CHECK(choices != MAP_FAILED);
+	/* Hardened blocks are chosen in spans that are there already. Which one is guarded is known when new ones are fetched. */
 	free(malloc(208));
+	if (getenv("ARENAL_HARDEN"))
+		choose(choices);
 	for (int i = 0; i < CHILDREN; i++) {
 		pid_t child = make_child();
 		if (child == 0) {
