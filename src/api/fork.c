@@ -67,6 +67,7 @@ static void reseed(void) {
 }
 
 static void after_fork_in_child(void) {
+	if (modes & MODE_TRACE) trace_after_fork();
 	if (locked) {
 		unlock();
 		tcache_after_fork();

@@ -45,6 +45,7 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 
 /* Counts the child before the fork: the parent may have ended before the child gets to say that it is there. */
 void trace_before_fork(void);
+void trace_after_fork(void); /* in the child */
 
 /* Around fork. */
 void trace_lock(void);
