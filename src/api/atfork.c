@@ -9,13 +9,7 @@
 EXPORT fork_register_function __register_atfork;
 
 fork_register_function *fork_next_register(void) {
-	static fork_register_function *_Atomic found;
-	fork_register_function *next = atomic_load_explicit(&found, memory_order_relaxed);
-	if (next == NULL) {
-		next = (fork_register_function *)dlsym(RTLD_NEXT, "__register_atfork");
-		atomic_store_explicit(&found, next, memory_order_relaxed);
-	}
-	return next;
+	return (fork_register_function *)dlsym(RTLD_NEXT, "__register_atfork");
 }
 
 EXPORT int __register_atfork(void (*before)(void), void (*after)(void), void (*after_in_child)(void), void *library) {

@@ -80,12 +80,14 @@ static void after_fork_in_child(void) {
 	window_after_fork();
 }
 
-enum { NOT_YET, BUSY, DONE };
-static _Atomic uint32_t registered;
+/* Whoever comes while it is BUSY is about to register handlers of his own, and must not be first. */
+enum { NOT_YET = 1, BUSY, DONE };
+static _Atomic uint32_t registered = NOT_YET; /* not 0: every process writes to it, and has a page of such variables in memory anyway */
 
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
 void fork_expect(void) {
+	if (atomic_load(&registered) != NOT_YET) return;
 	/* To look it up takes a lock of the loader: before anybody waits for us. */
 	fork_register_function *next = fork_next_register != NULL ? fork_next_register() : NULL;
 	uint32_t before = NOT_YET;

@@ -12,7 +12,7 @@
 #define PATIENCE 1000
 
 static _Atomic uint32_t word;
-static _Atomic int process; /* whose threads are counted: a child by clone, which no handler hears of, has none of them */
+static _Atomic int process = -1; /* whose threads are counted: a child by clone, which no handler hears of, has none of them */
 static __thread __attribute__((tls_model("initial-exec"))) uint32_t depth; /* how often the thread has entered */
 
 bool gate_try_enter(void) {
