@@ -25,7 +25,7 @@ static uint64_t check_small(const struct span *s, void *block, const char *funct
 
 static COLD void release_sampled(unsigned class_, void *block) {
 	profile_freed(block);
-	arena_give(class_, &block, 1);
+	arena_give_alone(class_, block);
 }
 
 static NOINLINE void release_plain(void *block, const struct claim *claim) {

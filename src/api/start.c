@@ -1,5 +1,6 @@
 /* Start-up and exit: the moments that concern every layer. */
 #include "api/api.h"
+#include "api/fork.h"
 #include "base/conf.h"
 #include "base/print.h"
 #include "harden/guard.h"
@@ -37,11 +38,13 @@ void start(void) {
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
+	fork_expect_early();
 }
 
 /* A program that has allocated before libc knew the environment gets its tunables now. One that has not allocated yet
  * perhaps never does, and nothing is started for it, unless it was told to say something. */
 __attribute__((constructor)) static void late_start(void) {
+	fork_expect();
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	guard_start();

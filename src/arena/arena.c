@@ -23,10 +23,26 @@ struct arena *_Atomic arena_of_samples;
 /* What arenas are made of: regions, or guarded ones in hardened mode. */
 static enum region_kind kind_of_arenas = REGION_MAPPED;
 
+static void seed(struct arena *a) {
+	struct random seeds = { os_random() };
+	for (unsigned c = 0; c < CLASS_COUNT; c++) {
+		lock_take(&a->bins[c].lock, RANK_BIN);
+		a->random[c].state = random_next(&seeds);
+		lock_drop(&a->bins[c].lock, RANK_BIN);
+	}
+}
+
+void arena_reseed(void) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t i = 0; i < count; i++)
+		if (arena_list[i]->kind == REGION_GUARDED) seed(arena_list[i]);
+}
+
 static void setup(struct arena *a, enum region_kind kind, bool of_samples) {
 	a->of_samples = of_samples;
 	a->kind = kind;
 	for (unsigned c = 0; c < CLASS_COUNT; c++) a->bins[c].arena = a;
+	if (kind == REGION_GUARDED) seed(a);
 }
 
 void arena_init(void) {
@@ -38,7 +54,6 @@ void arena_init(void) {
 static struct arena *add_arena(enum region_kind kind, bool of_samples) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	if (count >= ARENAS_MAX) return NULL;
-	if (lock_owns_all()) return NULL; /* a fork drops the locks that it took, and no others */
 	struct arena *a = meta_alloc(sizeof *a);
 	if (a == NULL) return NULL;
 	setup(a, kind, of_samples);
@@ -95,9 +110,7 @@ static struct span *hard_span_slices(const struct size_class *c) {
 		return NULL;
 	}
 	if (stale.slices > 0) memset(s->start, 0, c->slices * SLICE_SIZE);
-	struct random *random = (struct random *)(metadata + hard_span_records_size(c));
-	random->state = os_random();
-	s->free_blocks = (uint64_t *)(random + 1);
+	s->free_blocks = (uint64_t *)(metadata + hard_span_records_size(c));
 	s->hard = true;
 	return s;
 }
@@ -165,7 +178,7 @@ static size_t take_any(struct span *s, const struct size_class *c, void **blocks
 static size_t take_random(struct span *s, const struct size_class *c, void **blocks, size_t count) {
 	size_t taken = 0;
 	for (; taken < count && s->free_count > 0; taken++) {
-		const size_t from = random_below(hard_span_random(s), c->blocks);
+		const size_t from = random_below(&s->bin->arena->random[s->class_], c->blocks);
 		size_t number = bit_find(s->free_blocks, from, c->blocks, true);
 		if (number == c->blocks) number = bit_find(s->free_blocks, 0, from, true);
 		bit_clear(s->free_blocks, number);

@@ -6,7 +6,9 @@
 #define ARENA_ARENA_H
 
 #include "arena/heap.h"
+#include "base/gate.h"
 #include "base/lock.h"
+#include "base/random.h"
 
 #define ARENAS_MAX 1024
 
@@ -31,6 +33,7 @@ struct arena {
 	uint32_t threads;       /* that use this arena. Owner: threads lock (cache/) */
 	uint32_t kind;          /* enum region_kind: where it likes its spans */
 	bool of_samples;        /* no thread uses it, see below */
+	struct random random[CLASS_COUNT]; /* for the choice of hardened blocks. Owner: the bin's lock */
 };
 
 /* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */
@@ -58,8 +61,16 @@ bool arena_harden(void);
 size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count);
 
 /* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A pointer that is
- * not the start of a handed-out block ends the program with a message. */
+ * not the start of a handed-out block ends the program with a message. Called under a cache's lock or inside of the gate, so that
+ * no fork comes in the middle. */
 void arena_give(unsigned class_, void **blocks, size_t count);
+
+/* For one block, without any lock. */
+static inline void arena_give_alone(unsigned class_, void *block) {
+	gate_enter();
+	arena_give(class_, &block, 1);
+	gate_leave();
+}
 
 /* Is the block, which starts in this span of small blocks, free in its bin? */
 bool arena_has_free(const struct span *s, const void *block);
@@ -70,6 +81,9 @@ size_t arena_purge_all(size_t keep_top);
 
 /* holes_purge for every bin. */
 size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later);
+
+/* From now on, hardened blocks are chosen by other random numbers. */
+void arena_reseed(void);
 
 /* Around fork: every lock of this layer. */
 void arena_lock_all(void);

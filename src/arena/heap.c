@@ -12,8 +12,10 @@
 #include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/probe.h"
+#include "base/print.h"
 
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
@@ -303,7 +305,7 @@ static bool trim_is_due(const struct region *r, size_t first) {
 	return stop == top && stop - start > trim_threshold();
 }
 
-/* Purges one dirty run. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
+/* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	take_run(r, first, count, NULL);
 	heap.stats.purging += count * SLICE_SIZE;
@@ -327,17 +329,25 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 
 /* Purges until at most `keep` dirty bytes are left. `now`: nothing lazily, and the scraps of huge pages, too. */
 static size_t purge_locked(size_t keep, bool now) {
-	size_t total = 0;
+	size_t total = 0, spared = 0; /* not what others free meanwhile, where this look has passed already */
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
+			/* One by one: a fork waits for no more than one. What it leaves dirty will be looked at again. */
+			if (!gate_try_enter()) return total;
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
+			const size_t found = (end - first) * SLICE_SIZE;
 			size_t count = now ? end - first : thp_spare(r, &first, end - first);
-			if (count > 0) total += purge_run(r, first, count, !now && conf.lazy_purge);
+			const size_t purged = count > 0 ? purge_run(r, first, count, !now && conf.lazy_purge) : 0;
+			gate_leave();
+			total += purged;
+			spared += found - purged;
+			if (found != purged) print_fd(2, "found %zu purged %zu count %zu now %d\n", found, purged, count, now);
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}
-	if (heap.stats.dirty > keep) heap.spared = heap.stats.dirty;
+	if (heap.stats.dirty > keep) print_fd(2, "%d spared %zu dirty %zu keep %zu total %zu tid %d now %d\n", os_process_id(), spared, heap.stats.dirty, keep, total, os_thread_id(), now);
+	if (heap.stats.dirty > keep) heap.spared = min_size(spared, heap.stats.dirty);
 	return total;
 }
 

@@ -3,6 +3,7 @@
 #include "arena/bin.h"
 #include "arena/thp.h"
 #include "base/bitmap.h"
+#include "base/gate.h"
 
 static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has a bit for each page of a span");
 
@@ -46,9 +47,6 @@ static uint64_t free_pages(const struct span *s, const struct size_class *c) {
 	}
 	return pages;
 }
-
-/* Threads in holes_purge: for the child of a fork. */
-static _Atomic unsigned purging;
 
 /* Is that too little to break up a huge page? */
 static bool is_scrap(const struct span *s, uint64_t pages) {
@@ -137,8 +135,12 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 	bool lazily[GO];
 	size_t total = 0, count;
 	if (now) recall(bin);
-	atomic_fetch_add_explicit(&purging, 1, memory_order_relaxed);
 	do {
+		/* In this way no fork comes while spans are away or retired. What is left now will be found again. */
+		if (!gate_try_enter()) {
+			*more_later = true;
+			break;
+		}
 		struct span *retired = NULL;
 		lock_take(&bin->lock, RANK_BIN);
 		count = take_away(bin, class_, idle_ticks, now, spans, pages, &retired, more_later);
@@ -156,26 +158,15 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
 		if (bytes > 0) heap_count_purged(bytes);
+		gate_leave();
 		total += bytes;
 	} while (count == GO);
-	atomic_fetch_sub_explicit(&purging, 1, memory_order_relaxed);
 	return total;
 }
 
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks) {
 	bool more_later;
 	allowance_charge(holes_purge(bin, class_, idle_ticks, false, &more_later));
-}
-
-void holes_after_fork(void) {
-	if (atomic_exchange_explicit(&purging, 0, memory_order_relaxed) == 0) return;
-	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
-		for (struct span *s = r->spans; s < r->spans + REGION_SLICES; s++) {
-			if (s->kind != SPAN_SMALL || !s->away) continue;
-			s->away = false;
-			bin_link_first(s->bin, s);
-		}
-	}
 }
 
 void holes_fill(struct span *s, size_t from, size_t to) {

@@ -24,9 +24,6 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 /* The same for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
-/* In the child of a fork: spans that another thread was purging are found and put back. */
-void holes_after_fork(void);
-
 /* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none, those of its
  * first free page. Called under bin->lock. */
 size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count);

@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/probe.h"
@@ -32,7 +33,7 @@ static struct {
 	struct lock lock;
 	uint32_t capacity;
 	uint32_t filled;  /* entries that are used or deleted */
-	uint32_t resizing; /* blocks taken out by huge_resize: each will need an entry again, and must get it */
+	uint32_t resizing; /* blocks taken out by huge_resize, inside of the gate: each will need an entry again, and must get it */
 	struct huge_entry *entries;
 	struct more *more; /* for each entry. Behind the entries, which tools read from outside */
 	uint32_t origins;  /* given so far */
@@ -116,21 +117,24 @@ static bool add(void *block, size_t size, uint32_t origin) {
 	return done;
 }
 
-/* Takes the block out of the table and returns its size, 0 when it is not there: the caller owns it then, alone. */
+/* Takes the block out of the table and returns its size, 0 when it is not there. Under the lock. */
 static size_t take_out(const void *block, bool resizing, struct more *more) {
-	lock_take(&huge.lock, RANK_HUGE);
 	struct huge_entry *e = find((uintptr_t)block);
-	size_t size = 0;
 	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)) && atomic_exchange(&alter_all, false))
 		for (uint32_t i = 0; i < huge.capacity; i++) huge.more[i].altered = true;
-	if (e != NULL) {
-		size = e->size;
-		*more = huge.more[e - huge.entries];
-		e->address = ENTRY_DELETED;
-		huge.bytes -= size;
-		huge.blocks--;
-		huge.resizing += resizing;
-	}
+	if (e == NULL) return 0;
+	const size_t size = e->size;
+	*more = huge.more[e - huge.entries];
+	e->address = ENTRY_DELETED;
+	huge.bytes -= size;
+	huge.blocks--;
+	huge.resizing += resizing;
+	return size;
+}
+
+static size_t take_out_to_resize(const void *block, struct more *more) {
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t size = take_out(block, true, more);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return size;
 }
@@ -178,6 +182,19 @@ static size_t unmap_all(const struct mapping *mappings, size_t count) {
 		unmap(mappings[i]);
 		bytes += mappings[i].size;
 	}
+	return bytes;
+}
+
+/* Drops the lock, and unmaps what has left the cache: no fork comes in between. One that is under way waits for the lock: then
+ * this is done first. */
+static size_t drop_and_unmap(const struct mapping *victims, size_t count) {
+	const bool inside = count > 0 && gate_try_enter();
+	size_t bytes = inside ? 0 : unmap_all(victims, count);
+	lock_drop(&huge.lock, RANK_HUGE);
+	if (inside) {
+		bytes = unmap_all(victims, count);
+		gate_leave();
+	}
 	if (bytes > 0) heap_count_purged(bytes);
 	return bytes;
 }
@@ -187,8 +204,7 @@ size_t huge_purge(void) {
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t bytes = huge_cache_bytes();
 	size_t count = huge_cache_put((struct piece){ NULL, 0, 0 }, 0, victims);
-	lock_drop(&huge.lock, RANK_HUGE);
-	unmap_all(victims, count);
+	drop_and_unmap(victims, count);
 	return bytes;
 }
 
@@ -202,23 +218,19 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	return huge_cache_put((struct piece){ NULL, 0, 0 }, ALIGN_DOWN(left, os_page_size), victims);
 }
 
-/* Puts the mapping into the cache, and unmaps what has no place there any more. */
-static void keep(struct piece p) {
+/* Puts the mapping into the cache, drops the lock, and unmaps what has no place there any more. */
+static void keep(struct piece p, uint64_t now) {
 	struct mapping victims[2 * (HUGE_CACHE_ENTRIES + 1)];
-	uint64_t now = os_milliseconds();
-	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, now);
 	count += huge_cache_put(p, cache_limit(now), victims + count);
-	lock_drop(&huge.lock, RANK_HUGE);
-	allowance_charge(unmap_all(victims, count));
+	allowance_charge(drop_and_unmap(victims, count));
 }
 
 size_t huge_decay(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, os_milliseconds()), left = huge_cache_bytes();
-	lock_drop(&huge.lock, RANK_HUGE);
-	unmap_all(victims, count);
+	drop_and_unmap(victims, count);
 	return left;
 }
 
@@ -239,7 +251,7 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller blocks costs more memory than
 		 * the faults are worth. */
 		if (grown == NULL)
-			unmap_all(&(struct mapping){ p.address, p.size }, 1);
+			heap_count_purged(unmap_all(&(struct mapping){ p.address, p.size }, 1));
 		else
 			count_fresh(*size - p.size);
 		if (grown != p.address) *origin = 0;
@@ -276,14 +288,17 @@ void *huge_alloc(size_t size, size_t align, size_t *stale) {
 }
 
 bool huge_free(void *block) {
+	const uint64_t now = os_milliseconds();
 	struct more more;
-	size_t size = take_out(block, false, &more);
-	if (size == 0) return false;
-	if (unlikely(more.altered))
-		allowance_charge(unmap_all(&(struct mapping){ block, size }, 1));
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t size = take_out(block, false, &more);
+	if (size == 0)
+		lock_drop(&huge.lock, RANK_HUGE);
+	else if (unlikely(more.altered))
+		allowance_charge(drop_and_unmap(&(struct mapping){ block, size }, 1));
 	else
-		keep((struct piece){ block, size, more.origin });
-	return true;
+		keep((struct piece){ block, size, more.origin }, now);
+	return size > 0;
 }
 
 size_t huge_size(const void *block) {
@@ -299,8 +314,12 @@ void *huge_resize(void *block, size_t size) {
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
 	struct more more;
-	const size_t old = take_out(block, true, &more);
-	if (unlikely(old == 0)) report_pointer("realloc", block, NULL);
+	gate_enter();
+	const size_t old = take_out_to_resize(block, &more);
+	if (unlikely(old == 0)) {
+		gate_leave();
+		report_pointer("realloc", block, NULL);
+	}
 	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
 	const bool may_join = size > old && roomy < PTRDIFF_MAX && !more.altered;
 	size_t behind = may_join ? take_cached_behind((struct piece){ block, old, more.origin }, size - old, roomy - old) : 0;
@@ -315,6 +334,7 @@ void *huge_resize(void *block, size_t size) {
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	if (moved != NULL && moved != block) more.origin = 0;
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
+	gate_leave();
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);

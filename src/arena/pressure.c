@@ -2,6 +2,7 @@
 
 #include "arena/arena.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/limits.h"
 
 /* Near: less than this share of the limit is left. Critical: less than that one; then all free memory goes back, and not
@@ -36,7 +37,8 @@ struct pressure pressure = {
 	.caches = PRESSURE_CACHES,
 };
 
-static _Atomic bool busy; /* somebody looks. Owner of what follows */
+static _Atomic int busy; /* somebody looks: the ID of his process, for children have not the threads of their parents. Owner of what
+                            follows */
 static struct {
 	struct cgroup group;
 	uint64_t search_from;   /* milliseconds */
@@ -60,7 +62,8 @@ static struct headroom headroom_now(uint64_t now) {
 	return limits_headroom(&state.group);
 }
 
-/* Asks the kernel, and sets what the others go by. `pending`: bytes that may have been handed out, but not written to yet. */
+/* Asks the kernel, and sets what the others go by. `pending`: bytes that may have been handed out, but not written to yet. Inside of the
+ * gate. */
 static enum level measure(uint64_t now, int64_t pending) {
 	struct headroom h = { SIZE_MAX, SIZE_MAX };
 	bool stalled = false;
@@ -88,22 +91,41 @@ static enum level measure(uint64_t now, int64_t pending) {
 static void give_all_back(uint64_t now, int64_t pending) {
 	int64_t purged = (int64_t)arena_purge_all((size_t)conf.top_pad);
 	state.purged_at = now;
+	/* While a fork is under way, and in its child, it goes by the last look. */
+	if (!gate_try_enter()) return;
 	int64_t before = state.left_then;
 	measure(now, pending);
+	gate_leave();
 	state.worth_it = purged >= STEP_LEAST && state.left_then - before >= purged / 2;
 }
 
+/* False: somebody looks already. */
+static bool begin_look(void) {
+	int nobody = 0;
+	const int own = os_process_id();
+	if (atomic_compare_exchange_strong(&busy, &nobody, own)) return true;
+	if (nobody == own || !atomic_compare_exchange_strong(&busy, &nobody, own)) return false;
+	state.search_from = 0; /* a thread of the parent was looking, and had perhaps written half of a path */
+	return true;
+}
+
 COLD void pressure_look(void) {
-	if (atomic_exchange(&busy, true)) return;
+	/* A fork waits for the look, but not for the purge that may follow. */
+	if (!gate_try_enter()) return;
+	if (!begin_look()) {
+		gate_leave();
+		return;
+	}
 	atomic_store(&pressure.due, false);
 	const uint64_t now = os_milliseconds();
 	const bool was_on = pressure_is_on();
 	const int64_t pending = state.left_then - atomic_load_explicit(&pressure.left, memory_order_relaxed);
 	enum level level = measure(now, pending);
+	gate_leave();
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. */
 	if ((level == CRITICAL || (level == NEAR && !was_on)) && (now - state.purged_at >= PATIENCE || state.worth_it))
 		give_all_back(now, pending);
-	atomic_store(&busy, false);
+	atomic_store(&busy, 0);
 }
 
 COLD void pressure_count(size_t bytes) {
@@ -112,7 +134,4 @@ COLD void pressure_count(size_t bytes) {
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
-void pressure_after_fork(void) {
-	/* Somebody else was looking, and had perhaps written half of a path. */
-	if (atomic_exchange(&busy, false)) state.search_from = 0;
-}
+void pressure_after_fork(void) { atomic_store(&busy, 0); }

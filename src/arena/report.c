@@ -16,7 +16,7 @@ _Noreturn COLD void report_end(const char *function, const void *pointer, const 
 	va_start(args, format);
 	print_text_args(text, sizeof text, format, args);
 	va_end(args);
-	lock_own_all(true);
+	lock_ignore_from_now_on();
 	print_fd(2, "arenal: %s(%p): %s; the program ends here\n", function, (void *)pointer, text);
 	os_abort();
 }
@@ -76,7 +76,7 @@ static COLD void end_huge(const char *function, const char *pointer) {
 }
 
 _Noreturn COLD void report_pointer(const char *function, const void *pointer, const char *place) {
-	lock_own_all(true); /* What other threads do meanwhile may make the details wrong, but not the report. */
+	lock_ignore_from_now_on(); /* What other threads do meanwhile may make the details wrong, but not the report. */
 	const struct region *r = page_map_region((uintptr_t)pointer);
 	const struct span *s = span_of(pointer);
 	if (s != NULL && s->kind == SPAN_SMALL) end_small(function, s, pointer, place);

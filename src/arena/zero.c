@@ -38,6 +38,10 @@ static bool ready(void) {
 	return atomic_load_explicit(&area, memory_order_acquire) != NULL;
 }
 
+void zero_reseed(void) {
+	if (atomic_load_explicit(&area, memory_order_acquire) != NULL) atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
+}
+
 bool zero_owns(const void *address) {
 	const char *start = atomic_load_explicit(&area, memory_order_acquire);
 	return start != NULL && (uintptr_t)address - (uintptr_t)start < AREA_SIZE;

@@ -11,6 +11,9 @@
 #define ZERO_FAMILIES 254
 void *zero_alloc(unsigned family);
 
+/* From now on, addresses are handed out from another random one on. */
+void zero_reseed(void);
+
 /* Is the address one of these, in use or not? */
 bool zero_owns(const void *address);
 

@@ -12,11 +12,9 @@ static inline void relax(void) {
 #endif
 }
 
-_Atomic(void *) lock_owner_of_all;
+_Atomic(void *) lock_ignored_by;
 
-void lock_own_all(bool own) {
-	atomic_store_explicit(&lock_owner_of_all, own ? __builtin_thread_pointer() : NULL, memory_order_relaxed);
-}
+void lock_ignore_from_now_on(void) { atomic_store_explicit(&lock_ignored_by, __builtin_thread_pointer(), memory_order_relaxed); }
 
 static bool spin(struct lock *lock) {
 	for (int i = 0; i < SPINS; i++) {
@@ -30,7 +28,7 @@ static bool spin(struct lock *lock) {
 }
 
 void lock_wait(struct lock *lock) {
-	if (lock_owns_all() || spin(lock)) return;
+	if (lock_is_ignored() || spin(lock)) return;
 	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
 		os_futex_wait((uint32_t *)&lock->state, 2);
 }
@@ -49,7 +47,7 @@ static void lock_note(enum lock_rank rank) {
 }
 
 void lock_check_order(enum lock_rank rank, bool take) {
-	if (lock_owns_all()) return;
+	if (lock_is_ignored()) return;
 	if (take) {
 		assert((order.held >> rank) <= 1 && "a lock of a higher rank is held");
 		lock_note(rank);
@@ -58,12 +56,14 @@ void lock_check_order(enum lock_rank rank, bool take) {
 		if (--order.count[rank] == 0) order.held &= ~(1u << rank);
 	}
 }
+
+void lock_check_none(void) { assert((lock_is_ignored() || (order.held & ~(1u << RANK_INIT)) == 0) && "a fork may wait for a lock of those who wait"); }
 #else
 static void lock_note(enum lock_rank rank) { (void)rank; }
 #endif
 
 bool lock_try(struct lock *lock, enum lock_rank rank) {
-	if (lock_owns_all()) return true;
+	if (lock_is_ignored()) return true;
 	if (!spin(lock)) return false;
 	lock_note(rank);
 	return true;

@@ -29,31 +29,34 @@ struct lock {
 	_Atomic uint32_t state; /* 0 open, 1 held, 2 held and somebody may sleep */
 };
 
+/* lock_check_none: the thread holds no lock but that of start-up. */
 #ifdef NDEBUG
 static inline void lock_check_order(enum lock_rank rank, bool take) { (void)rank, (void)take; }
+static inline void lock_check_none(void) {}
 #else
 void lock_check_order(enum lock_rank rank, bool take);
+void lock_check_none(void);
 #endif
 
 void lock_wait(struct lock *lock);
 
-/* Between lock_own_all(true), said by a thread that holds every lock of the allocator, and lock_own_all(false), taking and
- * dropping locks are no-ops for this thread: handlers of fork that run meanwhile may allocate. */
-void lock_own_all(bool own);
+/* Said by a thread that ends the program, with whatever locks it holds: from now on it waits for none, and drops none, so that it
+ * can report, and handlers of SIGABRT can allocate. There is no way back. */
+void lock_ignore_from_now_on(void);
 
-/* The thread that owns all, as its thread pointer; NULL when none does. */
-extern _Atomic(void *) lock_owner_of_all;
+/* The thread that does, as its thread pointer; NULL when none does. */
+extern _Atomic(void *) lock_ignored_by;
 
-static inline bool lock_owns_all(void) {
-	void *owner = atomic_load_explicit(&lock_owner_of_all, memory_order_relaxed);
-	return unlikely(owner != NULL) && owner == __builtin_thread_pointer();
+static inline bool lock_is_ignored(void) {
+	void *thread = atomic_load_explicit(&lock_ignored_by, memory_order_relaxed);
+	return unlikely(thread != NULL) && thread == __builtin_thread_pointer();
 }
 
 static inline void lock_take(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, true);
 	uint32_t open = 0;
 	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
-		lock_wait(lock); /* at once, when the thread owns all */
+		lock_wait(lock); /* not at all, when the thread ends the program */
 }
 
 /* Takes the lock unless it is held, or does not become free soon: for what may be called by the handler of a signal that came while
@@ -62,7 +65,7 @@ bool lock_try(struct lock *lock, enum lock_rank rank);
 
 static inline void lock_drop(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, false);
-	if (lock_owns_all()) return;
+	if (lock_is_ignored()) return;
 	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
 		os_futex_wake((uint32_t *)&lock->state);
 }

@@ -388,6 +388,10 @@ void *os_map_file(const char *name, size_t size) {
 
 int os_process_id(void) { return (int)getpid(); }
 
+/* glibc's, since 2.32. */
+extern char __libc_single_threaded __attribute__((weak));
+bool os_is_single_threaded(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
+
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer does not know what membarrier orders, and would report every block that passes by it: both the block's
  * contents and the slot of the magazine. The protocol around it is checked by tests/models/drain.pml and, with barriers, by
@@ -515,10 +519,13 @@ bool os_is_last_thread(void) {
 	return at != NULL && at[1] == '2' && at[2] == ' ';
 }
 
-void os_futex_wake(uint32_t *word) {
+static void futex_wake(uint32_t *word, int count) {
 	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 	errno = saved;
 }
+
+void os_futex_wake(uint32_t *word) { futex_wake(word, 1); }
+void os_futex_wake_all(uint32_t *word) { futex_wake(word, INT_MAX); }
 
 _Noreturn void os_abort(void) { abort(); }

@@ -156,6 +156,7 @@ uint64_t os_date(void);
 /* Sleeps while *word == expected; wakes one sleeper. */
 void os_futex_wait(uint32_t *word, uint32_t expected);
 void os_futex_wake(uint32_t *word);
+void os_futex_wake_all(uint32_t *word);
 
 /* The same, but sleeps for so many milliseconds at most. */
 void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds);
@@ -175,6 +176,9 @@ int os_memory_file(const char *name);
 void *os_map_file(const char *name, size_t size);
 
 int os_process_id(void);
+
+/* False when there may be other threads. */
+bool os_is_single_threaded(void);
 
 /* Every other thread of the process passes a memory barrier before this returns. False when the kernel does not offer
  * that. */

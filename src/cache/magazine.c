@@ -185,6 +185,13 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
 	lock_drop(&tc->lock, RANK_CACHE);
 }
 
+/* Below the top there are free blocks at any moment: malloc lowers it before it hands one out, free raises it after it stored one. In
+ * another order of stores, some may be the program's: then all of them are left to be lost. */
+void magazine_inherit(struct tcache *tc, unsigned class_) {
+	struct magazine *m = &tc->magazines[class_];
+	if (!STORES_ARE_SEEN_IN_ORDER || m->top < m->empty || m->top > m->full) m->top = m->empty;
+}
+
 /* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol of a
  * work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from the top.
  *

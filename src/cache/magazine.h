@@ -24,4 +24,14 @@ bool magazine_drain(struct tcache *tc, unsigned looks);
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);
 
+/* Makes the magazine of a thread that is not there any more, wherever that was in malloc or free, one that holds free blocks. */
+void magazine_inherit(struct tcache *tc, unsigned class_);
+
+/* Does another thread, and the child of a fork, see a thread's stores in the order in which it made them? */
+#if defined(__x86_64__)
+#define STORES_ARE_SEEN_IN_ORDER true
+#else
+#define STORES_ARE_SEEN_IN_ORDER false
+#endif
+
 #endif

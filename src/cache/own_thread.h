@@ -26,6 +26,10 @@ struct cache_hooks {
 	void (*_Atomic slow_moment)(void);
 	/* The last thread with a cache ends, and perhaps the process with it. */
 	void (*_Atomic last_exit)(void);
+	/* A thread is about to get a cache while another one has one: before it takes any lock. May allocate. */
+	void (*_Atomic second_cache)(void);
+	/* This process is a child that no handler of fork hears of (base/process.h). */
+	void (*_Atomic new_process)(void);
 };
 extern struct cache_hooks cache_hooks;
 

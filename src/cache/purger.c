@@ -74,6 +74,7 @@ static void start_thread(void) {
 	uint32_t off = PURGER_OFF;
 	/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 	if (!atomic_compare_exchange_strong(&purger_state, &off, PURGER_AWAKE)) return;
+	process_watch();
 	atomic_store(&purged_in_background, true);
 	if (own_thread_start(purge_in_background, NULL)) {
 		cache_hook_call(&cache_hooks.purger_started);
@@ -83,7 +84,17 @@ static void start_thread(void) {
 	}
 }
 
+void purger_look_at_process(void) {
+	if (likely(!process_may_be_new()) || !process_is_new()) return;
+	set_off();
+	tcache_in_new_process();
+	cache_hook_call(&cache_hooks.new_process);
+}
+
 void purger_wake(void) {
+	purger_look_at_process();
+	tcache_count_own();
+	tcache_adopt_in_time();
 	uint32_t state = atomic_load(&purger_state);
 	/* When this fails, somebody else woke it, or it has ended in this moment. */
 	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) {

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "base/base.h"
+#include "base/process.h"
 
 enum purger_state {
 	PURGER_OFF,     /* no thread */
@@ -17,12 +17,16 @@ enum purger_state {
 };
 extern _Atomic uint32_t purger_state;
 
-/* Starts or wakes the thread, if that is due. */
+/* Starts or wakes the thread, if that is due. Also sees to what its process inherited: see tcache_adopt_in_time. */
 void purger_wake(void);
+
+/* Is this process a child that no handler of fork hears of? Then it has not its parent's thread, and others neither. For slow paths,
+ * without any lock. */
+void purger_look_at_process(void);
 
 /* Called by the slow paths, without any lock, after they gave blocks back. */
 static inline void purger_poke(void) {
-	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE)) purger_wake();
+	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE || process_may_be_new())) purger_wake();
 }
 
 /* In the child of a fork, which has one thread. */

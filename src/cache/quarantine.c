@@ -1,12 +1,12 @@
 #include "cache/quarantine.h"
 
 #include "base/meta.h"
+#include "cache/magazine.h"
 #include "cache/tcache.h"
 
 struct quarantine *quarantine_create(void) {
 	struct quarantine *q = meta_alloc(sizeof *q);
 	if (q == NULL) return NULL;
-	q->random.state = os_random();
 	quarantine_look_at_room(q);
 	return q;
 }
@@ -20,4 +20,17 @@ void quarantine_destroy(struct quarantine *q) {
 	meta_free(q, sizeof *q);
 }
 
-void quarantine_look_at_room(struct quarantine *q) { q->most_bytes = min_size(QUARANTINE_BYTES, tcache_room() / 4); }
+void quarantine_inherit(struct quarantine *q) {
+	if (!STORES_ARE_SEEN_IN_ORDER || q->count > QUARANTINE_BLOCKS) q->count = 0;
+	quarantine_destroy(q);
+}
+
+void quarantine_look_at_room(struct quarantine *q) {
+	const int own = os_process_id();
+	q->most_bytes = min_size(QUARANTINE_BYTES, tcache_room() / 4);
+	if (q->process == own) return;
+	q->random.state = os_random();
+	/* A new quarantine's thread has nothing from another process, its arenas may. */
+	if (q->process != 0) arena_reseed();
+	q->process = own;
+}

@@ -5,7 +5,7 @@
 #include "arena/heap.h"
 #include "cache/tcache.h"
 
-/* Takes out the entry; the caller holds the lock, and frees the run without it. */
+/* Takes out the entry; the caller holds the lock, and frees the run before it drops it: no fork comes in between. */
 static struct span *take_out(struct run_cache *rc, size_t i) {
 	struct span *run = rc->runs[i];
 	rc->bytes -= run->slices * SLICE_SIZE;
@@ -40,8 +40,8 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	} else {
 		dropped[count++] = run;
 	}
-	lock_drop(&tc->lock, RANK_CACHE);
 	while (count > 0) heap_free(dropped[--count]);
+	lock_drop(&tc->lock, RANK_CACHE);
 }
 
 bool run_cache_drain(struct tcache *tc, unsigned looks) {
@@ -53,8 +53,8 @@ bool run_cache_drain(struct tcache *tc, unsigned looks) {
 		while (rc->count > 0) dropped[count++] = take_out(rc, 0);
 	const bool left = rc->count > 0;
 	rc->idle_looks += left;
-	lock_drop(&tc->lock, RANK_CACHE);
 	while (count > 0) heap_free(dropped[--count]);
+	lock_drop(&tc->lock, RANK_CACHE);
 	return left;
 }
 

@@ -8,10 +8,10 @@
 #include "arena/clear.h"
 #include "arena/large.h"
 #include "arena/pressure.h"
+#include "arena/zero.h"
 #include "base/annotate.h"
 #include "base/conf.h"
 #include "base/meta.h"
-#include "cache/fork.h"
 #include "cache/magazine.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
@@ -31,6 +31,8 @@ static _Atomic bool hiding;  /* and false again when nothing is recorded any mor
 static struct {
 	struct lock lock;
 	struct tcache *first;
+	struct tcache *_Atomic orphans; /* of threads that were there when this process was forked, by ->next. Nobody uses them: they
+	                                   may be read without their own locks, which were held then and stay so */
 	_Atomic size_t count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
@@ -82,8 +84,15 @@ __attribute__((no_sanitize("thread"))) static void set_tags(struct tcache *tc, b
 	*(volatile uint16_t *)&tc->class_mask = lead ? UINT16_MAX : 0;
 }
 
-static struct tcache *create(void) {
-	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) fork_expect_threads();
+/* The thread's cache, NULL when it has none. */
+static struct tcache *own_cache(void) {
+	struct tcache *tc = tcache_current;
+	if (unlikely(tc == &tcache_hiding)) return tcache_hidden;
+	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
+}
+
+/* A new cache in the list. Inside of the gate. */
+static struct tcache *link_new(void) {
 	struct tcache *tc = meta_alloc(sizeof *tc);
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
@@ -102,6 +111,19 @@ static struct tcache *create(void) {
 	threads.first = tc;
 	threads.count++;
 	lock_drop(&threads.lock, RANK_THREADS);
+	return tc;
+}
+
+static struct tcache *create(void) {
+	purger_look_at_process();
+	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) {
+		cache_hook_call(&cache_hooks.second_cache);
+		if (tcache_current != &no_cache_yet) return own_cache(); /* the hook has allocated */
+	}
+	gate_enter();
+	struct tcache *tc = link_new();
+	gate_leave();
+	if (tc == NULL) return NULL;
 	guard_turn_init(&tc->guard);
 	tc->sample.random.state = random_next(&tc->guard.random);
 	tcache_current = tc;
@@ -111,23 +133,38 @@ static struct tcache *create(void) {
 	return tc;
 }
 
-/* Gives everything in it back. */
+/* Gives everything in it back, but for the quarantine. */
 static void dispose(struct tcache *tc) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
 	run_cache_dispose(tc);
 }
 
-/* The thread's cache, NULL when it has none. */
-static struct tcache *own_cache(void) {
-	struct tcache *tc = tcache_current;
-	if (unlikely(tc == &tcache_hiding)) return tcache_hidden;
-	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
-}
-
-/* The same, but makes one for a thread that has none yet. */
+/* The thread's cache; makes one for a thread that has none yet. */
 static struct tcache *get(void) {
 	struct tcache *tc = own_cache();
 	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create();
+}
+
+/* Out of the list of those whose threads are there. Under the threads lock. */
+static void unlink_cache(struct tcache *tc) {
+	if (tc->prev != NULL)
+		tc->prev->next = tc->next;
+	else
+		threads.first = tc->next;
+	if (tc->next != NULL) tc->next->prev = tc->prev;
+	tc->next = tc->prev = NULL;
+}
+
+/* Its blocks go back, for good, while no fork comes. */
+static void end_quarantine(struct tcache *tc) {
+	struct quarantine *q = tc->quarantine;
+	if (q == NULL) return;
+	gate_enter();
+	lock_take(&tc->lock, RANK_CACHE); /* others read there for statistics */
+	tc->quarantine = NULL;
+	lock_drop(&tc->lock, RANK_CACHE);
+	quarantine_destroy(q);
+	gate_leave();
 }
 
 static void thread_exit(void *cache) {
@@ -136,20 +173,17 @@ static void thread_exit(void *cache) {
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
 	if (tc->trace != NULL) trace_thread_end(tc->trace);
-	if (tc->quarantine != NULL) quarantine_destroy(tc->quarantine);
+	tc->trace = NULL;
+	end_quarantine(tc);
 	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
 	tc->arena->threads--;
-	if (tc->prev != NULL)
-		tc->prev->next = tc->next;
-	else
-		threads.first = tc->next;
-	if (tc->next != NULL) tc->next->prev = tc->prev;
-	const bool last = --threads.count == 0;
-	lock_drop(&threads.lock, RANK_THREADS);
+	unlink_cache(tc);
+	const bool last = !tc->uncounted && --threads.count == 0;
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);
+	lock_drop(&threads.lock, RANK_THREADS);
 	if (last) cache_hook_call(&cache_hooks.last_exit);
 	purger_poke();
 }
@@ -250,7 +284,7 @@ void tcache_free(unsigned class_, void *block) {
 	if (likely(tc != NULL))
 		magazine_push(tc, class_, block);
 	else
-		arena_give(class_, &block, 1);
+		arena_give_alone(class_, block);
 }
 
 void *tcache_alloc_large(size_t size, bool zero) {
@@ -300,8 +334,42 @@ void tcache_flush(void) {
 	if (tc != NULL) dispose(tc);
 }
 
+/* Gives back what is in an orphan. True when there are more. */
+static bool adopt(void) {
+	if (likely(atomic_load_explicit(&threads.orphans, memory_order_relaxed) == NULL)) return false;
+	/* This lock is held to the end, so that everything is either in an orphan or back, for those who count and those who fork. */
+	lock_take(&threads.lock, RANK_THREADS);
+	struct tcache *tc = atomic_load_explicit(&threads.orphans, memory_order_relaxed);
+	if (tc != NULL) {
+		tc->lock = (struct lock){ 0 };
+		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
+		dispose(tc);
+		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
+		if (tc->trace != NULL) trace_thread_end(tc->trace);
+		atomic_store_explicit(&threads.orphans, tc->next, memory_order_relaxed);
+		meta_free(tc, sizeof *tc);
+	}
+	const bool more = atomic_load_explicit(&threads.orphans, memory_order_relaxed) != NULL;
+	lock_drop(&threads.lock, RANK_THREADS);
+	return more;
+}
+
+/* Milliseconds between two orphans that somebody adopts in passing. */
+#define ADOPTION_PACE 20
+
+static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
+
+void tcache_adopt_in_time(void) {
+	if (likely(atomic_load_explicit(&threads.orphans, memory_order_relaxed) == NULL)) return;
+	const uint64_t now = os_milliseconds();
+	if (now < atomic_load_explicit(&adopt_from, memory_order_relaxed)) return;
+	atomic_store_explicit(&adopt_from, now + ADOPTION_PACE, memory_order_relaxed);
+	adopt();
+}
+
 bool tcache_drain(unsigned looks) {
-	bool more_later = false;
+	bool more_later = adopt();
+	while (looks == 0 && more_later) more_later = adopt();
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
 		more_later |= magazine_drain(tc, looks) | run_cache_drain(tc, looks);
@@ -331,18 +399,29 @@ __attribute__((no_sanitize("thread"))) static size_t quarantined_bytes(const str
 	return tc->quarantine != NULL ? tc->quarantine->bytes : 0;
 }
 
+static void count_blocks(const struct tcache *tc, size_t blocks[CLASS_COUNT]) {
+	for (unsigned c = 1; c < CLASS_COUNT; c++) blocks[c] += blocks_in(tc, c);
+}
+
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
+	size_t blocks[CLASS_COUNT] = { 0 };
 	lock_take(&threads.lock, RANK_THREADS);
 	*bytes = *run_bytes = 0;
 	*count = threads.count;
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		lock_take(&tc->lock, RANK_CACHE);
-		for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks_in(tc, c) * size_classes[c].size;
+		count_blocks(tc, blocks);
 		*bytes += quarantined_bytes(tc);
 		*run_bytes += tc->run_cache.bytes;
 		lock_drop(&tc->lock, RANK_CACHE);
 	}
+	for (const struct tcache *tc = threads.orphans; tc != NULL; tc = tc->next) {
+		count_blocks(tc, blocks);
+		*bytes += quarantined_bytes(tc);
+		*run_bytes += tc->run_cache.bytes;
+	}
 	lock_drop(&threads.lock, RANK_THREADS);
+	for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks[c] * size_classes[c].size;
 }
 
 void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
@@ -350,25 +429,32 @@ void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 	lock_take(&threads.lock, RANK_THREADS);
 	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
 		lock_take(&tc->lock, RANK_CACHE);
-		for (unsigned c = 1; c < CLASS_COUNT; c++) blocks[c] += blocks_in(tc, c);
+		count_blocks(tc, blocks);
 		lock_drop(&tc->lock, RANK_CACHE);
 	}
+	for (const struct tcache *tc = threads.orphans; tc != NULL; tc = tc->next) count_blocks(tc, blocks);
 	lock_drop(&threads.lock, RANK_THREADS);
 }
 
-/* Does the magazine hold the block? Its thread may be at work: a block that it takes out or adds now may be missed. What is found
- * was there at one moment: a slot below the top has what was last written there. Where a thread's stores may be seen in another
- * order, the top may be seen before that: then the slot is looked at once more behind a barrier, without which nothing counts as
- * found. */
-__attribute__((no_sanitize("thread"))) static bool holds(struct tcache *tc, unsigned class_, const void *block) {
+/* Does the magazine hold the block? Its thread may be at work, but in no slow path: a block that it takes out or adds now may be missed.
+ * What is found was there at one moment: a slot below the top has what was last written there. Where a thread's stores may be
+ * seen in another order, the top may be seen before that: then the slot is looked at once more behind a barrier, without which nothing
+ * counts as found. */
+__attribute__((no_sanitize("thread"))) static bool holds(const struct tcache *tc, unsigned class_, const void *block) {
 	bool found = false;
-	lock_take(&tc->lock, RANK_CACHE);
 	const struct magazine *m = &tc->magazines[class_];
 	void **top = *(void **const volatile *)&m->top;
 	for (void **slot = m->empty; slot < top && !found; slot++) {
 		if (*(void *volatile *)slot != block) continue;
 		found = STORES_ARE_SEEN_IN_ORDER || (os_barrier_in_all_threads() && *(void *volatile *)slot == block);
 	}
+	return found;
+}
+
+/* The same of a thread that may be in a slow path. */
+static bool holds_locked(struct tcache *tc, unsigned class_, const void *block) {
+	lock_take(&tc->lock, RANK_CACHE);
+	const bool found = holds(tc, class_, block);
 	lock_drop(&tc->lock, RANK_CACHE);
 	return found;
 }
@@ -390,7 +476,8 @@ static bool in_any_cache(const struct span *s, const void *block) {
 	if (now < atomic_load_explicit(&search.from, memory_order_relaxed)) return false;
 	bool found = false;
 	lock_take(&threads.lock, RANK_THREADS);
-	for (struct tcache *tc = threads.first; tc != NULL && !found; tc = tc->next) found = holds(tc, s->class_, block);
+	for (struct tcache *tc = threads.first; tc != NULL && !found; tc = tc->next) found = holds_locked(tc, s->class_, block);
+	for (const struct tcache *tc = threads.orphans; tc != NULL && !found; tc = tc->next) found = holds(tc, s->class_, block);
 	lock_drop(&threads.lock, RANK_THREADS);
 	if (!found) {
 		const uint64_t pause = max_size(atomic_load_explicit(&search.pause, memory_order_relaxed), SEARCH_PAUSE_LEAST);
@@ -402,7 +489,7 @@ static bool in_any_cache(const struct span *s, const void *block) {
 
 const char *tcache_where_free(const struct span *s, const void *block) {
 	struct tcache *own = own_cache();
-	if (own != NULL && holds(own, s->class_, block)) return ", and is in the cache of this thread";
+	if (own != NULL && holds_locked(own, s->class_, block)) return ", and is in the cache of this thread";
 	if (arena_has_free(s, block)) return ", and is back in its arena";
 	return in_any_cache(s, block) ? ", and is in the cache of another thread" : NULL;
 }
@@ -410,17 +497,68 @@ const char *tcache_where_free(const struct span *s, const void *block) {
 void tcache_lock(void) { lock_take(&threads.lock, RANK_THREADS); }
 void tcache_unlock(void) { lock_drop(&threads.lock, RANK_THREADS); }
 
-void tcache_after_fork(void) {
-	/* fork does not take the cache's own lock. A handler that took it, while this thread owned all, could not drop it. */
-	struct tcache *own = own_cache();
-	if (own != NULL) own->lock = (struct lock){ 0 };
+/* ---- children ---- */
+
+void tcache_lock_all(void) {
+	lock_take(&threads.lock, RANK_THREADS);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) lock_take(&tc->lock, RANK_CACHE);
 }
 
-void tcache_forget_others(void) {
-	struct tcache *own = own_cache();
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
-	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
-	if (own != NULL) own->next = own->prev = NULL;
+void tcache_unlock_all(void) {
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(&threads.lock, RANK_THREADS);
+}
+
+/* The orphans are not written to, but for a link or two: each is a page that the child would get a copy of. */
+void tcache_after_fork(void) {
+	struct tcache *own = own_cache(), *last = NULL;
+	if (own != NULL) unlink_cache(own);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+		lock_check_order(RANK_CACHE, false); /* of this thread's account only */
+		last = tc;
+	}
+	if (last != NULL) {
+		last->next = threads.orphans;
+		threads.orphans = threads.first;
+		adopt_from = os_milliseconds() + ADOPTION_PACE;
+	}
 	threads.first = own;
 	threads.count = own != NULL;
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
+	if (own != NULL) own->uncounted = false;
+	if (own != NULL) lock_drop(&own->lock, RANK_CACHE);
+	lock_drop(&threads.lock, RANK_THREADS);
+}
+
+void tcache_reseed(void) {
+	struct tcache *own = own_cache();
+	if (own == NULL) return;
+	guard_turn_init(&own->guard);
+	own->sample.random.state = random_next(&own->guard.random);
+	sample_forget(&own->sample);
+	if (own->quarantine != NULL) own->quarantine->random.state = random_next(&own->guard.random);
+}
+
+void tcache_in_new_process(void) {
+	const struct tcache *own = own_cache();
+	lock_take(&threads.lock, RANK_THREADS);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+		if (tc == own || tc->uncounted) continue;
+		tc->uncounted = true;
+		threads.count--;
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+	tcache_count_own();
+	tcache_reseed();
+	zero_reseed();
+}
+
+void tcache_count_own(void) {
+	struct tcache *own = own_cache();
+	if (own == NULL || !own->uncounted) return;
+	lock_take(&threads.lock, RANK_THREADS);
+	own->uncounted = false;
+	threads.count++;
+	lock_drop(&threads.lock, RANK_THREADS);
 }

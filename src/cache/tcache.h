@@ -44,7 +44,8 @@ struct tcache {
 	                                                     that every malloc takes the slow path; see tcache_sample */
 	uint16_t class_mask;  /* for classes that are computed: all bits; or 0, likewise */
 	struct magazine_slots slots[CLASS_COUNT];
-	uint16_t exit_rounds; /* times that the thread's destructors were run over it */
+	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
+	bool uncounted;      /* in threads.count: see tcache_in_new_process. Owner: the threads lock */
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
 	size_t room;          /* bytes that the magazines could hold: sum of slots * size; at most conf.tcache_max */
 	struct arena *arena;
@@ -152,10 +153,27 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
 /* Of each size class, the blocks in the magazines of all caches. */
 void tcache_blocks_get(size_t blocks[CLASS_COUNT]);
 
-/* The threads lock: around fork, and to read what it owns. In the child of a fork, only the calling thread's cache goes on. */
+/* The threads lock: to read what it owns. */
 void tcache_lock(void);
 void tcache_unlock(void);
+
+/* Around fork: that lock, and those of all caches. In the child, the last of the two: only the calling thread's cache goes on. The others
+ * become orphans: what is in them counts as cached, until it is given back. */
+void tcache_lock_all(void);
+void tcache_unlock_all(void);
 void tcache_after_fork(void);
-void tcache_forget_others(void);
+
+/* Gives back what is in an orphan, if there is one, and some time has passed since the last one: so a child that was forked to save
+ * something, and ends soon, does not spend its time on it. For slow moments. tcache_drain takes one at each call, tcache_flush_all
+ * all of them. */
+void tcache_adopt_in_time(void);
+
+/* What the calling thread has drawn from its random numbers, it draws anew from others: it is in another process than before. */
+void tcache_reseed(void);
+
+/* In a child that no handler of fork hears of: threads that are not there count no more. Their caches stay in the list: who of the threads
+ * is there, only they know. tcache_count_own says that the calling one is. */
+void tcache_in_new_process(void);
+void tcache_count_own(void);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/os.h"
@@ -49,10 +50,17 @@ void guard_unlock(void) { lock_drop(&pool.lock, RANK_GUARD); }
 /* ---- whose turn it is ---- */
 
 void guard_turn_init(struct guard_turn *turn) {
-	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet. */
+	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet, nor the children of one. */
 	turn->random.state = os_random();
 	turn->every = -1; /* not drawn yet */
 	guard_count(turn, 1);
+}
+
+/* A child that no handler of fork hears of has its parent's random numbers. */
+static void look_at_process(struct guard_turn *turn) {
+	const int own = os_process_id();
+	if (turn->process != own) turn->random.state = os_random();
+	turn->process = own;
 }
 
 /* Exponentially distributed with the mean of `every`: any allocation is as likely as any other. -log2 of a random fraction
@@ -154,13 +162,18 @@ static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 
 void *guard_alloc(struct guard_turn *turn, size_t size) {
 	if (size > GUARD_MAX || turn->busy || !atomic_load_explicit(&may_start, memory_order_relaxed)) return NULL;
+	look_at_process(turn);
 	turn->due = false;
 	turn->busy = true;
+	gate_enter();
 	struct guard_slot *slot = take_slot();
 	const bool made = slot != NULL && make_block(slot, size, random_next(&turn->random) >> 63);
 	turn->busy = false;
 	guard_count(turn, 1);
-	if (slot == NULL) return NULL;
+	if (slot == NULL) {
+		gate_leave();
+		return NULL;
+	}
 	guard_lock();
 	if (made) {
 		slot->state = SLOT_LIVE;
@@ -172,6 +185,7 @@ void *guard_alloc(struct guard_turn *turn, size_t size) {
 		return_slot(slot);
 	}
 	guard_unlock();
+	gate_leave();
 	if (made) PROBE(guard_made, slot->block, size);
 	return made ? (void *)slot->block : NULL;
 }
@@ -206,6 +220,7 @@ static struct guard_slot *take_block(uintptr_t block) {
 
 bool guard_free(void *block) {
 	if (!guard_owns(block)) return false;
+	gate_enter();
 	struct guard_slot *slot = take_block((uintptr_t)block);
 	check_padding(slot);
 	stack_take(&slot->freed, 0);
@@ -220,6 +235,7 @@ bool guard_free(void *block) {
 	pool.stats.pages -= slot->pages_size;
 	if (closed) return_slot(slot);
 	guard_unlock();
+	gate_leave();
 	return true;
 }
 

@@ -21,6 +21,7 @@ struct guard_turn {
 	int64_t every;   /* conf.guard_sample, when `left` was drawn */
 	uint64_t last;   /* milliseconds: when it was the thread's turn, see guard.c */
 	struct random random;
+	int process;     /* whose random numbers these are; 0: no block was guarded yet */
 	bool due;        /* the next one that comes by a slow path is it */
 	bool busy;       /* in the middle of one: what is allocated for it is not guarded */
 };

@@ -3,11 +3,13 @@
 #include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/conf.h"
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
+#include "cache/purger.h"
 #include "harden/canary.h"
 
 /* Open addressing with linear probing; at most half of the entries are in use or deleted. */
@@ -61,6 +63,7 @@ static struct {
 	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
 	uint64_t turn;                /* counts frees */
 	struct random random;
+	int random_process;           /* whose random numbers these are; 0: none were drawn yet */
 	_Atomic bool alter_all;       /* large_hard_alter could not get the lock: it may have been about any block */
 } large;
 
@@ -193,10 +196,12 @@ static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
 /* Gives back what waits there, if it is one of those. Returns the bytes of memory that it kept. */
 static size_t drop_waiting(uint32_t i, bool (*one_of)(struct waiting)) {
 	struct waiting w = NOTHING_WAITS;
+	gate_enter();
 	lock_take(&large.lock, RANK_HUGE);
 	if (one_of(large.waiting[i])) w = exchange_waiting(i, NOTHING_WAITS);
 	lock_drop(&large.lock, RANK_HUGE);
 	unmap(w);
+	gate_leave();
 	return kept(w);
 }
 
@@ -216,7 +221,9 @@ static bool close_block(struct waiting *w, bool keep) {
 
 /* The number of a random place, or of the next one whose block has waited long enough. Under the lock. */
 static uint32_t choose_place(void) {
-	if (large.random.state == 0) large.random.state = os_random();
+	const int process = os_process_id();
+	if (large.random_process != process) large.random.state = os_random();
+	large.random_process = process;
 	uint32_t i = random_below(&large.random, WAITING);
 	while (is_recent(large.waiting[i])) i = (i + 1) % WAITING;
 	return i;
@@ -348,13 +355,17 @@ static void check(const struct entry *e, const char *function) {
 bool large_hard_free(void *block, const struct claim *claim) {
 	struct entry e;
 	bool freed;
+	gate_enter();
 	if (!take_out(block, &e, false, &freed)) {
+		gate_leave();
 		if (freed) report_end(claim->function, block, "the large block was freed already");
 		return false;
 	}
 	harden_check_claim(block, e.size, e.family, claim);
 	check(&e, claim->function);
 	retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e), .altered = e.altered });
+	gate_leave();
+	purger_poke();
 	return true;
 }
 
@@ -396,6 +407,7 @@ void *large_hard_resize(void *block, size_t size) {
 	struct entry old, e, left;
 	bool freed;
 	if (size > PTRDIFF_MAX - 2 * os_page_size) return NULL;
+	gate_enter();
 	if (!set_resizing(block, true, &old)) report_end("realloc", block, "the large block was freed already");
 	check(&old, "realloc");
 	e = old;
@@ -407,16 +419,19 @@ void *large_hard_resize(void *block, size_t size) {
 		in_place->size = size;
 		in_place->resizing = false;
 		lock_drop(&large.lock, RANK_HUGE);
+		gate_leave();
 		return block;
 	}
 	if (old.guard == 0 || !move_block(&old, &e)) {
 		set_resizing(block, false, &left);
+		gate_leave();
 		return NULL;
 	}
 	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. */
 	take_out(block, &left, true, &freed);
 	os_unmap((char *)block - guard_of(&old), guard_of(&old));
 	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	gate_leave();
 	char *moved = (char *)e.address;
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(moved, old.size, size);

@@ -77,7 +77,7 @@ static NOINLINE bool free_other(struct span *s, void *block, const struct claim 
 		/* From before, when blocks were not hardened. Its like must not come into the magazines. */
 		if (s->kind != SPAN_SMALL) return false;
 		if (!span_has_block_at(s, block)) report_pointer(claim->function, block, NULL);
-		arena_give(s->class_, &block, 1);
+		arena_give_alone(s->class_, block);
 	} else if (zero_owns(block)) {
 		harden_check_claim(block, 0, (enum family)zero_family(block, claim->function), claim);
 		zero_free(block, claim->function);

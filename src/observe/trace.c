@@ -1,7 +1,6 @@
 #include "observe/trace.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #ifdef __x86_64__
@@ -50,6 +49,15 @@ static bool use_counter;
 
 static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
 static _Atomic bool stopped, ending;
+
+/* The process that header->users counts. In a child it is another one at first: of fork until trace_after_fork, of clone, which no handler
+ * hears of, until it takes a chunk. */
+static _Atomic int counted;
+
+static void count_process(void) {
+	const int own = os_process_id();
+	if (atomic_exchange(&counted, own) != own) __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED);
+}
 
 /* ---- time ---- */
 
@@ -155,6 +163,7 @@ static void put_thread(struct trace_writer *w, enum trace_op op) {
 /* Takes a new chunk. Several are taken by several threads at once, without a lock. */
 static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
+	count_process();
 	const uint64_t number = __atomic_fetch_add(&header->chunks, 1, __ATOMIC_RELAXED);
 	if (number >= file.size / TRACE_CHUNK || !open_up((number + 1) * TRACE_CHUNK)) {
 		stop(TRACE_FULL);
@@ -361,7 +370,7 @@ void trace_start(void) {
 	header->stamp = trace_now();
 	header->ns = os_nanoseconds();
 	os_thread_name(header->name);
-	header->users = 1;
+	count_process();
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
@@ -369,11 +378,10 @@ void trace_start(void) {
 	modes |= MODE_TRACE;
 }
 
-/* Before the fork: the parent may have ended before the child gets to say that it is there. */
-static void before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
+void trace_before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
+void trace_after_fork(void) { atomic_store(&counted, os_process_id()); }
 
 void trace_late_start(void) {
-	pthread_atfork(before_fork, NULL, NULL);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
 }
@@ -382,7 +390,7 @@ void trace_finish(void) {
 	atomic_store(&ending, true);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
-	if (__atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
+	if (atomic_load(&counted) != os_process_id() || __atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
 	if (header->state == TRACE_RUNNING) header->state = TRACE_ENDED;
 	/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
 	os_cut_file(path, &file, min_size(__atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, file.size));

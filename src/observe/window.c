@@ -7,7 +7,7 @@
 
 #include "base/conf.h"
 #include "base/os.h"
-#include "cache/fork.h"
+#include "base/process.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"
@@ -83,7 +83,7 @@ static void *window_thread(void *unused) {
 static void await_slow_moment(void) { atomic_store(&cache_hooks.slow_moment, window_look); }
 
 /* The child has no such thread, nor the page. Nothing is started in here. */
-static void after_fork(void) {
+void window_after_fork(void) {
 	const uint32_t before = atomic_load(&state);
 	atomic_store(&shared, NULL);
 	if (before == CLOSED || before == REFUSED) return;
@@ -92,20 +92,14 @@ static void after_fork(void) {
 }
 
 /* Servers that fork their workers: the first process may have no other slow moment (nginx's master). */
-static void after_fork_in_parent(void) {
+void window_after_fork_in_parent(void) {
 	if (atomic_load(&state) == DUE) window_look();
-}
-
-static void expect_forks(void) {
-	static atomic_flag done = ATOMIC_FLAG_INIT;
-	fork_expect_threads(); /* the thread takes locks */
-	if (!atomic_flag_test_and_set(&done)) pthread_atfork(NULL, after_fork_in_parent, after_fork);
 }
 
 /* From a thread with a cache, so that close_window cannot be at work. */
 static void open_window(uint32_t from) {
 	if (!change(from, OPENING)) return;
-	expect_forks();
+	process_watch();
 	opened_in = os_process_id();
 	if (!own_thread_start(window_thread, &thread)) change(OPENING, REFUSED);
 }
@@ -148,5 +142,6 @@ void window_start(void) {
 	atomic_store(&ready, true);
 	atomic_store(&cache_hooks.last_exit, close_window);
 	atomic_store(&cache_hooks.purger_started, window_look);
+	atomic_store(&cache_hooks.new_process, window_after_fork);
 	if (conf.window == 1) window_look();
 }

@@ -128,6 +128,10 @@ void window_start(void);
 /* Opens it if that is due: the tunable may have changed. */
 void window_look(void);
 
+/* Around fork, without any lock. */
+void window_after_fork(void); /* in the child */
+void window_after_fork_in_parent(void);
+
 /* Writes everything to the page that no request changes. */
 void window_describe(struct window_page *page);
 

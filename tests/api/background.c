@@ -8,14 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
-/* The directory of the purger's thread in /proc, or "". */
-static const char *purger(void) {
+/* The directory in /proc of the thread of this name, or "". */
+static const char *thread_named(const char *wanted) {
 	static char path[300];
 	DIR *tasks = opendir("/proc/self/task");
 	assert_non_null(tasks);
@@ -25,13 +26,15 @@ static const char *purger(void) {
 		snprintf(name, sizeof name, "/proc/self/task/%s/comm", task->d_name);
 		FILE *file = fopen(name, "r");
 		if (file == NULL) continue;
-		if (fgets(text, sizeof text, file) != NULL && strcmp(text, "arenal\n") == 0)
+		if (fgets(text, sizeof text, file) != NULL && strncmp(text, wanted, strlen(wanted)) == 0 && text[strlen(wanted)] == '\n')
 			snprintf(path, sizeof path, "/proc/self/task/%s", task->d_name);
 		fclose(file);
 	}
 	closedir(tasks);
 	return path;
 }
+
+static const char *purger(void) { return thread_named("arenal"); }
 
 /* The number behind "name:" in the status of a thread or of the process. Allocates nothing: that would be work for the
  * purger. */
@@ -169,6 +172,32 @@ static void a_child_of_fork_gets_its_own(void **state) {
 	end_burst();
 }
 
+/* By clone, without glibc: no handler of fork runs, and what it has of its parent says that there is a purger, which is asleep. */
+static void a_child_without_handlers_gets_its_own(void **state) {
+	(void)state;
+	start_burst();
+	WAIT_FOR(purger()[0] != 0 && thread_named("arenal-window")[0] != 0);
+	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	assert_true(child >= 0);
+	if (child == 0) {
+		alarm(60);
+		const size_t before = resident();
+		bool clean = purger()[0] == 0 && thread_named("arenal-window")[0] == 0;
+		start_burst();
+		for (int i = 0; i < 3000 && purger()[0] == 0; i++) pause_a_moment();
+		for (int i = 0; i < 3000 && thread_named("arenal-window")[0] == 0; i++) pause_a_moment();
+		clean = clean && purger()[0] != 0 && thread_named("arenal-window")[0] != 0;
+		for (int i = 0; i < 3000 && resident() > before + 30 * MIB; i++) pause_a_moment();
+		clean = clean && resident() <= before + 30 * MIB;
+		end_burst();
+		_exit(clean ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	end_burst();
+}
+
 static void *burst_and_end(void *unused) {
 	start_burst();
 	end_burst();
@@ -239,6 +268,7 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(it_blocks_every_signal),
 		cmocka_unit_test(it_sleeps_when_there_is_nothing_to_do),
 		cmocka_unit_test(a_child_of_fork_gets_its_own),
+		cmocka_unit_test(a_child_without_handlers_gets_its_own),
 		cmocka_unit_test(the_last_thread_ends_the_process),
 	};
 	return argc > 1 ? cmocka_run_group_tests(off, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,11 +109,13 @@ static inline void let_others_run(void) {
 #undef atomic_exchange
 #undef atomic_compare_exchange_strong
 #undef atomic_fetch_add
+#undef atomic_fetch_or
 #define atomic_load(object) atomic_load_explicit(object, memory_order_seq_cst)
 #define atomic_store(object, value) atomic_store_explicit(object, value, memory_order_seq_cst)
 #define atomic_exchange(object, value) atomic_exchange_explicit(object, value, memory_order_seq_cst)
 #define atomic_compare_exchange_strong(object, expected, desired) \
 	atomic_compare_exchange_strong_explicit(object, expected, desired, memory_order_seq_cst, memory_order_seq_cst)
 #define atomic_fetch_add(object, operand) atomic_fetch_add_explicit(object, operand, memory_order_seq_cst)
+#define atomic_fetch_or(object, operand) atomic_fetch_or_explicit(object, operand, memory_order_seq_cst)
 
 #endif

@@ -76,6 +76,18 @@ static void late(void) {
 	pthread_join(thread, NULL);
 }
 
+/* A child that no handler of fork hears of, and that ends by exit before its parent does. */
+static void clones(void) {
+	take(count, 111);
+	const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child == 0) {
+		take(count, 222);
+		exit(0);
+	}
+	waitpid(child, NULL, 0);
+	take(count, 444);
+}
+
 static void forks(void) {
 	take(count, 111);
 	const pid_t child = fork();
@@ -102,6 +114,8 @@ int main(int words, char **word) {
 		late();
 	} else if (strcmp(mode, "fork") == 0) {
 		forks();
+	} else if (strcmp(mode, "clone") == 0) {
+		clones();
 	} else if (strcmp(mode, "closed") == 0) {
 		for (int fd = 0; fd < 1024; fd++) close(fd);
 		take(count, 1234);

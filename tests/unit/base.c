@@ -1,10 +1,15 @@
-/* base/: bitmaps, formatted text, tunables' values, metadata memory, locks. */
+/* base/: bitmaps, formatted text, tunables' values, metadata memory, locks, the gate. */
 #include "unit.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/print.h"
@@ -95,10 +100,86 @@ static void locks(void **state) {
 	assert_int_equal(lock.state, 0);
 }
 
+/* ---- the gate ---- */
+
+static _Atomic int inside, step;
+
+static void await_step(int wanted) {
+	while (atomic_load(&step) < wanted) sched_yield();
+}
+
+static void *stay_inside(void *unused) {
+	gate_enter();
+	atomic_store(&step, 1);
+	await_step(2);
+	/* Who is inside may go on, also in here, while somebody waits to close it. */
+	gate_enter();
+	assert_true(gate_try_enter());
+	gate_leave();
+	gate_leave();
+	atomic_store(&inside, 1);
+	gate_leave();
+	return unused;
+}
+
+static void *enter_later(void *unused) {
+	gate_enter();
+	atomic_store(&inside, 2);
+	gate_leave();
+	return unused;
+}
+
+static void a_closed_gate(void **state) {
+	(void)state;
+	pthread_t first, later;
+	atomic_store(&step, 0);
+	atomic_store(&inside, 0);
+	assert_int_equal(pthread_create(&first, NULL, stay_inside, NULL), 0);
+	await_step(1);
+	atomic_store(&step, 2);
+	gate_close();
+	assert_int_equal(atomic_load(&inside), 1); /* it has waited */
+	assert_false(gate_try_enter());
+	assert_int_equal(pthread_create(&later, NULL, enter_later, NULL), 0);
+	usleep(2000); /* nothing to wait for: it must not happen */
+	assert_int_equal(atomic_load(&inside), 1);
+	gate_open();
+	pthread_join(first, NULL);
+	pthread_join(later, NULL);
+	assert_int_equal(atomic_load(&inside), 2);
+	assert_true(gate_try_enter());
+	gate_close(); /* a handler of a signal: not for its own thread */
+	gate_open();
+	gate_leave();
+}
+
+/* By clone, while a thread that it does not have is inside. */
+static void a_gate_of_another_process(void **state) {
+	(void)state;
+	pthread_t first;
+	int status;
+	atomic_store(&step, 0);
+	assert_int_equal(pthread_create(&first, NULL, stay_inside, NULL), 0);
+	await_step(1);
+	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	assert_true(child >= 0);
+	if (child == 0) {
+		alarm(30);
+		gate_close();
+		gate_open();
+		_exit(gate_try_enter() ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	atomic_store(&step, 2);
+	pthread_join(first, NULL);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
 		cmocka_unit_test(metadata), cmocka_unit_test(locks),
+		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }

@@ -1,0 +1,116 @@
+#include "api/fork.h"
+
+#include <pthread.h>
+
+#include "arena/arena.h"
+#include "arena/huge.h"
+#include "arena/pressure.h"
+#include "arena/zero.h"
+#include "base/conf.h"
+#include "base/meta.h"
+#include "base/process.h"
+#include "cache/own_thread.h"
+#include "cache/purger.h"
+#include "cache/tcache.h"
+#include "harden/action.h"
+#include "harden/guard.h"
+#include "harden/harden.h"
+#include "observe/profile.h"
+#include "observe/trace.h"
+#include "observe/window.h"
+
+/* Were the locks taken? Written before a fork, read after it by the same thread, in both processes. */
+static bool locked;
+
+/* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one thread has no need of
+ * it, and writes to no page for it. */
+static void before_fork(void) {
+	if (modes & MODE_TRACE) trace_before_fork();
+	if (os_is_single_threaded() || lock_is_ignored()) return;
+	gate_close();
+	tcache_lock_all();
+	arena_lock_all();
+	huge_lock();
+	harden_lock();
+	guard_lock();
+	profile_lock();
+	trace_lock();
+	meta_lock();
+	locked = true;
+}
+
+/* All but those of the threads and their caches. */
+static void unlock(void) {
+	locked = false;
+	meta_unlock();
+	trace_unlock();
+	profile_unlock();
+	guard_unlock();
+	harden_unlock();
+	huge_unlock();
+	arena_unlock_all();
+}
+
+static void after_fork(void) {
+	if (locked) {
+		unlock();
+		tcache_unlock_all();
+		gate_open();
+	}
+	window_after_fork_in_parent();
+}
+
+/* The children of one parent are not to choose alike. */
+static void reseed(void) {
+	tcache_reseed();
+	zero_reseed();
+	arena_reseed();
+}
+
+static void after_fork_in_child(void) {
+	if (modes & MODE_TRACE) trace_after_fork();
+	if (locked) {
+		unlock();
+		tcache_after_fork();
+		gate_open_in_child();
+	}
+	process_after_fork();
+	pressure_after_fork();
+	purger_after_fork();
+	action_after_fork();
+	reseed();
+	window_after_fork();
+}
+
+/* Whoever comes while it is BUSY is about to register handlers of his own, and must not be first. */
+enum { NOT_YET = 1, BUSY, DONE };
+static _Atomic uint32_t registered = NOT_YET; /* not 0: every process writes to it, and has a page of such variables in memory anyway */
+
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+void fork_expect(void) {
+	if (atomic_load(&registered) != NOT_YET) return;
+	/* To look it up takes a lock of the loader: before anybody waits for us. */
+	fork_register_function *next = fork_next_register != NULL ? fork_next_register() : NULL;
+	uint32_t before = NOT_YET;
+	if (!atomic_compare_exchange_strong(&registered, &before, BUSY)) return;
+	atomic_store(&cache_hooks.second_cache, NULL);
+	gate_start();
+	/* May allocate, and so come back here. */
+	if (next != NULL)
+		next(before_fork, after_fork, after_fork_in_child, &__dso_handle);
+	else
+		pthread_atfork(before_fork, after_fork, after_fork_in_child);
+	atomic_store(&registered, DONE);
+	os_futex_wake_all((uint32_t *)&registered);
+}
+
+void fork_expect_early(void) {
+	if (atomic_load(&registered) == NOT_YET) atomic_store(&cache_hooks.second_cache, fork_expect);
+	if (fork_next_register == NULL) fork_expect();
+}
+
+void fork_expect_first(void) {
+	fork_expect();
+	while (atomic_load(&registered) == BUSY) os_futex_wait((uint32_t *)&registered, BUSY);
+}
