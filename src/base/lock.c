@@ -38,7 +38,7 @@ void lock_wait(struct lock *lock) {
  * is the highest one; the count of RANK_BIN locks says when the bit goes. */
 static __thread __attribute__((tls_model("initial-exec"))) struct {
 	uint32_t held;
-	uint32_t count[RANK_META + 1];
+	uint32_t count[RANKS];
 } order;
 
 static void lock_note(enum lock_rank rank) {

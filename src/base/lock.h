@@ -19,10 +19,11 @@ enum lock_rank {
 	RANK_HUGE,    /* the table of direct mappings */
 	RANK_REPORT,  /* the report of a guarded slot */
 	RANK_GUARD,   /* the pool of guarded slots */
-	RANK_SIGNAL,  /* the program's actions for SIGSEGV and SIGBUS */
 	RANK_PROFILE, /* the heap profile */
 	RANK_TRACE,   /* the writers of the trace */
 	RANK_META,    /* memory for metadata */
+	RANK_SIGNAL,  /* the program's actions for SIGSEGV and SIGBUS: last, for handlers of signals take it, whatever they interrupt */
+	RANKS
 };
 
 struct lock {

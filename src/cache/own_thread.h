@@ -26,7 +26,8 @@ struct cache_hooks {
 	void (*_Atomic slow_moment)(void);
 	/* The last thread with a cache ends, and perhaps the process with it. */
 	void (*_Atomic last_exit)(void);
-	/* A thread is about to get a cache while another one has one: before it takes any lock. May allocate. */
+	/* From now on, the child of a fork needs our handlers: a thread is about to get a cache while another one has one, or the first
+	 * block to be guarded. Before it takes any lock. May allocate. */
 	void (*_Atomic second_cache)(void);
 	/* This process is a child that no handler of fork hears of (base/process.h). */
 	void (*_Atomic new_process)(void);

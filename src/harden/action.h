@@ -24,8 +24,10 @@ bool action_is_kept(int signal);
 /* sigaction for such a signal: sets the action unless NULL, tells the earlier one unless NULL. Returns 0 or the errno. */
 int action_change(int signal, const struct sigaction *action, struct sigaction *earlier);
 
-/* siginterrupt was called for such a signal: whether system calls go on after its handler. */
-void action_set_restart(int signal, bool restart);
+/* What others told of a signal's action, by asking the kernel, becomes what the program asked for where it is ours: the whole of it,
+ * or the handler alone. */
+void action_hide(int signal, struct sigaction *shown);
+__sighandler_t action_hide_handler(int signal, __sighandler_t shown);
 
 /* In the child of a fork, which has one thread. */
 void action_after_fork(void);

@@ -7,6 +7,7 @@
 #include "base/meta.h"
 #include "base/os.h"
 #include "base/probe.h"
+#include "cache/own_thread.h"
 
 /* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for as long as
  * possible. A third of them always waits, whatever lives for ever in the others. */
@@ -165,6 +166,8 @@ void *guard_alloc(struct guard_turn *turn, size_t size) {
 	look_at_process(turn);
 	turn->due = false;
 	turn->busy = true;
+	/* A child of a fork, also of a process with one thread, has to know that the actions kept for its parent are its own now (action.c). */
+	if (atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) cache_hook_call(&cache_hooks.second_cache);
 	gate_enter();
 	struct guard_slot *slot = take_slot();
 	const bool made = slot != NULL && make_block(slot, size, random_next(&turn->random) >> 63);
