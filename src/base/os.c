@@ -268,6 +268,20 @@ bool os_signal_action(int signal, const struct sigaction *action, struct sigacti
 	return done;
 }
 
+bool os_signal_restore(int signal, const struct sigaction *action) {
+	/* The kernel's own layout, on x86-64 and AArch64. */
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		uint64_t mask;
+	} exact = { (void *)action->sa_handler, (unsigned)action->sa_flags, (void *)action->sa_restorer, action->sa_mask.__val[0] };
+	int saved = errno;
+	bool done = syscall(SYS_rt_sigaction, signal, &exact, NULL, sizeof exact.mask) == 0;
+	errno = saved;
+	return done;
+}
+
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) { pthread_sigmask(how, set, earlier); }
 
 void os_send_again(int signal, siginfo_t *info) {

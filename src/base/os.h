@@ -98,6 +98,9 @@ int os_thread_id(void);
 /* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier);
 
+/* Sets an action that the kernel told as it was, while libc's function adds flags and what a handler returns to. */
+bool os_signal_restore(int signal, const struct sigaction *action);
+
 /* Changes which signals the calling thread gets, as pthread_sigmask. */
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier);
 

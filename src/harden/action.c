@@ -1,6 +1,5 @@
 #include "harden/action.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 
 #include "base/lock.h"
@@ -12,12 +11,14 @@ typedef void handler_function(int signal, siginfo_t *info, void *context);
  * one makes may be half of it, as with the kernel one may be early or late. Written under the lock. */
 static struct kept {
 	_Atomic uintptr_t handler;
-	_Atomic int flags; /* as the kernel would show them */
-	sigset_t mask;     /* likewise. Owner: lock */
+	_Atomic int flags; /* as the kernel shows them */
+	sigset_t mask;     /* likewise. Owner: lock, as of the rest */
 	void (*restorer)(void);
+	unsigned changes;  /* threads that are changing it */
+	bool lifted;       /* for them, the kernel's was taken away and is to be put back */
 } kept_segv, kept_bus;
 
-/* Taken with all signals blocked, for handlers call sigaction. fork does not take it: the child repairs. */
+/* Taken with all signals blocked, for handlers ask for actions. fork does not take it: the child repairs what it finds. */
 static struct lock changing;
 
 static _Atomic bool installed;
@@ -27,9 +28,6 @@ static void (*look_at_fault)(siginfo_t *info, void *context);
  * or _Fork, which cannot be told from one. */
 static _Atomic int owner; /* process ID */
 static bool is_owner(void) { return atomic_load_explicit(&owner, memory_order_relaxed) == os_process_id(); }
-
-/* The flags that ours has in its own way. */
-#define OWN_FLAGS (SA_SIGINFO | SA_ONSTACK | SA_NODEFER | (int)SA_RESETHAND)
 
 static struct kept *kept_of(int signal) { return signal == SIGSEGV ? &kept_segv : signal == SIGBUS ? &kept_bus : NULL; }
 
@@ -63,7 +61,7 @@ static NOINLINE uintptr_t take_once(int signal, struct kept *k, uintptr_t handle
 	if (!is_owner()) {
 		struct sigaction action = as_asked(k);
 		action.sa_handler = SIG_DFL;
-		os_signal_action(signal, &action, NULL);
+		os_signal_restore(signal, &action);
 		return handler;
 	}
 	return atomic_compare_exchange_strong(&k->handler, &handler, (uintptr_t)SIG_DFL) ? handler : (uintptr_t)SIG_DFL;
@@ -91,22 +89,16 @@ static bool is_on_fault(const struct sigaction *action) { return action->sa_siga
 
 /* ---- changes ---- */
 
-struct critical {
-	sigset_t before;
-};
-
-static struct critical enter(void) {
-	struct critical c;
+static void enter(sigset_t *mask) {
 	sigset_t all;
 	sigfillset(&all);
-	os_signal_mask(SIG_SETMASK, &all, &c.before);
+	os_signal_mask(SIG_SETMASK, &all, mask);
 	lock_take(&changing, RANK_SIGNAL);
-	return c;
 }
 
-static void leave(const struct critical *c) {
+static void leave(const sigset_t *mask) {
 	lock_drop(&changing, RANK_SIGNAL);
-	os_signal_mask(SIG_SETMASK, &c->before, NULL);
+	os_signal_mask(SIG_SETMASK, mask, NULL);
 }
 
 /* The kernel's action for what the program asked for. An ignored signal interrupts nobody: the kernel has to ignore it. */
@@ -120,32 +112,14 @@ static struct sigaction wrap(const struct sigaction *asked) {
 	return ours;
 }
 
-static void keep(struct kept *k, const struct sigaction *asked) {
+/* Keeps the action, and gives the kernel ours. First the one, for our handler may run as soon as the kernel has it. */
+static bool put(int signal, struct kept *k, const struct sigaction *asked, struct sigaction *replaced) {
+	const struct sigaction ours = wrap(asked);
 	k->mask = asked->sa_mask;
 	k->restorer = asked->sa_restorer;
 	atomic_store(&k->flags, asked->sa_flags);
 	atomic_store(&k->handler, (uintptr_t)asked->sa_handler);
-}
-
-/* Keeps the action, and gives the kernel ours. First the one, for our handler may run as soon as the kernel has it. `replaced`: what the
- * kernel had. Under the lock. */
-static bool put(int signal, struct kept *k, const struct sigaction *asked, struct sigaction *replaced) {
-	const struct sigaction ours = wrap(asked), before = as_asked(k);
-	keep(k, asked);
-	const bool done = os_signal_action(signal, &ours, replaced);
-	if (!done) keep(k, &before);
-	return done;
-}
-
-/* The same for what the program asks for. It is kept as the kernel would show it: what the kernel made of ours tells. */
-static bool set(int signal, struct kept *k, const struct sigaction *asked) {
-	struct sigaction shown;
-	if (!put(signal, k, asked, NULL)) return false;
-	if (!os_signal_action(signal, NULL, &shown)) return true;
-	k->mask = shown.sa_mask;
-	k->restorer = shown.sa_restorer;
-	atomic_store(&k->flags, (shown.sa_flags & ~OWN_FLAGS) | (asked->sa_flags & OWN_FLAGS));
-	return true;
+	return os_signal_action(signal, &ours, replaced);
 }
 
 /* Does the kernel have what we gave it? */
@@ -153,57 +127,71 @@ static bool is_ours(const struct kept *k, const struct sigaction *kernels) {
 	return is_on_fault(kernels) || (kernels->sa_handler == SIG_IGN && atomic_load(&k->handler) == (uintptr_t)SIG_IGN);
 }
 
-/* Until now the program's threads talk to the kernel without us: what one of them asked for last is not lost. */
-static void install(int signal) {
+/* Puts our action over the kernel's. Somebody may be talking to the kernel without us: what was asked for last is not lost. */
+static void install(int signal, struct kept *k) {
 	struct sigaction asked, replaced;
-	struct kept *k = kept_of(signal);
-	if (!os_signal_action(signal, NULL, &asked) || !put(signal, k, &asked, &replaced)) return;
-	while (!is_ours(k, &replaced) && (replaced.sa_handler != asked.sa_handler || replaced.sa_flags != asked.sa_flags)) {
+	bool done = os_signal_action(signal, NULL, &asked);
+	while (done && !is_on_fault(&asked)) {
+		done = put(signal, k, &asked, &replaced);
+		if (replaced.sa_handler == asked.sa_handler && replaced.sa_flags == asked.sa_flags) break;
 		asked = replaced;
-		if (!put(signal, k, &asked, &replaced)) return;
 	}
 }
 
 void action_install(void (*look)(siginfo_t *info, void *context)) {
-	const struct critical c = enter();
+	sigset_t mask;
+	enter(&mask);
 	look_at_fault = look;
 	atomic_store(&owner, os_process_id());
-	install(SIGSEGV);
-	install(SIGBUS);
+	install(SIGSEGV, &kept_segv);
+	install(SIGBUS, &kept_bus);
 	atomic_store_explicit(&installed, true, memory_order_release);
-	leave(&c);
+	leave(&mask);
 }
 
 bool action_is_kept(int signal) {
 	return kept_of(signal) != NULL && atomic_load_explicit(&installed, memory_order_acquire);
 }
 
-/* In the owner under the lock; a child by vfork has one thread, and must not leave a lock held if it is killed. */
-static bool change(int signal, struct kept *k, const struct sigaction *action, struct sigaction *before, bool own) {
-	if (!os_signal_action(signal, NULL, before)) return false;
-	const bool ours = is_ours(k, before);
-	if (ours) *before = as_asked(k);
-	if (action == NULL) return true;
-	/* Ours, given back by somebody who had it from the kernel himself: as if it had never been away. */
-	const bool back = is_on_fault(action);
-	const struct sigaction asked = back ? as_asked(k) : *action;
-	return own && (ours || back) ? set(signal, k, &asked) : os_signal_action(signal, &asked, NULL);
+/* Gives the kernel the program's action instead of ours. False when it has none of ours. */
+static bool lift(int signal, const struct kept *k) {
+	struct sigaction kernels;
+	if (!os_signal_action(signal, NULL, &kernels) || !is_ours(k, &kernels)) return false;
+	const struct sigaction asked = as_asked(k);
+	return os_signal_restore(signal, &asked);
 }
 
-int action_change(int signal, const struct sigaction *action, struct sigaction *earlier) {
-	struct sigaction asked, before;
-	const bool own = is_owner();
-	if (action != NULL) asked = *action; /* not under the lock: it may be no address. And both may be the same */
-	const struct critical c = own ? enter() : (struct critical){ 0 };
-	const bool done = change(signal, kept_of(signal), action != NULL ? &asked : NULL, &before, own);
-	if (own) leave(&c);
-	if (done && earlier != NULL) *earlier = before;
-	return done ? 0 : EINVAL;
+/* A child by vfork takes no lock, which it would leave behind if it were killed. */
+void action_open(int signal, struct action_change *change) {
+	struct kept *k = kept_of(signal);
+	if (is_owner()) {
+		enter(&change->mask);
+		if (k->changes++ == 0) k->lifted = lift(signal, k);
+		lock_drop(&changing, RANK_SIGNAL);
+	} else {
+		lift(signal, k);
+		os_signal_mask(SIG_BLOCK, NULL, &change->mask);
+	}
+}
+
+void action_close(int signal, const struct action_change *change) {
+	struct kept *k = kept_of(signal);
+	if (is_owner()) {
+		lock_take(&changing, RANK_SIGNAL);
+		if (--k->changes == 0 && k->lifted) install(signal, k);
+		lock_drop(&changing, RANK_SIGNAL);
+	}
+	os_signal_mask(SIG_SETMASK, &change->mask, NULL);
 }
 
 void action_hide(int signal, struct sigaction *shown) {
 	const struct kept *k = kept_of(signal);
-	if (k != NULL && is_on_fault(shown)) *shown = as_asked(k);
+	sigset_t mask;
+	if (k == NULL || !is_on_fault(shown)) return;
+	const bool own = is_owner();
+	if (own) enter(&mask);
+	*shown = as_asked(k);
+	if (own) leave(&mask);
 }
 
 __sighandler_t action_hide_handler(int signal, __sighandler_t shown) {
@@ -212,21 +200,16 @@ __sighandler_t action_hide_handler(int signal, __sighandler_t shown) {
 	return action.sa_handler;
 }
 
-/* Who was in the middle of a change has made it: if it is kept, the kernel gets it. */
-static void repair(int signal) {
-	struct sigaction kernels;
-	struct kept *k = kept_of(signal);
-	if (!os_signal_action(signal, NULL, &kernels) || !is_ours(k, &kernels)) return;
-	const struct sigaction asked = as_asked(k);
-	put(signal, k, &asked, NULL);
+/* Who was in the middle of a change is not there any more. */
+static void repair(int signal, struct kept *k) {
+	if (k->changes > 0 && k->lifted) install(signal, k);
+	k->changes = 0;
 }
 
 void action_after_fork(void) {
-	const bool amid = atomic_load(&changing.state) != 0;
 	changing = (struct lock){ 0 };
 	atomic_store(&owner, os_process_id());
-	if (amid && atomic_load(&installed)) {
-		repair(SIGSEGV);
-		repair(SIGBUS);
-	}
+	if (!atomic_load(&installed)) return;
+	repair(SIGSEGV, &kept_segv);
+	repair(SIGBUS, &kept_bus);
 }

@@ -5,8 +5,11 @@
  * kept here. Our handler looks whether the fault is in the pool, and goes on to the program's by a jump: no frame, no lock, no
  * system call is in between. A program without a handler dies of the signal as always, with its core.
  *
- * The program's calls of sigaction and its relatives come here from api/signals.c. Who calls the kernel directly (Go does) replaces
- * our action by theirs: from then on, nothing is done here. */
+ * While the program changes its action (api/signals.c), the kernel has the program's own: so libc, and whoever else wants to know of such
+ * calls, find what they would find without us, and the kernel tells what it made of the change. Meanwhile a fault in the pool is the
+ * program's to explain.
+ *
+ * Who calls the kernel directly replaces our action by his, and from then on nothing is done here. */
 #ifndef HARDEN_ACTION_H
 #define HARDEN_ACTION_H
 
@@ -21,11 +24,16 @@ void action_install(void (*look)(siginfo_t *info, void *context));
 /* Is the signal's action kept here? False: the program's own is with the kernel. */
 bool action_is_kept(int signal);
 
-/* sigaction for such a signal: sets the action unless NULL, tells the earlier one unless NULL. Returns 0 or the errno. */
-int action_change(int signal, const struct sigaction *action, struct sigaction *earlier);
+/* Around a change of such a signal's action: in between, the kernel has the program's own, and the thread gets no signals, so that no
+ * handler of one jumps out of it. Several threads may be in between, and no lock is held. */
+struct action_change {
+	sigset_t mask; /* the thread's, of before */
+};
+void action_open(int signal, struct action_change *change);
+void action_close(int signal, const struct action_change *change);
 
-/* What others told of a signal's action, by asking the kernel, becomes what the program asked for where it is ours: the whole of it,
- * or the handler alone. */
+/* What the kernel told of a signal's action becomes what the program asked for, where it is ours: the whole of it, or the handler
+ * alone. */
 void action_hide(int signal, struct sigaction *shown);
 __sighandler_t action_hide_handler(int signal, __sighandler_t shown);
 
