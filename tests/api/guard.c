@@ -263,6 +263,41 @@ static void report_then_own_handler(void *unused) {
 	read_after_free(unused);
 }
 
+/* It does not matter that the library's handler was there first; nor what was asked for in between. */
+static void report_then_later_handler(void *unused) {
+	guarded_block(100, ANY);
+	CHILD_CHECK(signal(SIGSEGV, SIG_IGN) == SIG_DFL);
+	CHILD_CHECK(signal(SIGSEGV, exit_with_9) == SIG_IGN);
+	read_after_free(unused);
+}
+
+static void *report_thread(void *unused) {
+	report_then_later_handler(unused);
+	return unused;
+}
+
+static void report_in_thread(void *unused) {
+	pthread_t thread;
+
+	CHILD_CHECK(pthread_create(&thread, NULL, report_thread, unused) == 0);
+	pthread_join(thread, NULL);
+}
+
+/* The child of a process with one thread sets a handler of its own. */
+static void report_in_child(void *unused) {
+	guarded_block(100, ANY);
+	set_action((struct sigaction){ .sa_handler = SIG_DFL });
+	pid_t child = fork();
+	CHILD_CHECK(child >= 0);
+	if (child == 0) {
+		CHILD_CHECK(signal(SIGSEGV, exit_with_9) == SIG_DFL);
+		read_after_free(unused);
+	}
+	int status;
+	CHILD_CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+	_exit(WEXITSTATUS(status));
+}
+
 /* ---- what goes on as always ---- */
 
 static void contents_and_sizes(void *unused) {
@@ -437,6 +472,7 @@ static const struct {
 	CASE(use_after_free_elsewhere), CASE(double_free), CASE(free_inside), CASE(off_by_one), CASE(off_by_many),
 	CASE(before_the_start), CASE(realloc_after_free), CASE(after_realloc), CASE(own_fault), CASE(own_fault_plain),
 	CASE(fault_without_handler), CASE(sent_signal), CASE(ignored_signal), CASE(report_then_own_handler),
+	CASE(report_then_later_handler), CASE(report_in_thread), CASE(report_in_child),
 	CASE(contents_and_sizes), CASE(exhaustion), CASE(live_switch), CASE(fork_with_guarded_blocks),
 	CASE(use_after_free_in_a_child), CASE(default_rate), CASE(asked_for_rate),
 };
@@ -587,8 +623,14 @@ static void faults_of_others_are_passed_on(void **state) {
 		run(others[i].body, others[i].status);
 		assert_string_equal(text, "");
 	}
-	run(report_then_own_handler, 9);
-	assert_non_null(strstr(text, "arenal: use after free: read of"));
+	static void (*const reported[])(void *) = {
+		report_then_own_handler, report_then_later_handler, report_in_thread, report_in_child,
+	};
+
+	for (size_t i = 0; i < COUNT_OF(reported); i++) {
+		run(reported[i], 9);
+		assert_non_null(strstr(text, "arenal: use after free: read of"));
+	}
 }
 
 static void goes_on_as_always(void **state) {

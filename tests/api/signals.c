@@ -2,8 +2,8 @@
  * from the first guarded block on.
  *
  * Each case is a run of this program by itself that writes down what it sees: once on libc's malloc, and then with the library, where the
- * first guarded block comes before everything, or after the case has set its handlers, in this or in another thread, or never. All
- * must write the same and end alike. */
+ * first guarded block comes before everything, or after the case has set its handlers, in this or in another thread, or never; alone, and
+ * with another library that stands between programs and sigaction, on either side. All must write the same and end alike. */
 #include "support.h"
 
 #include <dlfcn.h>
@@ -792,6 +792,24 @@ static void direct_calls(void) {
 	touch(area);
 }
 
+/* ---- cases: beside other libraries ---- */
+
+/* One that looks after handlers itself has to see each change, once. */
+static void others_see_changes(void) {
+	int (*count)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "shim_calls");
+	struct sigaction action = { .sa_handler = one }, earlier;
+
+	at("first");
+	const int before_all = count ? count() : 0;
+	signal(SIGSEGV, two);
+	at("later");
+	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+	CHILD_CHECK(sigaction(SIGSEGV, &action, &earlier) == 0);
+	CHILD_CHECK(signal(SIGSEGV, SIG_DFL) == one);
+	ask(SIGSEGV);
+	say("%d changes\n", count ? count() - before_all : 4);
+}
+
 /* ---- running them ---- */
 
 #define CASE(name) { #name, name }
@@ -802,7 +820,7 @@ static const struct {
 	CASE(actions), CASE(older_functions), CASE(handlers), CASE(buses), CASE(big_handler), CASE(system_calls), CASE(jumps),
 	CASE(no_handler), CASE(sent_to_nobody), CASE(ignored), CASE(once), CASE(once_nested), CASE(nested), CASE(puts_back),
 	CASE(puts_back_and_raises), CASE(chains), CASE(once_of_many), CASE(all_at_once), CASE(vfork_children), CASE(fork_children),
-	CASE(asked_by_another), CASE(other_programs), CASE(direct_calls),
+	CASE(asked_by_another), CASE(other_programs), CASE(direct_calls), CASE(others_see_changes),
 };
 
 static int run_case(const char *name) {
@@ -826,16 +844,25 @@ static void run(struct outcome *outcome, const char *name, const char *when, con
 
 static struct outcome expected, outcome;
 
+static void expect_the_same(const char *name, const char *const changes[]) {
+	for (size_t i = 0; i < COUNT_OF(moments); i++) {
+		run(&outcome, name, moments[i], changes);
+		if (outcome.status != expected.status || strcmp(outcome.out, expected.out) != 0)
+			fail_msg("%s, guarded block %s, %s: ended with %d instead of %d and wrote:\n%s\ninstead of:\n%s", name, moments[i],
+			         changes ? changes[0] : "alone", outcome.status, expected.status, outcome.out, expected.out);
+	}
+}
+
 static void same_as_on_libc(void **state) {
-	const char *name = *state;
+	char behind[4096], in_front[4096];
+	const char *name = *state, *library = getenv("LD_PRELOAD");
 
 	run(&expected, name, "never", on_libc);
-	for (size_t i = 0; i < COUNT_OF(moments); i++) {
-		run(&outcome, name, moments[i], NULL);
-		if (outcome.status != expected.status || strcmp(outcome.out, expected.out) != 0)
-			fail_msg("%s, guarded block %s: ended with %d instead of %d and wrote:\n%s\ninstead of:\n%s", name, moments[i],
-			         outcome.status, expected.status, outcome.out, expected.out);
-	}
+	expect_the_same(name, NULL);
+	snprintf(behind, sizeof behind, "LD_PRELOAD=%s:%s", library ? library : "", SIGNALS_SHIM);
+	snprintf(in_front, sizeof in_front, "LD_PRELOAD=%s:%s", SIGNALS_SHIM, library ? library : "");
+	expect_the_same(name, (const char *const[]){ behind, NULL });
+	expect_the_same(name, (const char *const[]){ in_front, NULL });
 }
 
 /* What a debugger, and a core, are told last before the process ends. */
