@@ -268,18 +268,33 @@ bool os_signal_action(int signal, const struct sigaction *action, struct sigacti
 	return done;
 }
 
-bool os_signal_restore(int signal, const struct sigaction *action) {
-	/* The kernel's own layout, on x86-64 and AArch64. */
-	struct {
-		void *handler;
-		unsigned long flags;
-		void *restorer;
-		uint64_t mask;
-	} exact = { (void *)action->sa_handler, (unsigned)action->sa_flags, (void *)action->sa_restorer, action->sa_mask.__val[0] };
+/* The kernel's own layout, on x86-64 and AArch64. */
+struct kernel_action {
+	void *handler;
+	unsigned long flags;
+	void *restorer;
+	uint64_t mask;
+};
+
+static bool kernel_action(int signal, const struct kernel_action *action, struct kernel_action *earlier) {
 	int saved = errno;
-	bool done = syscall(SYS_rt_sigaction, signal, &exact, NULL, sizeof exact.mask) == 0;
+	bool done = syscall(SYS_rt_sigaction, signal, action, earlier, sizeof action->mask) == 0;
 	errno = saved;
 	return done;
+}
+
+bool os_signal_ask(int signal, struct sigaction *action) {
+	struct kernel_action told;
+	if (!kernel_action(signal, NULL, &told)) return false;
+	*action = (struct sigaction){ .sa_handler = (__sighandler_t)told.handler, .sa_flags = (int)told.flags,
+		                          .sa_restorer = (void (*)(void))told.restorer, .sa_mask = { { told.mask } } };
+	return true;
+}
+
+bool os_signal_restore(int signal, const struct sigaction *action) {
+	const struct kernel_action exact = { (void *)action->sa_handler, (unsigned)action->sa_flags, (void *)action->sa_restorer,
+		                                 action->sa_mask.__val[0] };
+	return kernel_action(signal, &exact, NULL);
 }
 
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) { pthread_sigmask(how, set, earlier); }

@@ -98,7 +98,8 @@ int os_thread_id(void);
 /* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier);
 
-/* Sets an action that the kernel told as it was, while libc's function adds flags and what a handler returns to. */
+/* Ask for an action, and set it, as the kernel has it: libc's function adds flags, and what a handler returns to, or leaves that out. */
+bool os_signal_ask(int signal, struct sigaction *action);
 bool os_signal_restore(int signal, const struct sigaction *action);
 
 /* Changes which signals the calling thread gets, as pthread_sigmask. */

@@ -130,10 +130,9 @@ static bool is_ours(const struct kept *k, const struct sigaction *kernels) {
 /* Puts our action over the kernel's. Somebody may be talking to the kernel without us: what was asked for last is not lost. */
 static void install(int signal, struct kept *k) {
 	struct sigaction asked, replaced;
-	bool done = os_signal_action(signal, NULL, &asked);
-	while (done && !is_on_fault(&asked)) {
-		done = put(signal, k, &asked, &replaced);
-		if (replaced.sa_handler == asked.sa_handler && replaced.sa_flags == asked.sa_flags) break;
+	if (!os_signal_ask(signal, &asked)) return;
+	while (!is_on_fault(&asked) && put(signal, k, &asked, &replaced)) {
+		if (replaced.sa_handler == asked.sa_handler && replaced.sa_flags == asked.sa_flags) return;
 		asked = replaced;
 	}
 }
@@ -156,7 +155,7 @@ bool action_is_kept(int signal) {
 /* Gives the kernel the program's action instead of ours. False when it has none of ours. */
 static bool lift(int signal, const struct kept *k) {
 	struct sigaction kernels;
-	if (!os_signal_action(signal, NULL, &kernels) || !is_ours(k, &kernels)) return false;
+	if (!os_signal_ask(signal, &kernels) || !is_ours(k, &kernels)) return false;
 	const struct sigaction asked = as_asked(k);
 	return os_signal_restore(signal, &asked);
 }

@@ -87,14 +87,14 @@ static void say_action(const char *what, const struct sigaction *action) {
 }
 
 static void ask(int signal) {
-	struct sigaction action;
+	struct sigaction action = { 0 };
 
 	CHILD_CHECK(sigaction(signal, NULL, &action) == 0);
 	say_action("asked", &action);
 }
 
 static void set(int signal, void *handler, int flags, unsigned long mask) {
-	struct sigaction action = { .sa_handler = handler, .sa_flags = flags }, earlier;
+	struct sigaction action = { .sa_handler = handler, .sa_flags = flags }, earlier = { 0 };
 
 	memcpy(&action.sa_mask, &mask, sizeof mask);
 	CHILD_CHECK(sigaction(signal, &action, &earlier) == 0);
