@@ -594,14 +594,14 @@ static void ask_in_handler(int signal) {
 static void *send(void *thread) {
 	while (!atomic_load(&stop)) {
 		pthread_kill(*(pthread_t *)thread, SIGUSR1);
-		usleep(50);
+		usleep(200);
 	}
 	return NULL;
 }
 
 /* Actions are set while others fault, by handlers that come at any moment, and while others fork. */
 static void all_at_once(void) {
-	enum { PAGES = 4000, PAGE = 4096 };
+	enum { PAGES = 2000, PAGE = 4096 };
 	pthread_t own = pthread_self(), changer, sender;
 
 	area_size = (size_t)PAGES * PAGE;

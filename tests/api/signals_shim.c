@@ -1,6 +1,5 @@
 /* A library that looks after a program's handlers, as libjsig does: it sees calls, allocates for them, and passes them on. */
 #include <dlfcn.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -23,22 +22,18 @@ static void note(int signal) {
 		atomic_fetch_add(&calls, 1);
 }
 
+/* Handlers call it, whatever they have interrupted: it only counts. */
 int sigaction(int signal, const struct sigaction *action, struct sigaction *earlier) {
-	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-
-	if (!action)
-		return next_sigaction(signal, action, earlier);
-	note(signal);
-	const int locked = pthread_mutex_trylock(&mutex); /* a handler may have interrupted it */
-	void *volatile block = malloc(30000);
-	const int result = next_sigaction(signal, action, earlier);
-	free(block);
-	if (locked == 0)
-		pthread_mutex_unlock(&mutex);
-	return result;
+	if (action)
+		note(signal);
+	return next_sigaction(signal, action, earlier);
 }
 
 sighandler_t signal(int signal, sighandler_t handler) {
+	void *volatile block = malloc(30000);
+
 	note(signal);
-	return next_signal(signal, handler);
+	const sighandler_t before = next_signal(signal, handler);
+	free(block);
+	return before;
 }
