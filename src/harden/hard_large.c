@@ -3,6 +3,7 @@
 #include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/wave.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/conf.h"
@@ -57,6 +58,7 @@ static struct {
 	uint32_t filled; /* entries that are used or deleted */
 	struct entry *entries;
 	size_t bytes, blocks;   /* bytes: in pages */
+	struct wave wave;
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
 	struct waiting waiting[WAITING];
 	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
@@ -117,6 +119,7 @@ static bool add(const struct entry *e) {
 		large.blocks++;
 		large.guarded += e->guard > 0;
 		large.bytes += pages_of(e->size);
+		wave_note(&large.wave, large.bytes); /* a process with such blocks is not small */
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return done;
