@@ -93,8 +93,33 @@ static void growing_and_shrinking(void **state) {
 	}
 }
 
+/* A heap that is beyond what huge pages are asked for from, and mostly freed: in a program of its own. */
+static int grow_and_shrink(void) {
+	enum { COUNT = 300000 };
+	static char *small[COUNT];
+	for (size_t i = 0; i < COUNT; i++) memset(small[i] = malloc(1000), 1, 1000);
+	for (size_t i = 0; i < COUNT; i++)
+		if (i % 50 != 0)
+			free(small[i]);
+	malloc_trim(0);
+	for (size_t i = 0; i < COUNT; i += 50) free(small[i]);
+	return 0;
+}
+
+/* What the library says is for mistakes and reports: nothing else is on the program's stderr. */
+static void nothing_is_said(void **state) {
+	(void)state;
+	static struct outcome outcome;
+	static const char *const arguments[] = { "/proc/self/exe", "quiet", NULL };
+	run_program(&outcome, arguments, NULL, NULL);
+	assert_int_equal(outcome.status, 0);
+	assert_string_equal(outcome.out, "");
+	assert_string_equal(outcome.err, "");
+}
+
 int main(int argc, char **argv) {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(growing_and_shrinking) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(growing_and_shrinking), cmocka_unit_test(nothing_is_said) };
 	if (argc > 1) setting = argv[1];
+	if (argc > 1 && strcmp(argv[1], "quiet") == 0) return grow_and_shrink();
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
 }
