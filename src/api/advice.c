@@ -1,6 +1,6 @@
 /* What programs tell the kernel about their memory, and what it does with it from then on: that it is locked, not there in children,
  * read only, on some NUMA node. That belongs to mappings. A huge block is one, and would go on to the next owner with it: so these
- * functions are libc's, done here, and the huge blocks that a call is about are unmapped when they are freed, as libc's malloc
+ * functions come here first, and the huge blocks that a call is about are unmapped when they are freed, as libc's malloc
  * does it. Smaller blocks share their mappings with others, under libc's malloc, too.
  *
  * Part of the shared library only, which programs find before libc. A program's own function of such a name stays in its place, and
@@ -10,8 +10,35 @@
 #include "harden/hard_large.h"
 #include "harden/harden.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+
+/* The next definitions: libc's, or those of another library that wants to see these calls. Looked up when the library is loaded, for
+ * handlers of signals call them; until then, and for what nobody else defines, the kernel is called. */
+static struct {
+	int (*_Atomic madvise)(void *address, size_t size, int advice);
+	int (*_Atomic posix_madvise)(void *address, size_t size, int advice);
+	int (*_Atomic mprotect)(void *address, size_t size, int protection);
+	int (*_Atomic pkey_mprotect)(void *address, size_t size, int protection, int key);
+	int (*_Atomic mlock)(const void *address, size_t size);
+	int (*_Atomic mlock2)(const void *address, size_t size, unsigned flags);
+	int (*_Atomic mlockall)(int flags);
+	long (*_Atomic mbind)(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
+} next;
+
+#define FIND(name) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, #name)
+
+__attribute__((constructor)) static void find_next(void) {
+	FIND(madvise);
+	FIND(posix_madvise);
+	FIND(mprotect);
+	FIND(pkey_mprotect);
+	FIND(mlock);
+	FIND(mlock2);
+	FIND(mlockall);
+	FIND(mbind);
+}
 
 /* Since Linux 5.14, 5.18, 6.1. */
 enum { ADVICE_POPULATE_READ = 22, ADVICE_POPULATE_WRITE = 23, ADVICE_DONTNEED_LOCKED = 24, ADVICE_COLLAPSE = 25 };
@@ -54,37 +81,44 @@ static void advised(const void *address, size_t size, int advice) {
 
 EXPORT int madvise(void *address, size_t size, int advice) {
 	advised(address, size, advice);
+	if (likely(next.madvise != NULL)) return next.madvise(address, size, advice);
 	return (int)os_pass(SYS_madvise, (long)address, (long)size, advice, 0, 0, 0);
 }
 
 /* Returns the error, and leaves errno alone. POSIX_MADV_DONTNEED does nothing, since Linux's would lose what the memory holds. */
 EXPORT int posix_madvise(void *address, size_t size, int advice) {
+	if (advice != POSIX_MADV_DONTNEED) advised(address, size, advice);
+	if (likely(next.posix_madvise != NULL)) return next.posix_madvise(address, size, advice);
 	if (advice == POSIX_MADV_DONTNEED) return 0;
 	const int saved = errno;
-	const int error = madvise(address, size, advice) == 0 ? 0 : errno;
+	const int error = os_pass(SYS_madvise, (long)address, (long)size, advice, 0, 0, 0) == 0 ? 0 : errno;
 	errno = saved;
 	return error;
 }
 
 EXPORT int mprotect(void *address, size_t size, int protection) {
 	alter(address, size, 0);
+	if (likely(next.mprotect != NULL)) return next.mprotect(address, size, protection);
 	return (int)os_pass(SYS_mprotect, (long)address, (long)size, protection, 0, 0, 0);
 }
 
 EXPORT int pkey_mprotect(void *address, size_t size, int protection, int key) {
-	if (key == -1) return mprotect(address, size, protection); /* also where the kernel knows no keys */
 	alter(address, size, 0);
+	if (likely(next.pkey_mprotect != NULL)) return next.pkey_mprotect(address, size, protection, key);
+	if (key == -1) return (int)os_pass(SYS_mprotect, (long)address, (long)size, protection, 0, 0, 0); /* also where the kernel knows no keys */
 	return (int)os_pass(SYS_pkey_mprotect, (long)address, (long)size, protection, key, 0, 0);
 }
 
 EXPORT int mlock(const void *address, size_t size) {
 	alter(address, size, 0);
+	if (likely(next.mlock != NULL)) return next.mlock(address, size);
 	return (int)os_pass(SYS_mlock, (long)address, (long)size, 0, 0, 0, 0);
 }
 
 EXPORT int mlock2(const void *address, size_t size, unsigned flags) {
-	if (flags == 0) return mlock(address, size);
 	alter(address, size, 0);
+	if (likely(next.mlock2 != NULL)) return next.mlock2(address, size, flags);
+	if (flags == 0) return (int)os_pass(SYS_mlock, (long)address, (long)size, 0, 0, 0, 0);
 	const long result = os_pass(SYS_mlock2, (long)address, (long)size, flags, 0, 0, 0);
 	if (result != 0 && errno == ENOSYS) errno = EINVAL;
 	return (int)result;
@@ -99,6 +133,7 @@ EXPORT int mlockall(int flags) {
 		if (unlikely(modes & MODE_HARDEN)) large_hard_purge();
 		errno = saved;
 	}
+	if (likely(next.mlockall != NULL)) return next.mlockall(flags);
 	return (int)os_pass(SYS_mlockall, flags, 0, 0, 0, 0, 0);
 }
 
@@ -107,5 +142,6 @@ long mbind(void *address, unsigned long size, int mode, const unsigned long *nod
 
 EXPORT long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags) {
 	alter(address, size, 0);
+	if (next.mbind != NULL) return next.mbind(address, size, mode, nodes, max_node, flags);
 	return os_pass(SYS_mbind, (long)address, (long)size, mode, (long)nodes, (long)max_node, flags);
 }

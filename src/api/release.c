@@ -108,18 +108,23 @@ NOINLINE size_t usable_size_slowly(void *block, const char *function) {
 	return s->slices * SLICE_SIZE;
 }
 
-/* Can new, or aligned_alloc with this alignment, have returned a block of `usable` bytes for this size? */
+/* The bytes that a block would have that is asked for with this size and alignment, and is not guarded. */
+static size_t ordinary_size(size_t align, size_t size) {
+	const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
+	if (rounded > SMALL_MAX) return ALIGN_UP(max_size(size, SMALL_MAX + 1), SLICE_SIZE);
+	return rounded == 0 ? 0 : size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
+}
+
+/* Can new, or aligned_alloc with this alignment, have returned a block of `usable` bytes for this size? Another size of the same class
+ * cannot be told from the right one, and is not when a sampled block, which knows its size, happens to come by. */
 static bool may_be_size(const void *block, size_t align, size_t size, size_t usable) {
 	if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return false;
-	const size_t rounded = align <= MIN_ALIGN ? size : ALIGN_UP(max_size(size, 1), align);
-	const size_t large = max_size(size, SMALL_MAX + 1);
+	if (guard_owns(block)) return ordinary_size(align, size) == ordinary_size(align, usable);
+	const size_t expected = ordinary_size(align, size), large = max_size(size, SMALL_MAX + 1);
 	/* malloc(0) gives one of the smallest when there is no block of no bytes. */
-	if (usable == 0 || rounded == 0) return rounded == 0 && usable <= MIN_ALIGN;
-	/* A guarded block has the bytes that were asked for, or those of the class that is aligned. */
-	if (usable == size && guard_owns(block)) return true;
-	if (rounded <= SMALL_MAX) return usable == size_classes[class_of_aligned(max_size(align, MIN_ALIGN), rounded)].size;
+	if (usable == 0 || expected == 0) return expected == 0 && usable <= MIN_ALIGN;
 	/* Whole slices, or a kept mapping, which may be longer by a sixteenth. */
-	return !guard_owns(block) && usable >= large && usable - large < large / 16 + SLICE_SIZE;
+	return expected <= SMALL_MAX ? usable == expected : usable >= large && usable - large < large / 16 + SLICE_SIZE;
 }
 
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim) {

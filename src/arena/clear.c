@@ -1,26 +1,30 @@
 #include "arena/clear.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "arena/heap.h"
 #include "arena/pressure.h"
 #include "base/os.h"
+#include "base/random.h"
 
 /* To give memory back and get it again, page by page, costs many times as much as to write to it (see src/README.md). So that is only
  * for what the next owner will not touch. He will do what the last one did, most likely; and of that, the memory itself tells: pages
  * that nobody wrote to read as zero. A page that is looked at and not there costs a page fault, but no memory. */
 
 /* Less than this is written to sooner than it is looked at. */
-#define LOOK_FROM (512 * KIB)
+#define LOOK_FROM MIB
 
 /* From here on, memory counts more than time: libc's malloc serves such blocks by mappings that are always new
- * (DEFAULT_MMAP_THRESHOLD_MAX). They go back also when one of the pages that were looked at was written to. Of smaller ones none may be:
- * it would take longer than under libc's malloc. */
+ * (DEFAULT_MMAP_THRESHOLD_MAX). They go back also when some of the pages that were looked at were written to. */
 #define SPARSE_FROM (32 * MIB)
+#define SPARSE_WRITTEN 2
 
-/* So many pages are looked at, the first one and others at equal distances. Programs write zeros, too: of a block that takes long to
- * get again, more. */
-static size_t looks(size_t size) { return size >= SPARSE_FROM ? 8 : size > MIB ? 4 : 2; }
+/* Pages that are looked at: the first one, and one of each further part of the memory, at random. Each that nobody wrote to costs a page
+ * fault: eight of them half of what it takes to clear 1 MiB. A block of which a tenth was written to takes as long either way; one of
+ * which half was is taken for unused once in a hundred times, a larger one never. */
+#define LOOKS_MOST 16
+static size_t looks(size_t size) { return min_size(4 + size / (256 * KIB), LOOKS_MOST); }
 
 static bool is_zero(const char *page) {
 	uint64_t first;
@@ -28,11 +32,20 @@ static bool is_zero(const char *page) {
 	return first == 0 && memcmp(page, page + sizeof first, os_page_size - sizeof first) == 0;
 }
 
+/* Any row of numbers will do that no program's habits agree with. */
+static uint64_t next_number(void) {
+	static _Atomic uint64_t count;
+	struct random random = { atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) * UINT64_C(0xD1342543DE82EF95) };
+	return random_next(&random);
+}
+
 bool looks_written(const char *start, size_t size) {
-	const size_t pages = looks(size), step = ALIGN_DOWN(size / pages, os_page_size);
-	size_t may_be_written = size >= SPARSE_FROM;
-	for (size_t i = 0; i < pages; i++)
-		if (!is_zero(start + i * step) && may_be_written-- == 0) return true;
+	const size_t parts = looks(size), part = size / os_page_size / parts;
+	size_t may_be_written = size >= SPARSE_FROM ? SPARSE_WRITTEN : 0, page = 0;
+	for (size_t i = 1; i <= parts; i++) {
+		if (!is_zero(start + page * os_page_size) && may_be_written-- == 0) return true;
+		page = i * part + (part > 1 ? next_number() % part : 0);
+	}
 	return false;
 }
 

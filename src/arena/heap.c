@@ -342,11 +342,9 @@ static size_t purge_locked(size_t keep, bool now) {
 			gate_leave();
 			total += purged;
 			spared += found - purged;
-			if (found != purged) print_fd(2, "found %zu purged %zu count %zu now %d\n", found, purged, count, now);
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}
-	if (heap.stats.dirty > keep) print_fd(2, "%d spared %zu dirty %zu keep %zu total %zu tid %d now %d\n", os_process_id(), spared, heap.stats.dirty, keep, total, os_thread_id(), now);
 	if (heap.stats.dirty > keep) heap.spared = min_size(spared, heap.stats.dirty);
 	return total;
 }

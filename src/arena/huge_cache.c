@@ -40,7 +40,8 @@ struct piece huge_cache_take(size_t size) {
 	size_t longer = count, shorter = count;
 	for (size_t i = 0; i < count; i++) {
 		size_t have = huge_cache_entries[i].size;
-		if (have >= size && (longer == count || have < huge_cache_entries[longer].size)) longer = i;
+		/* Of equal ones, the youngest: what it holds is still in the CPU's caches. */
+		if (have >= size && (longer == count || have <= huge_cache_entries[longer].size)) longer = i;
 		if (have < size && (shorter == count || have > huge_cache_entries[shorter].size)) shorter = i;
 	}
 	if (longer < count) {

@@ -145,7 +145,7 @@ static void set_from_text(const struct tunable *t, const char *variable, const c
 		if (t->words == NULL)
 			complain(variable, text, length, "is no number (a suffix K, M or G is allowed)");
 		else
-			complain(variable, text, length, "is none of its words, nor a number");
+			complain(variable, text, length, "is none of ignore, report and end, nor a number");
 	} else if (value < t->min || value > t->max) {
 		char why[96];
 		print_text(why, sizeof why, "is not in the range from %ld to %ld", (long)t->min, (long)t->max);
@@ -199,6 +199,7 @@ static void load_variable(enum pass pass, const char *variable) {
 	if (equals == NULL) return;
 	size_t length = (size_t)(equals - variable);
 	const char *value = equals + 1;
+	if (*value == 0) return; /* as if it were not there: so unit files and Dockerfiles take a setting back */
 	if (pass == GLIBC_NAMES) {
 		for (const struct tunable *t = tunables; t->name != NULL; t++)
 			if (t->glibc_name != NULL && same_name(t->glibc_name, variable, length))

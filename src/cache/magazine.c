@@ -190,6 +190,7 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
 void magazine_inherit(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	if (!STORES_ARE_SEEN_IN_ORDER || m->top < m->empty || m->top > m->full) m->top = m->empty;
+	for (void **slot = m->empty; slot < m->top; slot++) annotate_found(*slot);
 }
 
 /* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol of a

@@ -3,6 +3,7 @@
 #include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/wave.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/conf.h"
@@ -57,6 +58,7 @@ static struct {
 	uint32_t filled; /* entries that are used or deleted */
 	struct entry *entries;
 	size_t bytes, blocks;   /* bytes: in pages */
+	struct wave wave;
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
 	struct waiting waiting[WAITING];
 	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
@@ -117,6 +119,7 @@ static bool add(const struct entry *e) {
 		large.blocks++;
 		large.guarded += e->guard > 0;
 		large.bytes += pages_of(e->size);
+		wave_note(&large.wave, large.bytes); /* a process with such blocks is not small */
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return done;
@@ -347,8 +350,9 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	return NULL;
 }
 
+/* Of a block that the program closed, or a part of it, the canary cannot be read. */
 static void check(const struct entry *e, const char *function) {
-	if (unlikely(!tail_intact((const char *)e->address, e->size)))
+	if (unlikely(!e->altered && !tail_intact((const char *)e->address, e->size)))
 		report_end(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
 }
 

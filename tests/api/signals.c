@@ -1,924 +1,664 @@
-/* A program's handlers of SIGSEGV and SIGBUS run as it asked for, and it sees its own actions, although Arenal has a handler of its own
- * from the first guarded block on.
- *
- * Each case is a run of this program by itself that writes down what it sees: once on libc's malloc, and then with the library, where the
- * first guarded block comes before everything, or after the case has set its handlers, in this or in another thread, or never; alone, and
- * with another library that stands between programs and sigaction, on either side. All must write the same and end alike. */
+/* The program's handlers of SIGSEGV and SIGBUS: it sees what it asked for, and gets it, whether the pool of guarded blocks, with Arenal's own
+ * handler, comes before it asks or later. Each test runs in children, which make the pool at one of two moments. Without Arenal
+ * (TEST_WITH_LIBC=1) there is no pool, and all must hold the same. */
 #include "support.h"
 
+#include <arenal/arenal.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NOINLINE __attribute__((noinline, noclone))
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
+#define KIB ((size_t)1 << 10)
 
-/* Past stdio: handlers write, too. */
-#define say(...) dprintf(STDOUT_FILENO, __VA_ARGS__)
+/* ---- the pool, and the two moments ---- */
 
-/* ---- the first guarded block ---- */
+static enum moment { BEFORE, AFTER } moment;
 
-static void guard_a_block(void) {
+/* From here on, blocks are guarded, and Arenal's handler is there. */
+static void make_pool(void) {
 	int (*set)(const char *, int64_t) = (int (*)(const char *, int64_t))dlsym(RTLD_DEFAULT, "arenal_set");
-
-	if (set == NULL)
-		return; /* on libc's malloc */
+	int (*get)(struct arenal_stats *, size_t) = (int (*)(struct arenal_stats *, size_t))dlsym(RTLD_DEFAULT, "arenal_stats_get");
+	struct arenal_stats stats = { 0 };
+	if (!set)
+		return;
 	CHILD_CHECK(set("guard_sample", 1) == 0);
-	for (int i = 0; i < 100; i++)
-		free(malloc(40000));
-	CHILD_CHECK(set("guard_sample", 0) == 0);
+	for (int i = 0; i < 100000 && stats.guarded_total == 0; i++) {
+		free((void *)hidden((size_t)malloc(100 + (size_t)i % 5000)));
+		CHILD_CHECK(get(&stats, sizeof stats) == 0);
+	}
+	CHILD_CHECK(stats.guarded_total > 0);
 }
 
-static void *guard_in_thread(void *unused) {
-	guard_a_block();
-	return unused;
+static void pool_if(enum moment now) {
+	if (now == moment)
+		make_pool();
 }
 
-/* Cases say where they are: "first", "later". */
-static const char *moment;
+/* Without the handlers of cmocka. */
+static int plain_child(void (*body)(void *), void *argument) {
+	const struct sigaction none = { .sa_handler = SIG_DFL };
+	struct sigaction segv, bus;
+	sigaction(SIGSEGV, &none, &segv);
+	sigaction(SIGBUS, &none, &bus);
+	const int status = run_in_child(body, argument);
+	sigaction(SIGSEGV, &segv, NULL);
+	sigaction(SIGBUS, &bus, NULL);
+	return status;
+}
 
-static void at(const char *where) {
-	pthread_t thread;
-
-	if (strcmp(moment, where) == 0)
-		guard_a_block();
-	if (strcmp(moment, "thread") == 0 && strcmp(where, "later") == 0) {
-		CHILD_CHECK(pthread_create(&thread, NULL, guard_in_thread, NULL) == 0);
-		CHILD_CHECK(pthread_join(thread, NULL) == 0);
+static void in_children(void (*body)(void *), void *argument, int status) {
+	for (moment = BEFORE; moment <= AFTER; moment++) {
+		const int ended = plain_child(body, argument);
+		if (ended != status)
+			fail_msg("with the pool %s, the child ended with %d, not %d", moment == BEFORE ? "before" : "after", ended, status);
 	}
 }
 
-/* ---- what is seen ---- */
+/* ---- what the handler finds ---- */
 
-static void one(int signal) { (void)signal; }
-static void two(int signal) { (void)signal; }
-static void full(int signal, siginfo_t *info, void *context);
-static void plain(int signal);
+static struct {
+	volatile int calls;
+	bool on_alternate;
+	sigset_t blocked;
+	siginfo_t info;
+	void *context;
+} found;
 
-static const char *name_of(sighandler_t handler) {
-	return handler == SIG_DFL ? "default" : handler == SIG_IGN ? "ignore" : handler == SIG_ERR ? "error" :
-	       handler == SIG_HOLD ? "hold" : handler == one ? "one" : handler == two ? "two" : handler == plain ? "plain" :
-	       (void *)handler == (void *)full ? "full" : "another";
+static char *alternate; /* the alternate stack */
+static char *page;      /* that cannot be written to */
+enum { ALTERNATE = 64 * 1024 };
+
+static bool on_alternate(void) {
+	const char *here = __builtin_frame_address(0);
+	return here >= alternate && here < alternate + ALTERNATE;
 }
 
-static unsigned long bits_of(const sigset_t *set) {
-	unsigned long bits = 0;
-
-	for (int i = 1; i <= 64; i++)
-		bits |= (unsigned long)(sigismember(set, i) == 1) << (i - 1);
-	return bits;
+static void note(void) {
+	found.calls++;
+	found.on_alternate = on_alternate();
+	sigprocmask(SIG_BLOCK, NULL, &found.blocked);
+	mprotect(page, PAGE, PROT_READ | PROT_WRITE);
 }
 
-static void say_action(const char *what, const struct sigaction *action) {
-	say("%s: %s, flags %x, mask %lx%s\n", what, name_of(action->sa_handler), action->sa_flags, bits_of(&action->sa_mask),
-	    action->sa_restorer ? ", restorer" : "");
+static void simple_handler(int signal) {
+	(void)signal;
+	note();
 }
 
-static void ask(int signal) {
-	struct sigaction action = { 0 };
-
-	CHILD_CHECK(sigaction(signal, NULL, &action) == 0);
-	say_action("asked", &action);
+static void full_handler(int signal, siginfo_t *info, void *context) {
+	(void)signal;
+	found.info = *info;
+	found.context = context;
+	errno = EXDEV;
+	note();
 }
 
-static void set(int signal, void *handler, int flags, unsigned long mask) {
-	struct sigaction action = { .sa_handler = handler, .sa_flags = flags }, earlier = { 0 };
-
-	memcpy(&action.sa_mask, &mask, sizeof mask);
-	CHILD_CHECK(sigaction(signal, &action, &earlier) == 0);
-	say_action("earlier", &earlier);
-	ask(signal);
-}
-
-/* ---- cases: what a program sees ---- */
-
-#define UNKNOWN_FLAGS 0x15570460 /* and SA_UNSUPPORTED, by which a program finds out what the kernel knows */
-
-static void actions(void) {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGUSR1 };
-
-	at("first");
-	for (size_t i = 0; i < COUNT_OF(signals); i++) {
-		int s = signals[i];
-		ask(s);
-		set(s, one, 0, 0);
-		set(s, two, SA_SIGINFO | SA_RESTART, 0x5a5a5a5a);
-		at("later");
-		ask(s);
-		set(s, two, SA_ONSTACK | SA_NODEFER, ~0ul);
-		set(s, SIG_IGN, SA_RESTART | SA_ONSTACK, 1);
-		set(s, one, (int)(SA_RESETHAND | SA_NODEFER | SA_ONSTACK | SA_SIGINFO), 0x100);
-		set(s, one, UNKNOWN_FLAGS, 0);
-		set(s, SIG_DFL, SA_NODEFER | SA_RESTART, 2);
-		set(s, SIG_DFL, 0, 0);
-		struct sigaction both = { .sa_handler = two, .sa_flags = SA_RESTART };
-		CHILD_CHECK(sigaction(s, &both, (struct sigaction *)hidden((size_t)&both)) == 0);
-		say_action("both", &both);
-		ask(s);
-		CHILD_CHECK(sigaction(s, NULL, NULL) == 0);
-	}
-	errno = 0;
-	say("%d %d %d\n", sigaction(0, NULL, NULL), sigaction(65, NULL, NULL), errno);
-	errno = 0;
-	struct sigaction any = { .sa_handler = one };
-	say("%d %d\n", sigaction(SIGKILL, &any, NULL), errno);
-}
-
-/* What programs of today get warnings for. */
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-sighandler_t bsd_signal(int signal, sighandler_t handler);
-
-struct vector {
-	sighandler_t handler;
-	int mask, flags;
-};
-
-static void older_functions(void) {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGUSR2 };
-	sighandler_t (*old_sysv)(int, sighandler_t) = (sighandler_t (*)(int, sighandler_t))dlsym(RTLD_DEFAULT, "__sysv_signal");
-	int (*old_sigvec)(int, const struct vector *, struct vector *) =
-		(int (*)(int, const struct vector *, struct vector *))dlvsym(RTLD_NEXT, "sigvec", "GLIBC_2.2.5");
-
-	if (dlsym(RTLD_DEFAULT, "arenal_version") && old_sigvec) /* where libc has it for old programs only, ours is by name */
-		old_sigvec = (int (*)(int, const struct vector *, struct vector *))dlsym(RTLD_DEFAULT, "sigvec");
-	at("first");
-	for (size_t i = 0; i < COUNT_OF(signals); i++) {
-		int s = signals[i];
-		sigset_t blocked;
-		say("signal %s\n", name_of(signal(s, one))), ask(s);
-		at("later");
-		say("signal %s\n", name_of(signal(s, two))), ask(s);
-		say("bsd_signal %s\n", name_of(bsd_signal(s, SIG_IGN))), ask(s);
-		say("ssignal %s\n", name_of(ssignal(s, one))), ask(s);
-		say("sysv_signal %s\n", name_of(sysv_signal(s, two))), ask(s);
-		say("__sysv_signal %s\n", name_of(old_sysv(s, one))), ask(s);
-		errno = 0;
-		say("signal %s %d\n", name_of(signal(s, SIG_ERR)), errno), ask(s);
-		say("siginterrupt %d\n", siginterrupt(s, 1)), ask(s);
-		say("signal %s\n", name_of(signal(s, two))), ask(s);
-		say("siginterrupt %d\n", siginterrupt(s, 0)), ask(s);
-		say("signal %s\n", name_of(signal(s, one))), ask(s);
-		say("sigset %s\n", name_of(sigset(s, two))), ask(s);
-		say("sigset %s\n", name_of(sigset(s, SIG_HOLD))), ask(s);
-		CHILD_CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
-		say("blocked %lx\n", bits_of(&blocked));
-		say("sigset %s\n", name_of(sigset(s, SIG_HOLD))), ask(s);
-		say("sigset %s\n", name_of(sigset(s, SIG_DFL))), ask(s);
-		CHILD_CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
-		say("blocked %lx\n", bits_of(&blocked));
-		say("sigignore %d\n", sigignore(s)), ask(s);
-		for (int flags = 0; flags < 8 && old_sigvec; flags++) {
-			struct vector vector = { flags % 2 ? one : two, 1 << flags | 1 << 31, flags }, earlier;
-			say("sigvec %d", old_sigvec(s, &vector, &earlier));
-			say(" %s %x %x\n", name_of(earlier.handler), earlier.mask, earlier.flags), ask(s);
-		}
-	}
-	errno = 0;
-	say("%s %d %d\n", name_of(signal(0, one)), sigignore(100), errno);
-}
-
-/* ---- cases: how handlers run ---- */
-
-static char *area; /* not accessible until a handler makes it so */
-static size_t area_size = 65536;
-static char alternate[65536];
-static void *restorer;
-
-static void make_area(void) {
-	area = mmap(NULL, area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHILD_CHECK(area != MAP_FAILED);
-	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof alternate };
+static void set_up(void) {
+	alternate = mmap(NULL, ALTERNATE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHILD_CHECK(alternate != MAP_FAILED && page != MAP_FAILED);
+	stack_t stack = { .ss_sp = alternate, .ss_size = ALTERNATE };
 	CHILD_CHECK(sigaltstack(&stack, NULL) == 0);
 }
 
-NOINLINE static void touch(char *address) { *(volatile char *)address = 1; }
+static void fault(void) {
+	mprotect(page, PAGE, PROT_READ);
+	*(volatile char *)page = 1;
+}
 
-/* All that a handler can see of how it was called. The context lies at a fixed distance above the handler's frame: any frame in between
- * would show. */
-static void say_call(const char *name, int signal, siginfo_t *info, void *context, char *frame, void *back) {
-	sigset_t blocked;
-	ucontext_t *interrupted = context;
+/* ---- what is asked for ---- */
 
-	CHILD_CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
-	say("%s: signal %d, %s stack, blocked %lx, before %lx, context at %ld, return %s", name, signal,
-	    frame >= alternate && frame < alternate + sizeof alternate ? "alternate" : "same", bits_of(&blocked),
-	    bits_of(&interrupted->uc_sigmask), (long)((char *)context - frame), back == restorer ? "to the kernel" : "elsewhere");
-	if (info && info->si_code > 0)
-		say(", code %d, byte %ld\n", info->si_code, (long)((char *)info->si_addr - area));
-	else if (info)
-		say(", code %d, from %s\n", info->si_code, info->si_pid == getpid() ? "this process" : "elsewhere");
+static const int all_flags[] = {
+	0, SA_ONSTACK, SA_NODEFER, SA_RESTART, SA_ONSTACK | SA_NODEFER, SA_ONSTACK | SA_NODEFER | SA_RESTART, SA_NOCLDSTOP, SA_NOCLDWAIT,
+};
+
+static struct sigaction asked(int flags, bool full) {
+	struct sigaction action = { .sa_flags = flags | (full ? SA_SIGINFO : 0) };
+	if (full)
+		action.sa_sigaction = full_handler;
 	else
-		say("\n");
-	mprotect(area, area_size, PROT_READ | PROT_WRITE);
-	errno = 99;
+		action.sa_handler = simple_handler;
+	sigaddset(&action.sa_mask, SIGUSR1);
+	sigaddset(&action.sa_mask, SIGTERM);
+	sigaddset(&action.sa_mask, SIGKILL); /* which the kernel leaves out */
+	return action;
 }
 
-static void full(int signal, siginfo_t *info, void *context) {
-	say_call("full", signal, info, context, __builtin_frame_address(0), __builtin_extract_return_addr(__builtin_return_address(0)));
+static bool same(const struct sigaction *a, const struct sigaction *b) {
+	return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags && a->sa_restorer == b->sa_restorer &&
+	       memcmp(&a->sa_mask, &b->sa_mask, 8) == 0;
 }
 
-/* What its caller gave it besides the signal is there by chance: on these machines, the same as for the other kind. */
-static void plain(int signal) {
-	say("plain: signal %d, %s stack, return %s\n", signal,
-	    (char *)__builtin_frame_address(0) >= alternate && (char *)__builtin_frame_address(0) < alternate + sizeof alternate
-	        ? "alternate" : "same",
-	    __builtin_extract_return_addr(__builtin_return_address(0)) == restorer ? "to the kernel" : "elsewhere");
-	mprotect(area, area_size, PROT_READ | PROT_WRITE);
-	errno = 99;
+/* Of SIGUSR2, nobody but the kernel knows. */
+static struct sigaction as_shown(const struct sigaction *action) {
+	struct sigaction shown;
+	CHILD_CHECK(sigaction(SIGUSR2, action, NULL) == 0);
+	CHILD_CHECK(sigaction(SIGUSR2, NULL, &shown) == 0);
+	return shown;
 }
 
-static void handlers(void) {
-	static const int flags[] = { 0, SA_ONSTACK, SA_NODEFER, SA_RESTART, SA_ONSTACK | SA_NODEFER | SA_RESTART };
-	sigset_t usr1;
-	struct sigaction action;
-
-	make_area();
-	at("first");
-	sigemptyset(&usr1);
-	sigaddset(&usr1, SIGUSR1);
-	CHILD_CHECK(sigprocmask(SIG_BLOCK, &usr1, NULL) == 0);
-	for (size_t i = 0; i < 2 * COUNT_OF(flags); i++) {
-		const int f = flags[i / 2];
-		set(SIGSEGV, i % 2 ? (void *)full : (void *)plain, i % 2 ? f | SA_SIGINFO : f, i << 1);
-		CHILD_CHECK(sigaction(SIGSEGV, NULL, &action) == 0);
-		restorer = (void *)action.sa_restorer;
-		at("later");
-		CHILD_CHECK(mprotect(area, area_size, PROT_NONE) == 0);
-		touch(area + i);
-		say("errno as the handler left it: %d\n", errno == 99);
-		raise(SIGSEGV);
-		kill(getpid(), SIGSEGV);
-		ask(SIGSEGV);
+static void shown_as_asked(void *signal_) {
+	const int signal = *(int *)signal_;
+	set_up();
+	struct sigaction before, shown;
+	CHILD_CHECK(sigaction(signal, NULL, &before) == 0 && before.sa_handler == SIG_DFL);
+	pool_if(BEFORE);
+	for (size_t i = 0; i < COUNT_OF(all_flags) * 4; i++) {
+		const int flags = all_flags[i / 4] | (i % 2 ? (int)SA_RESETHAND : 0);
+		const struct sigaction action = asked(flags, i / 2 % 2), expected = as_shown(&action);
+		CHILD_CHECK(sigaction(signal, &action, &shown) == 0);
+		CHILD_CHECK(same(&shown, &before));
+		pool_if(AFTER);
+		CHILD_CHECK(sigaction(signal, NULL, &shown) == 0);
+		CHILD_CHECK(same(&shown, &expected));
+		before = shown;
 	}
-	/* An address that the processor does not tell. */
-	CHILD_CHECK(mprotect(area, area_size, PROT_NONE) == 0);
-	sigqueue(getpid(), SIGSEGV, (union sigval){ .sival_int = 5 });
+	/* Back to where it was, by what was told; and to be ignored. */
+	struct sigaction action = { .sa_handler = SIG_IGN };
+	const struct sigaction ignored = as_shown(&action);
+	action.sa_handler = SIG_DFL;
+	const struct sigaction by_default = as_shown(&action);
+	CHILD_CHECK(sigaction(signal, &ignored, NULL) == 0 && sigaction(signal, NULL, &shown) == 0 && same(&shown, &ignored));
+	/* In and out may be one and the same. */
+	CHILD_CHECK(sigaction(signal, &action, (struct sigaction *)hidden((size_t)&action)) == 0 && same(&action, &ignored));
+	CHILD_CHECK(sigaction(signal, NULL, &shown) == 0 && same(&shown, &by_default));
 }
 
-static void buses(void) {
-	FILE *file = tmpfile();
-	struct sigaction action;
+static int segv = SIGSEGV, bus = SIGBUS;
 
-	at("first");
-	set(SIGBUS, full, SA_SIGINFO | SA_ONSTACK, 0);
-	at("later");
-	CHILD_CHECK(sigaction(SIGBUS, NULL, &action) == 0);
-	restorer = (void *)action.sa_restorer;
-	raise(SIGBUS);
-	signal(SIGBUS, SIG_DFL);
-	char *end = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
-	CHILD_CHECK(end != MAP_FAILED);
-	touch(end); /* there is no such page in the file */
+static void actions_are_shown_as_asked(void **state) {
+	(void)state;
+	in_children(shown_as_asked, &segv, 0);
+	in_children(shown_as_asked, &bus, 0);
 }
 
-/* The stack of a handler without SA_ONSTACK is the thread's, with all its room. */
-static void use_much(int signal, siginfo_t *info, void *context) {
-	volatile char big[100000];
-	(void)signal, (void)info, (void)context;
-
-	memset((void *)big, 1, sizeof big);
-	mprotect(area, area_size, PROT_READ | PROT_WRITE);
+static void expect_mask(int signal, int flags) {
+	CHILD_CHECK(sigismember(&found.blocked, SIGUSR1) && sigismember(&found.blocked, SIGTERM));
+	CHILD_CHECK(!sigismember(&found.blocked, SIGKILL) && !sigismember(&found.blocked, SIGUSR2));
+	CHILD_CHECK(sigismember(&found.blocked, signal) == ((flags & SA_NODEFER) == 0));
 }
 
-static void big_handler(void) {
-	at("first");
-	make_area();
-	set(SIGSEGV, use_much, SA_SIGINFO, 0);
-	at("later");
-	touch(area);
-	say("%d\n", area[0]);
-}
-
-static int waits[2];
-
-static void *interrupt(void *thread) {
-	char state = 0, path[64], text[512];
-
-	/* Until it sleeps in the read. */
-	snprintf(path, sizeof path, "/proc/self/task/%d/stat", getpid());
-	while (state != 'S') {
-		FILE *file = fopen(path, "r");
-		CHILD_CHECK(file && fgets(text, sizeof text, file));
-		fclose(file);
-		state = strrchr(text, ')')[2];
-		sched_yield();
+static void runs_as_asked(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	for (size_t i = 0; i < COUNT_OF(all_flags) * 2; i++) {
+		const int flags = all_flags[i / 2];
+		const bool full = i % 2;
+		const struct sigaction action = asked(flags, full);
+		CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+		pool_if(AFTER);
+		memset(&found, 0, sizeof found);
+		errno = 7;
+		fault();
+		CHILD_CHECK(found.calls == 1);
+		CHILD_CHECK(found.on_alternate == ((flags & SA_ONSTACK) != 0));
+		expect_mask(SIGSEGV, flags);
+		CHILD_CHECK(errno == (full ? EXDEV : 7)); /* nobody keeps or changes it for the handler */
+		if (full)
+			CHILD_CHECK(found.info.si_addr == page && found.info.si_code == SEGV_ACCERR && found.context);
+		/* Sent by somebody: all of it arrives. */
+		memset(&found, 0, sizeof found);
+		CHILD_CHECK(sigqueue(getpid(), SIGSEGV, (union sigval){ .sival_int = 4711 }) == 0);
+		CHILD_CHECK(found.calls == 1);
+		CHILD_CHECK(found.on_alternate == ((flags & SA_ONSTACK) != 0));
+		expect_mask(SIGSEGV, flags);
+		if (full)
+			CHILD_CHECK(found.info.si_code == SI_QUEUE && found.info.si_pid == getpid() && found.info.si_value.sival_int == 4711);
 	}
-	pthread_kill(*(pthread_t *)thread, SIGSEGV);
-	/* Who goes on, reads this. Who was interrupted, is not there any more. */
-	while (atomic_load((atomic_int *)&waits[1]) == 0)
-		sched_yield();
+}
+
+static void handlers_run_as_asked(void **state) {
+	(void)state;
+	in_children(runs_as_asked, NULL, 0);
+}
+
+/* A handler without SA_ONSTACK that needs more than the alternate stack has. */
+static void needs_much(int signal) {
+	volatile char much[ALTERNATE * 2];
+	memset((void *)much, 1, sizeof much);
+	simple_handler(signal);
+}
+
+static void room(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	signal(SIGSEGV, needs_much);
+	pool_if(AFTER);
+	for (int i = 0; i < 3; i++) fault();
+	CHILD_CHECK(found.calls == 3);
+}
+
+static void handlers_have_the_stack_they_asked_for(void **state) {
+	(void)state;
+	in_children(room, NULL, 0);
+}
+
+/* ---- SA_RESETHAND ---- */
+
+static void once(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	const struct sigaction action = asked((int)SA_RESETHAND, true);
+	struct sigaction shown;
+	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+	pool_if(AFTER);
+	fault();
+	CHILD_CHECK(found.calls == 1);
+	CHILD_CHECK(sigaction(SIGSEGV, NULL, &shown) == 0 && shown.sa_handler == SIG_DFL);
+	CHILD_CHECK((shown.sa_flags & (int)SA_RESETHAND) != 0);
+	fault(); /* the end */
+	CHILD_CHECK(false);
+}
+
+static _Atomic int told;
+
+static void tell(int signal) {
+	(void)signal;
+	told++;
+	usleep(100000); /* so that the other thread is in the middle of its fault */
+	_exit(told == 1 ? 0 : 1);
+}
+
+static void *fault_in_thread(void *gate) {
+	pthread_barrier_wait(gate);
+	*(volatile char *)hidden(16) = 1;
 	return NULL;
 }
 
-static int reads[2];
-
-static void interrupted(int signal) {
-	(void)signal;
-	say("interrupted\n");
-	CHILD_CHECK(write(reads[1], "x", 1) == 1);
-	atomic_store((atomic_int *)&waits[1], 1);
+/* One of the threads gets the handler; the other's fault ends the process, if the handler does not do so before. */
+static void once_of_all_threads(void *unused) {
+	(void)unused;
+	pthread_t threads[2];
+	pthread_barrier_t gate;
+	pool_if(BEFORE);
+	sysv_signal(SIGSEGV, tell);
+	pool_if(AFTER);
+	pthread_barrier_init(&gate, NULL, 2);
+	for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, fault_in_thread, &gate);
+	for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
 }
 
-/* SA_RESTART, and siginterrupt. */
-static void system_calls(void) {
-	char byte;
-	pthread_t own = pthread_self(), other;
-
-	CHILD_CHECK(pipe(reads) == 0);
-	at("first");
-	for (int i = 0; i < 4; i++) {
-		waits[1] = 0;
-		signal(SIGSEGV, i == 3 ? SIG_IGN : interrupted);
-		at("later");
-		siginterrupt(SIGSEGV, i % 2);
-		if (i == 3)
-			CHILD_CHECK(signal(SIGSEGV, interrupted) == SIG_IGN);
-		CHILD_CHECK(pthread_create(&other, NULL, interrupt, &own) == 0);
-		errno = 0;
-		ssize_t got = read(reads[0], &byte, 1);
-		say("%zd %d\n", got, errno);
-		if (got != 1)
-			CHILD_CHECK(read(reads[0], &byte, 1) == 1);
-		CHILD_CHECK(pthread_join(other, NULL) == 0);
+static void reset_handlers_run_once(void **state) {
+	(void)state;
+	in_children(once, NULL, 128 + SIGSEGV);
+	for (int i = 0; i < 10; i++) {
+		moment = i % 2 ? BEFORE : AFTER;
+		const int status = plain_child(once_of_all_threads, NULL);
+		assert_true(status == 0 || status == 128 + SIGSEGV);
 	}
 }
 
-static sigjmp_buf back;
+/* ---- no handler ---- */
 
-static void jump(int signal) { siglongjmp(back, signal); }
-
-static void jumps(void) {
-	volatile int count = 0;
-
-	make_area();
-	at("first");
-	for (volatile int i = 0; i < 100; i++) {
-		struct sigaction action = { .sa_handler = jump, .sa_flags = i % 3 ? SA_ONSTACK : SA_NODEFER };
-		CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-		if (i == 50)
-			at("later");
-		if (sigsetjmp(back, 1) == 0)
-			touch(area);
-		else
-			count++;
-	}
-	say("%d\n", count);
-	/* Also out of sigaction. */
-	if (sigsetjmp(back, 1) == 0)
-		sigaction(SIGSEGV, (struct sigaction *)area, NULL);
-	else
-		say("no address\n");
-	if (sigsetjmp(back, 1) == 0)
-		sigaction(SIGSEGV, NULL, (struct sigaction *)area);
-	else
-		say("no address\n");
-	ask(SIGSEGV);
-	set(SIGSEGV, one, 0, 0);
+static void die_by_fault(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	pool_if(AFTER);
+	fault();
 }
 
-/* ---- cases: the end ---- */
-
-static void no_handler(void) {
-	make_area();
-	set(SIGSEGV, SIG_DFL, SA_RESTART, 0);
-	at("first");
-	at("later");
-	touch(area);
+static void die_by_kill(void *signal) {
+	pool_if(BEFORE);
+	pool_if(AFTER);
+	kill(getpid(), *(int *)signal);
+	pause();
 }
 
-static void sent_to_nobody(void) {
-	at("first");
-	at("later");
-	kill(getpid(), SIGSEGV);
-	say("lives\n");
+static void die_by_bus(void *unused) {
+	(void)unused;
+	pool_if(BEFORE);
+	pool_if(AFTER);
+	const int file = memfd_create("short", 0);
+	volatile char *beyond = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0);
+	beyond[0];
 }
 
-static void ignored(void) {
-	at("first");
+static void die_ignoring(void *unused) {
 	signal(SIGSEGV, SIG_IGN);
-	at("later");
-	raise(SIGSEGV);
-	ask(SIGSEGV);
-	make_area();
-	touch(area);
+	die_by_fault(unused);
 }
 
-static void say_last(int signal) {
+static void program_dies_of_the_signal(void **state) {
+	(void)state;
+	in_children(die_by_fault, NULL, 128 + SIGSEGV);
+	in_children(die_by_kill, &segv, 128 + SIGSEGV);
+	in_children(die_by_kill, &bus, 128 + SIGBUS);
+	in_children(die_by_bus, NULL, 128 + SIGBUS);
+	in_children(die_ignoring, NULL, 128 + SIGSEGV);
+}
+
+/* What a core, or a debugger, learns: whoever stops the child at each of its signals sees the same each time, until it has died. */
+static void debugger_sees_who_sent_it(void **state) {
+	(void)state;
+	for (moment = BEFORE; moment <= AFTER; moment++) {
+		const pid_t child = fork();
+		assert_true(child >= 0);
+		if (child == 0) {
+			signal(SIGSEGV, SIG_DFL);
+			make_pool();
+			if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+				_exit(77);
+			raise(SIGSTOP);
+			if (moment == AFTER)
+				*(volatile char *)hidden(24) = 1;
+			for (;;) pause();
+		}
+		int status, stops = 0;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+			skip(); /* nobody may trace here */
+		assert_true(WIFSTOPPED(status));
+		assert_int_equal(ptrace(PTRACE_CONT, child, NULL, NULL), 0);
+		if (moment == BEFORE)
+			assert_int_equal(sigqueue(child, SIGSEGV, (union sigval){ .sival_int = 815 }), 0);
+		while (waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+			siginfo_t info;
+			assert_int_equal(WSTOPSIG(status), SIGSEGV);
+			assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, NULL, &info), 0);
+			if (moment == BEFORE) {
+				assert_int_equal(info.si_code, SI_QUEUE);
+				assert_int_equal(info.si_pid, getpid());
+				assert_int_equal(info.si_value.sival_int, 815);
+			} else {
+				assert_int_equal(info.si_code, SEGV_MAPERR);
+				assert_ptr_equal(info.si_addr, 24);
+			}
+			assert_true(++stops <= 2);
+			assert_int_equal(ptrace(PTRACE_CONT, child, NULL, (void *)(uintptr_t)SIGSEGV), 0);
+		}
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	}
+}
+
+/* An ignored signal does not even end a read early: the kernel has to ignore it. */
+static void ignore(void *unused) {
+	(void)unused;
+	char text[4096];
+	pool_if(BEFORE);
+	CHILD_CHECK(sigignore(SIGSEGV) == 0);
+	pool_if(AFTER);
+	const int file = open("/proc/self/status", O_RDONLY);
+	const ssize_t length = read(file, text, sizeof text - 1);
+	CHILD_CHECK(length > 0);
+	text[length] = '\0';
+	const char *line = strstr(text, "SigIgn:");
+	CHILD_CHECK(line && (strtoull(line + 7, NULL, 16) >> (SIGSEGV - 1) & 1) == 1);
+	CHILD_CHECK(raise(SIGSEGV) == 0);
+	/* And a handler after that is one again. */
+	set_up();
+	signal(SIGSEGV, simple_handler);
+	fault();
+	CHILD_CHECK(found.calls == 1);
+}
+
+static void ignored_signals_are_ignored(void **state) {
+	(void)state;
+	in_children(ignore, NULL, 0);
+}
+
+/* ---- ways out of a handler, and chains ---- */
+
+static sigjmp_buf out;
+
+static void jump(int signal) {
 	(void)signal;
-	say("last words\n");
+	found.calls++;
+	siglongjmp(out, 1);
 }
 
-static void once(void) {
-	make_area();
-	at("first");
-	struct sigaction action = { .sa_handler = say_last, .sa_flags = (int)SA_RESETHAND };
-	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-	at("later");
-	raise(SIGSEGV);
-	ask(SIGSEGV); /* no handler, but flags and mask as before */
-	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-	touch(area);
+static void jump_out(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	signal(SIGSEGV, jump);
+	pool_if(AFTER);
+	for (volatile int i = 0; i < 100; i++)
+		if (sigsetjmp(out, 1) == 0)
+			fault();
+	CHILD_CHECK(found.calls == 100);
 }
 
-/* As abseil's: nested faults come at once, and the signal is raised again for the core. */
-static void raise_again(int signal) {
-	static int depth;
-	say("handler %d\n", ++depth);
-	ask(signal);
-	raise(signal);
-	say("lives\n");
-}
+static struct sigaction earlier;
 
-static void once_nested(void) {
-	make_area();
-	at("first");
-	struct sigaction action = { .sa_handler = raise_again, .sa_flags = (int)SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
-	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-	at("later");
-	touch(area);
-}
-
-static void fault_again(int signal) {
-	say("handler %d\n", signal);
-	touch(area);
-	say("lives\n");
-}
-
-static void nested(void) {
-	make_area();
-	at("first");
-	signal(SIGSEGV, fault_again);
-	at("later");
-	touch(area);
-}
-
-/* As backward-cpp's and Python's: a report, then the earlier action, and the fault once more. */
-static struct sigaction before;
-
-static void put_back(int signal) {
-	say("report\n");
-	CHILD_CHECK(sigaction(signal, &before, NULL) == 0);
-}
-
-static void put_back_and_raise(int signal) {
-	put_back(signal);
-	raise(signal);
-}
-
-static void puts_back(void) {
-	make_area();
-	at("first");
-	struct sigaction action = { .sa_handler = put_back, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
-	CHILD_CHECK(sigaction(SIGSEGV, &action, &before) == 0);
-	at("later");
-	touch(area);
-}
-
-static void puts_back_and_raises(void) {
-	make_area();
-	at("first");
-	struct sigaction action = { .sa_handler = put_back_and_raise, .sa_flags = SA_NODEFER };
-	CHILD_CHECK(sigaction(SIGSEGV, &action, &before) == 0);
-	at("later");
-	touch(area);
-}
-
-/* As the JVM's: whoever was there before is called, and if there was nobody, this is the end. */
+/* As the Java machine does: whoever was there before has his turn first, and if there was one, that is all. */
 static void chain(int signal, siginfo_t *info, void *context) {
-	say_action("chain", &before);
-	if (before.sa_flags & SA_SIGINFO)
-		before.sa_sigaction(signal, info, context);
-	else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
-		before.sa_handler(signal);
-	else
-		_exit(6);
+	if (earlier.sa_flags & SA_SIGINFO) {
+		earlier.sa_sigaction(signal, info, context);
+		return;
+	}
+	if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN) {
+		earlier.sa_handler(signal);
+		return;
+	}
+	_exit(42);
 }
 
-static void chains(void) {
-	make_area();
-	at("first");
+static void chain_after_nobody(void *signal) {
+	set_up();
+	pool_if(BEFORE);
 	struct sigaction action = { .sa_sigaction = chain, .sa_flags = SA_SIGINFO };
-	set(SIGSEGV, full, SA_SIGINFO, 0);
-	CHILD_CHECK(sigaction(SIGSEGV, &action, &before) == 0);
-	at("later");
-	touch(area);
-	signal(SIGSEGV, SIG_DFL);
-	CHILD_CHECK(mprotect(area, area_size, PROT_NONE) == 0);
-	CHILD_CHECK(sigaction(SIGSEGV, &action, &before) == 0);
-	touch(area);
+	CHILD_CHECK(sigaction(SIGSEGV, &action, &earlier) == 0);
+	pool_if(AFTER);
+	if (signal)
+		raise(SIGSEGV);
+	fault();
 }
 
-/* ---- cases: several threads ---- */
-
-static atomic_int *calls; /* shared with children */
-
-static void count_call(int signal) {
-	(void)signal;
-	atomic_fetch_add(calls, 1);
-	usleep(1000);
-	_exit(0);
+/* As V8 does: what was there before is put back, and the instruction tried again. */
+static void step_aside(int signal, siginfo_t *info, void *context) {
+	(void)info, (void)context;
+	found.calls++;
+	sigaction(signal, &earlier, NULL);
 }
 
-static pthread_barrier_t together;
-
-static void *fault_together(void *unused) {
-	pthread_barrier_wait(&together);
-	touch(area);
-	return unused;
+static void put_back(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	struct sigaction action = { .sa_sigaction = step_aside, .sa_flags = SA_SIGINFO };
+	signal(SIGSEGV, simple_handler);
+	CHILD_CHECK(sigaction(SIGSEGV, &action, &earlier) == 0);
+	pool_if(AFTER);
+	fault();
+	CHILD_CHECK(found.calls == 2);
 }
 
-/* A handler that is to run once does, whichever of the threads it is. */
-static void once_of_many(void) {
-	make_area();
-	calls = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	at("first");
-	int most = 0;
-	for (int round = 0; round < 30; round++) {
-		atomic_store(calls, 0);
-		pid_t child = fork();
-		CHILD_CHECK(child >= 0);
-		if (child == 0) {
-			pthread_t threads[3];
-			struct sigaction action = { .sa_handler = count_call, .sa_flags = (int)SA_RESETHAND };
-			CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-			at("later");
-			CHILD_CHECK(pthread_barrier_init(&together, NULL, COUNT_OF(threads)) == 0);
-			for (size_t i = 0; i < COUNT_OF(threads); i++)
-				CHILD_CHECK(pthread_create(&threads[i], NULL, fault_together, NULL) == 0);
-			for (;;)
-				pause();
-		}
-		int status;
-		CHILD_CHECK(waitpid(child, &status, 0) == child);
-		most = atomic_load(calls) > most ? atomic_load(calls) : most;
-	}
-	say("%d\n", most);
+/* As crash reporters do: the handler says something, and sends the signal again without itself. */
+static void say_and_die(int number) {
+	signal(number, SIG_DFL);
+	raise(number);
 }
 
-static atomic_bool stop;
-
-static void open_page(int signal, siginfo_t *info, void *context) {
-	(void)signal, (void)context;
-	mprotect((void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095), 4096, PROT_READ | PROT_WRITE);
+static void report_and_die(void *unused) {
+	(void)unused;
+	set_up();
+	pool_if(BEFORE);
+	signal(SIGSEGV, say_and_die);
+	pool_if(AFTER);
+	fault();
+	CHILD_CHECK(false);
 }
 
-static void *change_actions(void *unused) {
-	for (int i = 0; !atomic_load(&stop); i++) {
-		struct sigaction action = { .sa_sigaction = open_page, .sa_flags = SA_SIGINFO | (i % 2 ? SA_RESTART : 0) }, earlier;
-		CHILD_CHECK(sigaction(SIGSEGV, i % 3 ? &action : NULL, &earlier) == 0);
-		CHILD_CHECK(earlier.sa_sigaction == open_page);
-	}
-	return unused;
+static void handlers_go_where_they_like(void **state) {
+	(void)state;
+	in_children(jump_out, NULL, 0);
+	in_children(chain_after_nobody, NULL, 42);
+	in_children(chain_after_nobody, &segv, 42);
+	in_children(put_back, NULL, 0);
+	in_children(report_and_die, NULL, 128 + SIGSEGV);
 }
 
-static void ask_in_handler(int signal) {
-	struct sigaction action;
+/* ---- a fault in the pool ---- */
 
-	(void)signal;
-	CHILD_CHECK(sigaction(SIGSEGV, NULL, &action) == 0 && action.sa_sigaction == open_page);
+static void use_after_free(void *unused) {
+	(void)unused;
+	char *blocks[500];
+	pool_if(BEFORE);
+	const struct sigaction action = asked(SA_ONSTACK, true);
+	set_up();
+	signal(SIGSEGV, say_and_die);
 	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-}
-
-static void *send(void *thread) {
-	while (!atomic_load(&stop)) {
-		pthread_kill(*(pthread_t *)thread, SIGUSR1);
-		usleep(200);
+	pool_if(AFTER);
+	struct sigaction last = { .sa_handler = say_and_die };
+	sigaction(SIGSEGV, &last, NULL);
+	for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+		blocks[i] = (char *)hidden((size_t)malloc(5000));
+		free(blocks[i]);
 	}
-	return NULL;
+	for (size_t i = 0; i < COUNT_OF(blocks); i++) *(volatile char *)blocks[i];
+	_exit(0); /* without a pool */
 }
 
-/* Actions are set while others fault, by handlers that come at any moment, and while others fork. */
-static void all_at_once(void) {
-	enum { PAGES = 2000, PAGE = 4096 };
-	pthread_t own = pthread_self(), changer, sender;
+/* The report comes first, whenever the program set a handler, which then has its turn. */
+static void faults_in_the_pool_are_reported(void **state) {
+	(void)state;
+	if (!dlsym(RTLD_DEFAULT, "arenal_set"))
+		skip();
+	const int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
+	assert_true(file >= 0 && saved >= 0 && dup2(file, STDERR_FILENO) >= 0);
+	in_children(use_after_free, NULL, 128 + SIGSEGV);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	static char text[64 * 1024];
+	const ssize_t length = pread(file, text, sizeof text - 1, 0);
+	close(file);
+	text[length > 0 ? length : 0] = '\0';
+	const char *first = strstr(text, "arenal: use after free: read of ");
+	assert_non_null(first);
+	assert_non_null(strstr(first + 1, "arenal: use after free: read of "));
+	assert_non_null(strstr(first, "accessed by thread "));
+}
 
-	area_size = (size_t)PAGES * PAGE;
-	make_area();
-	at("first");
-	struct sigaction action = { .sa_sigaction = open_page, .sa_flags = SA_SIGINFO };
-	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-	signal(SIGUSR1, ask_in_handler);
-	at("later");
-	CHILD_CHECK(pthread_create(&changer, NULL, change_actions, NULL) == 0);
-	CHILD_CHECK(pthread_create(&sender, NULL, send, &own) == 0);
-	for (int i = 0; i < PAGES; i++) {
-		touch(area + (size_t)i * PAGE);
-		CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-		free(malloc((size_t)i * 50));
-		if (i % 200 != 0)
-			continue;
-		pid_t child = fork();
-		CHILD_CHECK(child >= 0);
-		if (child == 0) {
-			CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-			mprotect(area, PAGE, PROT_NONE);
-			touch(area);
-			_exit(0);
+/* ---- the older functions ---- */
+
+extern sighandler_t bsd_signal(int signal, sighandler_t handler); /* its header has forgotten it */
+
+static const struct older {
+	sighandler_t (*set)(int signal, sighandler_t handler);
+} olders[] = { { signal }, { ssignal }, { bsd_signal }, { sysv_signal }, { __sysv_signal }, { sigset } };
+
+/* What they make of a signal that only the kernel knows, they make of this one. */
+static void older_functions(void *unused) {
+	(void)unused;
+	struct sigaction expected, shown;
+	pool_if(BEFORE);
+	pool_if(AFTER);
+	for (int interrupt = 0; interrupt < 2; interrupt++) {
+		CHILD_CHECK(siginterrupt(SIGUSR2, interrupt) == 0 && siginterrupt(SIGSEGV, interrupt) == 0);
+		for (size_t i = 0; i < COUNT_OF(olders); i++) {
+			CHILD_CHECK(olders[i].set(SIGUSR2, simple_handler) == olders[i].set(SIGSEGV, simple_handler) || i == 0);
+			CHILD_CHECK(sigaction(SIGUSR2, NULL, &expected) == 0 && sigaction(SIGSEGV, NULL, &shown) == 0);
+			/* The signal's own bit. */
+			CHILD_CHECK(sigismember(&shown.sa_mask, SIGSEGV) == sigismember(&expected.sa_mask, SIGUSR2));
+			sigdelset(&shown.sa_mask, SIGSEGV);
+			sigdelset(&expected.sa_mask, SIGUSR2);
+			CHILD_CHECK(same(&shown, &expected));
 		}
-		int status;
-		CHILD_CHECK(waitpid(child, &status, 0) == child && status == 0);
+		/* Of an action that is there. */
+		struct sigaction action = asked(SA_RESTART, false);
+		CHILD_CHECK(sigaction(SIGUSR2, &action, NULL) == 0 && sigaction(SIGSEGV, &action, NULL) == 0);
+		CHILD_CHECK(siginterrupt(SIGUSR2, !interrupt) == 0 && siginterrupt(SIGSEGV, !interrupt) == 0);
+		CHILD_CHECK(sigaction(SIGUSR2, NULL, &expected) == 0 && sigaction(SIGSEGV, NULL, &shown) == 0);
+		CHILD_CHECK(same(&shown, &expected));
+		CHILD_CHECK(siginterrupt(SIGUSR2, interrupt) == 0 && siginterrupt(SIGSEGV, interrupt) == 0);
 	}
-	atomic_store(&stop, true);
-	CHILD_CHECK(pthread_join(changer, NULL) == 0 && pthread_join(sender, NULL) == 0);
-	say("done\n");
+	CHILD_CHECK(signal(SIGSEGV, SIG_ERR) == SIG_ERR && errno == EINVAL);
+	/* SIG_HOLD blocks, and is told of what was blocked. */
+	sigset_t blocked;
+	CHILD_CHECK(sigset(SIGSEGV, SIG_HOLD) == simple_handler);
+	CHILD_CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGSEGV));
+	CHILD_CHECK(sigset(SIGSEGV, SIG_IGN) == SIG_HOLD);
+	CHILD_CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && !sigismember(&blocked, SIGSEGV));
+	CHILD_CHECK(sigset(SIGSEGV, SIG_DFL) == SIG_IGN);
 }
 
-/* ---- cases: children ---- */
-
-static void exit_with_3(int signal) {
-	(void)signal;
-	_exit(3);
+static void older_functions_do_the_same(void **state) {
+	(void)state;
+	in_children(older_functions, NULL, 0);
 }
 
-static void say_end(pid_t child) {
+/* ---- children ---- */
+
+static void handlers_of_children(void *unused) {
+	(void)unused;
+	struct sigaction shown;
 	int status;
-
-	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child);
-	say("child: %s %d\n", WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-}
-
-/* The child has the memory, but not the actions. */
-static void vfork_children(void) {
-	make_area();
-	at("first");
-	set(SIGSEGV, say_last, 0, 4);
-	at("later");
+	set_up();
+	pool_if(BEFORE);
+	signal(SIGSEGV, simple_handler);
+	pool_if(AFTER);
+	/* By vfork: it has this memory, and actions of its own. */
 	pid_t child = vfork();
 	if (child == 0) {
-		struct sigaction action = { .sa_handler = exit_with_3 }, earlier;
-		if (sigaction(SIGSEGV, NULL, &earlier) != 0 || earlier.sa_handler != say_last)
-			_exit(5);
-		sigaction(SIGSEGV, &action, NULL);
-		touch(area);
-		_exit(4);
+		const struct sigaction none = { .sa_handler = SIG_DFL };
+		sigaction(SIGSEGV, &none, NULL);
+		_exit(0);
 	}
-	say_end(child);
-	ask(SIGSEGV);
-	child = vfork();
+	CHILD_CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHILD_CHECK(sigaction(SIGSEGV, NULL, &shown) == 0 && shown.sa_handler == simple_handler);
+	fault();
+	CHILD_CHECK(found.calls == 1);
+	/* By fork. */
+	child = fork();
 	if (child == 0) {
-		if (signal(SIGSEGV, SIG_DFL) != say_last)
-			_exit(5);
-		touch(area);
-		_exit(4);
+		fault();
+		CHILD_CHECK(found.calls == 2);
+		signal(SIGSEGV, jump);
+		CHILD_CHECK(sigaction(SIGSEGV, NULL, &shown) == 0 && shown.sa_handler == jump);
+		if (sigsetjmp(out, 1) == 0)
+			fault();
+		CHILD_CHECK(found.calls == 3);
+		signal(SIGSEGV, SIG_DFL);
+		fault();
 	}
-	say_end(child);
-	ask(SIGSEGV);
-	/* Its handler is used up there, not here. */
-	set(SIGSEGV, exit_with_3, (int)SA_RESETHAND, 4);
-	child = vfork();
-	if (child == 0) {
-		touch(area);
-		_exit(4);
-	}
-	say_end(child);
-	ask(SIGSEGV);
-	touch(area);
+	CHILD_CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	fault();
+	CHILD_CHECK(found.calls == 2);
+	/* Executed programs have none of it. */
+	child = fork();
+	if (child == 0)
+		execl("/proc/self/exe", "signals", "by_default", NULL);
+	CHILD_CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-static pid_t fork_by_clone(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
-static pid_t fork_without_handlers(void) { return _Fork(); }
-
-static void fork_children(void) {
-	static pid_t (*const ways[])(void) = { fork, fork_without_handlers, fork_by_clone };
-
-	make_area();
-	at("first");
-	set(SIGSEGV, say_last, (int)SA_RESETHAND, 4);
-	at("later");
-	for (size_t i = 0; i < 3 * COUNT_OF(ways); i++) {
-		pid_t child = ways[i / 3]();
-		if (child == 0) {
-			ask(SIGSEGV);
-			if (i % 3 == 1)
-				set(SIGSEGV, exit_with_3, 0, 0);
-			if (i % 3 == 2)
-				signal(SIGSEGV, SIG_DFL), kill(getpid(), SIGSEGV);
-			touch(area);
-			_exit(4);
-		}
-		say_end(child);
-		ask(SIGSEGV);
-	}
-	touch(area);
-}
-
-static void asked_by_another(void) {
-	ask(SIGSEGV);
-	ask(SIGBUS);
-}
-
-extern char **environ;
-
-static void say_spawned(const posix_spawnattr_t *attributes) {
-	pid_t child;
-	char *arguments[] = { "signals", "asked_by_another", "never", NULL };
-
-	CHILD_CHECK(posix_spawn(&child, "/proc/self/exe", NULL, attributes, arguments, environ) == 0);
-	say_end(child);
-}
-
-/* What is ignored stays ignored in programs that are started. */
-static void other_programs(void) {
-	posix_spawnattr_t attributes;
-	sigset_t both;
-
-	at("first");
-	signal(SIGSEGV, SIG_IGN);
-	signal(SIGBUS, one);
-	at("later");
-	say_spawned(NULL);
-	sigemptyset(&both);
-	sigaddset(&both, SIGSEGV);
-	sigaddset(&both, SIGBUS);
-	CHILD_CHECK(posix_spawnattr_init(&attributes) == 0);
-	CHILD_CHECK(posix_spawnattr_setsigdefault(&attributes, &both) == 0);
-	CHILD_CHECK(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF) == 0);
-	say_spawned(&attributes);
-	signal(SIGSEGV, SIG_DFL);
-	say_spawned(NULL);
-	say("%d\n", system("exit 3"));
-	signal(SIGSEGV, SIG_IGN);
-	execl("/proc/self/exe", "signals", "asked_by_another", "never", NULL);
-}
-
-/* ---- cases: who talks to the kernel directly ---- */
-
-struct kernel_action {
-	void *handler;
-	unsigned long flags;
-	void *restorer;
-	unsigned long mask;
-};
-
-static void direct_calls(void) {
-	struct sigaction own;
-	struct kernel_action action, earlier;
-
-	make_area();
-	at("first");
-	set(SIGSEGV, one, 0, 0);
-	at("later");
-	/* Its restorer is libc's: any has to be one. */
-	CHILD_CHECK(sigaction(SIGSEGV, NULL, &own) == 0);
-	action = (struct kernel_action){ (void *)full, SA_SIGINFO | (unsigned)own.sa_flags, (void *)own.sa_restorer, 0x10 };
-	restorer = action.restorer;
-	CHILD_CHECK(syscall(SYS_rt_sigaction, SIGSEGV, &action, &earlier, 8) == 0);
-	ask(SIGSEGV);
-	touch(area);
-	/* One that others set through libc is theirs alone. */
-	set(SIGSEGV, two, SA_NODEFER, 0);
-	CHILD_CHECK(syscall(SYS_rt_sigaction, SIGSEGV, NULL, &action, 8) == 0);
-	say("%s\n", name_of((sighandler_t)action.handler));
-	/* And what was there before can be put back, either way. */
-	CHILD_CHECK(syscall(SYS_rt_sigaction, SIGSEGV, &earlier, NULL, 8) == 0);
-	ask(SIGSEGV);
-	own.sa_handler = (sighandler_t)earlier.handler;
-	own.sa_flags = (int)earlier.flags;
-	CHILD_CHECK(sigaction(SIGSEGV, &own, NULL) == 0);
-	raise(SIGSEGV);
-	set(SIGSEGV, SIG_DFL, 0, 0);
-	touch(area);
-}
-
-/* ---- cases: beside other libraries ---- */
-
-/* One that looks after handlers itself has to see each change, once. */
-static void others_see_changes(void) {
-	int (*count)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "shim_calls");
-	struct sigaction action = { .sa_handler = one }, earlier;
-
-	at("first");
-	const int before_all = count ? count() : 0;
-	signal(SIGSEGV, two);
-	at("later");
-	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
-	CHILD_CHECK(sigaction(SIGSEGV, &action, &earlier) == 0);
-	CHILD_CHECK(signal(SIGSEGV, SIG_DFL) == one);
-	ask(SIGSEGV);
-	say("%d changes\n", count ? count() - before_all : 4);
-}
-
-/* ---- running them ---- */
-
-#define CASE(name) { #name, name }
-static const struct {
-	const char *name;
-	void (*body)(void);
-} cases[] = {
-	CASE(actions), CASE(older_functions), CASE(handlers), CASE(buses), CASE(big_handler), CASE(system_calls), CASE(jumps),
-	CASE(no_handler), CASE(sent_to_nobody), CASE(ignored), CASE(once), CASE(once_nested), CASE(nested), CASE(puts_back),
-	CASE(puts_back_and_raises), CASE(chains), CASE(once_of_many), CASE(all_at_once), CASE(vfork_children), CASE(fork_children),
-	CASE(asked_by_another), CASE(other_programs), CASE(direct_calls), CASE(others_see_changes),
-};
-
-static int run_case(const char *name) {
-	for (size_t i = 0; i < COUNT_OF(cases); i++)
-		if (strcmp(cases[i].name, name) == 0) {
-			cases[i].body();
-			return 0;
-		}
-	return 1;
-}
-
-static const char *const moments[] = { "first", "later", "thread", "never" };
-
-/* On libc's malloc, the preloaded library is taken out of the environment. */
-static const char *const on_libc[] = { "LD_PRELOAD", NULL };
-
-static void run(struct outcome *outcome, const char *name, const char *when, const char *const changes[]) {
-	run_program(outcome, (const char *const[]){ "/proc/self/exe", name, when, NULL }, changes, NULL);
-	assert_string_equal(outcome->err, "");
-}
-
-static struct outcome expected, outcome;
-
-static void expect_the_same(const char *name, const char *const changes[]) {
-	for (size_t i = 0; i < COUNT_OF(moments); i++) {
-		run(&outcome, name, moments[i], changes);
-		if (outcome.status != expected.status || strcmp(outcome.out, expected.out) != 0)
-			fail_msg("%s, guarded block %s, %s: ended with %d instead of %d and wrote:\n%s\ninstead of:\n%s", name, moments[i],
-			         changes ? changes[0] : "alone", outcome.status, expected.status, outcome.out, expected.out);
-	}
-}
-
-static void same_as_on_libc(void **state) {
-	char behind[4096], in_front[4096];
-	const char *name = *state, *library = getenv("LD_PRELOAD");
-
-	run(&expected, name, "never", on_libc);
-	expect_the_same(name, NULL);
-	snprintf(behind, sizeof behind, "LD_PRELOAD=%s:%s", library ? library : "", SIGNALS_SHIM);
-	snprintf(in_front, sizeof in_front, "LD_PRELOAD=%s:%s", SIGNALS_SHIM, library ? library : "");
-	expect_the_same(name, (const char *const[]){ behind, NULL });
-	expect_the_same(name, (const char *const[]){ in_front, NULL });
-}
-
-/* What a debugger, and a core, are told last before the process ends. */
-static siginfo_t last_signal(const char *name, const char *when, const char *const changes[]) {
-	siginfo_t last = { 0 };
-	pid_t child = fork();
-
-	if (child == 0) {
-		if (changes)
-			unsetenv(changes[0]);
-		ptrace(PTRACE_TRACEME, 0, 0, 0);
-		execl("/proc/self/exe", "signals", name, when, NULL);
-		_exit(127);
-	}
-	for (int status; waitpid(child, &status, 0) == child && WIFSTOPPED(status);) {
-		int signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-		if (signal)
-			assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, 0, &last), 0);
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, signal), 0);
-	}
-	if (last.si_code <= 0)
-		assert_int_equal(last.si_pid, child); /* it sent it to itself */
-	return last;
-}
-
-static void debuggers_see_the_same(void **state) {
-	static const char *const endings[] = { "no_handler", "sent_to_nobody", "ignored", "once", "once_nested", "buses" };
-
+static void children_have_their_own(void **state) {
 	(void)state;
-	for (size_t i = 0; i < COUNT_OF(endings); i++) {
-		const siginfo_t on_its_own = last_signal(endings[i], "never", on_libc);
-		for (size_t k = 0; k < COUNT_OF(moments); k++) {
-			const siginfo_t info = last_signal(endings[i], moments[k], NULL);
-			assert_int_equal(info.si_signo, on_its_own.si_signo);
-			assert_int_equal(info.si_code, on_its_own.si_code);
-			assert_int_equal((uintptr_t)info.si_addr % 4096, info.si_code > 0 ? (uintptr_t)on_its_own.si_addr % 4096 :
-			                                                                    (uintptr_t)info.si_addr % 4096);
-		}
-	}
+	in_children(handlers_of_children, NULL, 0);
 }
 
-static int run_without_changes(const char *name) {
-	moment = "never";
-	return run_case(name);
-}
-
-int main(int count, char **arguments) {
-	if (count == 2)
-		return run_without_changes(arguments[1]);
-	if (count == 3) {
-		moment = arguments[2];
-		return run_case(arguments[1]);
+int main(int argc, char **argv) {
+	(void)argv;
+	if (argc > 1) {
+		struct sigaction shown;
+		return sigaction(SIGSEGV, NULL, &shown) != 0 || shown.sa_handler != SIG_DFL || shown.sa_flags != 0;
 	}
-	struct CMUnitTest tests[COUNT_OF(cases) + 1];
-	for (size_t i = 0; i < COUNT_OF(cases); i++)
-		tests[i] = (struct CMUnitTest){ .name = cases[i].name, .test_func = same_as_on_libc, .initial_state = (void *)cases[i].name };
-	tests[COUNT_OF(cases)] = (struct CMUnitTest)cmocka_unit_test(debuggers_see_the_same);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(actions_are_shown_as_asked),
+		cmocka_unit_test(handlers_run_as_asked),
+		cmocka_unit_test(handlers_have_the_stack_they_asked_for),
+		cmocka_unit_test(reset_handlers_run_once),
+		cmocka_unit_test(program_dies_of_the_signal),
+		cmocka_unit_test(debugger_sees_who_sent_it),
+		cmocka_unit_test(ignored_signals_are_ignored),
+		cmocka_unit_test(handlers_go_where_they_like),
+		cmocka_unit_test(faults_in_the_pool_are_reported),
+		cmocka_unit_test(older_functions_do_the_same),
+		cmocka_unit_test(children_have_their_own),
+	};
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MIB ((size_t)1 << 20)
 
@@ -93,8 +94,39 @@ static void growing_and_shrinking(void **state) {
 	}
 }
 
+/* A heap that is beyond what huge pages are asked for from, and mostly freed: in a program of its own. */
+static int grow_and_shrink(void) {
+	enum { COUNT = 8000 };
+	static char *large[COUNT];
+	for (size_t i = 0; i < COUNT; i++) memset(large[i] = malloc(40000), 1, 40000);
+	for (size_t i = 0; i < COUNT; i++)
+		if (i % 50 != 0)
+			free(large[i]);
+	/* Some intervals, each with a purge. */
+	for (const clock_t start = clock(); clock() - start < CLOCKS_PER_SEC / 10;) {
+		char *block = malloc(900000);
+		memset(block, 1, 900000);
+		free(block);
+	}
+	malloc_trim(0);
+	return 0;
+}
+
+/* What the library says is for mistakes and reports: nothing else is on the program's stderr. */
+static void nothing_is_said(void **state) {
+	(void)state;
+	static struct outcome outcome;
+	static const char *const arguments[] = { "/proc/self/exe", "quiet", NULL };
+	static const char *const changes[] = { "ARENAL_DECAY=8", NULL };
+	run_program(&outcome, arguments, changes, NULL);
+	assert_int_equal(outcome.status, 0);
+	assert_string_equal(outcome.out, "");
+	assert_string_equal(outcome.err, "");
+}
+
 int main(int argc, char **argv) {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(growing_and_shrinking) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(growing_and_shrinking), cmocka_unit_test(nothing_is_said) };
 	if (argc > 1) setting = argv[1];
+	if (argc > 1 && strcmp(argv[1], "quiet") == 0) return grow_and_shrink();
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
 }

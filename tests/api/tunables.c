@@ -73,6 +73,14 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }
 
+static void empty_values_are_none(void **state) {
+	(void)state;
+	expect_one("ARENAL_DECAY=", "stats", 0);
+	expect_one("ARENAL_MISUSE=", "misuse", -1);
+	expect_one("ARENAL_CONF=", "misuse", -1);
+	expect_one("MALLOC_ARENA_MAX=", "arena_max", 0);
+}
+
 static void words_stand_for_values(void **state) {
 	(void)state;
 	expect_one("ARENAL_MISUSE=ignore", "misuse", 0);
@@ -83,7 +91,7 @@ static void words_stand_for_values(void **state) {
 	expect_one("ARENAL_CONF=misuse_family:report,stats:0", "misuse_family", 1);
 	static const char *const wrong[] = { "ARENAL_MISUSE=abort", NULL };
 	probe(wrong);
-	assert_string_equal(outcome.err, "arenal: ARENAL_MISUSE: \"abort\" is none of its words, nor a number; ignored\n");
+	assert_string_equal(outcome.err, "arenal: ARENAL_MISUSE: \"abort\" is none of ignore, report and end, nor a number; ignored\n");
 	assert_int_equal(value_of("misuse"), -1);
 }
 
@@ -354,6 +362,7 @@ static void set_uid_programs_ignore_the_environment(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(own_variables_set_every_tunable),
+		cmocka_unit_test(empty_values_are_none),
 		cmocka_unit_test(words_stand_for_values),
 		cmocka_unit_test(sizes_take_suffixes),
 		cmocka_unit_test(list_sets_several_tunables),

@@ -224,7 +224,7 @@ class Gate(unittest.TestCase):
 
     def test_a_slower_malloc_and_a_comment(self):
         root = self.repository()
-        self.replace(root, "src/api/malloc.c", FAST_PATH, "\tstatic volatile unsigned slow;\n\tslow++;\n" + FAST_PATH)
+        self.replace(root, "src/api/malloc.c", FAST_PATH, "\tstatic volatile unsigned slow;\n\tslow++, slow++, slow++;\n" + FAST_PATH)
         self.commit(root, "malloc is slower")
         done = self.gate(root, "HEAD~1", "HEAD", "--only", "counts/pair")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)

@@ -87,6 +87,7 @@ static void load_use_and_unload(const char *path, int flags) {
 	CHECK(stats_get);
 	CHECK(strcmp(plugin->version(), ARENAL_VERSION_STRING) == 0);
 	expect_binding(stats_get, (flags & RTLD_DEEPBIND) != 0);
+	CHECK(plugin->open() == 0);
 
 	/* The program's own malloc is still the libc's. The threads wait: what they allocate would count. */
 	size_t before = allocated(stats_get);

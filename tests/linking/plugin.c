@@ -22,9 +22,13 @@ static int exercise(void) {
 		problems += !stamp_intact(blocks[i], i * 40 + 1, i);
 		free(blocks[i]);
 	}
-	/* Its dlopen is libc's or, as its malloc, the library's. */
+	return problems;
+}
+
+static int open_others(void) {
 	void *itself = dlopen(NULL, RTLD_LAZY | RTLD_DEEPBIND), *other = dlopen("libm.so.6", RTLD_LAZY | RTLD_DEEPBIND);
-	problems += !itself || !other || !dlsym(other, "cos");
+	int problems = !itself || !other || !dlsym(other, "cos");
+
 	if (itself)
 		dlclose(itself);
 	if (other)
@@ -33,4 +37,4 @@ static int exercise(void) {
 }
 
 extern const struct plugin plugin __attribute__((visibility("default")));
-const struct plugin plugin = { arenal_version, malloc, free, exercise };
+const struct plugin plugin = { arenal_version, malloc, free, exercise, open_others };

@@ -11,6 +11,9 @@ struct plugin {
 	void (*release)(void *block);
 	/* A round of allocations with checks; returns 0 when all was well. */
 	int (*exercise)(void);
+	/* Opens libraries, the plugin's dlopen being bound as its malloc is; returns 0 when all was well. Not while another thread forks:
+	 * libc's loader would be in the middle of something in the child. */
+	int (*open)(void);
 };
 
 #endif

@@ -49,7 +49,9 @@ class Ctl(Steered):
         self.assertEqual(self.arenal_says("ctl", self.pid, "get", "dirty_max"), f"{64 * MIB}\n")
         self.arenal_says("ctl", self.pid, "set", "dirty_max", "-1")
         self.assertEqual(self.arenal_says("ctl", self.pid, "set", "misuse_size", "report"), "")
-        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "misuse_size"), "1\n")
+        self.assertEqual(self.arenal_says("ctl", self.pid, "get", "misuse_size"), "report\n")
+        self.assertRegex(self.arenal_says("ctl", self.pid, "get"),
+                         r"(?m)^misuse_size +report  -1 to 2: ignore, report, end are 0 to 2$")
         self.arenal_says("ctl", self.pid, "set", "misuse_size", "-1")
         listed = self.arenal_says("ctl", self.pid, "get")
         self.assertRegex(listed, r"(?m)^dirty_max +-1  -1 to \d+$")
@@ -60,7 +62,7 @@ class Ctl(Steered):
                               (["set", "decay", "-2"], "range"), (["set", "harden", "1"], "before the start")):
             self.assert_sentence(self.arenal("ctl", self.pid, *words), reason)
         for words in (["set", "decay", "1T"], ["set", "decay", "x"], ["set", "decay", "9999999999G"],
-                      ["set", "decay", "end"], [], ["frob"]):
+                      ["set", "decay", "end"], ["set", "misuse", "frob"], [], ["frob"]):
             self.assertEqual(self.arenal("ctl", self.pid, *words).returncode, 2)
         self.assertEqual(self.arenal_says("ctl", self.pid, "get", "decay"), "1000\n")
 

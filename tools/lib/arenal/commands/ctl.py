@@ -53,19 +53,38 @@ def add(commands):
 def get(options, _command):
     with Window(options.pid) as window:
         if options.name is not None:
-            print(window.get(options.name))
+            print(_shown(options.name, window.get(options.name)))
             return 0
         print(f"{'tunable':<16} {'value':>16}  range")
         for tunable in window.snapshot().tunables:
             note = "" if tunable.live else ", counts at the start only"
-            print(f"{tunable.name:<16} {tunable.value:>16}  {tunable.min} to {tunable.max}{note}")
+            note += f": {', '.join(MISUSE)} are 0 to 2" if _has_words(tunable.name) else ""
+            print(f"{tunable.name:<16} {_shown(tunable.name, tunable.value):>16}  {tunable.min} to {tunable.max}{note}")
     return 0
 
 
-def set_(options, _command):
-    has_words = options.name.startswith("misuse") and options.value in MISUSE
+def _has_words(name):
+    return name.startswith("misuse")
+
+
+def _shown(name, value):
+    return MISUSE[value] if _has_words(name) and 0 <= value < len(MISUSE) else str(value)
+
+
+def _value(name, text):
+    if not _has_words(name):
+        return number(text)
+    if text in MISUSE:
+        return MISUSE.index(text)
     try:
-        value = MISUSE.index(options.value) if has_words else number(options.value)
+        return number(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(MISUSE)}, nor a number") from None
+
+
+def set_(options, _command):
+    try:
+        value = _value(options.name, options.value)
     except argparse.ArgumentTypeError as error:
         options.parser.error(f"argument VALUE: {error}")
     with Window(options.pid) as window:
