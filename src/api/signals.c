@@ -25,13 +25,20 @@ static struct {
 
 #define FIND(name, symbol) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, symbol)
 
-__attribute__((constructor)) static void find_next(void) {
+static void find_next(void) {
 	FIND(signal, "signal");
 	FIND(sysv_signal, "__sysv_signal");
 	FIND(sigset, "sigset");
 	FIND(sigignore, "sigignore");
 	FIND(siginterrupt, "siginterrupt");
 	FIND(sigaction, "sigaction");
+	dlerror(); /* a libc that lacks one: nobody is to hear of that */
+}
+
+/* Before blocks are guarded. */
+__attribute__((constructor(101))) static void find_at_start(void) {
+	find_next();
+	if (next.sigaction != NULL && next.sigaction != libc_sigaction) action_stay_out();
 }
 
 #define NEXT(name) (likely(next.name != NULL) ? next.name : (find_next(), next.name))

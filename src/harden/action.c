@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <ucontext.h>
 
 #include "base/lock.h"
 #include "base/os.h"
@@ -21,6 +22,7 @@ static struct kept {
 static struct lock changing;
 
 static _Atomic bool installed;
+static bool staying_out; /* written once, at start-up */
 static int owner; /* process ID: a child by vfork has this memory, and actions of its own */
 static void (*look_at_fault)(siginfo_t *info, void *context);
 
@@ -37,15 +39,29 @@ static bool comes_again(int signal, const siginfo_t *info) {
 	return info->si_code > 0 && !(signal == SIGBUS && info->si_code == BUS_MCEERR_AO);
 }
 
-/* The program ends as without us, and the core tells who sent the signal, or which instruction failed. */
-static COLD void die(int signal, siginfo_t *info) {
-	struct sigaction action = { .sa_handler = SIG_DFL };
-	os_signal_action(signal, &action, NULL);
-	if (!comes_again(signal, info)) os_send_again(signal, info);
+static bool set_default(int signal) {
+	const struct sigaction action = { .sa_handler = SIG_DFL };
+	return os_signal_action(signal, &action, NULL);
 }
 
-/* SA_RESETHAND: who gets the handler is the last one. Returns the handler for this fault. */
-static NOINLINE uintptr_t take_once(struct kept *k, uintptr_t handler) {
+/* The program ends as without us, and the core tells who sent the signal, or which instruction failed. */
+static COLD void die(int signal, siginfo_t *info, ucontext_t *context) {
+	const bool again = comes_again(signal, info);
+	if (set_default(signal)) {
+		if (!again) os_send_again(signal, info);
+	} else if (again) {
+		sigaddset(&context->uc_sigmask, signal); /* a sandbox refuses: a fault whose signal is blocked ends the program, too */
+	} else {
+		os_abort();
+	}
+}
+
+/* SA_RESETHAND: who gets the handler is the last one. Returns the handler for this fault. A child by vfork takes it from itself alone. */
+static NOINLINE uintptr_t take_once(int signal, struct kept *k, uintptr_t handler) {
+	if (owner != os_process_id()) {
+		set_default(signal);
+		return handler;
+	}
 	return atomic_compare_exchange_strong(&k->handler, &handler, (uintptr_t)SIG_DFL) ? handler : (uintptr_t)SIG_DFL;
 }
 
@@ -54,10 +70,10 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
 	look_at_fault(info, context);
 	uintptr_t handler = atomic_load_explicit(&k->handler, memory_order_relaxed);
 	if (handler != (uintptr_t)SIG_DFL && handler != (uintptr_t)SIG_IGN && (atomic_load(&k->flags) & (int)SA_RESETHAND) != 0)
-		handler = take_once(k, handler);
+		handler = take_once(signal, k, handler);
 	if (handler == (uintptr_t)SIG_IGN && !comes_again(signal, info)) return;
 	if (handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN)
-		die(signal, info);
+		die(signal, info, context);
 	else
 		((handler_function *)handler)(signal, info, context); /* the kernel gives all three to handlers of one, too */
 }
@@ -128,7 +144,10 @@ static void install(int signal) {
 	if (os_signal_action(signal, NULL, &asked)) put(signal, kept_of(signal), &asked);
 }
 
+void action_stay_out(void) { staying_out = true; }
+
 void action_install(void (*look)(siginfo_t *info, void *context)) {
+	if (staying_out) return;
 	const struct critical c = enter();
 	look_at_fault = look;
 	owner = os_process_id();

@@ -18,6 +18,10 @@
  * have its turn. Once, under the guard lock. */
 void action_install(void (*look)(siginfo_t *info, void *context));
 
+/* Another library looks after the actions of signals (libjsig, libsigchain) and is to see all calls: nothing is installed then, so that
+ * faults in the pool end the program without a report. Before the first guarded block. */
+void action_stay_out(void);
+
 /* Is the signal's action kept here? False: the program's own is with the kernel. */
 bool action_is_kept(int signal);
 
