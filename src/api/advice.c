@@ -1,11 +1,12 @@
 /* What programs tell the kernel about their memory, and what it does with it from then on: that it is locked, not there in children,
- * read only, on some NUMA node. That belongs to mappings. A huge block is one, and would go on to the next owner with it: so these
- * functions come here first, and the huge blocks that a call is about are unmapped when they are freed, as libc's malloc
- * does it. Smaller blocks share their mappings with others, under libc's malloc, too.
+ * read only, on some NUMA node. That belongs to mappings, and would go on to the next owner of a block: so these functions come here first,
+ * and the large blocks that a call is about are unmapped, or renewed, when they are freed, as libc's malloc does it. Up to
+ * 32 KiB, blocks share their pages with others, under libc's malloc, too.
  *
  * Part of the shared library only, which programs find before libc. A program's own function of such a name stays in its place, and
  * what calls the kernel directly goes unseen. */
 #include "api/api.h"
+#include "arena/heap.h"
 #include "arena/huge.h"
 #include "harden/hard_large.h"
 #include "harden/harden.h"
@@ -24,7 +25,6 @@ static struct {
 	int (*_Atomic mlock)(const void *address, size_t size);
 	int (*_Atomic mlock2)(const void *address, size_t size, unsigned flags);
 	int (*_Atomic mlockall)(int flags);
-	long (*_Atomic mbind)(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
 } next;
 
 #define FIND(name) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, #name)
@@ -37,7 +37,7 @@ __attribute__((constructor)) static void find_next(void) {
 	FIND(mlock);
 	FIND(mlock2);
 	FIND(mlockall);
-	FIND(mbind);
+	dlerror(); /* an older libc lacks one or two: nobody is to hear of that */
 }
 
 /* Since Linux 5.14, 5.18, 6.1. */
@@ -71,6 +71,7 @@ static bool lasts(int advice) {
 static void alter(const void *address, size_t size, size_t least) {
 	int saved = errno;
 	huge_alter(address, size, least);
+	if (least == 0 && size < SIZE_MAX) heap_alter(address, size);
 	if (unlikely(modes & MODE_HARDEN)) large_hard_alter(address, size);
 	errno = saved;
 }
@@ -137,11 +138,10 @@ EXPORT int mlockall(int flags) {
 	return (int)os_pass(SYS_mlockall, flags, 0, 0, 0, 0, 0);
 }
 
-/* Of libnuma, whose header need not be there. */
+/* Of libnuma, which need not be there, nor its header: it calls the kernel likewise. */
 long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
 
 EXPORT long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags) {
 	alter(address, size, 0);
-	if (next.mbind != NULL) return next.mbind(address, size, mode, nodes, max_node, flags);
 	return os_pass(SYS_mbind, (long)address, (long)size, mode, (long)nodes, (long)max_node, flags);
 }

@@ -22,11 +22,18 @@
 /* Were the locks taken? Written before a fork, read after it by the same thread, in both processes. */
 static bool locked;
 
+/* libc's lock of all streams, which fork takes after the handlers, and before its own malloc's locks: others hold it, or a stream, while they
+ * wait for malloc. So it comes before ours. Not there in every libc. */
+extern void stdio_lock(void) __asm__("_IO_list_lock") __attribute__((weak));
+extern void stdio_unlock(void) __asm__("_IO_list_unlock") __attribute__((weak));
+extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak));
+
 /* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one thread has no need of
  * it, and writes to no page for it. */
 static void before_fork(void) {
 	if (modes & MODE_TRACE) trace_before_fork();
 	if (os_is_single_threaded() || lock_is_ignored()) return;
+	if (stdio_lock != NULL) stdio_lock();
 	gate_close();
 	tcache_lock_all();
 	arena_lock_all();
@@ -56,6 +63,7 @@ static void after_fork(void) {
 		unlock();
 		tcache_unlock_all();
 		gate_open();
+		if (stdio_unlock != NULL) stdio_unlock();
 	}
 	window_after_fork_in_parent();
 }
@@ -73,6 +81,7 @@ static void after_fork_in_child(void) {
 		unlock();
 		tcache_after_fork();
 		gate_open_in_child();
+		if (stdio_reset != NULL) stdio_reset();
 	}
 	process_after_fork();
 	pressure_after_fork();

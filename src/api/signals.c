@@ -26,13 +26,14 @@ static struct {
 
 #define FIND(name, symbol) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, symbol)
 
-__attribute__((constructor)) static void find_next(void) {
+__attribute__((constructor(101))) static void find_next(void) { /* before blocks are guarded */
 	FIND(signal, "signal");
 	FIND(sysv_signal, "__sysv_signal");
 	FIND(sigset, "sigset");
 	FIND(sigignore, "sigignore");
 	FIND(siginterrupt, "siginterrupt");
 	FIND(sigaction, "sigaction");
+	dlerror(); /* a libc that lacks one: nobody is to hear of that */
 }
 
 #define NEXT(name) (likely(next.name != NULL) ? next.name : (find_next(), next.name))

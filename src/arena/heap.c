@@ -231,6 +231,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, stale);
 	if (s != NULL) s->kind = (uint8_t)kind;
+	if (s != NULL) s->altered = false;
 	if (s != NULL && kind == SPAN_SMALL) heap.stats.spans += slices * SLICE_SIZE;
 	wave_note(&heap.wave, backed());
 	lock_drop(&heap.lock, RANK_HEAP);
@@ -424,6 +425,33 @@ bool heap_resize(struct span *run, size_t slices) {
 	if (done) run->slices = (uint16_t)slices;
 	lock_drop(&heap.lock, RANK_HEAP);
 	return done;
+}
+
+/* ---- altered runs ---- */
+
+/* The first slice of the run that the slice is in; of no run, some slice before it. */
+static size_t run_start(const struct region *r, size_t slice) {
+	while (slice > 0 && r->spans[slice].kind == SPAN_NONE) slice--;
+	return slice;
+}
+
+/* Without the lock: runs that the program has stay what they are. */
+void heap_alter(const void *address, size_t size) {
+	const uintptr_t end = (uintptr_t)address + size;
+	for (uintptr_t at = (uintptr_t)address; at < end; at = ALIGN_DOWN(at, REGION_SIZE) + REGION_SIZE) {
+		struct region *r = page_map_region(at);
+		if (r == NULL) continue;
+		const size_t first = slice_number(r, at), stop = min_size(end - 1 - r->base, REGION_SIZE - 1) / SLICE_SIZE;
+		for (size_t i = run_start(r, first); i <= stop; i++) {
+			struct span *s = &r->spans[i];
+			if (s->kind == SPAN_RUN && i + s->slices > first) s->altered = true;
+		}
+	}
+}
+
+bool heap_renew(struct span *run) {
+	const size_t size = run->slices * SLICE_SIZE;
+	return os_decommit(run->start, size) == DECOMMITTED && os_commit(run->start, size);
 }
 
 /* ---- guarded spans ----

@@ -36,6 +36,12 @@ void heap_free(struct span *run);
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale);
 void heap_free_guarded(struct span *span);
 
+/* The program changes how the kernel treats these addresses: the runs in there are altered. */
+void heap_alter(const void *address, size_t size);
+
+/* Makes an altered run's memory like new, before it is freed. False when the kernel refuses: nobody can have it. */
+bool heap_renew(struct span *run);
+
 /* Changes the length of a run in place. Growing fails (false, nothing changed) when the slices behind are in use. */
 bool heap_resize(struct span *run, size_t slices);
 

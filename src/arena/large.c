@@ -56,5 +56,6 @@ void *large_alloc(size_t size, size_t align, bool zero, enum region_kind preferr
 bool large_resize_run(struct span *run, size_t size) {
 	if (size > RUN_MAX) return false;
 	size_t slices = ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT;
-	return (slices == run->slices && run->kind == SPAN_RUN) || heap_resize(run, slices);
+	if (slices == run->slices && run->kind == SPAN_RUN) return true;
+	return !run->altered && heap_resize(run, slices); /* what an altered one leaves would go on as it is */
 }

@@ -30,7 +30,11 @@ struct span {
 	uint8_t class_;           /* small: size class */
 	uint8_t listed;           /* small: in the bin's list. Owner: bin->lock */
 	uint8_t touched;          /* small: tick of the last block that came back; 0: no page to purge since the last look */
-	bool away;                /* small: being purged, out of the list until that is done. Owner: bin->lock */
+	union {
+		bool away;    /* small: being purged, out of the list until that is done. Owner: bin->lock */
+		bool altered; /* run: the program changed how the kernel treats it, so that the next owner cannot have it like that. Owner: the
+		                 thread that has the block */
+	};
 	bool lazy;                /* small: some of the purged pages went lazily: they may still be in memory. Like purged */
 	bool hard;                /* small: hardened, see hard_span.h */
 	bool sampled;             /* small: of arena_of_samples */

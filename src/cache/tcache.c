@@ -307,10 +307,13 @@ void *tcache_alloc_large(size_t size, bool zero) {
 
 void tcache_free_run(struct span *run) {
 	struct tcache *tc = get();
-	if (tc != NULL)
+	if (unlikely(run->altered)) {
+		if (heap_renew(run)) heap_free(run);
+	} else if (tc != NULL) {
 		run_cache_put(tc, run);
-	else
+	} else {
 		heap_free(run);
+	}
 }
 
 /* All caches together hold no more than pressure.caches, or LEAST_ROOM each when that is more: a thousand threads that sleep

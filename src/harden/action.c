@@ -1,6 +1,7 @@
 #include "harden/action.h"
 
 #include <stdatomic.h>
+#include <ucontext.h>
 
 #include "base/lock.h"
 #include "base/os.h"
@@ -49,11 +50,21 @@ static bool comes_again(int signal, const siginfo_t *info) {
 	return info->si_code > 0 && info->si_code != (signal == SIGBUS ? BUS_MCEERR_AO : SEGV_MTEAERR);
 }
 
+static bool set_default(int signal) {
+	const struct sigaction action = { .sa_handler = SIG_DFL };
+	return os_signal_action(signal, &action, NULL);
+}
+
 /* The program ends as without us, and the core tells who sent the signal, or which instruction failed. */
-static COLD void die(int signal, siginfo_t *info) {
-	struct sigaction action = { .sa_handler = SIG_DFL };
-	os_signal_action(signal, &action, NULL);
-	if (!comes_again(signal, info)) os_send_again(signal, info);
+static COLD void die(int signal, siginfo_t *info, ucontext_t *context) {
+	const bool again = comes_again(signal, info);
+	if (set_default(signal)) {
+		if (!again) os_send_again(signal, info);
+	} else if (again) {
+		sigaddset(&context->uc_sigmask, signal); /* a sandbox refuses: a fault whose signal is blocked ends the program, too */
+	} else {
+		os_abort();
+	}
 }
 
 /* SA_RESETHAND: who gets the handler is the last one. Returns the handler for this fault. */
@@ -80,7 +91,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
 		handler = take_once(signal, k, handler);
 	if (handler == (uintptr_t)SIG_IGN && !comes_again(signal, info)) return;
 	if (handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN)
-		die(signal, info);
+		die(signal, info, context);
 	else
 		((handler_function *)handler)(signal, info, context); /* the kernel gives all three to handlers of one, too */
 }

@@ -52,7 +52,7 @@ static bool tell(enum way way, char *block, size_t size) {
 	case GUARD: return madvise(block + size / 2, 4 * KIB, MADV_GUARD_INSTALL) == 0;
 	case LOCK: return mlock(block, 64 * KIB) == 0;
 	case LOCK2: return mlock2(block, 64 * KIB, MLOCK_ONFAULT) == 0;
-	case READ_ONLY: return mprotect(block + 64 * KIB, 4 * KIB, PROT_READ) == 0;
+	case READ_ONLY: return mprotect(block + size / 2, 4 * KIB, PROT_READ) == 0;
 	case READ_ONLY_KEY: return pkey_mprotect(block, 4 * KIB, PROT_READ, -1) == 0;
 	case NO_HUGE_PAGES: return madvise(block, size, MADV_NOHUGEPAGE) == 0;
 	default: return false;
@@ -103,6 +103,68 @@ static void attributes_end_with_the_block(void **state) {
 		if (way == DONTFORK || way == READ_ONLY || way == SEQUENTIAL)
 			assert_int_equal(status, 0);
 	}
+}
+
+/* Blocks that share a mapping with others, which stay as they are. */
+static void tell_and_free_smaller(void *argument) {
+	static const size_t sizes[] = { 64 * KIB, 304 * KIB, MIB };
+	const enum way way = *(enum way *)argument;
+
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		const size_t size = sizes[i];
+		char *before = malloc(size), *block = aligned_alloc(4 * KIB, size), *behind = malloc(size);
+
+		CHILD_CHECK(before && block && behind);
+		memset(before, 2, size);
+		memset(block, 1, size);
+		memset(behind, 4, size);
+		if (!tell(way, block, size))
+			_exit(77);
+		free(block);
+		CHILD_CHECK(locked_bytes() == 0);
+		for (int k = 0; k < 4; k++) {
+			char *fresh = k % 2 ? calloc(1, size) : malloc(size);
+			for (size_t at = 0; k % 2 && at < size; at++) CHILD_CHECK(fresh[at] == 0);
+			expect_like_new(fresh, size);
+		}
+		for (size_t at = 0; at < size; at++) CHILD_CHECK(before[at] == 2 && behind[at] == 4);
+		free(before);
+		free(behind);
+	}
+}
+
+static void attributes_end_with_smaller_blocks(void **state) {
+	(void)state;
+	for (enum way way = 0; way < WAYS; way++) {
+		/* Half of the smallest is too little for some of them. */
+		const int status = run_in_child(tell_and_free_smaller, &way);
+
+		if (status != 77)
+			assert_int_equal(status, 0);
+		if (way == DONTFORK || way == SEQUENTIAL)
+			assert_int_equal(status, 0);
+	}
+}
+
+/* A coroutine's stack, whose guard is still closed when it is freed. */
+static void free_guarded_stacks(void *unused) {
+	(void)unused;
+	for (size_t size = 128 * KIB; size <= 8 * MIB; size *= 2)
+		for (int i = 0; i < 5; i++) {
+			char *stack = aligned_alloc(4 * KIB, size);
+
+			CHILD_CHECK(stack && mprotect(stack, 4 * KIB, PROT_NONE) == 0);
+			free(stack);
+			char *block = calloc(1, size);
+			CHILD_CHECK(block);
+			memset(block, 1, size);
+			free(block);
+		}
+}
+
+static void closed_pages_end_with_the_block(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(free_guarded_stacks, NULL), 0);
 }
 
 /* realloc takes the attributes along, as mremap does: the block that it makes is not kept either. */
@@ -234,6 +296,8 @@ static void answers_are_those_of_libc(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attributes_end_with_the_block),
+		cmocka_unit_test(attributes_end_with_smaller_blocks),
+		cmocka_unit_test(closed_pages_end_with_the_block),
 		cmocka_unit_test(attributes_move_with_the_block),
 		cmocka_unit_test(locking_all_is_about_all),
 		cmocka_unit_test(other_advice_does_not),

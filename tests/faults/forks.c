@@ -383,12 +383,66 @@ static void children_without_handlers_choose_by_chance(void) {
 
 /* ---- */
 
+/* ---- streams: libc's fork takes the lock of all of them, before its own malloc's ---- */
+
+static FILE *lines;
+static atomic_bool streams_end;
+
+/* Has a stream, and waits for malloc. */
+static void *read_lines(void *unused) {
+	while (!atomic_load(&streams_end)) {
+		char *line = NULL;
+		size_t size = 0;
+		if (getline(&line, &size, lines) < 0)
+			rewind(lines);
+		free(line);
+	}
+	return unused;
+}
+
+/* Has the lock of all, and waits for a stream. */
+static void *flush_all(void *unused) {
+	while (!atomic_load(&streams_end)) {
+		fflush(NULL);
+		usleep(10);
+	}
+	return unused;
+}
+
+static void streams(void) {
+	pthread_t reader, flusher;
+
+	lines = tmpfile();
+	CHILD_CHECK(lines);
+	for (int i = 0; i < 5; i++) {
+		for (int k = 0; k < 200000 + i * 1000; k++) putc('a', lines);
+		putc('\n', lines);
+	}
+	rewind(lines);
+	CHILD_CHECK(pthread_create(&reader, NULL, read_lines, NULL) == 0);
+	CHILD_CHECK(pthread_create(&flusher, NULL, flush_all, NULL) == 0);
+	for (int i = 0; i < 60; i++) {
+		int status;
+		const pid_t child = fork();
+		if (child == 0) {
+			fputs("", lines); /* the child may use streams, too */
+			_exit(fflush(stdout));
+		}
+		CHILD_CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+	atomic_store(&streams_end, true);
+	pthread_join(reader, NULL);
+	pthread_join(flusher, NULL);
+	CHILD_CHECK(fflush(NULL) == 0);
+}
+
 static const struct {
 	const char *name;
 	void (*body)(void);
 } bodies[] = {
 	{ "handlers_wait", handlers_wait },
 	{ "handlers_call", handlers_call },
+	{ "streams", streams },
 	{ "caches_of_others", caches_of_others },
 	{ "work_of_others", work_of_others },
 	{ "guarded_slots_of_others", guarded_slots_of_others },
@@ -436,6 +490,12 @@ static void handlers_may_call_everything(void **state) {
 	run_in_all_modes("handlers_call");
 }
 
+static void streams_wait_for_nobody(void **state) {
+	(void)state;
+	run_body("streams", plain);
+	run_body("streams", hardened);
+}
+
 static void caches_of_threads_that_are_not_there_go_back(void **state) {
 	(void)state;
 	run_body("caches_of_others", plain);
@@ -463,6 +523,7 @@ int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handlers_may_wait_for_threads_that_allocate),
 		cmocka_unit_test(handlers_may_call_everything),
+		cmocka_unit_test(streams_wait_for_nobody),
 		cmocka_unit_test(caches_of_threads_that_are_not_there_go_back),
 		cmocka_unit_test(nothing_is_in_the_middle),
 		cmocka_unit_test(children_do_not_choose_alike),
