@@ -8,8 +8,14 @@
 
 EXPORT fork_register_function __register_atfork;
 
+static _Atomic(void *) next_register;
+
+/* Looked up at the start: dlsym forgets what dlerror was to tell the program, and any malloc may be the one that asks for this. */
+__attribute__((constructor(101))) static void find_next_register(void) { next_register = dlsym(RTLD_NEXT, "__register_atfork"); }
+
 fork_register_function *fork_next_register(void) {
-	return (fork_register_function *)dlsym(RTLD_NEXT, "__register_atfork");
+	if (next_register == NULL) find_next_register();
+	return (fork_register_function *)next_register;
 }
 
 EXPORT int __register_atfork(void (*before)(void), void (*after)(void), void (*after_in_child)(void), void *library) {
