@@ -135,11 +135,8 @@ static void it_blocks_every_signal(void **state) {
 	end_burst();
 }
 
-static void it_sleeps_when_there_is_nothing_to_do(void **state) {
-	(void)state;
-	start_burst();
-	WAIT_FOR(purger()[0] != 0);
-	/* It wakes up several times a second while it works; here, twice as long without. */
+/* It wakes up several times a second while it works; here, twice as long without. */
+static void wait_until_it_sleeps(void) {
 	char thread[300];
 	snprintf(thread, sizeof thread, "%s", purger());
 	for (unsigned long long quiet = 0, last = 0; quiet < 50;) {
@@ -148,6 +145,13 @@ static void it_sleeps_when_there_is_nothing_to_do(void **state) {
 		last = switches;
 		pause_a_moment();
 	}
+}
+
+static void it_sleeps_when_there_is_nothing_to_do(void **state) {
+	(void)state;
+	start_burst();
+	WAIT_FOR(purger()[0] != 0);
+	wait_until_it_sleeps();
 	end_burst();
 }
 
@@ -177,6 +181,7 @@ static void a_child_without_handlers_gets_its_own(void **state) {
 	(void)state;
 	start_burst();
 	WAIT_FOR(purger()[0] != 0 && thread_named("arenal-window")[0] != 0);
+	wait_until_it_sleeps(); /* what another thread has locked at this moment stays locked in the child */
 	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	assert_true(child >= 0);
 	if (child == 0) {
