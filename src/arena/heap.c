@@ -15,7 +15,6 @@
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/probe.h"
-#include "base/print.h"
 
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
