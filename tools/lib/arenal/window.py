@@ -147,9 +147,9 @@ class Window:
         if self._file is not None:
             self._word = self._answer_word = None       # they keep the mapping
             try:
-            self._page.close()
-        except BufferError:
-            pass    # a signal ended a wait for an answer, whose frames still point into the page: it goes with the process
+                self._page.close()
+            except BufferError:
+                pass    # a signal ended a wait for an answer, whose frames still point into the page: it goes with the process
             os.close(self._file)
             self._file = None
 
