@@ -93,10 +93,10 @@ NOINLINE void release(void *block, const struct claim *claim);
  * follows. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
-/* free, the fast path, for slice numbers in the mask. False: it is for a slow path. */
-static inline __attribute__((always_inline)) bool put_back(void *block, uintptr_t mask) {
+/* free, the fast path, for what the map covers (`covered`: see page_map_tag_among). False: it is for a slow path. */
+static inline __attribute__((always_inline)) bool put_back(void *block, const size_t *covered) {
 	prefetch_to_write(mark_place(block));
-	struct magazine *m = magazine_at(tcache_current, page_map_tag_masked(block, mask));
+	struct magazine *m = magazine_at(tcache_current, page_map_tag_among(block, covered));
 	void **top = m->top;
 	uint64_t mark;
 	if (likely(block_starts_at(block, &m->start_test, &mark) && top < m->full && !mark_is(block, mark))) {
@@ -111,7 +111,7 @@ static inline __attribute__((always_inline)) bool put_back(void *block, uintptr_
 }
 
 static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {
-	if (!put_back(block, page_map.mask)) release(block, claim);
+	if (!put_back(block, &page_map.covered)) release(block, claim);
 }
 
 EXPORT void *PUBLIC(malloc)(size_t size);

@@ -92,14 +92,14 @@ static NOINLINE void delete_array_nothrow_slowly(void *block) {
 static void delete_(void *block) { give_back(block, &scalar); }
 static void delete_nothrow(void *block, const void *tag) {
 	(void)tag;
-	if (!put_back(block, page_map.derived_mask)) delete_slowly(block);
+	if (!put_back(block, &page_map.derived_covered)) delete_slowly(block);
 }
 static void delete_array(void *block) {
-	if (!put_back(block, page_map.derived_mask)) delete_array_slowly(block);
+	if (!put_back(block, &page_map.derived_covered)) delete_array_slowly(block);
 }
 static void delete_array_nothrow(void *block, const void *tag) {
 	(void)tag;
-	if (!put_back(block, page_map.derived_mask)) delete_array_nothrow_slowly(block);
+	if (!put_back(block, &page_map.derived_covered)) delete_array_nothrow_slowly(block);
 }
 
 /* With the size that was asked for. */
@@ -146,14 +146,14 @@ static NOINLINE void delete_array_aligned_nothrow_slowly(void *block, size_t ali
 static void delete_aligned(void *block, size_t align) { (void)align, give_back(block, &scalar_aligned); }
 static void delete_aligned_nothrow(void *block, size_t align, const void *tag) {
 	(void)tag;
-	if (!put_back(block, page_map.derived_mask)) delete_aligned_slowly(block, align);
+	if (!put_back(block, &page_map.derived_covered)) delete_aligned_slowly(block, align);
 }
 static void delete_array_aligned(void *block, size_t align) {
-	if (!put_back(block, page_map.derived_mask)) delete_array_aligned_slowly(block, align);
+	if (!put_back(block, &page_map.derived_covered)) delete_array_aligned_slowly(block, align);
 }
 static void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
 	(void)tag;
-	if (!put_back(block, page_map.derived_mask)) delete_array_aligned_nothrow_slowly(block, align);
+	if (!put_back(block, &page_map.derived_covered)) delete_array_aligned_nothrow_slowly(block, align);
 }
 static NOINLINE void delete_sized_aligned_not_known(void *block, size_t size, size_t align) {
 	operators_find_out() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
@@ -179,7 +179,7 @@ NOINLINE bool operators_find_out(void) {
 		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };
 	ensure_started();
 	if (memcmp(&ours, &operators_in_effect, sizeof ours) != 0) return false;
-	page_map.derived_mask = page_map.mask;
+	page_map.derived_covered = page_map.covered;
 	page_map.derived_limit = TABLE_MAX + 1;
 	return true;
 }

@@ -9,7 +9,7 @@
  *     new[](nothrow) -> new[]           delete[](nothrow), delete[](size) -> delete[]
  *
  * A program that has none of its own pays nothing for that: derived operators serve what lies below page_map.derived_limit, or
- * in page_map.derived_mask, as malloc and free do, with a number from memory where these have a constant. Until the first slow path found that
+ * in what page_map.derived_covered covers, as malloc and free do, with a number from memory where these have a constant. Until the first slow path found that
  * all eight are ours, and for good when they are not, both are 0. */
 #ifndef API_OPERATORS_H
 #define API_OPERATORS_H

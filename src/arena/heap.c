@@ -6,6 +6,7 @@
 #include "arena/holes.h"
 #include "arena/layout.h"
 #include "arena/page_map.h"
+#include "arena/place.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/thp.h"
@@ -123,16 +124,16 @@ static bool grow_brk(size_t slices) {
 /* Behind it lies an inaccessible page: what overflows there ends. In front of guarded memory, whose first slice stays unused,
  * too. */
 static bool grow_mapped(size_t bytes, enum region_kind kind) {
-	const size_t align = bytes == REGION_SIZE ? REGION_SIZE : SLICE_SIZE, all = bytes + os_page_size;
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
-	char *p = kind == REGION_GUARDED ? os_reserve(all, align) : os_map(all, align);
+	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
 		PROBE(region_mapped, p, bytes);
 		return true;
 	}
-	os_unmap(p, all);
+	os_unmap(p, bytes + os_page_size);
+	place_leave(p);
 	return false;
 }
 

@@ -1,13 +1,8 @@
 #include "arena/page_map.h"
 
+#include "arena/place.h"
 #include "base/meta.h"
 #include "base/os.h"
-
-#define SLICE_NUMBER_BITS (ADDRESS_BITS - SLICE_SHIFT)
-#define TAGS_SIZE (sizeof(uint16_t) << SLICE_NUMBER_BITS)
-
-/* A process with an address-space limit keeps nearly all of it for itself: no table below 32 times its size. */
-#define TAGS_LIMIT (TAGS_SIZE * 32)
 
 static uint16_t no_tags[1];
 struct page_map page_map = { .tags = no_tags };
@@ -15,24 +10,27 @@ struct page_map page_map = { .tags = no_tags };
 _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
 void page_map_init(void) {
-	if (os_address_space_limit() < TAGS_LIMIT) return;
-	uint16_t *tags = os_reserve_zero(TAGS_SIZE);
+	const struct place_range all = place_init();
+	const size_t slices = (all.end - all.start) / SLICE_SIZE, size = ALIGN_UP(slices * sizeof *page_map.tags, os_page_size);
+	uint16_t *tags = slices > 0 ? os_reserve_zero(size) : NULL;
 	if (tags == NULL) return;
 	page_map.tags = tags;
-	page_map.mask = (UINT64_C(1) << SLICE_NUMBER_BITS) - 1;
+	page_map.base = all.start;
+	page_map.covered = slices;
 }
 
 bool page_map_commit(uintptr_t base) {
-	if (page_map.mask == 0) return true;
-	uintptr_t start = ALIGN_DOWN((uintptr_t)&page_map.tags[base >> SLICE_SHIFT & page_map.mask], os_page_size);
-	uintptr_t end = ALIGN_UP((uintptr_t)&page_map.tags[base >> SLICE_SHIFT & page_map.mask] + 2 * REGION_SLICES, os_page_size);
+	const size_t first = (base - page_map.base) / SLICE_SIZE;
+	if (first >= page_map.covered) return true;
+	const uintptr_t start = ALIGN_DOWN((uintptr_t)&page_map.tags[first], os_page_size);
+	const uintptr_t end = ALIGN_UP((uintptr_t)&page_map.tags[first + REGION_SLICES], os_page_size);
 	return os_commit((void *)start, end - start);
 }
 
 void page_map_set_tags(uintptr_t address, size_t slices, uint16_t tag) {
-	if (page_map.mask == 0) return;
-	uint16_t *tags = &page_map.tags[address >> SLICE_SHIFT & page_map.mask];
-	for (size_t i = 0; i < slices; i++) tags[i] = tag;
+	const size_t first = (address - page_map.base) / SLICE_SIZE;
+	if (first >= page_map.covered) return;
+	for (size_t i = 0; i < slices; i++) page_map.tags[first + i] = tag;
 }
 
 bool page_map_set_region(uintptr_t base, struct region *region) {

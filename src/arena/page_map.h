@@ -1,11 +1,12 @@
 /* From an address to what is there, in two forms.
  *
- * Tags: a flat table with one 16-bit tag per slice of the whole address space, for the fast path of free: one load, no
- * test. It is 4 GiB of address space (8 on AArch64) that reads as zero; only the pages that describe regions are ever
- * written. A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
- * that holds no small blocks, leads to a magazine that is always full, and so to the slow path.
- * Until start-up, and where the table cannot be had (RLIMIT_AS), mask is 0 and every address has tag 0: free then takes
- * the slow path, which asks the second form.
+ * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of the address space that
+ * begins where the break is at start-up: first room for the brk heap, then for mapped regions, which are put there (place.h). Addresses
+ * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written: 32 MiB of
+ * address space. A process with an address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 8 KiB for 20 MiB.
+ * A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
+ * that holds no small blocks, leads to a magazine that is always full, and so to the slow path, which asks the second form.
+ * So what lies outside, or cannot have a table at all, is slower to free, and nothing else. Until start-up, nothing is covered.
  *
  * Regions: a radix tree of two levels over the 64 MiB windows, for the slow paths. Exact for every 64-bit value.
  *
@@ -23,22 +24,25 @@ struct region;
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
 /* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its members need no
- * address in a register. */
+ * address in a register. Written once, at start-up, but for what C++'s operators set. */
 struct page_map {
 	uint16_t *tags;
-	uintptr_t mask; /* of slice numbers */
-	/* What C++'s operators look at instead (api/operators.h): the mask, and a limit of sizes. Both are 0, so that they take
+	uintptr_t base; /* the first address that the table covers, a multiple of REGION_SIZE */
+	size_t covered; /* slices, whole regions */
+	/* What C++'s operators look at instead (api/operators.h): the same, and a limit of sizes. Both are 0, so that they take
 	 * their slow path, until they set them. Here, because they read this line anyway. */
-	uintptr_t derived_mask;
+	size_t derived_covered;
 	size_t derived_limit;
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
-static inline uint16_t page_map_tag_masked(const void *p, uintptr_t mask) {
-	return page_map.tags[(uintptr_t)p >> SLICE_SHIFT & mask];
+/* `covered`: of page_map, one of the two. */
+static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p, const size_t *covered) {
+	const size_t slice = ((uintptr_t)p - page_map.base) >> SLICE_SHIFT;
+	return likely(slice < *covered) ? page_map.tags[slice] : 0;
 }
 
-static inline uint16_t page_map_tag(const void *p) { return page_map_tag_masked(p, page_map.mask); }
+static inline uint16_t page_map_tag(const void *p) { return page_map_tag_among(p, &page_map.covered); }
 
 void page_map_init(void);
 

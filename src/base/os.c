@@ -29,6 +29,11 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+/* Linux 4.17. */
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
 /* Linux 5.18. */
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
@@ -82,6 +87,16 @@ void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_R
 
 void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
 
+/* A kernel that does not know the flag takes the address for a hint. */
+bool os_map_at(void *address, size_t size, bool accessible) {
+	const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE, reserve = accessible ? 0 : MAP_NORESERVE;
+	int saved = errno;
+	void *p = mmap(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | reserve, -1, 0);
+	errno = saved;
+	if (p != MAP_FAILED && p != address) os_unmap(p, size);
+	return p == address;
+}
+
 enum decommit os_decommit(void *address, size_t size) {
 	int saved = errno;
 	void *p = mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -125,7 +140,13 @@ void *os_map_guarded(size_t size) {
 
 void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
 
-void *os_reserve_zero(size_t size) { return map_anywhere(size, PROT_READ, MAP_NORESERVE); }
+void *os_reserve_zero(size_t size) {
+	void *p = map_anywhere(size, PROT_READ, MAP_NORESERVE);
+	int saved = errno;
+	if (p != NULL) advise(p, size, MADV_DONTDUMP);
+	errno = saved;
+	return p;
+}
 
 bool os_commit(void *address, size_t size) {
 	int saved = errno;

@@ -26,12 +26,16 @@ void os_unmap_guarded(void *address, size_t size);
 /* Makes whole pages inaccessible; what is in them stays. False when the kernel refuses: they stay accessible. */
 bool os_guard(void *address, size_t size);
 
-/* Reserves address space that reads as zero and counts against no commit limit; os_commit makes a part writable. */
+/* Reserves address space that reads as zero, counts against no commit limit, and is left out of core dumps; os_commit makes a part
+ * writable. */
 void *os_reserve_zero(size_t size);
 bool os_commit(void *address, size_t size);
 
 /* Reserves address space that nobody may touch, aligned to `align`; os_commit makes a part readable and writable. */
 void *os_reserve(size_t size, size_t align);
+
+/* As os_map (`accessible`) or os_reserve, at this address. False when something is there already, or the kernel refuses. */
+bool os_map_at(void *address, size_t size, bool accessible);
 
 /* Takes the memory behind committed pages back, and closes them. */
 enum decommit {

@@ -17,7 +17,7 @@ static void takes_lowest_first(void **state) {
 	for (int i = 1; i < 64; i++) assert_true(blocks[i] != blocks[i - 1]);
 	struct span *s = span_of(blocks[0]);
 	assert_int_equal(s->class_, c);
-	assert_int_equal(page_map_tag(blocks[0]), page_map.mask == 0 ? 0 : TAG_OF_CLASS(c));
+	assert_int_equal(page_map_tag(blocks[0]), page_map.covered == 0 ? 0 : TAG_OF_CLASS(c));
 	/* The hole that is lowest is filled first. */
 	void *low = blocks[10], *high = blocks[20], *again;
 	void *scratch = high;
