@@ -179,8 +179,7 @@ NOINLINE bool operators_find_out(void) {
 		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };
 	ensure_started();
 	if (memcmp(&ours, &operators_in_effect, sizeof ours) != 0) return false;
-	page_map.derived_covered = page_map.covered;
-	page_map.derived_limit = TABLE_MAX + 1;
+	page_map_let_derived(TABLE_MAX + 1);
 	return true;
 }
 

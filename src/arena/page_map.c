@@ -3,20 +3,54 @@
 #include "arena/place.h"
 #include "base/meta.h"
 #include "base/os.h"
+#include "base/random.h"
 
 static uint16_t no_tags[1];
 struct page_map page_map = { .tags = no_tags };
 
 _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
+/* Bytes of address space that are covered at most, by 128 MiB of tags. The table lies behind them, so that nothing is in its way. */
+#define SPREAD_MAX (4096 * GIB)
+#define TABLE_CHOICES 65536 /* pages that it may begin at */
+
+static uint16_t *map_table(uintptr_t base, size_t size) {
+	struct random random = { os_random() };
+	char *wanted = (char *)base + SPREAD_MAX + random_below(&random, TABLE_CHOICES) * os_page_size;
+	return os_reserve_zero_at(wanted, size) ? (uint16_t *)wanted : os_reserve_zero(size);
+}
+
 void page_map_init(void) {
-	const struct place_range all = place_init();
-	const size_t slices = (all.end - all.start) / SLICE_SIZE, size = ALIGN_UP(slices * sizeof *page_map.tags, os_page_size);
-	uint16_t *tags = slices > 0 ? os_reserve_zero(size) : NULL;
+	const struct place_range first = place_init();
+	const size_t slices = (first.end - first.start) / SLICE_SIZE;
+	uint16_t *tags = slices > 0 ? map_table(first.start, ALIGN_UP(slices * sizeof *tags, os_page_size)) : NULL;
 	if (tags == NULL) return;
 	page_map.tags = tags;
-	page_map.base = all.start;
+	page_map.base = first.start;
 	page_map.covered = slices;
+}
+
+bool page_map_cover(uintptr_t end) {
+	size_t covered = page_map.covered;
+	while (covered > 0 && end - page_map.base > covered * SLICE_SIZE) {
+		if (covered * SLICE_SIZE >= SPREAD_MAX || covered * sizeof *page_map.tags % os_page_size != 0 ||
+		    !os_reserve_zero_at(page_map.tags + covered, covered * sizeof *page_map.tags))
+			return false;
+		covered *= 2;
+		__atomic_store_n(&page_map.covered, covered, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&page_map.derived_covered, __ATOMIC_SEQ_CST) != 0)
+			__atomic_store_n(&page_map.derived_covered, covered, __ATOMIC_SEQ_CST);
+	}
+	return covered > 0;
+}
+
+void page_map_let_derived(size_t limit) {
+	size_t covered;
+	do { /* others may cover more at this moment */
+		covered = __atomic_load_n(&page_map.covered, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&page_map.derived_covered, covered, __ATOMIC_SEQ_CST);
+	} while (covered != __atomic_load_n(&page_map.covered, __ATOMIC_SEQ_CST));
+	page_map.derived_limit = limit;
 }
 
 bool page_map_commit(uintptr_t base) {

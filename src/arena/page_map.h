@@ -2,8 +2,9 @@
  *
  * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of the address space that
  * begins where the break is at start-up: first room for the brk heap, then for mapped regions, which are put there (place.h). Addresses
- * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written: 32 MiB of
- * address space. A process with an address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 8 KiB for 20 MiB.
+ * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written. It takes 2 MiB of
+ * address space for the first 64 GiB, and grows by doubling, in place, when regions come to lie behind that. A process with an
+ * address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB.
  * A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
  * that holds no small blocks, leads to a magazine that is always full, and so to the slow path, which asks the second form.
  * So what lies outside, or cannot have a table at all, is slower to free, and nothing else. Until start-up, nothing is covered.
@@ -24,11 +25,12 @@ struct region;
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
 /* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its members need no
- * address in a register. Written once, at start-up, but for what C++'s operators set. */
+ * address in a register. Written at start-up; later, `covered` grows. */
 struct page_map {
 	uint16_t *tags;
 	uintptr_t base; /* the first address that the table covers, a multiple of REGION_SIZE */
-	size_t covered; /* slices, whole regions */
+	size_t covered; /* slices, whole regions. It only grows, which compilers are not told: comparing with an atomic one takes them
+	                   an instruction more */
 	/* What C++'s operators look at instead (api/operators.h): the same, and a limit of sizes. Both are 0, so that they take
 	 * their slow path, until they set them. Here, because they read this line anyway. */
 	size_t derived_covered;
@@ -45,6 +47,12 @@ static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const v
 static inline uint16_t page_map_tag(const void *p) { return page_map_tag_among(p, &page_map.covered); }
 
 void page_map_init(void);
+
+/* Covers the addresses below `end`, too. False when that is too far, or out of memory. Under the heap lock. */
+bool page_map_cover(uintptr_t end);
+
+/* Operators may use what is covered, for sizes below the limit. */
+void page_map_let_derived(size_t limit);
 
 /* Makes tags of the region at `base` writable. False when out of memory: nothing changed. */
 bool page_map_commit(uintptr_t base);

@@ -11,7 +11,7 @@ struct place_range {
 	uintptr_t start, end; /* multiples of REGION_SIZE; start == end: nothing */
 };
 
-/* Once, at start-up, before any region. Returns all that the brk heap and regions may come to lie in. */
+/* Once, at start-up, before any region. Returns what is covered at first, with the break's part at its start. */
 struct place_range place_init(void);
 
 /* Maps `size` bytes, `accessible` or reserved, that a mapped region, or a piece of one, can be made of. NULL when out of memory. `size`: a

@@ -88,13 +88,16 @@ void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_R
 void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
 
 /* A kernel that does not know the flag takes the address for a hint. */
-bool os_map_at(void *address, size_t size, bool accessible) {
-	const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE, reserve = accessible ? 0 : MAP_NORESERVE;
+static bool map_at(void *address, size_t size, int protection, int flags) {
 	int saved = errno;
-	void *p = mmap(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | reserve, -1, 0);
+	void *p = mmap(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1, 0);
 	errno = saved;
 	if (p != MAP_FAILED && p != address) os_unmap(p, size);
 	return p == address;
+}
+
+bool os_map_at(void *address, size_t size, bool accessible) {
+	return accessible ? map_at(address, size, PROT_READ | PROT_WRITE, 0) : map_at(address, size, PROT_NONE, MAP_NORESERVE);
 }
 
 enum decommit os_decommit(void *address, size_t size) {
@@ -140,12 +143,22 @@ void *os_map_guarded(size_t size) {
 
 void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
 
+static void leave_out_of_cores(void *address, size_t size) {
+	int saved = errno;
+	advise(address, size, MADV_DONTDUMP);
+	errno = saved;
+}
+
 void *os_reserve_zero(size_t size) {
 	void *p = map_anywhere(size, PROT_READ, MAP_NORESERVE);
-	int saved = errno;
-	if (p != NULL) advise(p, size, MADV_DONTDUMP);
-	errno = saved;
+	if (p != NULL) leave_out_of_cores(p, size);
 	return p;
+}
+
+bool os_reserve_zero_at(void *address, size_t size) {
+	const bool done = map_at(address, size, PROT_READ, MAP_NORESERVE);
+	if (done) leave_out_of_cores(address, size);
+	return done;
 }
 
 bool os_commit(void *address, size_t size) {
