@@ -10,8 +10,13 @@ struct page_map page_map = { .tags = no_tags };
 
 _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
-/* Bytes of address space that are covered at most, by 128 MiB of tags. The table lies behind them, so that nothing is in its way. */
+/* Bytes of address space that are covered at most, by 128 MiB of tags. The table lies behind them, so that nothing is in its way.
+ * ThreadSanitizer lets programs map only some TiB around them. */
+#ifdef __SANITIZE_THREAD__
+#define SPREAD_MAX (128 * GIB)
+#else
 #define SPREAD_MAX (4096 * GIB)
+#endif
 #define TABLE_CHOICES 65536 /* pages that it may begin at */
 
 static uint16_t *map_table(uintptr_t base, size_t size) {
