@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 #include "base/probe.h"
+#include "base/random.h"
+#include "base/sandbox.h"
 #include "base/syscall.h"
 #include "base/vdso.h"
 
@@ -51,9 +53,37 @@ void os_init(void) {
 	atomic_store_explicit(&clock_function, vdso_function(system_auxiliary(AT_SYSINFO_EHDR), CLOCK_FUNCTION), memory_order_relaxed);
 }
 
+_Atomic bool sandbox_on;
+
+/* What a process in a sandbox knew before. */
+static struct {
+	_Atomic int process;
+	unsigned cpus;
+	size_t address_space;
+	_Atomic uint64_t random; /* nobody can guess it: written all the time, for one may be locked in any time */
+} known;
+
+void os_enter_sandbox(void) {
+	if (sandbox_is_on()) return;
+	known.cpus = os_cpu_count();
+	known.address_space = os_address_space_limit();
+	atomic_store(&known.process, os_process_id());
+	atomic_store(&sandbox_on, true);
+}
+
+/* More than any process ID: no descendant by fork has its ancestor's number. */
+#define GENERATION (1 << 22)
+
+void os_after_fork(bool in_child) {
+	/* Also in the parent: its children are not to choose alike. */
+	atomic_fetch_add(&known.random, UINT64_C(0x9E3779B97F4A7C15) + in_child);
+	if (in_child && sandbox_is_on()) atomic_fetch_add(&known.process, GENERATION);
+}
+
 unsigned os_cpu_count(void) {
 	/* sched_getaffinity rather than sysconf: a container that pins its processes should get few arenas. */
 	cpu_set_t set = { 0 };
+	if (sandbox_is_on()) return known.cpus;
 	const int count = is_error(CALL(SYS_sched_getaffinity, 0, sizeof set, &set)) ? 0 : CPU_COUNT(&set);
 	return count > 0 ? (unsigned)count : 1;
 }
@@ -201,7 +231,7 @@ bool os_is_readable(const void *address) {
 size_t os_resident(void *address, size_t size) {
 	unsigned char pages[1024];
 	size_t resident = 0, step = sizeof pages * os_page_size;
-	for (size_t done = 0; done < size; done += step) {
+	for (size_t done = 0; done < size && !sandbox_is_on(); done += step) {
 		size_t part = min_size(step, size - done);
 		if (CALL(SYS_mincore, (char *)address + done, part, pages) != 0) continue;
 		for (size_t i = 0; i < (part + os_page_size - 1) / os_page_size; i++) resident += pages[i] & 1;
@@ -215,21 +245,27 @@ static size_t limit_of(int resource) {
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
 }
 
-size_t os_address_space_limit(void) { return limit_of(RLIMIT_AS); }
+size_t os_address_space_limit(void) { return sandbox_is_on() ? known.address_space : limit_of(RLIMIT_AS); }
 
 uint64_t os_random(void) {
-	uint64_t number = 0;
+	struct random from = { 0 };
+	if (sandbox_is_on()) {
+		from.state = atomic_fetch_add(&known.random, UINT64_C(0x9E3779B97F4A7C15)) ^ os_milliseconds();
+		return random_next(&from);
+	}
 	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
-	if (CALL(SYS_getrandom, &number, sizeof number, GRND_NONBLOCK) != sizeof number)
-		number = (os_nanoseconds() ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
-	return number;
+	if (CALL(SYS_getrandom, &from.state, sizeof from.state, GRND_NONBLOCK) != sizeof from.state)
+		from.state = os_nanoseconds() ^ (uintptr_t)&from;
+	/* None of the two tells the other. */
+	atomic_fetch_xor(&known.random, random_next(&from));
+	return random_next(&from);
 }
 
 bool os_is_secure(void) { return system_auxiliary(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
 
-int os_thread_id(void) { return (int)CALL(SYS_gettid, 0); }
+int os_thread_id(void) { return sandbox_is_on() ? -1 : (int)CALL(SYS_gettid, 0); }
 
 /* The second name that libc has for its sigaction: the first is ours in the shared library (api/signals.c). */
 extern int libc_sigaction(int signal, const struct sigaction *action, struct sigaction *earlier) __asm__("__sigaction");
@@ -277,7 +313,7 @@ void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
 }
 
 void os_send_again(int signal, siginfo_t *info) {
-	const int process = os_process_id(), thread = os_thread_id();
+	const int process = (int)CALL(SYS_getpid, 0), thread = (int)CALL(SYS_gettid, 0);
 	if (CALL(SYS_rt_tgsigqueueinfo, process, thread, signal, info) != 0) CALL(SYS_tgkill, process, thread, signal);
 }
 
@@ -367,6 +403,7 @@ void os_futex_wake(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, 1, NULL); }
 void os_futex_wake_all(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL); }
 
 bool os_own_descriptors(void) {
+	if (sandbox_is_on()) return false;
 	return has_own_descriptors = CALL(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0;
 }
 
@@ -380,7 +417,7 @@ static void *map_file(int file, size_t size) {
 }
 
 int os_memory_file(const char *name) {
-	const int low = (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (low < 0) return -1;
 	const int file = (int)CALL(SYS_fcntl, low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close_file(low);
@@ -394,7 +431,7 @@ void *os_map_file(const char *name, size_t size) {
 	return p;
 }
 
-int os_process_id(void) { return (int)CALL(SYS_getpid, 0); }
+int os_process_id(void) { return sandbox_is_on() ? atomic_load(&known.process) : (int)CALL(SYS_getpid, 0); }
 
 /* glibc's, since 2.32. */
 extern char __libc_single_threaded __attribute__((weak));
@@ -410,13 +447,14 @@ static bool barrier(int command) { return CALL(SYS_membarrier, command, 0, 0) ==
 
 /* It is refused to those who have not said before that they want it, which takes long: once, and not in every program. */
 bool os_barrier_in_all_threads(void) {
+	if (sandbox_is_on()) return false;
 	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
 	       (barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
 }
 #endif
 
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
-	const int file = open_file(path, O_RDONLY, 0);
+	const int file = sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0);
 	long length = file;
 	if (file >= 0) {
 		length = CALL(SYS_pread64, file, text, size - 1, offset);
@@ -474,7 +512,7 @@ bool os_directory(char *path, size_t size) { return CALL(SYS_getcwd, path, size)
 
 void os_thread_name(char *name) {
 	memset(name, 0, 16);
-	CALL(SYS_prctl, PR_GET_NAME, name);
+	if (!sandbox_is_on()) CALL(SYS_prctl, PR_GET_NAME, name);
 }
 
 static uint64_t nanoseconds(clockid_t clock) {

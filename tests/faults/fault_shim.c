@@ -82,6 +82,11 @@ unsigned long system_auxiliary(unsigned long type) {
 	return type == AT_PAGESZ && faked_page() ? faked_page() : real_auxiliary(type);
 }
 
+/* What the program asks. */
+EXPORTED unsigned long getauxval(unsigned long type) {
+	return system_auxiliary(type);
+}
+
 static void require_whole_pages(const char *call, const void *address, size_t length) {
 	size_t page = faked_page();
 
