@@ -59,6 +59,7 @@ static void unlock(void) {
 }
 
 static void after_fork(void) {
+	os_after_fork(false);
 	if (locked) {
 		unlock();
 		tcache_unlock_all();
@@ -76,6 +77,8 @@ static void reseed(void) {
 }
 
 static void after_fork_in_child(void) {
+	os_after_fork(true);
+	if (sandbox_after_fork != NULL) sandbox_after_fork();
 	if (modes & MODE_TRACE) trace_after_fork();
 	if (locked) {
 		unlock();

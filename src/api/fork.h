@@ -24,4 +24,7 @@ typedef int fork_register_function(void (*before)(void), void (*after)(void), vo
 /* Of atfork.c: libc's, whoever else has one. NULL where atfork.c is no part of the library. */
 extern fork_register_function *fork_next_register(void) __attribute__((weak, visibility("hidden")));
 
+/* In the shared library: in the child of a fork (api/sandbox.c). */
+void sandbox_after_fork(void) __attribute__((weak, visibility("hidden")));
+
 #endif

@@ -30,6 +30,7 @@ void start(void) {
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();
 		conf_loaded = conf_load();
+		if (conf.sandbox == 1) os_enter_sandbox();
 		marks_draw();
 		page_map_init();
 		arena_init();
@@ -47,6 +48,7 @@ __attribute__((constructor)) static void late_start(void) {
 	fork_expect();
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
+	if (started && conf.sandbox == 1) os_enter_sandbox();
 	guard_start();
 	if (started && modes == 0) start_modes();
 	if (modes & MODE_TRACE) trace_late_start();

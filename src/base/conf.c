@@ -29,6 +29,7 @@ struct conf conf = {
 	.misuse_family = MISUSE_DEFAULT,
 	.window = -1,
 	.deepbind = 0,
+	.sandbox = -1,
 	.stats = 0,
 };
 
@@ -62,6 +63,7 @@ const struct tunable tunables[] = {
 	{ "misuse_family", NULL, &conf.misuse_family, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
 	{ "window", NULL, &conf.window, -1, 1, true, NULL },
 	{ "deepbind", NULL, &conf.deepbind, 0, 1, true, NULL },
+	{ "sandbox", NULL, &conf.sandbox, -1, 1, false, NULL },
 	{ "stats", NULL, &conf.stats, 0, 1, true, NULL },
 	{ NULL, NULL, NULL, 0, 0, false, NULL },
 };

@@ -31,6 +31,7 @@ struct conf {
 	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
 	                                    thread purges in the background */
 	_Atomic int64_t deepbind;        /* 1: dlopen is left as it is (api/dlopen.c) */
+	_Atomic int64_t sandbox;         /* 1: from the start (base/sandbox.h); -1: when the program says so; 0: never */
 	_Atomic int64_t stats;           /* 1: print the table at exit */
 };
 extern struct conf conf;

@@ -1,5 +1,5 @@
-/* The only file with system calls. They go through libc's functions by name, so that a test can interpose them; those that the
- * shared library has functions of its own for (api/advice.c) through syscall(). */
+/* The only file that asks the kernel for anything. It does so directly (base/syscall.h); of libc's functions, there are only such that
+ * nobody interposes in practice, or that are called by second names. */
 #include "base/os.h"
 
 #include <errno.h>
@@ -8,7 +8,6 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,11 +18,14 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/probe.h"
+#include "base/random.h"
+#include "base/sandbox.h"
+#include "base/syscall.h"
+#include "base/vdso.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -41,31 +43,69 @@
 
 size_t os_page_size = 4096;
 
+/* The kernel's clock_gettime without a system call. NULL: it has none, or os_init was not yet. */
+static int (*_Atomic clock_function)(clockid_t clock, struct timespec *now);
+
+#if defined(__x86_64__)
+#define CLOCK_FUNCTION "__vdso_clock_gettime"
+#elif defined(__aarch64__)
+#define CLOCK_FUNCTION "__kernel_clock_gettime"
+#endif
+
 void os_init(void) {
-	size_t size = getauxval(AT_PAGESZ);
+	const size_t size = system_auxiliary(AT_PAGESZ);
 	if (is_power_of_two(size)) os_page_size = size;
+	atomic_store_explicit(&clock_function, vdso_function(system_auxiliary(AT_SYSINFO_EHDR), CLOCK_FUNCTION), memory_order_relaxed);
+}
+
+_Atomic bool sandbox_on;
+
+/* What a process in a sandbox knew before. */
+static struct {
+	_Atomic int process;
+	unsigned cpus;
+	size_t address_space;
+	_Atomic uint64_t random; /* nobody can guess it: written all the time, for one may be locked in any time */
+} known;
+
+void os_enter_sandbox(void) {
+	if (sandbox_is_on()) return;
+	known.cpus = os_cpu_count();
+	known.address_space = os_address_space_limit();
+	atomic_store(&known.process, os_process_id());
+	atomic_store(&sandbox_on, true);
+}
+
+/* More than any process ID: no descendant by fork has its ancestor's number. */
+#define GENERATION (1 << 22)
+
+void os_after_fork(bool in_child) {
+	/* Also in the parent: its children are not to choose alike. */
+	atomic_fetch_add(&known.random, UINT64_C(0x9E3779B97F4A7C15) + in_child);
+	if (in_child && sandbox_is_on()) atomic_fetch_add(&known.process, GENERATION);
 }
 
 unsigned os_cpu_count(void) {
 	/* sched_getaffinity rather than sysconf: a container that pins its processes should get few arenas. */
-	cpu_set_t set;
-	int saved = errno;
-	int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-	errno = saved;
+	cpu_set_t set = { 0 };
+	if (sandbox_is_on()) return known.cpus;
+	const int count = is_error(CALL(SYS_sched_getaffinity, 0, sizeof set, &set)) ? 0 : CPU_COUNT(&set);
 	return count > 0 ? (unsigned)count : 1;
 }
 
-static int advise(void *address, size_t size, int advice) { return (int)syscall(SYS_madvise, address, size, advice); }
+/* 0 or the errno. */
+static int advise(void *address, size_t size, int advice) { return (int)-CALL(SYS_madvise, address, size, advice); }
 
-static int protect(void *address, size_t size, int protection) {
-	return (int)syscall(SYS_mprotect, address, size, protection);
+static bool protect(void *address, size_t size, int protection) { return CALL(SYS_mprotect, address, size, protection) == 0; }
+
+static void *pointer_or_null(long result) { return is_error(result) ? NULL : (void *)result; }
+
+static void *map(void *address, size_t size, int protection, int flags, int file) {
+	return pointer_or_null(CALL(SYS_mmap, address, size, protection, flags, file, 0));
 }
 
 static void *map_anywhere(size_t size, int protection, int flags) {
-	int saved = errno;
-	void *p = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-	errno = saved;
-	return p == MAP_FAILED ? NULL : p;
+	return map(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1);
 }
 
 static void *map_aligned(size_t size, size_t align, int protection, int flags) {
@@ -89,11 +129,9 @@ void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PR
 
 /* A kernel that does not know the flag takes the address for a hint. */
 static bool map_at(void *address, size_t size, int protection, int flags) {
-	int saved = errno;
-	void *p = mmap(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1, 0);
-	errno = saved;
-	if (p != MAP_FAILED && p != address) os_unmap(p, size);
-	return p == address;
+	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1);
+	if (p != NULL && p != address) os_unmap(p, size);
+	return p != NULL && p == address;
 }
 
 bool os_map_at(void *address, size_t size, bool accessible) {
@@ -101,10 +139,7 @@ bool os_map_at(void *address, size_t size, bool accessible) {
 }
 
 enum decommit os_decommit(void *address, size_t size) {
-	int saved = errno;
-	void *p = mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	errno = saved;
-	if (p != MAP_FAILED) return DECOMMITTED;
+	if (map(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1) != NULL) return DECOMMITTED;
 	/* A new mapping may be one too many where a change of this one is not. */
 	const bool closed = os_guard(address, size), clean = os_purge(address, size, false) == PURGED;
 	return !closed ? DECOMMIT_REFUSED : clean ? DECOMMITTED : DECOMMIT_DIRTY;
@@ -112,22 +147,16 @@ enum decommit os_decommit(void *address, size_t size) {
 
 /* True when the kernel says that it took the memory: locked memory, too, where it can. */
 static bool give_back(void *address, size_t size) {
-	return advise(address, size, MADV_DONTNEED) == 0 || (errno == EINVAL && advise(address, size, MADV_DONTNEED_LOCKED) == 0);
+	const int error = advise(address, size, MADV_DONTNEED);
+	return error == 0 || (error == EINVAL && advise(address, size, MADV_DONTNEED_LOCKED) == 0);
 }
 
 void os_unmap(void *address, size_t size) {
-	int saved = errno;
 	/* munmap fails when it would split a mapping past vm.max_map_count: the memory is given back all the same. */
-	if (munmap(address, size) != 0) give_back(address, size);
-	errno = saved;
+	if (CALL(SYS_munmap, address, size) != 0) give_back(address, size);
 }
 
-bool os_guard(void *address, size_t size) {
-	int saved = errno;
-	bool done = protect(address, size, PROT_NONE) == 0;
-	errno = saved;
-	return done;
-}
+bool os_guard(void *address, size_t size) { return protect(address, size, PROT_NONE); }
 
 void *os_map_guarded(size_t size) {
 	const size_t all = size + 2 * os_page_size;
@@ -143,43 +172,26 @@ void *os_map_guarded(size_t size) {
 
 void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
 
-static void leave_out_of_cores(void *address, size_t size) {
-	int saved = errno;
-	advise(address, size, MADV_DONTDUMP);
-	errno = saved;
-}
-
 void *os_reserve_zero(size_t size) {
 	void *p = map_anywhere(size, PROT_READ, MAP_NORESERVE);
-	if (p != NULL) leave_out_of_cores(p, size);
+	if (p != NULL) advise(p, size, MADV_DONTDUMP);
 	return p;
 }
 
 bool os_reserve_zero_at(void *address, size_t size) {
 	const bool done = map_at(address, size, PROT_READ, MAP_NORESERVE);
-	if (done) leave_out_of_cores(address, size);
+	if (done) advise(address, size, MADV_DONTDUMP);
 	return done;
 }
 
-bool os_commit(void *address, size_t size) {
-	int saved = errno;
-	bool done = protect(address, size, PROT_READ | PROT_WRITE) == 0;
-	errno = saved;
-	return done;
-}
+bool os_commit(void *address, size_t size) { return protect(address, size, PROT_READ | PROT_WRITE); }
 
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
-	int saved = errno;
-	void *p = mremap(address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0);
-	errno = saved;
-	return p == MAP_FAILED ? NULL : p;
+	return pointer_or_null(CALL(SYS_mremap, address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0));
 }
 
 bool os_remap_to(void *address, size_t old_size, size_t new_size, void *to) {
-	int saved = errno;
-	void *p = mremap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	errno = saved;
-	return p != MAP_FAILED;
+	return !is_error(CALL(SYS_mremap, address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 }
 
 /* Does what the kernel took read as zero? Emulators and sandboxes may take MADV_DONTNEED for a hint, and say that it is done. */
@@ -200,31 +212,28 @@ static bool dontneed_clears(void) {
 static bool is_only_a_hint(void) { return unlikely(atomic_load_explicit(&dontneed, memory_order_relaxed) == ONLY_A_HINT); }
 
 enum purge os_purge(void *address, size_t size, bool lazily) {
-	int saved = errno;
 	enum purge done = PURGE_REFUSED;
 	if (lazily && advise(address, size, MADV_FREE) == 0)
 		done = PURGED_LAZILY;
 	else if (!is_only_a_hint() && give_back(address, size) && dontneed_clears())
 		done = PURGED;
 	if (done != PURGE_REFUSED) PROBE(purge, address, size, done == PURGED_LAZILY);
-	errno = saved;
 	return done;
 }
 
 bool os_clear(void *address, size_t size) {
-	int saved = errno;
-	const bool done = !is_only_a_hint() && advise(address, size, MADV_DONTNEED) == 0 && dontneed_clears();
-	errno = saved;
-	return done;
+	return !is_only_a_hint() && advise(address, size, MADV_DONTNEED) == 0 && dontneed_clears();
 }
 
-long os_pass(long call, long a, long b, long c, long d, long e, long f) { return syscall(call, a, b, c, d, e, f); }
+long os_pass(long call, long a, long b, long c, long d, long e, long f) {
+	const long result = system_call(call, a, b, c, d, e, f);
+	if (!is_error(result)) return result;
+	errno = (int)-result;
+	return -1;
+}
 
 bool os_advise_huge(void *address, size_t size, bool wanted) {
-	int saved = errno;
-	bool done = advise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
-	errno = saved;
-	return done;
+	return advise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 }
 
 bool os_thp_always(void) {
@@ -235,62 +244,54 @@ bool os_thp_always(void) {
 
 void *os_brk(void) { return os_brk_move(0); }
 
-void *os_brk_move(intptr_t delta) {
-	int saved = errno;
-	void *old = sbrk(delta);
-	errno = saved;
-	return old == (void *)-1 ? NULL : old;
-}
+void *os_brk_move(intptr_t delta) { return system_break(delta); }
 
 /* The kernel compares the word with a number, before it wakes nobody and moves nobody to another word. Of the calls that read
  * memory, this is one that mallocs make anyway: sandboxes let it. */
 bool os_is_readable(const void *address) {
 	uint32_t other = 0;
-	int saved = errno;
-	bool done = syscall(SYS_futex, address, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, &other, 0) >= 0 || errno == EAGAIN;
-	errno = saved;
-	return done;
+	const long result = CALL(SYS_futex, address, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, &other, 0);
+	return result >= 0 || result == -EAGAIN;
 }
 
 size_t os_resident(void *address, size_t size) {
 	unsigned char pages[1024];
 	size_t resident = 0, step = sizeof pages * os_page_size;
-	int saved = errno;
-	for (size_t done = 0; done < size; done += step) {
+	for (size_t done = 0; done < size && !sandbox_is_on(); done += step) {
 		size_t part = min_size(step, size - done);
-		if (mincore((char *)address + done, part, pages) != 0) continue;
+		if (CALL(SYS_mincore, (char *)address + done, part, pages) != 0) continue;
 		for (size_t i = 0; i < (part + os_page_size - 1) / os_page_size; i++) resident += pages[i] & 1;
 	}
-	errno = saved;
 	return resident * os_page_size;
 }
 
-size_t os_address_space_limit(void) {
+static size_t limit_of(int resource) {
 	struct rlimit limit;
-	int saved = errno;
-	int failed = getrlimit(RLIMIT_AS, &limit);
-	errno = saved;
+	const bool failed = is_error(CALL(SYS_prlimit64, 0, resource, NULL, &limit));
 	return failed || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
 }
 
+size_t os_address_space_limit(void) { return sandbox_is_on() ? known.address_space : limit_of(RLIMIT_AS); }
+
 uint64_t os_random(void) {
-	uint64_t number = 0;
-	int saved = errno;
-	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
-	if (syscall(SYS_getrandom, &number, sizeof number, GRND_NONBLOCK) != sizeof number) { /* libc's may cancel the thread */
-		struct timespec now;
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		number = ((uint64_t)now.tv_nsec ^ (uintptr_t)&number) * UINT64_C(0x9E3779B97F4A7C15);
+	struct random from = { 0 };
+	if (sandbox_is_on()) {
+		from.state = atomic_fetch_add(&known.random, UINT64_C(0x9E3779B97F4A7C15)) ^ os_milliseconds();
+		return random_next(&from);
 	}
-	errno = saved;
-	return number;
+	/* Not from AT_RANDOM: libc has its own secrets there. Early in the boot there is nothing better than the time. */
+	if (CALL(SYS_getrandom, &from.state, sizeof from.state, GRND_NONBLOCK) != sizeof from.state)
+		from.state = os_nanoseconds() ^ (uintptr_t)&from;
+	/* None of the two tells the other. */
+	atomic_fetch_xor(&known.random, random_next(&from));
+	return random_next(&from);
 }
 
-bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
+bool os_is_secure(void) { return system_auxiliary(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
 
-int os_thread_id(void) { return (int)syscall(SYS_gettid); }
+int os_thread_id(void) { return sandbox_is_on() ? -1 : (int)CALL(SYS_gettid, 0); }
 
 /* The second name that libc has for its sigaction: the first is ours in the shared library (api/signals.c). */
 extern int libc_sigaction(int signal, const struct sigaction *action, struct sigaction *earlier) __asm__("__sigaction");
@@ -311,10 +312,7 @@ struct kernel_action {
 };
 
 static bool kernel_action(int signal, const struct kernel_action *action, struct kernel_action *earlier) {
-	int saved = errno;
-	bool done = syscall(SYS_rt_sigaction, signal, action, earlier, sizeof action->mask) == 0;
-	errno = saved;
-	return done;
+	return CALL(SYS_rt_sigaction, signal, action, earlier, sizeof action->mask) == 0;
 }
 
 bool os_signal_ask(int signal, struct sigaction *action) {
@@ -331,125 +329,135 @@ bool os_signal_restore(int signal, const struct sigaction *action) {
 	return kernel_action(signal, &exact, NULL);
 }
 
-void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) { pthread_sigmask(how, set, earlier); }
+/* The signals that libc's threads send each other: it lets nobody block them. */
+#define SIGNALS_OF_LIBC (UINT64_C(3) << 31)
+
+void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
+	uint64_t mask = set != NULL ? set->__val[0] & ~SIGNALS_OF_LIBC : 0, before;
+	if (CALL(SYS_rt_sigprocmask, how, set != NULL ? &mask : NULL, &before, sizeof mask) == 0 && earlier != NULL)
+		*earlier = (sigset_t){ { before } };
+}
 
 void os_send_again(int signal, siginfo_t *info) {
-	int saved = errno;
-	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), signal, info) != 0)
-		syscall(SYS_tgkill, getpid(), os_thread_id(), signal);
-	errno = saved;
+	const int process = (int)CALL(SYS_getpid, 0), thread = (int)CALL(SYS_gettid, 0);
+	if (CALL(SYS_rt_tgsigqueueinfo, process, thread, signal, info) != 0) CALL(SYS_tgkill, process, thread, signal);
+}
+
+static struct timespec now_by(clockid_t clock) {
+	struct timespec now = { 0, 0 };
+	int (*function)(clockid_t, struct timespec *) = atomic_load_explicit(&clock_function, memory_order_relaxed);
+	if (function == NULL || function(clock, &now) != 0) CALL(SYS_clock_gettime, clock, &now);
+	return now;
 }
 
 uint64_t os_milliseconds(void) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	const struct timespec now = now_by(CLOCK_MONOTONIC_COARSE);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-int os_create_file(const char *path) {
-	int saved = errno;
-	int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (file < 0) file = -errno;
-	errno = saved;
-	return file;
+static int open_file(const char *path, int flags, int mode) {
+	return (int)CALL(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, mode);
 }
 
+static void close_file(int file) { CALL(SYS_close, file); }
+
+int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666); }
+
 int os_close(int fd) {
-	int saved = errno;
-	int result = close(fd) == 0 || errno == EINTR ? 0 : errno;
-	errno = saved;
-	return result;
+	const int error = (int)-CALL(SYS_close, fd);
+	return error == EINTR ? 0 : error;
 }
 
 int os_copy_file(const char *path, int fd) {
 	char text[4096];
-	int saved = errno, result = 0;
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = file;
-	while (length >= 0 && result == 0 && (length = read(file, text, sizeof text)) != 0)
+	int result = 0;
+	const int file = open_file(path, O_RDONLY, 0);
+	long length = file;
+	while (length >= 0 && result == 0 && (length = CALL(SYS_read, file, text, sizeof text)) != 0)
 		if (length > 0) result = os_write(fd, text, (size_t)length);
-	if (length < 0) result = errno;
-	if (file >= 0) close(file);
-	errno = saved;
+	if (length < 0) result = (int)-length;
+	if (file >= 0) close_file(file);
 	return result;
+}
+
+/* A thread with a table of its own has none of the program's descriptors. What it has to say goes to theirs. */
+static __thread __attribute__((tls_model("initial-exec"))) bool has_own_descriptors;
+
+/* The program's descriptor as one of the calling thread, since Linux 5.6. */
+static int borrow(int fd) {
+	const int process = (int)CALL(SYS_pidfd_open, os_process_id(), 0);
+	if (process < 0) return -EBADF;
+	const int borrowed = (int)CALL(SYS_pidfd_getfd, process, fd, 0);
+	close_file(process);
+	return borrowed;
+}
+
+static int write_all(int fd, const char *text, size_t length) {
+	while (length > 0) {
+		const long n = CALL(SYS_write, fd, text, length);
+		if (n < 0 && n != -EINTR) return (int)-n;
+		if (n < 0) continue;
+		text += n;
+		length -= (size_t)n;
+	}
+	return 0;
 }
 
 int os_write(int fd, const char *text, size_t length) {
-	int saved = errno, result = 0;
-	while (length > 0 && result == 0) {
-		ssize_t n = write(fd, text, length);
-		if (n >= 0) {
-			text += n;
-			length -= (size_t)n;
-		} else if (errno != EINTR) {
-			result = errno;
-		}
-	}
-	errno = saved;
-	return result;
+	if (likely(!has_own_descriptors) || fd != STDERR_FILENO) return write_all(fd, text, length);
+	const int borrowed = borrow(fd);
+	if (borrowed < 0) return -borrowed;
+	const int error = write_all(borrowed, text, length);
+	close_file(borrowed);
+	return error;
 }
 
-void os_futex_wait(uint32_t *word, uint32_t expected) {
-	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
-	errno = saved;
+static void futex(uint32_t *word, int operation, uint32_t value, const struct timespec *limit) {
+	CALL(SYS_futex, word, operation, value, limit, NULL, 0);
 }
+
+void os_futex_wait(uint32_t *word, uint32_t expected) { futex(word, FUTEX_WAIT_PRIVATE, expected, NULL); }
 
 void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
-	struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
-	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
-	errno = saved;
+	const struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	futex(word, FUTEX_WAIT_PRIVATE, expected, &limit);
 }
 
-void os_futex_wait_shared(uint32_t *word, uint32_t expected) {
-	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAIT, expected, NULL, NULL, 0);
-	errno = saved;
-}
-
-void os_futex_wake_shared(uint32_t *word) {
-	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	errno = saved;
-}
+void os_futex_wait_shared(uint32_t *word, uint32_t expected) { futex(word, FUTEX_WAIT, expected, NULL); }
+void os_futex_wake_shared(uint32_t *word) { futex(word, FUTEX_WAKE, INT_MAX, NULL); }
+void os_futex_wake(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, 1, NULL); }
+void os_futex_wake_all(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL); }
 
 bool os_own_descriptors(void) {
-	int saved = errno;
-	bool done = syscall(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0;
-	errno = saved;
-	return done;
+	if (sandbox_is_on()) return false;
+	return has_own_descriptors = CALL(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0;
 }
 
 static void *map_file(int file, size_t size) {
 	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-	if (ftruncate(file, (off_t)size) != 0 || fcntl(file, F_ADD_SEALS, seals) != 0) return NULL;
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	if (p == MAP_FAILED) return NULL;
-	if (advise(p, size, MADV_DONTFORK) == 0) return p;
-	munmap(p, size);
+	if (CALL(SYS_ftruncate, file, size) != 0 || CALL(SYS_fcntl, file, F_ADD_SEALS, seals) != 0) return NULL;
+	void *p = map(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file);
+	if (p == NULL || advise(p, size, MADV_DONTFORK) == 0) return p;
+	os_unmap(p, size);
 	return NULL;
 }
 
 int os_memory_file(const char *name) {
-	int saved = errno;
-	int low = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int file = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
-	if (low >= 0) close(low);
-	errno = saved;
-	return file;
+	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (low < 0) return -1;
+	const int file = (int)CALL(SYS_fcntl, low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	close_file(low);
+	return file < 0 ? -1 : file;
 }
 
 void *os_map_file(const char *name, size_t size) {
-	int saved = errno;
 	void *p = NULL;
-	int file = os_memory_file(name);
-	if (file >= 0 && (p = map_file(file, size)) == NULL) close(file);
-	errno = saved;
+	const int file = os_memory_file(name);
+	if (file >= 0 && (p = map_file(file, size)) == NULL) close_file(file);
 	return p;
 }
 
-int os_process_id(void) { return (int)getpid(); }
+int os_process_id(void) { return sandbox_is_on() ? atomic_load(&known.process) : (int)CALL(SYS_getpid, 0); }
 
 /* glibc's, since 2.32. */
 extern char __libc_single_threaded __attribute__((weak));
@@ -461,110 +469,80 @@ bool os_is_single_threaded(void) { return &__libc_single_threaded != NULL && __l
  * the stress tests of the other builds. */
 bool os_barrier_in_all_threads(void) { return false; }
 #else
-static bool barrier(int command) {
-	int saved = errno;
-	bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
-	errno = saved;
-	return done;
-}
+static bool barrier(int command) { return CALL(SYS_membarrier, command, 0, 0) == 0; }
 
 /* It is refused to those who have not said before that they want it, which takes long: once, and not in every program. */
 bool os_barrier_in_all_threads(void) {
+	if (sandbox_is_on()) return false;
 	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
 	       (barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
 }
 #endif
 
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
-	/* Reading is a cancellation point, malloc is none: its caller could not know what is lost. */
-	int saved = errno, cancelable;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = file >= 0 ? pread(file, text, size - 1, (off_t)offset) : -1;
-	if (file >= 0) close(file);
-	pthread_setcancelstate(cancelable, NULL);
-	errno = saved;
+	const int file = sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0);
+	long length = file;
+	if (file >= 0) {
+		length = CALL(SYS_pread64, file, text, size - 1, offset);
+		close_file(file);
+	}
 	if (length < 0) length = 0;
 	text[length] = 0;
 	return (size_t)length;
 }
 
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < size) size = ALIGN_DOWN(limit.rlim_cur, SLICE_SIZE);
-	int saved = errno, cancelable, result = 0;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd >= 0) {
-		struct stat about;
-		void *p = MAP_FAILED;
-		/* Less where there is not so much address space, or files are shorter. */
-		for (; p == MAP_FAILED && size >= least; size /= 4)
-			if (ftruncate(fd, (off_t)size) == 0 && fstat(fd, &about) == 0)
-				p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-		if (p != MAP_FAILED) {
-			*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
-			*address = p;
-		} else {
-			result = size < least ? EFBIG : errno;
-			unlink(path);
-		}
-		close(fd);
+	const size_t longest = limit_of(RLIMIT_FSIZE);
+	if (longest < size) size = ALIGN_DOWN(longest, SLICE_SIZE);
+	const int fd = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	if (fd < 0) return -fd;
+	struct stat about;
+	long result = -EFBIG;
+	/* Less where there is not so much address space, or files are shorter. */
+	for (; is_error(result) && size >= least; size /= 4)
+		if (!is_error(result = CALL(SYS_ftruncate, fd, size)) && !is_error(result = CALL(SYS_fstat, fd, &about)))
+			result = CALL(SYS_mmap, NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (is_error(result)) {
+		if (size < least) result = -EFBIG;
+		CALL(SYS_unlinkat, AT_FDCWD, path, 0);
 	} else {
-		result = errno;
+		*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
+		*address = (void *)result;
+		result = 0;
 	}
-	pthread_setcancelstate(cancelable, NULL);
-	errno = saved;
-	return result;
+	close_file(fd);
+	return (int)-result;
 }
 
 void os_cut_file(const char *path, const struct os_file *file, size_t size) {
-	int saved = errno, cancelable;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
-	int fd = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	const int fd = open_file(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct stat about;
-	if (fd >= 0 && fstat(fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
-	    ftruncate(fd, (off_t)size) != 0) {
-		/* It stays long, and without contents there. */
-	}
-	if (fd >= 0) close(fd);
-	pthread_setcancelstate(cancelable, NULL);
-	errno = saved;
+	if (fd < 0) return;
+	/* Where that is refused, it stays long, and without contents there. */
+	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number)
+		CALL(SYS_ftruncate, fd, size);
+	close_file(fd);
 }
 
 bool os_back_file(void *address, size_t size) {
-	int saved = errno;
-	int failed;
+	int error;
 	do
-		failed = advise(address, size, MADV_POPULATE_WRITE);
-	while (failed != 0 && (errno == EINTR || errno == EAGAIN));
-	errno = saved;
-	return failed == 0;
+		error = advise(address, size, MADV_POPULATE_WRITE);
+	while (error == EINTR || error == EAGAIN);
+	return error == 0;
 }
 
-bool os_wipe_on_fork(void *address, size_t size) {
-	int saved = errno;
-	bool done = advise(address, size, MADV_WIPEONFORK) == 0;
-	errno = saved;
-	return done;
-}
+bool os_wipe_on_fork(void *address, size_t size) { return advise(address, size, MADV_WIPEONFORK) == 0; }
 
-bool os_directory(char *path, size_t size) {
-	int saved = errno;
-	/* The system call: libc's may allocate. */
-	bool found = syscall(SYS_getcwd, path, size) > 0 && path[0] == '/';
-	errno = saved;
-	return found;
-}
+bool os_directory(char *path, size_t size) { return CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
 
 void os_thread_name(char *name) {
 	memset(name, 0, 16);
-	prctl(PR_GET_NAME, name);
+	if (!sandbox_is_on()) CALL(SYS_prctl, PR_GET_NAME, name);
 }
 
 static uint64_t nanoseconds(clockid_t clock) {
-	struct timespec now;
-	clock_gettime(clock, &now);
+	const struct timespec now = now_by(clock);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
@@ -581,14 +559,5 @@ bool os_is_last_thread(void) {
 	for (int i = 0; at != NULL && i < 18; i++) at = strchr(at + 1, ' ');
 	return at != NULL && at[1] == '2' && at[2] == ' ';
 }
-
-static void futex_wake(uint32_t *word, int count) {
-	int saved = errno;
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
-	errno = saved;
-}
-
-void os_futex_wake(uint32_t *word) { futex_wake(word, 1); }
-void os_futex_wake_all(uint32_t *word) { futex_wake(word, INT_MAX); }
 
 _Noreturn void os_abort(void) { abort(); }

@@ -98,7 +98,7 @@ bool os_is_secure(void);
 /* The environment, NULL when libc has not found it yet. */
 char **os_environ(void);
 
-/* The kernel's number of the calling thread. */
+/* The kernel's number of the calling thread; -1 in a sandbox. */
 int os_thread_id(void);
 
 /* Sets a signal's action and tells the earlier one; NULL: only tells, or sets without telling. */
@@ -185,7 +185,15 @@ int os_memory_file(const char *name);
  * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */
 void *os_map_file(const char *name, size_t size);
 
+/* In a sandbox: a number that this process shares with its parent only if it is a child by vfork or clone. */
 int os_process_id(void);
+
+/* From now on, the kernel is asked for nothing that glibc's malloc does not ask for (base/sandbox.h): what is known by now counts. Of
+ * files, nothing can be read any more; numbers that nobody can guess come from earlier ones. */
+void os_enter_sandbox(void);
+
+/* In both processes, after a fork, first of all. */
+void os_after_fork(bool in_child);
 
 /* False when there may be other threads. */
 bool os_is_single_threaded(void);

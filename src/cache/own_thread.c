@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "base/sandbox.h"
+
 /* Room for the handlers of exit, which the last thread of a process runs. */
 #define STACK (512 * KIB)
 
@@ -25,6 +27,7 @@ static bool start(void *(*body)(void *), pthread_t *joinable) {
 }
 
 bool own_thread_start(void *(*body)(void *), pthread_t *joinable) {
+	if (sandbox_is_on()) return false;
 	int saved = errno;
 	bool started = start(body, joinable);
 	errno = saved;

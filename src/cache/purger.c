@@ -6,6 +6,7 @@
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "base/sandbox.h"
 #include "cache/own_thread.h"
 #include "cache/tcache.h"
 
@@ -48,6 +49,11 @@ static bool sleep_until_poked(void) {
 	}
 	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, ENOUGH);
 	if (atomic_load(&purger_state) == PURGER_AWAKE) return true;
+	if (sandbox_is_on()) {
+		/* There would be no other one; and to end a thread takes calls, too. */
+		atomic_store(&purger_state, PURGER_AWAKE);
+		return true;
+	}
 	atomic_store(&purged_in_background, false);
 	uint32_t state = PURGER_ASLEEP;
 	if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_OFF)) return false;
@@ -61,9 +67,9 @@ static void *purge_in_background(void *unused) {
 		static uint32_t never;
 		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
-		if (tcache_count() == 0 && os_is_last_thread()) break;
+		if (tcache_count() == 0 && (sandbox_is_on() || os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;
-		if (tcache_count() <= 1) break;
+		if (tcache_count() <= 1 && !sandbox_is_on()) break;
 		if (!sleep_until_poked()) return unused;
 	}
 	set_off();

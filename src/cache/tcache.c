@@ -45,12 +45,15 @@ static_assert(PTHREAD_DESTRUCTOR_ITERATIONS >= 4, "libc runs the destructors so 
 
 static void thread_exit(void *cache);
 
+/* The second name that libc has for it: somebody may have taken the first, and this is called under the lock of the start. */
+extern int libc_key_create(pthread_key_t *key, void (*destructor)(void *)) __asm__("__pthread_key_create");
+
 uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1];
 
 void tcache_init(void) {
 	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
 	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
-	threads.has_key = pthread_key_create(&threads.key, thread_exit) == 0;
+	threads.has_key = libc_key_create(&threads.key, thread_exit) == 0;
 }
 
 /* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are such: the first

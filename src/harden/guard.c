@@ -7,6 +7,7 @@
 #include "base/meta.h"
 #include "base/os.h"
 #include "base/probe.h"
+#include "base/sandbox.h"
 #include "cache/own_thread.h"
 
 /* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for as long as
@@ -163,6 +164,8 @@ static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 
 void *guard_alloc(struct guard_turn *turn, size_t size) {
 	if (size > GUARD_MAX || turn->busy || !atomic_load_explicit(&may_start, memory_order_relaxed)) return NULL;
+	/* To catch faults takes calls that a sandbox kills for. */
+	if (sandbox_is_on() && atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) return NULL;
 	look_at_process(turn);
 	turn->due = false;
 	turn->busy = true;

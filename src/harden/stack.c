@@ -139,6 +139,9 @@ void stack_print_frames(const uintptr_t *frames, uint32_t count) {
 }
 
 void stack_print(const char *title, const struct stack *stack) {
-	print_fd(2, "  %s by thread %d:\n", title, stack->thread);
+	if (stack->thread >= 0)
+		print_fd(2, "  %s by thread %d:\n", title, stack->thread);
+	else
+		print_fd(2, "  %s:\n", title); /* in a sandbox, nobody knows */
 	stack_print_frames(stack->frames, stack->count);
 }

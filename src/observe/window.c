@@ -127,9 +127,8 @@ static void close_window(void) {
 				/* It may be just about to fall asleep. */
 				struct window_page *page = atomic_load(&shared);
 				if (page != NULL) os_futex_wake_shared((uint32_t *)&page->request.number);
-				clock_gettime(CLOCK_REALTIME, &until);
-				until.tv_nsec += IMPATIENCE;
-				if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+				const uint64_t date = os_date() + IMPATIENCE;
+				until = (struct timespec){ (time_t)(date / 1000000000), (long)(date % 1000000000) };
 			} while (pthread_timedjoin_np(thread, NULL, &until) != 0);
 		}
 		atomic_store(&shared, NULL);

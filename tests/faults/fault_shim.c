@@ -1,17 +1,25 @@
 #include "fault_shim.h"
 #include "stamp.h"
 
+/* The true ones. */
+#define system_call real_call
+#define system_break real_break
+#define system_auxiliary real_auxiliary
+#include "base/syscall.c"
+#undef system_call
+#undef system_break
+#undef system_auxiliary
+#include "base/syscall.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -70,14 +78,13 @@ static size_t faked_page(void) {
 	return environ ? setting("FAULT_PAGE") : 0;
 }
 
-EXPORTED unsigned long getauxval(unsigned long type) {
-	static unsigned long (*real)(unsigned long);
+unsigned long system_auxiliary(unsigned long type) {
+	return type == AT_PAGESZ && faked_page() ? faked_page() : real_auxiliary(type);
+}
 
-	if (type == AT_PAGESZ && faked_page())
-		return faked_page();
-	if (!real)
-		real = (unsigned long (*)(unsigned long))dlsym(RTLD_NEXT, "getauxval");
-	return real(type);
+/* What the program asks. */
+EXPORTED unsigned long getauxval(unsigned long type) {
+	return system_auxiliary(type);
 }
 
 static void require_whole_pages(const char *call, const void *address, size_t length) {
@@ -89,105 +96,93 @@ static void require_whole_pages(const char *call, const void *address, size_t le
 	abort();
 }
 
-/* As a kernel with such pages would do it. */
-static void *map_pages(size_t page, size_t length, int protection, int flags) {
-	char *start = (char *)syscall(SYS_mmap, NULL, length + page, protection, flags, -1, 0);
-
-	if (start == MAP_FAILED)
-		return MAP_FAILED;
-	size_t head = (page - (uintptr_t)start % page) % page;
-	if (head > 0)
-		syscall(SYS_munmap, start, head);
-	syscall(SYS_munmap, start + head + length, page - head);
-	return start + head;
+static long real(long number, long a, long b, long c) {
+	return real_call(number, a, b, c, 0, 0, 0);
 }
 
-EXPORTED void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset) {
-	if (is_due("mmap")) {
-		errno = ENOMEM;
-		return MAP_FAILED;
-	}
-	/* Only the allocator maps memory without a name here: stacks are the libc's, which does not come by. */
+/* As a kernel with such pages would do it. */
+static long map_pages(size_t page, size_t length, int protection, int flags) {
+	long start = real_call(SYS_mmap, 0, (long)(length + page), protection, flags, -1, 0);
+
+	if (is_error(start))
+		return start;
+	size_t head = (page - (size_t)start % page) % page;
+	if (head > 0)
+		real(SYS_munmap, start, (long)head, 0);
+	real(SYS_munmap, start + (long)(head + length), (long)(page - head), 0);
+	return start + (long)head;
+}
+
+static long do_mmap(void *address, size_t length, int protection, int flags, int file, long offset) {
+	if (is_due("mmap"))
+		return -ENOMEM;
 	if (faked_page() && flags & MAP_ANONYMOUS && !address) {
 		require_whole_pages("mmap", address, length);
 		return map_pages(faked_page(), length, protection, flags);
 	}
-	return (void *)syscall(SYS_mmap, address, length, protection, flags, file, offset);
+	return real_call(SYS_mmap, (long)address, (long)length, protection, flags, file, offset);
 }
 
-/* The name that a build with _FILE_OFFSET_BITS=64 calls. */
-EXPORTED void *mmap64(void *address, size_t length, int protection, int flags, int file, off64_t offset)
-	__attribute__((alias("mmap")));
-
-EXPORTED int munmap(void *address, size_t length) {
+static long do_munmap(void *address, size_t length) {
 	require_whole_pages("munmap", address, length);
-	if (is_due("munmap")) {
-		errno = ENOMEM;
-		return -1;
-	}
-	return (int)syscall(SYS_munmap, address, length);
+	return is_due("munmap") ? -ENOMEM : real(SYS_munmap, (long)address, (long)length, 0);
 }
 
-EXPORTED void *mremap(void *address, size_t from, size_t to, int flags, ...) {
-	va_list rest;
-
-	va_start(rest, flags);
-	void *target = flags & MREMAP_FIXED ? va_arg(rest, void *) : NULL;
-	va_end(rest);
+static long do_mremap(void *address, size_t from, size_t to, int flags, long target) {
 	require_whole_pages("mremap", address, from | to);
-	if (is_due("mremap")) {
-		errno = ENOMEM;
-		return MAP_FAILED;
-	}
+	if (is_due("mremap"))
+		return -ENOMEM;
 	if (faked_page() && flags == MREMAP_MAYMOVE) {
 		/* The kernel would move it to any of its own pages. */
-		if ((void *)syscall(SYS_mremap, address, from, to, 0, NULL) == address)
-			return address;
+		if (real_call(SYS_mremap, (long)address, (long)from, (long)to, 0, 0, 0) == (long)address)
+			return (long)address;
 		target = map_pages(faked_page(), to, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-		if (target == MAP_FAILED)
-			return MAP_FAILED;
+		if (is_error(target))
+			return target;
 		flags |= MREMAP_FIXED;
 	}
-	return (void *)syscall(SYS_mremap, address, from, to, flags, target);
+	return real_call(SYS_mremap, (long)address, (long)from, (long)to, flags, target, 0);
 }
 
-typedef long syscall_function(long, ...);
-
-static syscall_function *real_syscall(void) {
-	static _Atomic(syscall_function *) real;
-	syscall_function *function = atomic_load(&real);
-
-	if (!function) {
-		function = (syscall_function *)dlsym(RTLD_NEXT, "syscall");
-		atomic_store(&real, function);
-	}
-	return function;
-}
-
-/* 0, or -1 with errno: as the kernel would refuse it. */
-static int may_madvise(void *address, size_t length, int advice) {
+/* As the kernel would refuse it. */
+static long do_madvise(void *address, size_t length, int advice) {
 	static const int errors[] = { EAGAIN, EINVAL, ENOMEM };
 	size_t call = is_due("madvise");
 
 	require_whole_pages("madvise", address, length);
-	if (call) {
-		int error = setting("FAULT_RATE") ? errors[draw(~call) % 3] : EAGAIN;
-		/* The kernel goes from page to page, and keeps what it has done when it cannot go on. */
-		if (error == ENOMEM)
-			real_syscall()(SYS_madvise, address, length / 2 & ~(size_t)4095, advice);
-		errno = error;
-		return -1;
-	}
-	return 0;
+	if (!call)
+		return real(SYS_madvise, (long)address, (long)length, advice);
+	int error = setting("FAULT_RATE") ? errors[draw(~call) % 3] : EAGAIN;
+	/* The kernel goes from page to page, and keeps what it has done when it cannot go on. */
+	if (error == ENOMEM)
+		real(SYS_madvise, (long)address, (long)(length / 2 & ~(size_t)4095), advice);
+	return -error;
 }
 
-static int may_mprotect(void *address, size_t length) {
+static long do_mprotect(void *address, size_t length, int protection) {
 	require_whole_pages("mprotect", address, length);
-	if (is_due("mprotect")) {
-		errno = ENOMEM;
-		return -1;
+	return is_due("mprotect") ? -ENOMEM : real(SYS_mprotect, (long)address, (long)length, protection);
+}
+
+long system_call(long number, long a, long b, long c, long d, long e, long f) {
+	switch (number) {
+	case SYS_mmap:
+		return do_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
+	case SYS_munmap:
+		return do_munmap((void *)a, (size_t)b);
+	case SYS_mremap:
+		return do_mremap((void *)a, (size_t)b, (size_t)c, (int)d, e);
+	case SYS_madvise:
+		return do_madvise((void *)a, (size_t)b, (int)c);
+	case SYS_mprotect:
+		return do_mprotect((void *)a, (size_t)b, (int)c);
+	case SYS_memfd_create:
+		return is_due("memfd_create") ? -EMFILE : real(number, a, b, 0);
+	case SYS_close_range:
+		return is_due("close_range") ? -ENOSYS : real(number, a, b, c);
+	default:
+		return real_call(number, a, b, c, d, e, f);
 	}
-	return 0;
 }
 
 typedef int create_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -196,48 +191,6 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 	if (is_due("pthread_create"))
 		return EAGAIN;
 	return ((create_function *)dlsym(RTLD_NEXT, "pthread_create"))(thread, attributes, body, argument);
-}
-
-/* What the window's thread calls. */
-EXPORTED int memfd_create(const char *name, unsigned flags) {
-	if (is_due("memfd_create")) {
-		errno = EMFILE;
-		return -1;
-	}
-	return (int)syscall(SYS_memfd_create, name, flags);
-}
-
-/* The allocator calls these by number: they have no name in libc, or are among its own functions too. Its others fail by their names. */
-EXPORTED long syscall(long number, ...) {
-	long arguments[6];
-	va_list rest;
-
-	va_start(rest, number);
-	for (int i = 0; i < 6; i++)
-		arguments[i] = va_arg(rest, long);
-	va_end(rest);
-	if (number == SYS_close_range && is_due("close_range")) {
-		errno = ENOSYS;
-		return -1;
-	}
-	if (number == SYS_madvise && may_madvise((void *)arguments[0], (size_t)arguments[1], (int)arguments[2]) != 0)
-		return -1;
-	if (number == SYS_mprotect && may_mprotect((void *)arguments[0], (size_t)arguments[1]) != 0)
-		return -1;
-	return real_syscall()(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
-}
-
-typedef void *sbrk_function(intptr_t);
-
-static void *real_sbrk(intptr_t increment) {
-	static _Atomic(sbrk_function *) real;
-	sbrk_function *function = atomic_load(&real);
-
-	if (!function) {
-		function = (sbrk_function *)dlsym(RTLD_NEXT, "sbrk");
-		atomic_store(&real, function);
-	}
-	return function(increment);
 }
 
 /* What the foreign moves claimed. Guarded by the allocator's own lock around its growth. */
@@ -253,8 +206,8 @@ static void move_break_as_a_foreigner(void) {
 
 	if (foreign_count == sizeof foreign / sizeof foreign[0])
 		return;
-	void *start = real_sbrk((intptr_t)size);
-	if (start == (void *)-1)
+	void *start = real_break((intptr_t)size);
+	if (!start)
 		return;
 	stamp_block(start, size, 1);
 	foreign[foreign_count].start = start;
@@ -270,20 +223,18 @@ bool fault_foreign_intact(void) {
 	return true;
 }
 
-EXPORTED void *sbrk(intptr_t increment) {
+void *system_break(intptr_t delta) {
 	const char *when = getenv("FAULT_FOREIGN");
 
 	/* The question where the break is cannot fail. Foreigners only meet growth: nobody can lower a break that another
 	 * thread raises at that moment. */
-	if (increment == 0 || (when && increment < 0) || !is_due("sbrk"))
-		return real_sbrk(increment);
-	if (!when) {
-		errno = ENOMEM;
-		return (void *)-1;
-	}
+	if (delta == 0 || (when && delta < 0) || !is_due("sbrk"))
+		return real_break(delta);
+	if (!when)
+		return NULL;
 	if (strcmp(when, "before") == 0)
 		move_break_as_a_foreigner();
-	void *old = real_sbrk(increment);
+	void *old = real_break(delta);
 	if (strcmp(when, "after") == 0)
 		move_break_as_a_foreigner();
 	return old;

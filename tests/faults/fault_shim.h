@@ -1,4 +1,5 @@
-/* A library that is preloaded before Arenal and makes its system calls fail. What fails is said in the environment:
+/* What makes system calls in a build of the library that is otherwise the tested one (base/syscall.c), and lets them fail. What fails
+ * is said in the environment:
  *
  *   FAULT_CALL=mmap       the function: mmap munmap mremap madvise mprotect sbrk pthread_create
  *   FAULT_AT=3            its third call fails ...

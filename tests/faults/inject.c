@@ -50,7 +50,7 @@ static bool run(const struct fault *fault, const char *setting, size_t at) {
 	snprintf(number, sizeof number, "FAULT_AT=%zu", at);
 	const char *forever = fault->forever ? "FAULT_FOREVER=1" : "FAULT_FOREVER";
 	const char *foreign = fault->foreign ? fault->foreign : "FAULT_FOREIGN";
-	const char *changes[] = { "LD_PRELOAD=" FAULT_SHIM ":" LIBRARY, call, number, forever, foreign, setting, NULL };
+	const char *changes[] = { "LD_PRELOAD=" LIBRARY, call, number, forever, foreign, setting, NULL };
 
 	run_program(&outcome, arguments, changes, NULL);
 	if (fault->hardened && ended_at_the_start(&outcome))

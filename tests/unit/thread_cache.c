@@ -293,20 +293,12 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 /* What happens while a drain waits for its barrier; returns whether the kernel offers that. */
 static bool (*during_barrier)(void);
 
-/* In place of libc's. */
-long syscall(long number, ...) {
-	typedef long function(long, long, long, long, long, long, long);
-	va_list rest;
-	long arguments[6];
-	va_start(rest, number);
-	for (int i = 0; i < 6; i++) arguments[i] = va_arg(rest, long);
-	va_end(rest);
-	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) {
-		errno = ENOSYS;
-		return -1;
-	}
-	function *real = (function *)dlsym(RTLD_NEXT, "syscall");
-	return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+/* In place of the library's (--wrap). */
+long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
+	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) return -ENOSYS;
+	return __real_system_call(number, a, b, c, d, e, f);
 }
 
 static void *taken[3];
