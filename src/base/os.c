@@ -41,15 +41,6 @@ void os_init(void) {
 	if (is_power_of_two(size)) os_page_size = size;
 }
 
-unsigned os_cpu_count(void) {
-	/* sched_getaffinity rather than sysconf: a container that pins its processes should get few arenas. */
-	cpu_set_t set;
-	int saved = errno;
-	int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-	errno = saved;
-	return count > 0 ? (unsigned)count : 1;
-}
-
 static int advise(void *address, size_t size, int advice) { return (int)syscall(SYS_madvise, address, size, advice); }
 
 static int protect(void *address, size_t size, int protection) {
@@ -558,3 +549,63 @@ void os_futex_wake(uint32_t *word) { futex_wake(word, 1); }
 void os_futex_wake_all(uint32_t *word) { futex_wake(word, INT_MAX); }
 
 _Noreturn void os_abort(void) { abort(); }
+
+/* ---- threads of our own ---- */
+
+/* Returns what the kernel does: a negative errno when it refuses. */
+static long ask(long call, long a, long b, long c, long d) {
+	const int saved = errno;
+	long result = os_pass(call, a, b, c, d, 0, 0);
+	if (result == -1) result = -errno;
+	errno = saved;
+	return result;
+}
+
+long os_affinity(unsigned char *set, size_t size) { return ask(SYS_sched_getaffinity, 0, (long)size, (long)set, 0); }
+
+bool os_set_affinity(const unsigned char *set, size_t size) {
+	return ask(SYS_sched_setaffinity, 0, (long)size, (long)set, 0) == 0;
+}
+
+/* The first version of the kernel's structure (Linux 3.14). */
+struct scheduling {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+#define DEFAULT_TIMER_SLACK 50000 /* nanoseconds */
+
+void os_schedule_as_process(void) {
+	struct scheduling own = { 0 }, first = { 0 };
+	if (ask(SYS_sched_getattr, 0, (long)&own, sizeof own, 0) == 0 &&
+	    ask(SYS_sched_getattr, os_process_id(), (long)&first, sizeof first, 0) == 0) {
+		struct scheduling wanted = { .size = sizeof wanted, .policy = SCHED_OTHER, .nice = first.nice };
+		if (first.policy == SCHED_BATCH || first.policy == SCHED_IDLE) wanted.policy = first.policy;
+		/* Who may not have a nicer one back keeps that of the thread that made it. */
+		if (own.policy != wanted.policy || own.nice != wanted.nice)
+			if (ask(SYS_sched_setattr, 0, (long)&wanted, 0, 0) != 0 && own.policy != wanted.policy) {
+				wanted.nice = own.nice;
+				ask(SYS_sched_setattr, 0, (long)&wanted, 0, 0);
+			}
+	}
+	ask(SYS_prctl, PR_SET_TIMERSLACK, DEFAULT_TIMER_SLACK, 0, 0);
+}
+
+void os_thread_rename(const char *name) { ask(SYS_prctl, PR_SET_NAME, (long)name, 0, 0); }
+
+bool os_has_thread(int id) { return ask(SYS_tgkill, os_process_id(), id, 0, 0) == 0; }
+
+/* A thread loses its number and its place in the list of the process under one lock of the kernel. This call takes it for reading; what it
+ * asks for is of no interest. */
+void os_pass_thread_list(void) { ask(SYS_getpriority, PRIO_PGRP, 0, 0, 0); }
+
+void os_pause(unsigned microseconds) {
+	const struct timespec time = { 0, (long)microseconds * 1000 };
+	if (microseconds == 0)
+		ask(SYS_sched_yield, 0, 0, 0, 0);
+	else
+		ask(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&time, 0);
+}
