@@ -88,6 +88,7 @@ static void after_fork_in_child(void) {
 	}
 	process_after_fork();
 	pressure_after_fork();
+	own_threads_in_new_process();
 	purger_after_fork();
 	action_after_fork();
 	reseed();

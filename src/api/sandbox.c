@@ -11,6 +11,7 @@
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/sandbox.h"
+#include "cache/own_thread.h"
 
 /* libc's, or that of another library. Looked up when the library is loaded; until then, the kernel is called. */
 static int (*_Atomic next_prctl)(int option, ...);
@@ -37,14 +38,28 @@ static COLD void expect_filter(void) {
 	if (conf.sandbox != 0) os_enter_sandbox();
 }
 
+/* Rights that a thread of ours would keep beside the program (api/stand_back.c). */
+static bool takes_rights(int option) {
+	return option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP || option == PR_CAPBSET_DROP || option == PR_CAP_AMBIENT ||
+	       option == PR_SET_SECUREBITS;
+}
+
+static int pass(int option, const unsigned long *a) {
+	int (*function)(int, ...) = next_prctl;
+	if (likely(function != NULL)) return function(option, a[0], a[1], a[2], a[3]);
+	return (int)os_pass(SYS_prctl, option, (long)a[0], (long)a[1], (long)a[2], (long)a[3], 0);
+}
+
 EXPORT int prctl(int option, ...) {
 	unsigned long arguments[4];
 	va_list rest;
 	va_start(rest, option);
 	for (int i = 0; i < 4; i++) arguments[i] = va_arg(rest, unsigned long);
 	va_end(rest);
+	const bool back = takes_rights(option) && own_threads_stand_back();
 	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) expect_filter();
-	int (*function)(int, ...) = next_prctl;
-	if (likely(function != NULL)) return function(option, arguments[0], arguments[1], arguments[2], arguments[3]);
-	return (int)os_pass(SYS_prctl, option, (long)arguments[0], (long)arguments[1], (long)arguments[2], (long)arguments[3], 0);
+	const int result = pass(option, arguments), saved = errno;
+	if (back) own_threads_return(sandbox_is_on());
+	errno = saved;
+	return result;
 }

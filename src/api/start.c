@@ -2,7 +2,9 @@
 #include "api/api.h"
 #include "api/fork.h"
 #include "base/conf.h"
+#include "base/cpus.h"
 #include "base/print.h"
+#include "cache/own_thread.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
@@ -29,6 +31,7 @@ void start(void) {
 	lock_take(&start_lock, RANK_INIT);
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();
+		cpus_remember();
 		conf_loaded = conf_load();
 		if (conf.sandbox == 1) os_enter_sandbox();
 		marks_draw();
@@ -46,6 +49,7 @@ void start(void) {
  * perhaps never does, and nothing is started for it, unless it was told to say something. */
 __attribute__((constructor)) static void late_start(void) {
 	fork_expect();
+	cpus_remember(); /* before the program can pin this thread */
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	if (started && conf.sandbox == 1) os_enter_sandbox();
@@ -53,6 +57,7 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && modes == 0) start_modes();
 	if (modes & MODE_TRACE) trace_late_start();
 	profile_init();
+	own_threads_in_new_process();
 	window_start();
 }
 

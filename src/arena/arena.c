@@ -9,6 +9,7 @@
 #include "arena/report.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "base/cpus.h"
 #include "base/meta.h"
 #include "base/probe.h"
 
@@ -64,7 +65,7 @@ static struct arena *add_arena(enum region_kind kind, bool of_samples) {
 
 struct arena *arena_create(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
-	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : os_cpu_count();
+	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : cpus_count();
 	if (count - (arena_of_samples != NULL) >= limit) return NULL;
 	return add_arena(kind_of_arenas, false);
 }

@@ -63,14 +63,12 @@ _Atomic bool sandbox_on;
 /* What a process in a sandbox knew before. */
 static struct {
 	_Atomic int process;
-	unsigned cpus;
 	size_t address_space;
 	_Atomic uint64_t random; /* nobody can guess it: written all the time, for one may be locked in any time */
 } known;
 
 void os_enter_sandbox(void) {
 	if (sandbox_is_on()) return;
-	known.cpus = os_cpu_count();
 	known.address_space = os_address_space_limit();
 	atomic_store(&known.process, os_process_id());
 	atomic_store(&sandbox_on, true);
@@ -83,14 +81,6 @@ void os_after_fork(bool in_child) {
 	/* Also in the parent: its children are not to choose alike. */
 	atomic_fetch_add(&known.random, UINT64_C(0x9E3779B97F4A7C15) + in_child);
 	if (in_child && sandbox_is_on()) atomic_fetch_add(&known.process, GENERATION);
-}
-
-unsigned os_cpu_count(void) {
-	/* sched_getaffinity rather than sysconf: a container that pins its processes should get few arenas. */
-	cpu_set_t set = { 0 };
-	if (sandbox_is_on()) return known.cpus;
-	const int count = is_error(CALL(SYS_sched_getaffinity, 0, sizeof set, &set)) ? 0 : CPU_COUNT(&set);
-	return count > 0 ? (unsigned)count : 1;
 }
 
 /* 0 or the errno. */
@@ -561,3 +551,54 @@ bool os_is_last_thread(void) {
 }
 
 _Noreturn void os_abort(void) { abort(); }
+
+/* ---- threads of our own ---- */
+
+long os_affinity(unsigned char *set, size_t size) { return CALL(SYS_sched_getaffinity, 0, (long)size, (long)set, 0); }
+
+bool os_set_affinity(const unsigned char *set, size_t size) {
+	return CALL(SYS_sched_setaffinity, 0, (long)size, (long)set, 0) == 0;
+}
+
+/* The first version of the kernel's structure (Linux 3.14). */
+struct scheduling {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+#define DEFAULT_TIMER_SLACK 50000 /* nanoseconds */
+
+void os_schedule_as_process(void) {
+	struct scheduling own = { 0 }, first = { 0 };
+	if (CALL(SYS_sched_getattr, 0, (long)&own, sizeof own, 0) == 0 &&
+	    CALL(SYS_sched_getattr, os_process_id(), (long)&first, sizeof first, 0) == 0) {
+		struct scheduling wanted = { .size = sizeof wanted, .policy = SCHED_OTHER, .nice = first.nice };
+		if (first.policy == SCHED_BATCH || first.policy == SCHED_IDLE) wanted.policy = first.policy;
+		/* Who may not have a nicer one back keeps that of the thread that made it. */
+		if (own.policy != wanted.policy || own.nice != wanted.nice)
+			if (CALL(SYS_sched_setattr, 0, (long)&wanted, 0, 0) != 0 && own.policy != wanted.policy) {
+				wanted.nice = own.nice;
+				CALL(SYS_sched_setattr, 0, (long)&wanted, 0, 0);
+			}
+	}
+	CALL(SYS_prctl, PR_SET_TIMERSLACK, DEFAULT_TIMER_SLACK, 0, 0);
+}
+
+void os_thread_rename(const char *name) { CALL(SYS_prctl, PR_SET_NAME, (long)name, 0, 0); }
+
+bool os_has_thread(int id) { return CALL(SYS_tgkill, os_process_id(), id, 0, 0) == 0; }
+
+/* A thread loses its number and its place in the list of the process under one lock of the kernel. This call takes it for reading; what it
+ * asks for is of no interest. */
+void os_pass_thread_list(void) { CALL(SYS_getpriority, PRIO_PGRP, 0, 0, 0); }
+
+void os_pause(unsigned microseconds) {
+	const struct timespec time = { 0, (long)microseconds * 1000 };
+	if (microseconds == 0)
+		CALL(SYS_sched_yield, 0, 0, 0, 0);
+	else
+		CALL(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&time, 0);
+}

@@ -11,9 +11,6 @@ extern size_t os_page_size;
 
 void os_init(void);
 
-/* Number of CPUs this process may run on, at least 1. */
-unsigned os_cpu_count(void);
-
 /* Maps `size` bytes (a multiple of the page size) of zeroed memory, aligned to `align` (a power of two). NULL when the
  * kernel refuses. */
 void *os_map(size_t size, size_t align);
@@ -206,5 +203,28 @@ bool os_barrier_in_all_threads(void);
 bool os_is_last_thread(void);
 
 _Noreturn void os_abort(void);
+
+/* ---- threads of our own (cache/own_thread.c) ---- */
+
+/* The CPUs that the calling thread may run on, as the kernel's bytes. Returns how many bytes it has written, or the errno, negative:
+ * EINVAL when there is no room for all CPUs. */
+long os_affinity(unsigned char *set, size_t size);
+bool os_set_affinity(const unsigned char *set, size_t size);
+
+/* From now on, the calling thread is scheduled as the first one of the process, but with no real-time policy, and with the usual
+ * precision of timers: a thread inherits these from the one that made it. */
+void os_schedule_as_process(void);
+
+/* Names the calling thread: others name it through a file of /proc, which needs a descriptor, and a /proc. */
+void os_thread_rename(const char *name);
+
+/* Has the process this thread? One that was joined may be there for a moment more. */
+bool os_has_thread(int id);
+
+/* Behind this, a thread that os_has_thread did not see any more is not counted by the kernel either. */
+void os_pass_thread_list(void);
+
+/* Lets others run for at least so many microseconds. */
+void os_pause(unsigned microseconds);
 
 #endif

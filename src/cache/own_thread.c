@@ -3,35 +3,212 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "base/cpus.h"
+#include "base/os.h"
 #include "base/sandbox.h"
 
 /* Room for the handlers of exit, which the last thread of a process runs. */
 #define STACK (512 * KIB)
 
+/* Milliseconds. That a thread which shall end is woken again: it may have been just about to fall asleep. That somebody waits for it at most: the
+ * caller may be the handler of a signal that came while its thread held a lock which that one wants. And that none is started after it stood
+ * back: a program that makes such calls all the time is to end few of them. */
+#define IMPATIENCE 5
+#define PATIENCE 2000
+#define PAUSE 100
+
+enum state {
+	ABSENT,
+	STARTING,
+	PRESENT = OWN_PRESENT,
+	LEFT,    /* it ended by itself, and is about to be gone */
+	TOLD,    /* it shall end, and somebody has to join it */
+	JOINING, /* and somebody does */
+};
+
 struct cache_hooks cache_hooks;
 
-static bool start(void *(*body)(void *), pthread_t *joinable) {
+static struct own_thread *_Atomic all;
+static _Atomic int home; /* process ID: a child by vfork has our memory, but not our threads */
+static _Atomic uint32_t standing_back; /* calls that want to see no thread of ours */
+static _Atomic bool for_ever;
+static _Atomic uint64_t not_before; /* milliseconds */
+
+static __thread struct own_thread *own __attribute__((tls_model("initial-exec"))); /* the calling thread, if it is one of ours */
+
+static bool change(struct own_thread *t, uint32_t from, uint32_t to) { return atomic_compare_exchange_strong(&t->state, &from, to); }
+
+static void settle(struct own_thread *t, uint32_t state) {
+	atomic_store(&t->state, state);
+	os_futex_wake_all((uint32_t *)&t->state);
+}
+
+static void *run(void *thread) {
+	struct own_thread *t = own = thread;
+	os_thread_rename(t->name);
+	atomic_store(&t->id, os_thread_id());
+	os_schedule_as_process();
+	cpus_use_all();
+	while (atomic_load(&t->state) == STARTING) os_futex_wait((uint32_t *)&t->state, STARTING);
+	t->body();
+	atomic_store(&t->left_at, os_milliseconds());
+	if (change(t, PRESENT, LEFT)) {
+		pthread_detach(pthread_self());
+	} else {
+		atomic_store(&t->over, 1);
+		os_futex_wake_all((uint32_t *)&t->over);
+	}
+	return NULL;
+}
+
+static bool create(struct own_thread *t) {
 	pthread_attr_t attributes;
-	pthread_t thread;
-	sigset_t all, before;
 	if (pthread_attr_init(&attributes) != 0) return false;
-	if (joinable == NULL) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attributes, STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&thread, &attributes, body, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	const int error = pthread_create(&t->handle, &attributes, run, t);
 	pthread_attr_destroy(&attributes);
-	if (error == 0 && joinable != NULL) *joinable = thread;
 	return error == 0;
 }
 
-bool own_thread_start(void *(*body)(void *), pthread_t *joinable) {
-	if (sandbox_is_on()) return false;
-	int saved = errno;
-	bool started = start(body, joinable);
-	errno = saved;
+static void list(struct own_thread *t) {
+	if (atomic_exchange(&t->listed, true)) return;
+	t->next = atomic_load(&all);
+	while (!atomic_compare_exchange_weak(&all, &t->next, t)) {}
+}
+
+/* Did it leave, and has left the kernel as well? Some time later, its number may be another thread's. */
+static bool has_gone(const struct own_thread *t) {
+	return os_milliseconds() >= atomic_load(&t->left_at) + PATIENCE || !os_has_thread(atomic_load(&t->id));
+}
+
+static enum own_start start(struct own_thread *t) {
+	const uint32_t before = atomic_load(&t->state);
+	if (before == LEFT ? !has_gone(t) : before != ABSENT) return OWN_NOT_NOW;
+	if (!change(t, before, STARTING)) return OWN_NOT_NOW;
+	/* In this order: who stands back says so first, and waits then for those who are starting one. */
+	if (atomic_load(&standing_back) > 0 || atomic_load(&for_ever)) {
+		settle(t, ABSENT);
+		return OWN_NOT_NOW;
+	}
+	atomic_store(&t->over, 0);
+	const bool created = create(t);
+	settle(t, created ? PRESENT : ABSENT);
+	return created ? OWN_STARTED : OWN_REFUSED;
+}
+
+/* No handler of a signal comes in between, that could want to see no thread of ours and wait for its own one; nor is anything in here a
+ * cancellation point to the program. */
+struct quiet {
+	sigset_t signals;
+	int error, cancelable;
+};
+
+static void be_quiet(struct quiet *before) {
+	sigset_t all_signals;
+	before->error = errno;
+	sigfillset(&all_signals);
+	os_signal_mask(SIG_SETMASK, &all_signals, &before->signals);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancelable);
+}
+
+static void be_as_before(const struct quiet *before) {
+	pthread_setcancelstate(before->cancelable, NULL);
+	os_signal_mask(SIG_SETMASK, &before->signals, NULL);
+	errno = before->error;
+}
+
+enum own_start own_thread_start(struct own_thread *t) {
+	if (sandbox_is_on()) return OWN_REFUSED;
+	const int process = os_process_id();
+	struct quiet before;
+	/* Where one was started before, a child finds out that it is one; or it is one by vfork. */
+	if (process != atomic_load(&home) && atomic_load(&all) != NULL) return OWN_NOT_NOW;
+	atomic_store(&home, process);
+	be_quiet(&before);
+	list(t);
+	const enum own_start started = start(t);
+	be_as_before(&before);
 	return started;
 }
 
-void own_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+bool own_threads_may_start(void) {
+	return atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) && os_milliseconds() >= atomic_load(&not_before);
+}
+
+/* Joined, or left: the kernel takes some time more. */
+static void await_gone(const struct own_thread *t, uint64_t until) {
+	for (unsigned tries = 0; os_has_thread(atomic_load(&t->id)) && os_milliseconds() < until; tries++) os_pause(tries < 20 ? 0 : 50);
+	os_pass_thread_list();
+}
+
+/* Waits until body has returned, and joins. The thread takes no lock any more by then. */
+static bool join(struct own_thread *t, uint64_t until) {
+	while (atomic_load(&t->over) == 0) {
+		if (os_milliseconds() >= until) return false;
+		if (t->wake != NULL) t->wake();
+		os_futex_wait_for((uint32_t *)&t->over, 0, IMPATIENCE);
+	}
+	pthread_join(t->handle, NULL);
+	await_gone(t, until);
+	return true;
+}
+
+/* Returns when it is gone, or the time is over. */
+static void end(struct own_thread *t, uint64_t until) {
+	while (t != own && os_milliseconds() < until) {
+		const uint32_t state = atomic_load(&t->state);
+		if (state == ABSENT) return;
+		if (state == LEFT) {
+			const uint64_t latest = atomic_load(&t->left_at) + PATIENCE;
+			await_gone(t, latest < until ? latest : until);
+			change(t, LEFT, ABSENT);
+		} else if (state == PRESENT) {
+			if (change(t, PRESENT, TOLD)) os_futex_wake_all((uint32_t *)&t->state);
+		} else if (state == TOLD && change(t, TOLD, JOINING)) {
+			const bool joined = join(t, until);
+			if (joined && t->ended != NULL) t->ended();
+			settle(t, joined ? ABSENT : TOLD);
+		} else {
+			os_futex_wait_for((uint32_t *)&t->state, state, IMPATIENCE);
+		}
+	}
+}
+
+void own_thread_end(struct own_thread *t) {
+	struct quiet before;
+	if (os_process_id() != atomic_load(&home)) return;
+	be_quiet(&before);
+	end(t, UINT64_MAX);
+	be_as_before(&before);
+}
+
+bool own_threads_stand_back(void) {
+	struct quiet before;
+	/* Where there never was one, no system call is needed. */
+	const bool none = atomic_load(&all) == NULL;
+	if (!none && os_process_id() != atomic_load(&home)) return false;
+	atomic_fetch_add(&standing_back, 1);
+	if (none && atomic_load(&all) == NULL) return true; /* looked at again: who starts one lists it before it looks here */
+	be_quiet(&before);
+	const uint64_t until = os_milliseconds() + PATIENCE;
+	for (struct own_thread *t = atomic_load(&all); t != NULL; t = t->next) end(t, until);
+	be_as_before(&before);
+	return true;
+}
+
+void own_threads_return(bool for_good) {
+	uint32_t count = atomic_load(&standing_back);
+	/* For good: a filter may end the process for the question what time it is. */
+	if (for_good)
+		atomic_store(&for_ever, true);
+	else
+		atomic_store(&not_before, os_milliseconds() + PAUSE);
+	/* It is 0 already in the child of a fork that was made meanwhile. */
+	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {}
+}
+
+void own_threads_in_new_process(void) {
+	for (struct own_thread *t = atomic_load(&all); t != NULL; t = t->next) atomic_store(&t->state, ABSENT);
+	atomic_store(&standing_back, 0);
+	atomic_store(&home, os_process_id());
+}

@@ -1,8 +1,9 @@
 /* Threads of our own, in the program's process. They get no signals, which are for the program's own threads, have small
- * stacks, and never allocate: none has a cache.
+ * stacks, and never allocate: none has a cache. They run where the process could run at its start, and as the process does, whoever
+ * started them: a thread of the program may have pinned itself, or be one with a real-time priority.
  *
- * A thread that is not detached must have been joined before the last thread of the program ends: whoever ends last runs
- * the handlers of exit. */
+ * Some calls of the program count threads, or do the same in all of them and end the process if that goes differently in one. For these,
+ * threads of our own stand back (api/stand_back.c): they end, and are started again later. */
 #ifndef CACHE_OWN_THREAD_H
 #define CACHE_OWN_THREAD_H
 
@@ -11,12 +12,50 @@
 
 #include "base/base.h"
 
-/* Starts one. `joinable`: where its handle goes; NULL: it is detached. False when the system refuses. errno is left alone;
- * starting a thread allocates. */
-bool own_thread_start(void *(*body)(void *), pthread_t *joinable);
+/* One of them, whether it is there or not. The functions are the owner's, the rest is own_thread.c's. */
+struct own_thread {
+	const char *name;    /* 15 characters at most */
+	void (*body)(void);  /* what it does. Returns when it wants to, and soon when own_thread_shall_end says so */
+	void (*wake)(void);  /* called again and again until body returns, from any thread: it may sleep. Or NULL, if it sleeps on `state` only */
+	void (*ended)(void); /* it was told to end, and is gone. Or NULL */
+	_Atomic uint32_t state; /* a futex */
+	_Atomic uint32_t over;  /* body has returned. A futex */
+	_Atomic int id;         /* the kernel's number */
+	_Atomic uint64_t left_at; /* milliseconds: it ended by itself */
+	pthread_t handle;
+	struct own_thread *next; /* of those that were started once */
+	_Atomic bool listed;
+};
 
-/* Said by the thread itself: others name it through a file of /proc, which needs a descriptor, and a /proc. */
-void own_thread_name(const char *name);
+enum own_start {
+	OWN_STARTED,
+	OWN_NOT_NOW, /* it is on its way out, or somebody wants to see the program's threads only: try again later */
+	OWN_REFUSED, /* by the system */
+};
+
+/* Starts it. errno is left alone; starting a thread allocates. */
+enum own_start own_thread_start(struct own_thread *thread);
+
+/* Would it be OWN_NOT_NOW? A hint, for those who have something to prepare. */
+bool own_threads_may_start(void);
+
+/* For body: shall it return? Until then, `state` is OWN_PRESENT. */
+#define OWN_PRESENT 2
+static inline bool own_thread_shall_end(const struct own_thread *thread) {
+	return atomic_load_explicit(&thread->state, memory_order_relaxed) != OWN_PRESENT;
+}
+
+/* Tells it to end, and waits for that, without any lock. */
+void own_thread_end(struct own_thread *thread);
+
+/* From here on, the kernel and libc know of no thread of ours, and none is started until own_threads_return, or for good. Without any
+ * lock. Takes two seconds at most, should one of them be held up. False: they are no threads of this process (in a child by vfork),
+ * nothing was done, and own_threads_return must not follow. */
+bool own_threads_stand_back(void);
+void own_threads_return(bool for_good);
+
+/* Once when libc is ready for threads, and in each child that is known to be one: it has no thread of its parent's. */
+void own_threads_in_new_process(void);
 
 /* What layers above want to be told. Set when libc is ready for threads, before which nothing is; NULL: nobody asks. */
 struct cache_hooks {

@@ -61,20 +61,27 @@ static bool sleep_until_poked(void) {
 	return true;
 }
 
-static void *purge_in_background(void *unused) {
-	own_thread_name("arenal");
+static struct own_thread thread;
+
+static void purge_in_background(void) {
 	while (conf.background && conf.decay > 0) {
-		static uint32_t never;
-		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
+		os_futex_wait_for((uint32_t *)&thread.state, OWN_PRESENT, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
-		if (tcache_count() == 0 && (sandbox_is_on() || os_is_last_thread())) break;
+		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;
-		if (tcache_count() <= 1 && !sandbox_is_on()) break;
-		if (!sleep_until_poked()) return unused;
+		if (tcache_count() <= 1) break;
+		if (!sleep_until_poked()) return;
 	}
 	set_off();
-	return unused;
 }
+
+/* When this does nothing, somebody else woke it, or it has ended in this moment. */
+static void wake_sleeper(void) {
+	uint32_t asleep = PURGER_ASLEEP;
+	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+}
+
+static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = wake_sleeper };
 
 static void start_thread(void) {
 	uint32_t off = PURGER_OFF;
@@ -82,16 +89,18 @@ static void start_thread(void) {
 	if (!atomic_compare_exchange_strong(&purger_state, &off, PURGER_AWAKE)) return;
 	process_watch();
 	atomic_store(&purged_in_background, true);
-	if (own_thread_start(purge_in_background, NULL)) {
+	const enum own_start done = own_thread_start(&thread);
+	if (done == OWN_STARTED) {
 		cache_hook_call(&cache_hooks.purger_started);
 	} else {
-		atomic_store(&not_before, os_milliseconds() + PATIENCE);
+		if (done == OWN_REFUSED) atomic_store(&not_before, os_milliseconds() + PATIENCE);
 		set_off();
 	}
 }
 
 void purger_look_at_process(void) {
 	if (likely(!process_may_be_new()) || !process_is_new()) return;
+	own_threads_in_new_process();
 	set_off();
 	tcache_in_new_process();
 	cache_hook_call(&cache_hooks.new_process);
@@ -101,14 +110,12 @@ void purger_wake(void) {
 	purger_look_at_process();
 	tcache_count_own();
 	tcache_adopt_in_time();
-	uint32_t state = atomic_load(&purger_state);
-	/* When this fails, somebody else woke it, or it has ended in this moment. */
-	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE)) {
-		os_futex_wake((uint32_t *)&purger_state);
-	} else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
-	           os_milliseconds() >= atomic_load(&not_before)) {
+	const uint32_t state = atomic_load(&purger_state);
+	if (state == PURGER_ASLEEP)
+		wake_sleeper();
+	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
+	         os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
 		start_thread();
-	}
 	cache_hook_call(&cache_hooks.slow_moment);
 }
 

@@ -1,0 +1,130 @@
+/* Calls that count the threads of a process, or do the same in all of them: threads of our own stand back (cache/own_thread.h), the next
+ * definition of the function does what it does, and they may come back.
+ *
+ * - Who changes the user or the group: libc lets each thread make the system call, and ends the process if it fails in some only. What a
+ *   thread may do (capabilities, securebits) is its own affair in Linux: ours would lack what the program's has, or have what
+ *   the program gave away.
+ * - unshare and setns: some namespaces want a process of one thread.
+ * - capset, and prctl (api/sandbox.c), where they take rights away for good: threads of ours are not to keep them beside the program. They
+ *   are started again by a thread that has them no more.
+ *
+ * A thread that libc knows nothing of would have no part in all this, and be a way back to root's rights.
+ *
+ * Part of the shared library only. What calls the kernel directly goes unseen. */
+#include <dlfcn.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "cache/own_thread.h"
+
+/* Found by the first call: few programs make one. */
+static void *find(_Atomic(void *) *known, const char *name) {
+	void *function = atomic_load_explicit(known, memory_order_relaxed);
+	if (function == NULL) atomic_store_explicit(known, function = dlsym(RTLD_NEXT, name), memory_order_relaxed);
+	return function;
+}
+
+static void come_back(bool stood_back) {
+	const int saved = errno;
+	if (stood_back) own_threads_return(false);
+	errno = saved;
+}
+
+/* uid_t and gid_t are the same to the machine. */
+typedef unsigned id;
+static_assert(sizeof(uid_t) == sizeof(id) && sizeof(gid_t) == sizeof(id), "functions of one ID take either");
+
+static int change_one(_Atomic(void *) *known, const char *name, id a) {
+	int (*next)(id) = (int (*)(id))find(known, name);
+	const bool back = own_threads_stand_back();
+	const int result = next(a);
+	come_back(back);
+	return result;
+}
+
+static int change_two(_Atomic(void *) *known, const char *name, id a, id b) {
+	int (*next)(id, id) = (int (*)(id, id))find(known, name);
+	const bool back = own_threads_stand_back();
+	const int result = next(a, b);
+	come_back(back);
+	return result;
+}
+
+static int change_three(_Atomic(void *) *known, const char *name, id a, id b, id c) {
+	int (*next)(id, id, id) = (int (*)(id, id, id))find(known, name);
+	const bool back = own_threads_stand_back();
+	const int result = next(a, b, c);
+	come_back(back);
+	return result;
+}
+
+static struct {
+	_Atomic(void *) setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid;
+	_Atomic(void *) setgroups, initgroups, unshare, setns, capset;
+} next;
+
+EXPORT int setuid(uid_t user) { return change_one(&next.setuid, "setuid", user); }
+EXPORT int setgid(gid_t group) { return change_one(&next.setgid, "setgid", group); }
+EXPORT int seteuid(uid_t user) { return change_one(&next.seteuid, "seteuid", user); }
+EXPORT int setegid(gid_t group) { return change_one(&next.setegid, "setegid", group); }
+EXPORT int setreuid(uid_t real, uid_t effective) { return change_two(&next.setreuid, "setreuid", real, effective); }
+EXPORT int setregid(gid_t real, gid_t effective) { return change_two(&next.setregid, "setregid", real, effective); }
+
+EXPORT int setresuid(uid_t real, uid_t effective, uid_t saved) {
+	return change_three(&next.setresuid, "setresuid", real, effective, saved);
+}
+
+EXPORT int setresgid(gid_t real, gid_t effective, gid_t saved) {
+	return change_three(&next.setresgid, "setresgid", real, effective, saved);
+}
+
+EXPORT int setgroups(size_t count, const gid_t *groups) {
+	int (*function)(size_t, const gid_t *) = (int (*)(size_t, const gid_t *))find(&next.setgroups, "setgroups");
+	const bool back = own_threads_stand_back();
+	const int result = function(count, groups);
+	come_back(back);
+	return result;
+}
+
+/* Its setgroups is libc's own. */
+EXPORT int initgroups(const char *user, gid_t group) {
+	int (*function)(const char *, gid_t) = (int (*)(const char *, gid_t))find(&next.initgroups, "initgroups");
+	const bool back = own_threads_stand_back();
+	const int result = function(user, group);
+	come_back(back);
+	return result;
+}
+
+/* What a thread shares with the others of its process, and may have for itself without anybody noticing. */
+#define OF_THE_THREAD (CLONE_FS | CLONE_FILES | CLONE_SYSVSEM)
+
+EXPORT int unshare(int what) {
+	int (*function)(int) = (int (*)(int))find(&next.unshare, "unshare");
+	const bool back = (what & ~OF_THE_THREAD) != 0 && own_threads_stand_back();
+	const int result = function(what);
+	come_back(back);
+	return result;
+}
+
+EXPORT int setns(int file, int kind) {
+	int (*function)(int, int) = (int (*)(int, int))find(&next.setns, "setns");
+	const bool back = own_threads_stand_back();
+	const int result = function(file, kind);
+	come_back(back);
+	return result;
+}
+
+/* No header of libc has it, but libc has the function; libcap calls it. */
+int capset(cap_user_header_t header, const cap_user_data_t data);
+
+EXPORT int capset(cap_user_header_t header, const cap_user_data_t data) {
+	int (*function)(cap_user_header_t, const cap_user_data_t) =
+	    (int (*)(cap_user_header_t, const cap_user_data_t))find(&next.capset, "capset");
+	const bool back = own_threads_stand_back();
+	const int result = function(header, data);
+	come_back(back);
+	return result;
+}
