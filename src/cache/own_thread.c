@@ -34,4 +34,11 @@ bool own_thread_start(void *(*body)(void *), pthread_t *joinable) {
 	return started;
 }
 
+void own_thread_join(pthread_t thread) {
+	int cancelable;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+	pthread_join(thread, NULL);
+	pthread_setcancelstate(cancelable, NULL);
+}
+
 void own_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }

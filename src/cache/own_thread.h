@@ -15,6 +15,9 @@
  * starting a thread allocates. */
 bool own_thread_start(void *(*body)(void *), pthread_t *joinable);
 
+/* Waits for its end; for threads that were not detached. Is no cancellation point. */
+void own_thread_join(pthread_t thread);
+
 /* Said by the thread itself: others name it through a file of /proc, which needs a descriptor, and a /proc. */
 void own_thread_name(const char *name);
 

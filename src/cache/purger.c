@@ -22,15 +22,40 @@
 _Atomic uint32_t purger_state;
 static _Atomic uint64_t not_before; /* milliseconds: the thread could not be started, and is not tried again until then */
 
+static pthread_t thread;
+static int started_in;        /* process ID: a child that libc knows nothing of (clone) has no such thread */
+static _Atomic bool joinable; /* `thread` is to be joined, also when it has ended by itself */
+static _Atomic bool stopped;  /* it shall end */
+
+/* Not 0: it is not to sleep on: the memory limits are to be looked at, or it shall end. */
+static _Atomic uint32_t called;
+
 static void set_off(void) {
+	atomic_store(&pressure_ask, NULL);
 	atomic_store(&purged_in_background, false);
 	atomic_store(&purger_state, PURGER_OFF);
 }
 
+/* Wakes it, wherever it sleeps. */
+static void call(void) {
+	uint32_t asleep = PURGER_ASLEEP;
+	atomic_store(&called, 1);
+	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+	os_futex_wake((uint32_t *)&called);
+}
+
+/* Sleeps until it is time to look at everything. */
+static void wait_for_tick(uint64_t milliseconds) {
+	const uint64_t until = os_milliseconds() + milliseconds;
+	for (uint64_t now; (now = os_milliseconds()) < until && !atomic_load(&stopped);) {
+		os_futex_wait_for((uint32_t *)&called, 0, until - now);
+		if (atomic_exchange(&called, 0) && atomic_load(&pressure_ask) != NULL && !atomic_load(&stopped)) pressure_measure(true);
+	}
+}
+
 /* One look at everything. True when there is something to look at later. */
 static bool purge_idle(void) {
-	pressure_tick(os_milliseconds());
-	pressure_poke();
+	if (atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL) pressure_measure(false);
 	bool holes_later, caches_later = tcache_drain(pressure_is_on() ? 1 : IDLE_LOOKS);
 	holes_next_tick();
 	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, false, &holes_later);
@@ -43,7 +68,7 @@ static bool purge_idle(void) {
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
-	if (purge_idle()) {
+	if (purge_idle() || atomic_load(&stopped) || atomic_load(&called)) {
 		atomic_store(&purger_state, PURGER_AWAKE);
 		return true;
 	}
@@ -54,26 +79,42 @@ static bool sleep_until_poked(void) {
 		atomic_store(&purger_state, PURGER_AWAKE);
 		return true;
 	}
+	void (*ask)(void) = atomic_exchange(&pressure_ask, NULL);
 	atomic_store(&purged_in_background, false);
 	uint32_t state = PURGER_ASLEEP;
 	if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_OFF)) return false;
 	atomic_store(&purged_in_background, true); /* poked at the last moment */
+	atomic_store(&pressure_ask, ask);
 	return true;
 }
 
+/* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It starts no other thread, which
+ * would have that table, and must not run the handlers of exit, which want the program's: see purger_end. */
 static void *purge_in_background(void *unused) {
 	own_thread_name("arenal");
-	while (conf.background && conf.decay > 0) {
-		static uint32_t never;
-		os_futex_wait_for(&never, 0, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
+	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
+	while (conf.background && conf.decay > 0 && !atomic_load(&stopped)) {
+		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (tcache_count() == 0 && (sandbox_is_on() || os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;
 		if (tcache_count() <= 1 && !sandbox_is_on()) break;
 		if (!sleep_until_poked()) return unused;
 	}
-	set_off();
+	if (!atomic_load(&stopped)) set_off();
 	return unused;
+}
+
+/* Waits for the end of the thread, if there is one that nobody has waited for. */
+static void await_end(bool soon) {
+	if (!atomic_exchange(&joinable, false) || started_in != os_process_id()) return;
+	if (soon) {
+		atomic_store(&stopped, true);
+		call();
+	}
+	own_thread_join(thread);
+	if (soon) set_off();
+	atomic_store(&stopped, false);
 }
 
 static void start_thread(void) {
@@ -81,8 +122,11 @@ static void start_thread(void) {
 	/* Starting a thread allocates, and so comes here again: by then, it is awake. */
 	if (!atomic_compare_exchange_strong(&purger_state, &off, PURGER_AWAKE)) return;
 	process_watch();
+	await_end(false); /* of the one before, which has nothing more to do */
+	started_in = os_process_id();
 	atomic_store(&purged_in_background, true);
-	if (own_thread_start(purge_in_background, NULL)) {
+	if (own_thread_start(purge_in_background, &thread)) {
+		atomic_store(&joinable, true);
 		cache_hook_call(&cache_hooks.purger_started);
 	} else {
 		atomic_store(&not_before, os_milliseconds() + PATIENCE);
@@ -90,9 +134,11 @@ static void start_thread(void) {
 	}
 }
 
+void purger_end(void) { await_end(true); }
+
 void purger_look_at_process(void) {
 	if (likely(!process_may_be_new()) || !process_is_new()) return;
-	set_off();
+	purger_after_fork();
 	tcache_in_new_process();
 	cache_hook_call(&cache_hooks.new_process);
 }
@@ -112,4 +158,8 @@ void purger_wake(void) {
 	cache_hook_call(&cache_hooks.slow_moment);
 }
 
-void purger_after_fork(void) { set_off(); }
+void purger_after_fork(void) {
+	atomic_store(&joinable, false);
+	atomic_store(&stopped, false);
+	set_off();
+}
