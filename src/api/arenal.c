@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
@@ -58,6 +59,7 @@ int arenal_set(const char *name, int64_t value) {
 	if (name == NULL) return ENOENT;
 	ensure_started();
 	const int error = conf_set(name, value);
+	if (error == 0) pressure_look_again();
 	if (error == 0) window_look();
 	return error;
 }

@@ -1,6 +1,7 @@
 /* Start-up and exit: the moments that concern every layer. */
 #include "api/api.h"
 #include "api/fork.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/cpus.h"
 #include "base/print.h"
@@ -42,6 +43,7 @@ void start(void) {
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
+	if (conf_loaded) pressure_start();
 	fork_expect_early();
 }
 
@@ -53,6 +55,7 @@ __attribute__((constructor)) static void late_start(void) {
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
 	if (started && conf.sandbox == 1) os_enter_sandbox();
+	if (started) pressure_start();
 	guard_start();
 	if (started && modes == 0) start_modes();
 	if (modes & MODE_TRACE) trace_late_start();

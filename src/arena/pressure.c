@@ -1,9 +1,13 @@
 #include "arena/pressure.h"
 
 #include "arena/arena.h"
+#include "arena/heap.h"
+#include "arena/holes.h"
+#include "arena/huge.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "base/limits.h"
+#include "base/os.h"
 
 /* Near: less than this share of the limit is left. Critical: less than that one; then all free memory goes back, and not
  * only once. */
@@ -14,7 +18,7 @@
  * who kill for it (systemd-oomd, by default at 60) begin far above. */
 #define STALLED 10
 
-/* With a limit in sight, the kernel is asked again when this share of what was left has gone, but not for less than LEAST. */
+/* With a limit in sight, somebody looks again when this share of what was left has gone, but not for less than LEAST. */
 #define STEP_SHARE 4
 #define STEP_LEAST ((int64_t)MIB)
 
@@ -31,70 +35,102 @@
 #define NO_LIMIT (INT64_MAX / 2)
 
 struct pressure pressure = {
-	.left = PRESSURE_FIRST_LOOK,
+	.left = NO_LIMIT,
+	.look_below = INT64_MIN,
 	.look_from = UINT64_MAX,
 	.keep = SIZE_MAX,
 	.caches = PRESSURE_CACHES,
 };
+
+void (*_Atomic pressure_ask)(void);
 
 static _Atomic int busy; /* somebody looks: the ID of his process, for children have not the threads of their parents. Owner of what
                             follows */
 static struct {
 	struct cgroup group;
 	uint64_t search_from;   /* milliseconds */
+	uint64_t measure_from;  /* milliseconds */
+	struct headroom told;   /* what the kernel said last, but for a limit by hand: of the group */
+	int64_t resident;       /* and of the process; known where the limit is by hand */
+	bool stalled;
+	int64_t held;           /* what we held at that moment */
 	int64_t left_then;      /* pressure.left after the last look */
 	uint64_t purged_at;     /* milliseconds: when all was given back last */
 	bool worth_it;          /* and that was a good part of what it takes to get here again */
-} state = { .left_then = PRESSURE_FIRST_LOOK };
+} state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
 
 enum level { ALL_IS_WELL, NEAR, CRITICAL };
 
-static struct headroom headroom_now(uint64_t now) {
-	const int64_t own = conf.memory_limit;
-	if (own > 0) {
-		size_t used = limits_resident("");
-		return (struct headroom){ (size_t)own, (size_t)own - min_size(used, (size_t)own) };
+/* Bytes that may be in memory for us. */
+static int64_t held_now(void) {
+	struct heap_stats heap;
+	struct huge_stats huge;
+	heap_stats_get(&heap);
+	huge_stats_get(&huge);
+	const size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.used);
+	return (int64_t)(heap.used - holes + heap.dirty + heap.unsure + huge.bytes + huge.cached +
+	                 atomic_load_explicit(&pressure.above, memory_order_relaxed));
+}
+
+/* Reads the kernel's files. `pending`: bytes that may have been handed out, but not written to yet: they are held, and not in memory. */
+static void measure(uint64_t now, int64_t pending) {
+	state.held = held_now() - pending;
+	if (conf.memory_limit > 0) {
+		state.resident = (int64_t)limits_resident("");
+		return;
 	}
 	if (now >= state.search_from) {
 		limits_find_cgroup(&state.group, "");
 		state.search_from = now + SEARCH_AGAIN;
 	}
-	return limits_headroom(&state.group);
+	state.told = limits_headroom(&state.group);
 }
 
-/* Asks the kernel, and sets what the others go by. `pending`: bytes that may have been handed out, but not written to yet. Inside of the
- * gate. */
-static enum level measure(uint64_t now, int64_t pending) {
-	struct headroom h = { SIZE_MAX, SIZE_MAX };
-	bool stalled = false;
-	if (conf.memory_limit >= 0) {
-		h = headroom_now(now);
-		stalled = limits_stalled(&state.group, "") >= STALLED;
+/* What is left by now: by what the kernel said last, and what we have taken and given back since. What was handed out and never
+ * written to is not in memory: when not much seems to be left, the most that the process ever had there is a bound. */
+static struct headroom estimate(void) {
+	const size_t limit = conf.memory_limit > 0 ? (size_t)conf.memory_limit : conf.memory_limit < 0 ? SIZE_MAX : state.told.limit;
+	if (limit >= (size_t)NO_LIMIT) return (struct headroom){ SIZE_MAX, SIZE_MAX };
+	const int64_t room = conf.memory_limit > 0 ? (int64_t)limit - state.resident : (int64_t)state.told.left;
+	int64_t grown = held_now() - state.held;
+	if (room - grown < (int64_t)limit / NEAR_SHARE) {
+		const int64_t most = (int64_t)min_size(os_peak_resident(), (size_t)NO_LIMIT) - state.resident;
+		if (grown > most) grown = most;
 	}
+	const int64_t left = room - grown;
+	return (struct headroom){ limit, left > 0 ? (size_t)left : 0 };
+}
+
+/* Sets what all go by. */
+static enum level settle(uint64_t now) {
+	const struct headroom h = estimate();
 	const bool limited = h.limit < (size_t)NO_LIMIT;
-	const int64_t limit = limited ? (int64_t)h.limit : NO_LIMIT, left = limited ? (int64_t)h.left - pending : NO_LIMIT;
+	const bool stalled = state.stalled && atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL && conf.memory_limit >= 0;
+	const int64_t limit = limited ? (int64_t)h.limit : NO_LIMIT, left = limited ? (int64_t)h.left : NO_LIMIT;
 	const bool near = left < limit / NEAR_SHARE;
 	size_t keep = SIZE_MAX;
-	if (near) keep = max_size(left > 0 ? (size_t)left / 4 : 0, PRESSURE_KEEP_LEAST);
+	if (near) keep = max_size((size_t)left / 4, PRESSURE_KEEP_LEAST);
 	if (stalled) keep = PRESSURE_KEEP_LEAST;
 	const int64_t step = left / STEP_SHARE > STEP_LEAST ? left / STEP_SHARE : STEP_LEAST;
+	const uint64_t pause = left < limit / 2 ? SOON : LATER;
 	state.left_then = left;
+	state.measure_from = now + pause;
 	atomic_store_explicit(&pressure.look_below, limited ? left - step : INT64_MIN, memory_order_relaxed);
 	atomic_store_explicit(&pressure.left, left, memory_order_relaxed);
-	atomic_store_explicit(&pressure.look_from, now + (left < limit / 2 ? SOON : LATER), memory_order_relaxed);
+	atomic_store_explicit(&pressure.look_from, limited ? now + pause : UINT64_MAX, memory_order_relaxed);
 	atomic_store_explicit(&pressure.keep, keep, memory_order_relaxed);
 	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES, memory_order_relaxed);
 	if (left < limit / CRITICAL_SHARE) return CRITICAL;
 	return near || stalled ? NEAR : ALL_IS_WELL;
 }
 
-static void give_all_back(uint64_t now, int64_t pending) {
+static void give_all_back(uint64_t now) {
 	int64_t purged = (int64_t)arena_purge_all((size_t)conf.top_pad);
 	state.purged_at = now;
 	/* While a fork is under way, and in its child, it goes by the last look. */
 	if (!gate_try_enter()) return;
 	int64_t before = state.left_then;
-	measure(now, pending);
+	settle(now);
 	gate_leave();
 	state.worth_it = purged >= STEP_LEAST && state.left_then - before >= purged / 2;
 }
@@ -109,7 +145,7 @@ static bool begin_look(void) {
 	return true;
 }
 
-COLD void pressure_look(void) {
+static void look(uint64_t now, bool measured) {
 	/* A fork waits for the look, but not for the purge that may follow. */
 	if (!gate_try_enter()) return;
 	if (!begin_look()) {
@@ -117,15 +153,41 @@ COLD void pressure_look(void) {
 		return;
 	}
 	atomic_store(&pressure.due, false);
-	const uint64_t now = os_milliseconds();
 	const bool was_on = pressure_is_on();
-	const int64_t pending = state.left_then - atomic_load_explicit(&pressure.left, memory_order_relaxed);
-	enum level level = measure(now, pending);
+	if (measured && conf.memory_limit >= 0) {
+		const int64_t pending = state.left_then - atomic_load_explicit(&pressure.left, memory_order_relaxed);
+		measure(now, pending > 0 ? pending : 0);
+		state.stalled = limits_stalled(&state.group, "") >= STALLED;
+	}
+	const enum level level = settle(now);
 	gate_leave();
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. */
-	if ((level == CRITICAL || (level == NEAR && !was_on)) && (now - state.purged_at >= PATIENCE || state.worth_it))
-		give_all_back(now, pending);
+	if ((level == CRITICAL || (level == NEAR && !was_on)) && (now - state.purged_at >= PATIENCE || state.worth_it)) give_all_back(now);
 	atomic_store(&busy, 0);
+}
+
+COLD void pressure_look(void) {
+	look(os_milliseconds(), false);
+	void (*ask)(void) = atomic_load_explicit(&pressure_ask, memory_order_acquire);
+	if (ask != NULL) ask();
+}
+
+void pressure_measure(bool wanted) {
+	const uint64_t now = os_milliseconds();
+	if (wanted || now >= state.measure_from) look(now, true);
+}
+
+void pressure_start(void) {
+	static atomic_flag begun = ATOMIC_FLAG_INIT;
+	if (conf.memory_limit < 0 || atomic_flag_test_and_set(&begun)) return;
+	if (!gate_try_enter()) return;
+	if (begin_look()) {
+		const uint64_t now = os_milliseconds();
+		measure(now, 0);
+		settle(now);
+		atomic_store(&busy, 0);
+	}
+	gate_leave();
 }
 
 COLD void pressure_count(size_t bytes) {

@@ -2,17 +2,15 @@
  * while the system is short of memory, free memory is not kept: better some page faults more than a process that is killed.
  * The limit is no cap: no allocation fails for it.
  *
- * To ask the kernel takes tens of microseconds. So memory is counted as it is handed out, and the kernel is asked when a part
- * of what was left has gone, or after a while; never in a process that is small. */
+ * The kernel tells that in files, which need a descriptor: it is asked at the start, and by the purger, which has a table of its own,
+ * never by a thread of the program. Memory is counted as it is handed out; when a part of what was left has gone, or after a while,
+ * who allocates works out what is left by what was said last, and by what we hold now and held then. */
 #ifndef ARENA_PRESSURE_H
 #define ARENA_PRESSURE_H
 
 #include <stdatomic.h>
 
 #include "base/base.h"
-
-/* Before so much was handed out, nobody looks. */
-#define PRESSURE_FIRST_LOOK ((int64_t)(16 * MIB))
 
 /* While memory is short, so much free memory is kept all the same: a system call for each slice would be too dear. */
 #define PRESSURE_KEEP_LEAST MIB
@@ -28,6 +26,7 @@ struct pressure {
 	_Atomic uint64_t look_from; /* milliseconds: from then on, it is time to look */
 	_Atomic size_t keep;        /* bytes: free memory kept in slices, and in mappings, is bounded by this; SIZE_MAX: all is well */
 	_Atomic size_t caches;      /* bytes: all thread caches together hold no more */
+	_Atomic size_t above;       /* bytes: memory of layers above that is not the heap's (hardened large blocks); they write it */
 	_Atomic bool due;           /* it is time to look */
 };
 extern struct pressure pressure;
@@ -51,8 +50,20 @@ static inline void pressure_tick(uint64_t now) {
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
-/* Looks, and gives all free memory back when the limit has come near. */
+/* Works out what is left, and gives all free memory back when the limit has come near. */
 void pressure_look(void);
+
+/* At the start, when the tunables are known. */
+void pressure_start(void);
+
+/* Asks the kernel, if it is time, or `wanted`, and looks. For a thread with a table of descriptors of its own. */
+void pressure_measure(bool wanted);
+
+/* Asks for that: the purger's, while it is there and can. */
+extern void (*_Atomic pressure_ask)(void);
+
+/* The limit is another one, by hand. */
+static inline void pressure_look_again(void) { atomic_store_explicit(&pressure.due, true, memory_order_relaxed); }
 
 /* Called by those who allocate, without any lock but a cache's own, before the program writes to what they got. */
 static inline void pressure_poke(void) {

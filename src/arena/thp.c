@@ -5,14 +5,10 @@
 
 #define PAGES (REGION_SIZE / HUGE_PAGE)
 
-/* What the system does with memory that nobody says anything about. Owner: heap lock. */
-static enum { UNKNOWN, UNASKED, WHEN_ASKED } given;
-
 void thp_decline(uintptr_t start, size_t size) {
-	/* The break goes up in steps that are too small for huge pages. */
-	if (size < HUGE_PAGE || given == WHEN_ASKED) return;
-	if (given == UNKNOWN) given = os_thp_always() ? UNASKED : WHEN_ASKED;
-	if (given == UNASKED) os_advise_huge((void *)start, size, false);
+	/* The break goes up in steps that are too small for huge pages. Whether the system gives them to those who do not ask is not
+	 * looked up: that takes a file. */
+	if (size >= HUGE_PAGE) os_advise_huge((void *)start, size, false);
 }
 
 /* Are the slices of huge page `page` free, and all of them clean? */

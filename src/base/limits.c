@@ -9,6 +9,9 @@
 /* What a limit of cgroup v1 says when there is none is near 2^63. */
 #define NO_LIMIT ((int64_t)1 << 60)
 
+/* Of the list of mounts, so many bytes are looked at: it may have thousands, and the groups' are among the first. */
+#define MOUNTS_READ (64 * KIB)
+
 static char text[8192];
 static char file_path[sizeof ((struct cgroup *)0)->path + 64];
 
@@ -113,24 +116,52 @@ static bool take_mount(char *line, const char *own, const char *prefix, struct c
 	return inside != NULL && group->path[0] != 0;
 }
 
-void limits_find_cgroup(struct cgroup *group, const char *prefix) {
-	static char own[sizeof group->path];
+/* Where groups are mounted nearly everywhere: is there one of this path? Then the list of mounts, which may be long, need not be read. */
+static bool is_in_usual_place(const char *own, const char *prefix, struct cgroup *group) {
+	const char *point = group->v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup", *inside = strcmp(own, "/") == 0 ? "" : own;
+	group->mount_length = print_text(group->path, sizeof group->path, "%s%s", prefix, point);
+	const size_t length = group->mount_length + print_text(group->path + group->mount_length, sizeof group->path - group->mount_length, "%s", inside);
+	if (length < sizeof group->path - 1 && strstr(own, "/..") == NULL &&
+	    read_file(group->path, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", 0) > 0)
+		return true;
 	group->path[0] = 0;
-	read_own_path(prefix, own, sizeof own, &group->v1);
-	if (own[0] == 0) return;
-	size_t offset = 0, length;
+	return false;
+}
+
+/* Reads the list of mounts once, from its start on: the kernel makes all of it anew for whoever begins in its middle. */
+static void find_mount(int file, const char *own, const char *prefix, struct cgroup *group) {
+	size_t kept = 0; /* bytes of a line that has begun */
 	bool found = false, inside_a_line = false;
-	while (!found && (length = read_file(prefix, "proc/self/mountinfo", offset)) > 0) {
+	for (size_t all = 0; !found && all < MOUNTS_READ;) {
+		const size_t length = os_read(file, text + kept, sizeof text - kept);
+		if (length == 0) return;
+		all += length;
+		kept += length;
 		char *line = text, *end;
-		for (; !found && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		for (; !found && (end = memchr(line, '\n', (size_t)(text + kept - line))) != NULL; line = end + 1) {
 			*end = 0;
 			found = !inside_a_line && take_mount(line, own, prefix, group);
 			inside_a_line = false;
 		}
-		/* The last line goes on in the next part; one that is longer than all of the buffer is skipped. */
-		inside_a_line = line == text;
-		offset += inside_a_line ? length : (size_t)(line - text);
+		kept -= (size_t)(line - text);
+		memmove(text, line, kept);
+		if (kept + 1 < sizeof text) continue;
+		/* One that is longer than all of the buffer is skipped. */
+		inside_a_line = true;
+		kept = 0;
 	}
+}
+
+void limits_find_cgroup(struct cgroup *group, const char *prefix) {
+	static char own[sizeof group->path];
+	group->path[0] = 0;
+	read_own_path(prefix, own, sizeof own, &group->v1);
+	if (own[0] == 0 || is_in_usual_place(own, prefix, group)) return;
+	const size_t length = print_text(file_path, sizeof file_path, "%s/proc/self/mountinfo", prefix);
+	const int file = length < sizeof file_path - 1 ? os_open_file(file_path) : -1;
+	if (file < 0) return;
+	find_mount(file, own, prefix, group);
+	os_close(file);
 }
 
 /* ---- how much is left ---- */

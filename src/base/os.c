@@ -226,12 +226,6 @@ bool os_advise_huge(void *address, size_t size, bool wanted) {
 	return advise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 }
 
-bool os_thp_always(void) {
-	char text[64];
-	os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", 0, text, sizeof text);
-	return strstr(text, "[always]") != NULL;
-}
-
 void *os_brk(void) { return os_brk_move(0); }
 
 void *os_brk_move(intptr_t delta) { return system_break(delta); }
@@ -253,6 +247,12 @@ size_t os_resident(void *address, size_t size) {
 		for (size_t i = 0; i < (part + os_page_size - 1) / os_page_size; i++) resident += pages[i] & 1;
 	}
 	return resident * os_page_size;
+}
+
+size_t os_peak_resident(void) {
+	struct rusage usage;
+	if (sandbox_is_on() || is_error(CALL(SYS_getrusage, RUSAGE_SELF, &usage))) return SIZE_MAX;
+	return (size_t)usage.ru_maxrss * 1024;
 }
 
 static size_t limit_of(int resource) {
@@ -469,8 +469,16 @@ bool os_barrier_in_all_threads(void) {
 }
 #endif
 
+int os_open_file(const char *path) { return sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0); }
+
+size_t os_read(int fd, char *text, size_t size) {
+	const long length = CALL(SYS_read, fd, text, size - 1);
+	text[length > 0 ? length : 0] = 0;
+	return length > 0 ? (size_t)length : 0;
+}
+
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
-	const int file = sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0);
+	const int file = os_open_file(path);
 	long length = file;
 	if (file >= 0) {
 		length = CALL(SYS_pread64, file, text, size - 1, offset);

@@ -69,9 +69,6 @@ long os_pass(long call, long a, long b, long c, long d, long e, long f);
 /* Asks for transparent huge pages behind the range, or declines them. False when the kernel has none. */
 bool os_advise_huge(void *address, size_t size, bool wanted);
 
-/* Does the system give them to everybody who does not decline? */
-bool os_thp_always(void);
-
 /* The break now, and a change of it by `delta` bytes. os_brk_move returns the old break, or NULL when refused. */
 void *os_brk(void);
 void *os_brk_move(intptr_t delta);
@@ -82,6 +79,9 @@ bool os_is_readable(const void *address);
 
 /* Bytes of [address, address + size) that are backed by memory now. */
 size_t os_resident(void *address, size_t size);
+
+/* The most bytes that the process has had in memory, or more. */
+size_t os_peak_resident(void);
 
 /* The address-space limit of the process in bytes, SIZE_MAX when there is none. */
 size_t os_address_space_limit(void);
@@ -125,6 +125,12 @@ int os_close(int fd);
 
 /* Writes what the file has to the descriptor. Returns 0 or the errno. */
 int os_copy_file(const char *path, int fd);
+
+/* Opens a file to read. A negative number when that is refused. */
+int os_open_file(const char *path);
+
+/* Reads on, and adds a zero behind the end of what was read, size - 1 bytes at most. Returns the bytes read, 0 at the end. */
+size_t os_read(int fd, char *text, size_t size);
 
 /* Reads what the file has from `offset` on, size - 1 bytes at most, and adds a zero. Returns the bytes read: 0 when there
  * are none, or the file cannot be read. It is closed again: a program may close every descriptor, or count them. */

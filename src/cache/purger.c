@@ -6,7 +6,6 @@
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
-#include "base/sandbox.h"
 #include "cache/own_thread.h"
 #include "cache/tcache.h"
 
@@ -22,15 +21,37 @@
 _Atomic uint32_t purger_state;
 static _Atomic uint64_t not_before; /* milliseconds: the thread could not be started, and is not tried again until then */
 
+static struct own_thread thread;
+
+/* Not 0: it is not to sleep on: the memory limits are to be looked at, or it shall end. */
+static _Atomic uint32_t called;
+
 static void set_off(void) {
+	atomic_store(&pressure_ask, NULL);
 	atomic_store(&purged_in_background, false);
 	atomic_store(&purger_state, PURGER_OFF);
 }
 
+/* Wakes it, wherever it sleeps. When that does nothing, somebody else woke it, or it has ended in this moment. */
+static void call(void) {
+	uint32_t asleep = PURGER_ASLEEP;
+	atomic_store(&called, 1);
+	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+	os_futex_wake((uint32_t *)&called);
+}
+
+/* Sleeps until it is time to look at everything. */
+static void wait_for_tick(uint64_t milliseconds) {
+	const uint64_t until = os_milliseconds() + milliseconds;
+	for (uint64_t now; (now = os_milliseconds()) < until && !own_thread_shall_end(&thread);) {
+		os_futex_wait_for((uint32_t *)&called, 0, until - now);
+		if (atomic_exchange(&called, 0) && atomic_load(&pressure_ask) != NULL && !own_thread_shall_end(&thread)) pressure_measure(true);
+	}
+}
+
 /* One look at everything. True when there is something to look at later. */
 static bool purge_idle(void) {
-	pressure_tick(os_milliseconds());
-	pressure_poke();
+	if (atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL) pressure_measure(false);
 	bool holes_later, caches_later = tcache_drain(pressure_is_on() ? 1 : IDLE_LOOKS);
 	holes_next_tick();
 	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, false, &holes_later);
@@ -43,29 +64,27 @@ static bool purge_idle(void) {
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
-	if (purge_idle()) {
+	if (purge_idle() || own_thread_shall_end(&thread) || atomic_load(&called)) {
 		atomic_store(&purger_state, PURGER_AWAKE);
 		return true;
 	}
 	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, ENOUGH);
 	if (atomic_load(&purger_state) == PURGER_AWAKE) return true;
-	if (sandbox_is_on()) {
-		/* There would be no other one; and to end a thread takes calls, too. */
-		atomic_store(&purger_state, PURGER_AWAKE);
-		return true;
-	}
+	void (*ask)(void) = atomic_exchange(&pressure_ask, NULL);
 	atomic_store(&purged_in_background, false);
 	uint32_t state = PURGER_ASLEEP;
 	if (atomic_compare_exchange_strong(&purger_state, &state, PURGER_OFF)) return false;
 	atomic_store(&purged_in_background, true); /* poked at the last moment */
+	atomic_store(&pressure_ask, ask);
 	return true;
 }
 
-static struct own_thread thread;
-
+/* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It starts no other thread, which
+ * would have that table, and must not run the handlers of exit, which want the program's: see purger_end. */
 static void purge_in_background(void) {
+	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
 	while (conf.background && conf.decay > 0) {
-		os_futex_wait_for((uint32_t *)&thread.state, OWN_PRESENT, pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
+		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;
@@ -75,13 +94,7 @@ static void purge_in_background(void) {
 	set_off();
 }
 
-/* When this does nothing, somebody else woke it, or it has ended in this moment. */
-static void wake_sleeper(void) {
-	uint32_t asleep = PURGER_ASLEEP;
-	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
-}
-
-static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = wake_sleeper };
+static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = call };
 
 static void start_thread(void) {
 	uint32_t off = PURGER_OFF;
@@ -98,6 +111,8 @@ static void start_thread(void) {
 	}
 }
 
+void purger_end(void) { own_thread_end(&thread); }
+
 void purger_look_at_process(void) {
 	if (likely(!process_may_be_new()) || !process_is_new()) return;
 	own_threads_in_new_process();
@@ -110,9 +125,10 @@ void purger_wake(void) {
 	purger_look_at_process();
 	tcache_count_own();
 	tcache_adopt_in_time();
-	const uint32_t state = atomic_load(&purger_state);
-	if (state == PURGER_ASLEEP)
-		wake_sleeper();
+	uint32_t state = atomic_load(&purger_state);
+	/* When this fails, somebody else woke it, or it has ended in this moment. */
+	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE))
+		os_futex_wake((uint32_t *)&purger_state);
 	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
 	         os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
 		start_thread();

@@ -29,6 +29,10 @@ static inline void purger_poke(void) {
 	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE || process_may_be_new())) purger_wake();
 }
 
+/* The last thread with a cache ends, and perhaps the process with it: the handlers of exit, which the last thread runs, want the
+ * program's descriptors. Returns when the thread has ended. */
+void purger_end(void);
+
 /* In the child of a fork, which has one thread. */
 void purger_after_fork(void);
 

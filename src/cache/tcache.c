@@ -187,8 +187,9 @@ static void thread_exit(void *cache) {
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);
 	lock_drop(&threads.lock, RANK_THREADS);
-	if (last) cache_hook_call(&cache_hooks.last_exit);
 	purger_poke();
+	if (last) purger_end();
+	if (last) cache_hook_call(&cache_hooks.last_exit);
 }
 
 bool tcache_harden(void) {
@@ -387,6 +388,8 @@ void tcache_flush_all(void) {
 	tcache_flush();
 	tcache_drain(0);
 }
+
+bool tcache_has_exit(void) { return threads.has_key; }
 
 bool tcache_exit_is_noticed(void) { return get() != NULL && threads.has_key; }
 

@@ -144,6 +144,9 @@ void tcache_flush_all(void);
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);
 
+/* Does anybody notice when a thread with a cache ends? */
+bool tcache_has_exit(void);
+
 /* Makes the calling thread's cache when it has none. True when it has one, and its end will be noticed. */
 bool tcache_exit_is_noticed(void);
 

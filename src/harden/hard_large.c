@@ -111,6 +111,11 @@ static bool make_room(void) {
 static size_t pages_of(size_t size) { return ALIGN_UP(max_size(size, 1), os_page_size); }
 static size_t guard_of(const struct entry *e) { return e->guard * os_page_size; }
 
+/* Under the lock. */
+static void tell_pressure(void) {
+	atomic_store_explicit(&pressure.above, large.bytes + large.kept_bytes, memory_order_relaxed);
+}
+
 static bool add(const struct entry *e) {
 	lock_take(&large.lock, RANK_HUGE);
 	const bool done = make_room();
@@ -119,6 +124,7 @@ static bool add(const struct entry *e) {
 		large.blocks++;
 		large.guarded += e->guard > 0;
 		large.bytes += pages_of(e->size);
+		tell_pressure();
 		wave_note(&large.wave, large.bytes); /* a process with such blocks is not small */
 	}
 	lock_drop(&large.lock, RANK_HUGE);
@@ -140,6 +146,7 @@ static bool take_out(const void *block, struct entry *out, bool resized, bool *f
 		large.blocks--;
 		large.guarded -= out->guard > 0;
 		large.bytes -= pages_of(out->size);
+		tell_pressure();
 	} else {
 		for (size_t i = 0; i < WAITING; i++) *freed |= large.waiting[i].block == block;
 	}
@@ -193,6 +200,7 @@ static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
 	if (w.block != NULL) large.waiting_bytes -= extent(w);
 	if (by.block != NULL) large.waiting_bytes += extent(by);
 	large.kept_bytes += kept(by) - kept(w);
+	tell_pressure();
 	return w;
 }
 

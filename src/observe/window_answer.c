@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/arena.h"
+#include "arena/pressure.h"
 #include "base/conf.h"
 #include "cache/tcache.h"
 #include "harden/harden.h"
@@ -122,7 +123,10 @@ void window_answer(struct window_page *page, const struct window_request *reques
 	case WINDOW_HELLO: break;
 	case WINDOW_SNAPSHOT: take_snapshot(page, &answer, request->value); break;
 	case WINDOW_GET: answer.error = conf_get(request->name, &answer.value); break;
-	case WINDOW_SET: answer.error = conf_set(request->name, request->value); break;
+	case WINDOW_SET:
+		answer.error = conf_set(request->name, request->value);
+		pressure_look_again();
+		break;
 	case WINDOW_PURGE: answer.value = (int64_t)purge(); break;
 	case WINDOW_PROFILE_START:
 		answer.error = request->value >= 0 ? profile_start((size_t)request->value) : EINVAL;
