@@ -44,8 +44,8 @@ static void settle(struct own_thread *t, uint32_t state) {
 
 static void *run(void *thread) {
 	struct own_thread *t = own = thread;
-	os_thread_rename(t->name);
 	atomic_store(&t->id, os_thread_id());
+	os_thread_rename(t->name);
 	os_schedule_as_process();
 	cpus_use_all();
 	while (atomic_load(&t->state) == STARTING) os_futex_wait((uint32_t *)&t->state, STARTING);
@@ -90,6 +90,7 @@ static enum own_start start(struct own_thread *t) {
 		return OWN_NOT_NOW;
 	}
 	atomic_store(&t->over, 0);
+	atomic_store(&t->id, 0);
 	const bool created = create(t);
 	settle(t, created ? PRESENT : ABSENT);
 	return created ? OWN_STARTED : OWN_REFUSED;
@@ -203,6 +204,15 @@ void own_threads_return(bool for_good) {
 		atomic_store(&not_before, os_milliseconds() + PAUSE);
 	/* It is 0 already in the child of a fork that was made meanwhile. */
 	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {}
+}
+
+bool own_threads_differ(void) {
+	for (const struct own_thread *t = atomic_load(&all); t != NULL; t = t->next) {
+		const uint32_t state = atomic_load(&t->state);
+		const int id = atomic_load(&t->id);
+		if (state != ABSENT && (state != PRESENT || id == 0 || !os_has_same_rights(id))) return true;
+	}
+	return false;
 }
 
 void own_threads_in_new_process(void) {
