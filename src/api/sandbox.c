@@ -56,6 +56,7 @@ EXPORT int prctl(int option, ...) {
 	va_start(rest, option);
 	for (int i = 0; i < 4; i++) arguments[i] = va_arg(rest, unsigned long);
 	va_end(rest);
+	if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) own_threads_may_differ();
 	const bool back = takes_rights(option) && own_threads_stand_back();
 	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) expect_filter();
 	const int result = pass(option, arguments), saved = errno;

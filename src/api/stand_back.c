@@ -1,9 +1,9 @@
 /* Calls that count the threads of a process, or do the same in all of them: threads of our own stand back (cache/own_thread.h), the next
  * definition of the function does what it does, and they may come back.
  *
- * - Who changes the user or the group: libc lets each thread make the system call, and ends the process if it fails in some only. What a
- *   thread may do (capabilities, securebits) is its own affair in Linux: ours would lack what the program's has, or have what
- *   the program gave away.
+ * - Who changes users or groups: libc lets each thread make the system call, and ends the process if it fails in some only. What a
+ *   thread may do (capabilities, securebits) is its own affair in Linux, so it may fail in ours alone. While nobody has any of his own,
+ *   ours take part like all others: they stay.
  * - unshare and setns: some namespaces want a process of one thread.
  * - capset, and prctl (api/sandbox.c), where they take rights away for good: threads of ours are not to keep them beside the program. They
  *   are started again by a thread that has them no more.
@@ -27,6 +27,8 @@ static void *find(_Atomic(void *) *known, const char *name) {
 	return function;
 }
 
+static bool stand_back_if_differing(void) { return own_threads_differ() && own_threads_stand_back(); }
+
 static void come_back(bool stood_back) {
 	const int saved = errno;
 	if (stood_back) own_threads_return(false);
@@ -39,7 +41,7 @@ static_assert(sizeof(uid_t) == sizeof(id) && sizeof(gid_t) == sizeof(id), "funct
 
 static int change_one(_Atomic(void *) *known, const char *name, id a) {
 	int (*next)(id) = (int (*)(id))find(known, name);
-	const bool back = own_threads_stand_back();
+	const bool back = stand_back_if_differing();
 	const int result = next(a);
 	come_back(back);
 	return result;
@@ -47,7 +49,7 @@ static int change_one(_Atomic(void *) *known, const char *name, id a) {
 
 static int change_two(_Atomic(void *) *known, const char *name, id a, id b) {
 	int (*next)(id, id) = (int (*)(id, id))find(known, name);
-	const bool back = own_threads_stand_back();
+	const bool back = stand_back_if_differing();
 	const int result = next(a, b);
 	come_back(back);
 	return result;
@@ -55,7 +57,7 @@ static int change_two(_Atomic(void *) *known, const char *name, id a, id b) {
 
 static int change_three(_Atomic(void *) *known, const char *name, id a, id b, id c) {
 	int (*next)(id, id, id) = (int (*)(id, id, id))find(known, name);
-	const bool back = own_threads_stand_back();
+	const bool back = stand_back_if_differing();
 	const int result = next(a, b, c);
 	come_back(back);
 	return result;
@@ -83,7 +85,7 @@ EXPORT int setresgid(gid_t real, gid_t effective, gid_t saved) {
 
 EXPORT int setgroups(size_t count, const gid_t *groups) {
 	int (*function)(size_t, const gid_t *) = (int (*)(size_t, const gid_t *))find(&next.setgroups, "setgroups");
-	const bool back = own_threads_stand_back();
+	const bool back = stand_back_if_differing();
 	const int result = function(count, groups);
 	come_back(back);
 	return result;
@@ -92,7 +94,7 @@ EXPORT int setgroups(size_t count, const gid_t *groups) {
 /* Its setgroups is libc's own. */
 EXPORT int initgroups(const char *user, gid_t group) {
 	int (*function)(const char *, gid_t) = (int (*)(const char *, gid_t))find(&next.initgroups, "initgroups");
-	const bool back = own_threads_stand_back();
+	const bool back = stand_back_if_differing();
 	const int result = function(user, group);
 	come_back(back);
 	return result;

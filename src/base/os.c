@@ -599,6 +599,26 @@ void os_thread_rename(const char *name) { CALL(SYS_prctl, PR_SET_NAME, (long)nam
 
 bool os_has_thread(int id) { return CALL(SYS_tgkill, os_process_id(), id, 0, 0) == 0; }
 
+struct capabilities {
+	uint32_t effective, permitted, inheritable;
+};
+
+/* 0 or a negative errno. */
+static long capabilities_of(int id, struct capabilities sets[2]) {
+	struct {
+		uint32_t version;
+		int id;
+	} header = { 0x20080522, id };
+	memset(sets, 0, 2 * sizeof *sets);
+	return CALL(SYS_capget, (long)&header, (long)sets, 0, 0);
+}
+
+bool os_has_same_rights(int id) {
+	struct capabilities own[2], other[2];
+	const long error = capabilities_of(id, other);
+	return error == -ESRCH || (error == 0 && capabilities_of(0, own) == 0 && memcmp(own, other, sizeof own) == 0);
+}
+
 /* A thread loses its number and its place in the list of the process under one lock of the kernel. This call takes it for reading; what it
  * asks for is of no interest. */
 void os_pass_thread_list(void) { CALL(SYS_getpriority, PRIO_PGRP, 0, 0, 0); }

@@ -227,6 +227,9 @@ void os_thread_rename(const char *name);
 /* Has the process this thread? One that was joined may be there for a moment more. */
 bool os_has_thread(int id);
 
+/* Has this thread the capabilities that the calling one has, or is it not there any more? False also where that cannot be asked. */
+bool os_has_same_rights(int id);
+
 /* Behind this, a thread that os_has_thread did not see any more is not counted by the kernel either. */
 void os_pass_thread_list(void);
 

@@ -33,6 +33,7 @@ static _Atomic int home; /* process ID: a child by vfork has our memory, but not
 static _Atomic uint32_t standing_back; /* calls that want to see no thread of ours */
 static _Atomic bool for_ever;
 static _Atomic uint64_t not_before; /* milliseconds */
+static _Atomic bool may_differ; /* a thread of the program asked for securebits of its own, which others cannot see */
 
 static __thread struct own_thread *own __attribute__((tls_model("initial-exec"))); /* the calling thread, if it is one of ours */
 
@@ -45,8 +46,8 @@ static void settle(struct own_thread *t, uint32_t state) {
 
 static void *run(void *thread) {
 	struct own_thread *t = own = thread;
-	os_thread_rename(t->name);
 	atomic_store(&t->id, os_thread_id());
+	os_thread_rename(t->name);
 	os_schedule_as_process();
 	cpus_use_all();
 	while (atomic_load(&t->state) == STARTING) os_futex_wait((uint32_t *)&t->state, STARTING);
@@ -91,6 +92,7 @@ static enum own_start start(struct own_thread *t) {
 		return OWN_NOT_NOW;
 	}
 	atomic_store(&t->over, 0);
+	atomic_store(&t->id, 0);
 	const bool created = create(t);
 	settle(t, created ? PRESENT : ABSENT);
 	return created ? OWN_STARTED : OWN_REFUSED;
@@ -205,6 +207,18 @@ void own_threads_return(bool for_good) {
 		atomic_store(&not_before, os_milliseconds() + PAUSE);
 	/* It is 0 already in the child of a fork that was made meanwhile. */
 	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {}
+}
+
+void own_threads_may_differ(void) { atomic_store(&may_differ, true); }
+
+bool own_threads_differ(void) {
+	if (atomic_load(&may_differ)) return true;
+	for (const struct own_thread *t = atomic_load(&all); t != NULL; t = t->next) {
+		const uint32_t state = atomic_load(&t->state);
+		const int id = atomic_load(&t->id);
+		if (state != ABSENT && (state != PRESENT || id == 0 || !os_has_same_rights(id))) return true;
+	}
+	return false;
 }
 
 void own_threads_in_new_process(void) {

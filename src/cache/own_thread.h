@@ -54,6 +54,11 @@ void own_thread_end(struct own_thread *thread);
 bool own_threads_stand_back(void);
 void own_threads_return(bool for_good);
 
+/* Has one of them other rights than the calling thread? Perhaps, when one is being started or ended, and once somebody said that a thread
+ * of the program may differ from others. */
+bool own_threads_differ(void);
+void own_threads_may_differ(void);
+
 /* Once when libc is ready for threads, and in each child that is known to be one: it has no thread of its parent's. */
 void own_threads_in_new_process(void);
 
