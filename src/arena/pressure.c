@@ -183,6 +183,8 @@ void pressure_start(void) {
 	if (!gate_try_enter()) return;
 	if (begin_look()) {
 		const uint64_t now = os_milliseconds();
+		if (conf.memory_limit == 0) limits_find_container(&state.group, "");
+		state.search_from = now + 1; /* the next one is exact */
 		measure(now, 0);
 		settle(now);
 		atomic_store(&busy, 0);

@@ -116,14 +116,17 @@ static bool take_mount(char *line, const char *own, const char *prefix, struct c
 	return inside != NULL && group->path[0] != 0;
 }
 
-/* Where groups are mounted nearly everywhere: is there one of this path? Then the list of mounts, which may be long, need not be read. */
-static bool is_in_usual_place(const char *own, const char *prefix, struct cgroup *group) {
+static bool has_file(const char *directory, const char *name) {
+	return print_text(file_path, sizeof file_path, "%s/%s", directory, name) < sizeof file_path - 1 && os_file_exists(file_path);
+}
+
+/* Where groups are mounted nearly everywhere: is there one of this path, with this file? Then the list of mounts, which may be long,
+ * need not be read. */
+static bool is_in_usual_place(const char *own, const char *file, const char *prefix, struct cgroup *group) {
 	const char *point = group->v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup", *inside = strcmp(own, "/") == 0 ? "" : own;
 	group->mount_length = print_text(group->path, sizeof group->path, "%s%s", prefix, point);
-	const size_t length = group->mount_length + print_text(group->path + group->mount_length, sizeof group->path - group->mount_length, "%s", inside);
-	if (length < sizeof group->path - 1 && strstr(own, "/..") == NULL &&
-	    read_file(group->path, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", 0) > 0)
-		return true;
+	const size_t length = print_text(group->path, sizeof group->path, "%s%s%s", prefix, point, inside);
+	if (length < sizeof group->path - 1 && strstr(own, "/..") == NULL && has_file(group->path, file)) return true;
 	group->path[0] = 0;
 	return false;
 }
@@ -156,12 +159,19 @@ void limits_find_cgroup(struct cgroup *group, const char *prefix) {
 	static char own[sizeof group->path];
 	group->path[0] = 0;
 	read_own_path(prefix, own, sizeof own, &group->v1);
-	if (own[0] == 0 || is_in_usual_place(own, prefix, group)) return;
+	if (own[0] == 0) return;
+	if (is_in_usual_place(own, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", prefix, group)) return;
 	const size_t length = print_text(file_path, sizeof file_path, "%s/proc/self/mountinfo", prefix);
 	const int file = length < sizeof file_path - 1 ? os_open_file(file_path) : -1;
 	if (file < 0) return;
 	find_mount(file, own, prefix, group);
 	os_close(file);
+}
+
+void limits_find_container(struct cgroup *group, const char *prefix) {
+	group->v1 = false;
+	/* The system's root group has no limit, nor this file. */
+	if (!is_in_usual_place("/", "memory.max", prefix, group)) limits_find_cgroup(group, prefix);
 }
 
 /* ---- how much is left ---- */

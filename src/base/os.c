@@ -469,6 +469,8 @@ bool os_barrier_in_all_threads(void) {
 }
 #endif
 
+bool os_file_exists(const char *path) { return !sandbox_is_on() && CALL(SYS_faccessat, AT_FDCWD, path, F_OK) == 0; }
+
 int os_open_file(const char *path) { return sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0); }
 
 size_t os_read(int fd, char *text, size_t size) {

@@ -126,6 +126,8 @@ int os_close(int fd);
 /* Writes what the file has to the descriptor. Returns 0 or the errno. */
 int os_copy_file(const char *path, int fd);
 
+bool os_file_exists(const char *path);
+
 /* Opens a file to read. A negative number when that is refused. */
 int os_open_file(const char *path);
 

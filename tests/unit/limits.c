@@ -156,6 +156,55 @@ static void containers(void **state) {
 	expect_group("/mnt/my groups/my group");
 }
 
+/* At the start, in a container, nobody asks which group is the own one; elsewhere, it is looked for. */
+static void containers_at_the_start(void **state) {
+	(void)state;
+	put("/proc/self/cgroup", "0::/a\n");
+	put("/proc/self/mountinfo", V2);
+	limits_find_container(&group, tree);
+	expect_group(POINT "/a");
+	put(POINT "/memory.max", "100\n");
+	put(POINT "/memory.current", "10\n");
+	limits_find_container(&group, tree);
+	expect_group(POINT);
+	expect_left(100, 90);
+}
+
+/* A group in its usual place is found without the list of mounts; one that is not there is not taken for one. */
+static void usual_place(void **state) {
+	(void)state;
+	put(POINT "/a/b/cgroup.controllers", "memory\n");
+	own("0::/a/b\n", "");
+	expect_group(POINT "/a/b");
+	own("0::/a/c\n", "");
+	expect_group("");
+	own("0::/a/../a/b\n", "");
+	expect_group("");
+	put(POINT "/memory/x/memory.limit_in_bytes", "7\n");
+	own("3:memory:/x\n0::/a/b\n", "");
+	expect_group(POINT "/memory/x");
+}
+
+/* The list is read once, and no more than 64 KiB of it, however long it is. */
+static void very_many_mounts(void **state) {
+	(void)state;
+	static char lines[4 * 1024 * 1024];
+	size_t length = 0;
+	for (int i = 0; length < sizeof lines - 200; i++) {
+		if (i == 500) length += (size_t)snprintf(lines + length, sizeof lines - length, V2);
+		length += (size_t)snprintf(lines + length, sizeof lines - length, "%d 1 8:1 / /mnt/%d rw - ext4 /dev/sda rw\n", i, i);
+	}
+	own("0::/a\n", lines);
+	expect_group(POINT "/a");
+	/* Behind that: it is given up. */
+	lines[0] = 'x';
+	char *v2 = strstr(lines, V2);
+	memset(v2, 'x', sizeof V2 - 2);
+	strcpy(lines + sizeof lines - sizeof V2, V2);
+	own("0::/a\n", lines);
+	expect_group("");
+}
+
 static void long_and_broken_files(void **state) {
 	(void)state;
 	static char lines[100000], path[3000];
@@ -246,7 +295,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_teardown(name, empty_tree)
 	const struct CMUnitTest tests[] = {
 		TEST(v2_takes_max_and_high), TEST(groups_above_count), TEST(idle_files_are_not_counted),
-		TEST(v1_is_preferred_where_it_has_memory), TEST(containers), TEST(long_and_broken_files), TEST(no_files_at_all),
+		TEST(v1_is_preferred_where_it_has_memory), TEST(containers), TEST(containers_at_the_start), TEST(usual_place), TEST(very_many_mounts), TEST(long_and_broken_files), TEST(no_files_at_all),
 		TEST(resident_bytes), TEST(stalls_of_the_group_or_the_system),
 	};
 	return cmocka_run_group_tests(tests, make_tree, remove_tree);
