@@ -96,7 +96,7 @@ static struct span *span_slices(const struct size_class *c, enum region_kind kin
 	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, NULL);
 	if (s == NULL) return NULL;
 	struct region *r = page_map_region((uintptr_t)s->start);
-	s->free_blocks = r->free_blocks[slice_number(r, (uintptr_t)s->start)];
+	s->free_blocks = r->free_blocks[slice_number((uintptr_t)s->start)];
 	s->hard = false;
 	return s;
 }
@@ -253,7 +253,7 @@ static inline struct span *owned_span(void *block, unsigned class_, struct regio
 	uintptr_t address = (uintptr_t)block;
 	if (unlikely(*region == NULL || address - (*region)->base >= REGION_SIZE)) *region = page_map_region(address);
 	if (unlikely(*region == NULL)) report_pointer("free", block, NULL);
-	struct span *s = &(*region)->spans[slice_number(*region, address)];
+	struct span *s = &(*region)->spans[slice_number(address)];
 	if (s->kind == SPAN_CONTINUED) s -= s->head;
 	if (unlikely(s->kind != SPAN_SMALL || s->class_ != class_)) report_pointer("free", block, NULL);
 	return s;

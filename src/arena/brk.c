@@ -52,6 +52,8 @@ refused:
 	return none;
 }
 
+void brk_forget_refusals(void) { brk_heap.skip = 0; }
+
 bool brk_shrink(uintptr_t end) {
 	if (brk_top() == 0 || end >= brk_heap.end) return false;
 	if (os_brk_move(-(intptr_t)(brk_heap.end - end)) == NULL) return false;

@@ -12,6 +12,9 @@ struct brk_range {
  * that are new; nothing when brk is limited, blocked, or used up. */
 struct brk_range brk_grow(size_t bytes, size_t pad);
 
+/* After a refusal, brk_grow refuses the next requests by itself; from now on it tries again. */
+void brk_forget_refusals(void);
+
 /* Lowers the break to `end`, if nobody else moved it since we raised it. */
 bool brk_shrink(uintptr_t end);
 

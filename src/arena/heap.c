@@ -17,6 +17,9 @@
 #include "base/lock.h"
 #include "base/probe.h"
 
+/* A region that stayed free for so many intervals, four of which are `decay`, is unmapped. */
+#define IDLE_INTERVALS 16
+
 /* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
 #define PIECE_SIZE MIB
 
@@ -27,6 +30,7 @@ _Atomic bool purged_in_background;
 static struct {
 	struct lock lock;
 	struct region *with_free[3];     /* by kind: regions with free slices */
+	struct region *spare;            /* records of regions that were unmapped */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
 	struct wave wave;
@@ -35,6 +39,7 @@ static struct {
 	size_t guarded;                   /* guarded spans in use */
 	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
 	bool any_lazy;                    /* slices were purged lazily, ever */
+	bool any_idle;                    /* regions are free that will be unmapped if that lasts */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -55,22 +60,50 @@ static void unlink_free(struct region *r) {
 	if (r->next_free != NULL) r->next_free->prev_free = r->prev_free;
 }
 
-static struct region *region_create(uintptr_t base, enum region_kind kind) {
-	if (!page_map_commit(base)) return NULL;
-	struct region *r = os_map_guarded(ALIGN_UP(sizeof *r, os_page_size));
-	if (r == NULL) return NULL;
-	r->base = base;
-	r->kind = kind;
-	if (!page_map_set_region(base, r)) {
-		os_unmap_guarded(r, ALIGN_UP(sizeof *r, os_page_size));
-		return NULL;
+/* Without a region yet. */
+static struct region *record_create(void) {
+	struct region *r = heap.spare;
+	if (r != NULL) {
+		heap.spare = r->next_free;
+		return r;
 	}
+	r = os_map_guarded(ALIGN_UP(sizeof *r, os_page_size));
+	if (r == NULL) return NULL;
 	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	atomic_store_explicit(&heap.regions, r, memory_order_release);
-	heap.stats.regions += kind != REGION_BRK;
 	heap.stats.metadata += sizeof *r;
 	arenal_layout.regions = (uintptr_t)r;
 	return r;
+}
+
+static void record_retire(struct region *r) {
+	r->next_free = heap.spare;
+	heap.spare = r;
+}
+
+static struct region *region_create(uintptr_t base, enum region_kind kind) {
+	if (!page_map_commit(base)) return NULL;
+	struct region *r = record_create();
+	if (r == NULL) return NULL;
+	r->base = base;
+	r->kind = kind;
+	r->whole = false;
+	r->idle = 0;
+	if (!page_map_set_region(base, r)) {
+		record_retire(r);
+		return NULL;
+	}
+	heap.stats.regions += kind != REGION_BRK;
+	return r;
+}
+
+/* Nothing is mapped there any more, or is about to be. */
+static void region_forget(struct region *r) {
+	page_map_set_region(r->base, NULL);
+	heap.stats.regions -= r->kind != REGION_BRK;
+	r->whole = false;
+	r->committed = 0;
+	record_retire(r);
 }
 
 /* Makes the slices [start, end), fresh from the kernel, available. What no record can be had for stays unused. */
@@ -81,8 +114,9 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 		uintptr_t stop = min_size(end, base + REGION_SIZE);
 		struct region *r = page_map_region(base);
 		if (r == NULL) r = region_create(base, kind);
-		if (r != NULL) {
-			size_t first = slice_number(r, start), count = (stop - start) >> SLICE_SHIFT;
+		const bool fits = r != NULL && (r->kind == REGION_GUARDED) == (kind == REGION_GUARDED);
+		if (fits) {
+			size_t first = slice_number(start), count = (stop - start) >> SLICE_SHIFT;
 			if (kind != REGION_GUARDED) thp_decline(start, stop - start);
 			if (r->slices_used == r->slices_total) link_free(r);
 			bits_set(r->ours, first, count);
@@ -121,14 +155,79 @@ static bool grow_brk(size_t slices) {
 	return add_slices(got.start, got.end, REGION_BRK);
 }
 
-/* Behind it lies an inaccessible page: what overflows there ends. In front of guarded memory, whose first slice stays unused,
- * too. */
-static bool grow_mapped(size_t bytes, enum region_kind kind) {
+/* Of a region that is not guarded, no more is accessible than is used, and charged to the process where the kernel does not promise more
+ * than it has (vm.overcommit_memory): it grows like the break does, by what there is already, within these bounds. So its mapping is
+ * two to the kernel, as with a guard. */
+#define COMMIT_LEAST MIB
+#define COMMIT_MOST (8 * MIB)
+
+/* The free slices at the end of window r, up to slice `end`: the first of them. */
+static size_t free_tail(const struct region *r, size_t end) {
+	size_t first = end;
+	while (first > 0 && bit_get(r->free, first - 1)) first--;
+	return first;
+}
+
+/* Makes slices accessible, so that there are so many free ones at the end. */
+static bool extend_region(struct region *r, size_t slices) {
+	const size_t from = r->committed, left = REGION_SLICES - from, tail = from - free_tail(r, from);
+	const size_t needed = slices > tail ? slices - tail : 1;
+	if (needed > left) return false;
+	size_t step = max_size(min_size(max_size(from, COMMIT_LEAST / SLICE_SIZE), COMMIT_MOST / SLICE_SIZE), needed);
+	step = thp_wanted(heap.stats.used) ? left : min_size(step, left);
+	const uintptr_t start = r->base + from * SLICE_SIZE;
+	if (!os_commit((void *)start, step * SLICE_SIZE)) {
+		step = needed;
+		if (!os_commit((void *)start, step * SLICE_SIZE)) return false;
+	}
+	r->committed = (uint16_t)(from + step);
+	return add_slices(start, start + step * SLICE_SIZE, REGION_MAPPED);
+}
+
+static bool extend_any(size_t slices) {
+	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
+	for (; r != NULL; r = r->next)
+		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_SLICES && extend_region(r, slices)) return true;
+	return false;
+}
+
+/* Behind it lies an inaccessible page: what overflows there ends. In front of guarded memory, whose first slice stays unused, too. */
+static bool map_region(enum region_kind kind, size_t slices) {
+	char *p = place_map(REGION_SIZE, os_page_size, false);
+	if (p == NULL) return false;
+	struct region *r = region_create((uintptr_t)p, kind);
+	if (r != NULL) {
+		r->whole = true;
+		const bool guarded = kind == REGION_GUARDED;
+		if (guarded ? add_slices(r->base + SLICE_SIZE, r->base + REGION_SIZE, kind) : extend_region(r, slices)) {
+			PROBE(region_mapped, p, REGION_SIZE);
+			return true;
+		}
+		region_forget(r);
+	}
+	os_unmap(p, REGION_SIZE + os_page_size);
+	place_leave(p);
+	return false;
+}
+
+/* Of one that lies in two windows, no more is known than its slices: it is never unmapped. */
+static void note_piece(uintptr_t first, uintptr_t last) {
+	struct region *r = page_map_region(first);
+	if (r == NULL || r != page_map_region(last)) return;
+	bit_set(r->starts, slice_number(first));
+	bit_set(r->ends, slice_number(last));
+}
+
+/* The same where there is no room for a region. */
+static bool map_piece(enum region_kind kind, size_t slices) {
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
+	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE), all = bytes + os_page_size;
+	if (bytes >= REGION_SIZE) return false;
 	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
+		note_piece((uintptr_t)p + front, (uintptr_t)p + bytes - 1);
 		PROBE(region_mapped, p, bytes);
 		return true;
 	}
@@ -139,9 +238,8 @@ static bool grow_mapped(size_t bytes, enum region_kind kind) {
 
 static bool grow(enum region_kind kind, size_t slices) {
 	if (kind == REGION_BRK) return grow_brk(slices);
-	const size_t front = kind == REGION_GUARDED; /* see grow_mapped */
-	size_t piece = ALIGN_UP((slices + front) * SLICE_SIZE, PIECE_SIZE);
-	return grow_mapped(REGION_SIZE, kind) || (piece < REGION_SIZE && grow_mapped(piece, kind));
+	if (kind == REGION_MAPPED && extend_any(slices)) return true;
+	return map_region(kind, slices) || map_piece(kind, slices);
 }
 
 /* Bytes in use, without the holes in them. */
@@ -253,13 +351,6 @@ static void put_free(struct region *r, size_t first, size_t count, bool dirty) {
 	}
 }
 
-/* The free slices at the end of window r, up to slice `end`: the first of them. */
-static size_t free_tail(const struct region *r, size_t end) {
-	size_t first = end;
-	while (first > 0 && bit_get(r->free, first - 1)) first--;
-	return first;
-}
-
 /* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes on from
  * window to window, for a free top may be longer than one. */
 static size_t trim_locked(size_t threshold, size_t keep) {
@@ -268,7 +359,7 @@ static size_t trim_locked(size_t threshold, size_t keep) {
 	while (top != 0) {
 		struct region *r = page_map_region(top - 1);
 		if (r == NULL || r->kind != REGION_BRK) break;
-		size_t end = slice_number(r, top - 1) + 1, first = free_tail(r, end);
+		size_t end = slice_number(top - 1) + 1, first = free_tail(r, end);
 		bool whole = first == 0;
 		if (!whole && (end - first) * SLICE_SIZE <= threshold) break;
 		if (!whole) first = min_size(end, first + (ALIGN_UP(keep, SLICE_SIZE) >> SLICE_SHIFT));
@@ -350,6 +441,105 @@ static size_t purge_locked(size_t keep, bool now) {
 	return total;
 }
 
+/* ---- regions that go ---- */
+
+static bool is_free(const struct region *r, size_t first, size_t count) { return bits_count(r->free, first, count) == count; }
+
+/* Is the region mapped as a whole, and is all of it free? */
+static bool is_idle(const struct region *r) { return r->whole && r->slices_used == 0; }
+
+/* The first piece of the region that is free: its slices. False: there is none. */
+static bool free_piece(const struct region *r, size_t *first, size_t *count) {
+	size_t at = bit_find(r->starts, 0, REGION_SLICES, true);
+	for (; at < REGION_SLICES; at = bit_find(r->starts, at + 1, REGION_SLICES, true)) {
+		*first = at;
+		*count = bit_find(r->ends, at, REGION_SLICES, true) + 1 - at;
+		if (is_free(r, at, *count)) return true;
+	}
+	return false;
+}
+
+/* Is another region of the kind free as a whole? */
+static bool has_other(const struct region *r) {
+	const struct region *other = heap_regions();
+	while (other != NULL && (other == r || other->kind != r->kind || !is_idle(other))) other = other->next;
+	return other != NULL;
+}
+
+/* Takes a mapping that is free out of the records. Returns its slices; 0: there is none. */
+static size_t take_out_mapping(struct region *r, bool keep_one, char **start, size_t *size) {
+	const size_t front = r->kind == REGION_GUARDED ? SLICE_SIZE : 0;
+	size_t first = 0, count = r->slices_total;
+	*start = (char *)r->base;
+	*size = REGION_SIZE + os_page_size;
+	if (is_idle(r)) {
+		if (keep_one && !has_other(r)) return 0;
+		if (count > 0) remove_slices(r, bit_find(r->ours, 0, REGION_SLICES, true), count);
+		count = max_size(count, 1); /* what is reserved only goes, too */
+	} else {
+		if (r->whole || r->kind == REGION_BRK || !free_piece(r, &first, &count)) return 0;
+		*start += first * SLICE_SIZE - front;
+		*size = front + count * SLICE_SIZE + os_page_size;
+		bit_clear(r->starts, first);
+		bit_clear(r->ends, first + count - 1);
+		remove_slices(r, first, count);
+	}
+	if (r->slices_total == 0) region_forget(r);
+	return count;
+}
+
+/* Unmaps what is free of the region, each mapping as a whole; a region that is free as a whole, if no other would be left. Returns the
+ * bytes given back. The lock is dropped meanwhile. */
+static size_t unmap_free(struct region *r, bool keep_one) {
+	size_t total = 0, slices;
+	do {
+		char *start;
+		size_t size;
+		if (!gate_try_enter()) break;
+		slices = take_out_mapping(r, keep_one, &start, &size);
+		if (slices > 0) {
+			lock_drop(&heap.lock, RANK_HEAP);
+			os_unmap(start, size);
+			PROBE(region_unmapped, start, size - os_page_size);
+			lock_take(&heap.lock, RANK_HEAP);
+			place_leave(start);
+		}
+		gate_leave();
+		total += slices * SLICE_SIZE;
+	} while (slices > 0);
+	heap.stats.purged_total += total;
+	return total;
+}
+
+/* Makes the free end of a region inaccessible, so that nothing is charged for it. Returns the bytes. The lock is dropped meanwhile. */
+static size_t close_tail(struct region *r) {
+	if (!r->whole || r->kind != REGION_MAPPED) return 0;
+	const size_t end = r->committed, first = free_tail(r, end), count = end - first;
+	if (count < COMMIT_LEAST / SLICE_SIZE || !gate_try_enter()) return 0;
+	char *start = (char *)r->base + first * SLICE_SIZE;
+	take_run(r, first, count, NULL);
+	heap.stats.purging += count * SLICE_SIZE;
+	lock_drop(&heap.lock, RANK_HEAP);
+	enum decommit done = os_decommit(start, count * SLICE_SIZE);
+	/* Where it is closed, but may hold anything, it is opened again. */
+	if (done == DECOMMIT_DIRTY && os_commit(start, count * SLICE_SIZE)) done = DECOMMIT_REFUSED;
+	lock_take(&heap.lock, RANK_HEAP);
+	heap.stats.purging -= count * SLICE_SIZE;
+	/* Another thread may have gone on behind it. */
+	bool closed = done != DECOMMIT_REFUSED;
+	if (closed && r->committed != end) closed = !os_commit(start, count * SLICE_SIZE);
+	put_free(r, first, count, done != DECOMMITTED);
+	if (closed) {
+		if (r->committed == end) r->committed = (uint16_t)first;
+		remove_slices(r, first, count);
+	}
+	gate_leave();
+	if (done == DECOMMITTED) heap.stats.purged_total += count * SLICE_SIZE;
+	return done == DECOMMITTED ? count * SLICE_SIZE : 0;
+}
+
+/* ---- by time and by limits ---- */
+
 /* Dirty bytes, without those that could not be purged when all were looked at. */
 static size_t purgeable(void) { return heap.stats.dirty - min_size(heap.spared, heap.stats.dirty); }
 
@@ -362,6 +552,22 @@ static size_t dirty_limit(uint64_t now) {
 	return pressure_bound(max_size(max_size(used / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN));
 }
 
+/* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a program may need one again and
+ * again. */
+static void unmap_idle(void) {
+	heap.any_idle = false;
+	for (int kind = REGION_MAPPED; kind <= REGION_GUARDED; kind++) {
+		struct region *found = NULL;
+		for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
+			r->idle = is_idle(r) && r->slices_dirty == 0 ? min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
+			if (r->idle == 0 || !has_other(r)) continue;
+			heap.any_idle = true;
+			if (r->idle == IDLE_INTERVALS) found = r;
+		}
+		if (found != NULL) unmap_free(found, true);
+	}
+}
+
 static void decay(uint64_t now) {
 	if (!wave_next(&heap.wave, backed(), now)) return;
 	pressure_tick(now);
@@ -372,6 +578,7 @@ static void decay(uint64_t now) {
 		if (conf.trim_threshold >= 0 && unused > trim_threshold()) trim_locked(trim_threshold(), (size_t)conf.top_pad);
 		if (heap.stats.dirty > keep) purge_locked(keep, false);
 	}
+	if (conf.decay >= 0) unmap_idle();
 	heap.least_dirty = heap.stats.dirty;
 }
 
@@ -386,7 +593,7 @@ static void purge_if_due(uint64_t now) {
 size_t heap_decay(void) {
 	lock_take(&heap.lock, RANK_HEAP);
 	decay(os_milliseconds());
-	size_t left = purgeable();
+	size_t left = purgeable() + (heap.any_idle ? SLICE_SIZE : 0);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return left;
 }
@@ -394,7 +601,7 @@ size_t heap_decay(void) {
 void heap_free(struct span *run) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
-	size_t first = slice_number(r, (uintptr_t)run->start);
+	size_t first = slice_number((uintptr_t)run->start);
 	size_t slices = run->slices;
 	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
@@ -409,7 +616,7 @@ void heap_free(struct span *run) {
 bool heap_resize(struct span *run, size_t slices) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
-	size_t first = slice_number(r, (uintptr_t)run->start), old = run->slices;
+	size_t first = slice_number((uintptr_t)run->start), old = run->slices;
 	if (unlikely(run->kind != SPAN_RUN)) { /* another thread freed it meanwhile */
 		lock_drop(&heap.lock, RANK_HEAP);
 		report_pointer("realloc", run->start, NULL);
@@ -441,7 +648,7 @@ void heap_alter(const void *address, size_t size) {
 	for (uintptr_t at = (uintptr_t)address; at < end; at = ALIGN_DOWN(at, REGION_SIZE) + REGION_SIZE) {
 		struct region *r = page_map_region(at);
 		if (r == NULL) continue;
-		const size_t first = slice_number(r, at), stop = min_size(end - 1 - r->base, REGION_SIZE - 1) / SLICE_SIZE;
+		const size_t first = slice_number(at), stop = slice_number(min_size(end, at - at % REGION_SIZE + REGION_SIZE) - 1);
 		for (size_t i = run_start(r, first); i <= stop; i++) {
 			struct span *s = &r->spans[i];
 			if (s->kind == SPAN_RUN && i + s->slices > first) s->altered = true;
@@ -498,7 +705,7 @@ void heap_free_guarded(struct span *s) {
 	s->kind = SPAN_NONE;
 	heap.stats.used += SLICE_SIZE;
 	heap.guarded--;
-	put_free(r, slice_number(r, (uintptr_t)s->start), slices, !clean);
+	put_free(r, slice_number((uintptr_t)s->start), slices, !clean);
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 
@@ -526,8 +733,21 @@ size_t heap_purge(void) {
 size_t heap_trim(size_t keep) {
 	lock_take(&heap.lock, RANK_HEAP);
 	size_t trimmed = trim_locked(0, keep);
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next)
+		trimmed += unmap_free(r, true) + close_tail(r);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return trimmed;
+}
+
+void heap_release(void) {
+	lock_take(&heap.lock, RANK_HEAP);
+	brk_forget_refusals();
+	trim_locked(0, 0);
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+		unmap_free(r, false);
+		close_tail(r);
+	}
+	lock_drop(&heap.lock, RANK_HEAP);
 }
 
 void heap_count_purged(size_t bytes) {

@@ -48,11 +48,17 @@ bool heap_resize(struct span *run, size_t slices);
 /* Gives dirty slices back to the kernel, and at once those that went lazily before. Returns the bytes given back. */
 size_t heap_purge(void);
 
-/* Lowers the break as far as the top is free, but for `keep` bytes. Returns the bytes given back. */
+/* Lowers the break as far as the top is free, but for `keep` bytes, and unmaps regions that are free, but for one of each kind. What is free
+ * at the end of the others is charged to the process no more. Returns the bytes given back. */
 size_t heap_trim(size_t keep);
 
-/* Time goes by: when an interval is over, half of the dirty slices that nobody needed during all of it are purged. Returns
- * the dirty bytes that are left. */
+/* The same, without leaving anything: an allocation is about to fail. The break is tried again then, even if it was refused a moment
+ * ago. */
+void heap_release(void);
+
+/* Time goes by: when an interval is over, half of the dirty slices that nobody needed during all of it are purged; and a
+ * region that was free and clean for some of them is unmapped, but for one of each kind. Returns the dirty bytes that are left, or more than none when
+ * a region may be unmapped later. */
 size_t heap_decay(void);
 
 void heap_count_purged(size_t bytes);

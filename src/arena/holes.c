@@ -52,7 +52,7 @@ static uint64_t free_pages(const struct span *s, const struct size_class *c) {
 static bool is_scrap(const struct span *s, uint64_t pages) {
 	const struct region *r = page_map_region((uintptr_t)s->start);
 	return (size_t)__builtin_popcountll(pages) * PURGE_PAGE < s->slices * SLICE_SIZE / THP_SHARE &&
-	       thp_covers(r, slice_number(r, (uintptr_t)s->start));
+	       thp_covers(r, slice_number((uintptr_t)s->start));
 }
 
 /* Takes spans with free pages out of the list: up to GO of them. Returns how many. */
@@ -88,7 +88,7 @@ static uint64_t purge_pages(struct span *s, uint64_t pages, bool *lazily) {
 	*lazily = false;
 	uint64_t done = 0;
 	struct region *r = page_map_region((uintptr_t)s->start);
-	thp_break(r, slice_number(r, (uintptr_t)s->start), s->slices);
+	thp_break(r, slice_number((uintptr_t)s->start), s->slices);
 	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
 		size_t stop = bit_find(&pages, first, 64, false);
 		enum purge how = os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE, ask_lazily);

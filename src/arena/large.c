@@ -13,7 +13,7 @@ static_assert(RUN_MAX / SLICE_SIZE <= UINT16_MAX, "span.slices counts any run");
 /* Huge pages are not broken up for it. */
 static void clear_run(const struct span *run, size_t size, const struct stale *stale) {
 	const struct region *r = page_map_region((uintptr_t)run->start);
-	const size_t first = slice_number(r, (uintptr_t)run->start);
+	const size_t first = slice_number((uintptr_t)run->start);
 	for (size_t i = bit_find(stale->map, 0, run->slices, true); i < run->slices;) {
 		const size_t end = bit_find(stale->map, i, run->slices, false), from = i * SLICE_SIZE;
 		if (from >= size) return;

@@ -52,10 +52,11 @@ enum region_kind {
 	REGION_GUARDED,/* from mmap, in hardened mode: free slices are inaccessible, and so is one before and after each span */
 };
 
-/* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's version. */
+/* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's version. Records are never
+ * unmapped: who looks an address up without a lock may have one in hand whose region is gone. It serves the next region then. */
 struct region {
 	struct region *next;    /* of all regions; written once */
-	uintptr_t base;
+	uintptr_t base;         /* without a slice of ours, the last one */
 	uint32_t kind;          /* enum region_kind */
 	uint32_t slices_total;  /* slices that are ours. This and what follows: owner heap lock */
 	uint32_t slices_used;   /* in spans and runs */
@@ -63,18 +64,22 @@ struct region {
 	uint32_t run_bound;     /* no free run is longer than this */
 	_Atomic uint32_t huge_pages; /* bit i: the i-th 2 MiB were asked to be a huge page, and not broken up since */
 	_Atomic bool huge_asked;     /* the kernel makes huge pages of them; both: see thp.h. Changed without a lock, too */
-	struct region *next_free, *prev_free; /* in the list of regions with free slices */
+	struct region *next_free, *prev_free; /* in the list of regions with free slices, or of records that wait for the next region */
+	bool whole;                  /* all of the window is one mapping of ours, and the page behind it */
+	uint16_t committed;          /* of such a one, not guarded: slices from its start on that are accessible; the others are reserved */
+	uint16_t idle;               /* intervals for which all of it was free and clean */
 	uint64_t ours[REGION_SLICES / 64];    /* slices that are ours at all: in a brk window, not all are */
 	uint64_t free[REGION_SLICES / 64];
 	uint64_t dirty[REGION_SLICES / 64];   /* free slices that the kernel backs */
 	uint64_t lazy[REGION_SLICES / 64];    /* free slices that were purged lazily; all other clean ones read as zero */
+	uint64_t starts[REGION_SLICES / 64];  /* first slices of mappings shorter than a region, */
+	uint64_t ends[REGION_SLICES / 64];    /* and their last ones: a page of ours that nobody may touch lies behind */
 	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
 	uint64_t free_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
 };
 
-static inline size_t slice_number(const struct region *region, uintptr_t address) {
-	return (address - region->base) >> SLICE_SHIFT;
-}
+/* By the address alone, so that it is a slice whatever the record describes by now. */
+static inline size_t slice_number(uintptr_t address) { return address >> SLICE_SHIFT & (REGION_SLICES - 1); }
 
 /* Does a block start at this address in the span of small blocks? */
 static inline bool span_has_block_at(const struct span *s, const void *address) {
@@ -87,7 +92,7 @@ static inline bool span_has_block_at(const struct span *s, const void *address) 
 static inline struct span *span_of(const void *address) {
 	struct region *r = page_map_region((uintptr_t)address);
 	if (r == NULL) return NULL;
-	struct span *s = &r->spans[slice_number(r, (uintptr_t)address)];
+	struct span *s = &r->spans[slice_number((uintptr_t)address)];
 	if (unlikely(s->kind == SPAN_CONTINUED)) s -= s->head;
 	return s->kind == SPAN_NONE ? NULL : s;
 }

@@ -51,7 +51,7 @@ _Noreturn static COLD void end_small(const char *function, const struct span *s,
 
 /* In a slice that no span of small blocks has: a run, or free slices, or not ours. */
 static COLD void end_run(const char *function, const struct region *r, const char *pointer) {
-	const size_t slice = slice_number(r, (uintptr_t)pointer);
+	const size_t slice = slice_number((uintptr_t)pointer);
 	if (!bit_get(r->ours, slice)) return;
 	if (bit_get(r->free, slice))
 		report_end(function, pointer,

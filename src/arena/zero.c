@@ -5,9 +5,12 @@
 #include "arena/report.h"
 #include "base/os.h"
 
-/* So many may be in use at once. */
+/* So many addresses there are. */
 #define ADDRESSES ((uint32_t)1 << 20)
 #define AREA_SIZE (ADDRESSES * (size_t)MIN_ALIGN)
+
+/* So many may be in use at once: the search for a free one looks at 16 on average then, whatever the program holds. */
+#define IN_USE_MOST (ADDRESSES / 16 * 15)
 
 /* Looked at before giving up: a program may hold long stretches of them. */
 #define TRIES 4096
@@ -18,24 +21,25 @@
 #define IN_USE 2 /* + the family */
 static_assert(IN_USE + ZERO_FAMILIES - 1 <= UINT8_MAX, "a state is a byte");
 
-/* Set once: area last. */
-static _Atomic(_Atomic uint8_t *) states;
+/* Set once. The states lie behind the addresses, in one mapping: a child that is forked meanwhile finds all of it, or nothing. */
 static _Atomic(char *) area;
-static _Atomic uint32_t next;
+static _Atomic uint32_t next, in_use;
+
+static _Atomic uint8_t *states(void) {
+	return (_Atomic uint8_t *)(atomic_load_explicit(&area, memory_order_acquire) + AREA_SIZE);
+}
 
 static bool ready(void) {
-	if (atomic_load_explicit(&area, memory_order_acquire) != NULL) return true;
-	_Atomic uint8_t *bytes = os_map(ADDRESSES, os_page_size), *none = NULL;
-	char *reserved = bytes != NULL ? os_reserve(AREA_SIZE, os_page_size) : NULL;
+	if (likely(atomic_load_explicit(&area, memory_order_acquire) != NULL)) return true;
+	/* Nobody may touch the page behind the states. */
+	const size_t size = AREA_SIZE + ADDRESSES + os_page_size;
+	char *reserved = os_reserve(size, os_page_size), *none = NULL;
+	if (reserved == NULL) return false;
+	atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
 	/* Two threads may come here at once. */
-	if (reserved != NULL && atomic_compare_exchange_strong(&states, &none, bytes)) {
-		atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
-		atomic_store_explicit(&area, reserved, memory_order_release);
-		return true;
-	}
-	if (reserved != NULL) os_unmap(reserved, AREA_SIZE);
-	if (bytes != NULL) os_unmap((void *)bytes, ADDRESSES);
-	return atomic_load_explicit(&area, memory_order_acquire) != NULL;
+	if (os_commit(reserved + AREA_SIZE, ADDRESSES) && atomic_compare_exchange_strong(&area, &none, reserved)) return true;
+	os_unmap(reserved, size);
+	return none != NULL;
 }
 
 void zero_reseed(void) {
@@ -48,12 +52,13 @@ bool zero_owns(const void *address) {
 }
 
 void *zero_alloc(unsigned family) {
-	if (!ready()) return NULL;
+	if (!ready() || atomic_load_explicit(&in_use, memory_order_relaxed) >= IN_USE_MOST) return NULL;
 	for (int i = 0; i < TRIES; i++) {
 		const uint32_t n = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % ADDRESSES;
-		uint8_t state = atomic_load_explicit(&states[n], memory_order_relaxed);
-		if (state >= IN_USE) continue;
-		if (atomic_compare_exchange_strong(&states[n], &state, (uint8_t)(IN_USE + family))) return area + n * (size_t)MIN_ALIGN;
+		uint8_t state = atomic_load_explicit(&states()[n], memory_order_relaxed);
+		if (state >= IN_USE || !atomic_compare_exchange_strong(&states()[n], &state, (uint8_t)(IN_USE + family))) continue;
+		atomic_fetch_add_explicit(&in_use, 1, memory_order_relaxed);
+		return area + n * (size_t)MIN_ALIGN;
 	}
 	return NULL;
 }
@@ -65,7 +70,7 @@ static void check(const void *address, uint8_t state, const char *function) {
 }
 
 static _Atomic uint8_t *state_of(const void *address) {
-	return &states[(size_t)((const char *)address - area) / MIN_ALIGN];
+	return &states()[(size_t)((const char *)address - area) / MIN_ALIGN];
 }
 
 unsigned zero_family(const void *block, const char *function) {
@@ -76,4 +81,5 @@ unsigned zero_family(const void *block, const char *function) {
 
 void zero_free(void *block, const char *function) {
 	check(block, atomic_exchange(state_of(block), FREED), function);
+	atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -37,6 +38,28 @@ static void zero_size_blocks_are_unique(void **state) {
 	}
 	for (size_t i = 0; i < COUNT_OF(blocks); i++)
 		free(blocks[i]);
+}
+
+/* More than there are addresses without memory. On each, a search for a free one would take seconds in all. */
+static void a_million_blocks_of_no_bytes_cost_little(void **state) {
+	enum { MANY = 1400000 };
+	void **blocks = malloc(MANY * sizeof *blocks);
+	const clock_t start = clock();
+
+	(void)state;
+	assert_non_null(blocks);
+	for (size_t i = 0; i < MANY; i++) {
+		blocks[i] = malloc(hidden(0));
+		assert_non_null(blocks[i]);
+	}
+	assert_true(clock() - start < 2 * CLOCKS_PER_SEC);
+	for (size_t i = 0; i < MANY; i++)
+		free(blocks[i]);
+	/* All of them can be had again. */
+	blocks[0] = malloc(hidden(0));
+	assert_int_equal(malloc_usable_size(blocks[0]), 0);
+	free(blocks[0]);
+	free(blocks);
 }
 
 static void every_size_is_aligned_and_holds_its_contents(void **state) {
@@ -284,6 +307,7 @@ static void blocks_from_the_libc_can_be_freed(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(zero_size_blocks_are_unique),
+		cmocka_unit_test(a_million_blocks_of_no_bytes_cost_little),
 		cmocka_unit_test(every_size_is_aligned_and_holds_its_contents),
 		cmocka_unit_test(live_blocks_never_overlap),
 		cmocka_unit_test(impossible_sizes_fail_with_enomem),
