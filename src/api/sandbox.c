@@ -32,10 +32,12 @@ void sandbox_after_fork(void) {
 }
 
 /* Before anything is forbidden. */
-static COLD void expect_filter(void) {
-	if (sandbox_is_on() || atomic_load(&process) != os_process_id()) return;
+static COLD bool expect_filter(void) {
+	if (sandbox_is_on() || atomic_load(&process) != os_process_id()) return false;
 	ensure_started();
-	if (conf.sandbox != 0) os_enter_sandbox();
+	if (conf.sandbox == 0) return false;
+	os_expect_sandbox();
+	return true;
 }
 
 /* Rights that a thread of ours would keep beside the program (api/stand_back.c). */
@@ -58,8 +60,9 @@ EXPORT int prctl(int option, ...) {
 	va_end(rest);
 	if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) own_threads_may_differ();
 	const bool back = takes_rights(option) && own_threads_stand_back();
-	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) expect_filter();
+	const bool expected = (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP) && expect_filter();
 	const int result = pass(option, arguments), saved = errno;
+	if (expected && result == 0) os_enter_sandbox();
 	if (back) own_threads_return(sandbox_is_on());
 	errno = saved;
 	return result;

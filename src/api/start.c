@@ -28,13 +28,18 @@ static void start_modes(void) {
 	}
 }
 
+static void be_in_sandbox(void) {
+	os_expect_sandbox();
+	os_enter_sandbox();
+}
+
 void start(void) {
 	lock_take(&start_lock, RANK_INIT);
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();
 		cpus_remember();
 		conf_loaded = conf_load();
-		if (conf.sandbox == 1) os_enter_sandbox();
+		if (conf.sandbox == 1) be_in_sandbox();
 		marks_draw();
 		page_map_init();
 		arena_init();
@@ -54,7 +59,7 @@ __attribute__((constructor)) static void late_start(void) {
 	cpus_remember(); /* before the program can pin this thread */
 	if (conf_is_given()) ensure_started();
 	if (started && !conf_loaded) conf_loaded = conf_load();
-	if (started && conf.sandbox == 1) os_enter_sandbox();
+	if (started && conf.sandbox == 1) be_in_sandbox();
 	if (started) pressure_start();
 	guard_start();
 	if (started && modes == 0) start_modes();

@@ -221,7 +221,7 @@ static void note_piece(uintptr_t first, uintptr_t last) {
 /* The same where there is no room for a region. */
 static bool map_piece(enum region_kind kind, size_t slices) {
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
-	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE), all = bytes + os_page_size;
+	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE);
 	if (bytes >= REGION_SIZE) return false;
 	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;

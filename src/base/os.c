@@ -67,12 +67,12 @@ static struct {
 	_Atomic uint64_t random; /* nobody can guess it: written all the time, for one may be locked in any time */
 } known;
 
-void os_enter_sandbox(void) {
-	if (sandbox_is_on()) return;
+void os_expect_sandbox(void) {
 	known.address_space = os_address_space_limit();
 	atomic_store(&known.process, os_process_id());
-	atomic_store(&sandbox_on, true);
 }
+
+void os_enter_sandbox(void) { atomic_store(&sandbox_on, true); }
 
 /* More than any process ID: no descendant by fork has its ancestor's number. */
 #define GENERATION (1 << 22)

@@ -193,6 +193,9 @@ void *os_map_file(const char *name, size_t size);
 /* In a sandbox: a number that this process shares with its parent only if it is a child by vfork or clone. */
 int os_process_id(void);
 
+/* What os_enter_sandbox makes the last word is asked for now: before a filter may forbid it. */
+void os_expect_sandbox(void);
+
 /* From now on, the kernel is asked for nothing that glibc's malloc does not ask for (base/sandbox.h): what is known by now counts. Of
  * files, nothing can be read any more; numbers that nobody can guess come from earlier ones. */
 void os_enter_sandbox(void);
