@@ -36,6 +36,8 @@ CRASHES = re.compile(r"^.*(?:arenal: |exited on signal|terminated by signal|exit
 
 def installed(name):
     """The path of a program, or of the newest file of a pattern; None where there is none."""
+    if name.startswith("."):
+        return name                                 # of the run's own folder
     if "/" in name:
         return max(glob.glob(name), default=None)
     return shutil.which(name, path=PATH)
@@ -70,6 +72,10 @@ class ProgramTest(unittest.TestCase):
     def prepare(self):
         """What all runs share is made here, without Arenal."""
 
+    def builder(self):
+        """A run for `prepare`."""
+        return Run(self, "control", "made")
+
     def work(self, run):
         raise NotImplementedError
 
@@ -83,7 +89,10 @@ class ProgramTest(unittest.TestCase):
         if self.root and os.getuid() != 0:
             self.skip(row, "takes root")
         row["version"] = version(self.package or name)
-        self.prepare()
+        try:
+            self.prepare()
+        except Exception as error:
+            raise AssertionError(f"the control fails: without Arenal, {error}") from error
         usual = None
         wanted = os.environ.get("TEST_MODES", "").split() or self.modes
         for mode in (mode for mode in self.modes if mode in wanted):
@@ -133,9 +142,9 @@ class Run:
     """One life of the program, in one mode, in a folder of its own. The folders' names have the same length, for programs that
     print where they are."""
 
-    def __init__(self, test, mode):
+    def __init__(self, test, mode, name=None):
         self.test, self.mode, self.on_arenal = test, mode, mode != "control"
-        self.folder = os.path.join(test.folder, f"run{list(MODES).index(mode)}")
+        self.folder = os.path.join(test.folder, name or f"run{list(MODES).index(mode)}")
         self.memory = 0             # KiB: the largest that was seen
         self.servers = []
         self.numbers = itertools.count(1)
