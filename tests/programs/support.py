@@ -80,7 +80,7 @@ class ProgramTest(unittest.TestCase):
         raise NotImplementedError
 
     def test(self):
-        name = type(self).__name__.lower()
+        name = os.path.basename(sys.modules[type(self).__module__].__file__)[len("test_"):-len(".py")]
         row = {"program": name, "version": "", "result": {}, "memory": {}, "seconds": {}}
         self.addCleanup(self.write_row, row)
         missing = [need for need in self.needs if not installed(need)]
