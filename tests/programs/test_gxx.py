@@ -1,4 +1,4 @@
-"""g++ compiling a program full of templates, and that program: exceptions, threads, every kind of operator new."""
+"""g++: compiling a program full of templates, and that program with exceptions, threads, every kind of operator new."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Programs that are built with a sanitizer, which brings its own malloc. Preloaded, Arenal comes before it: AddressSanitizer
+"""Sanitizer builds: programs that bring a malloc of their own. Preloaded, Arenal comes before it: AddressSanitizer
 refuses to run so, says why, and runs when it is told not to mind, as with any other library; nothing hangs. What any library
 that is preloaded makes of it is the control: one that has nothing in it."""
 
