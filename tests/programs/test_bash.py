@@ -1,8 +1,7 @@
 """bash: strings, arrays, subshells and pipelines, which allocate and fork without end."""
 
-import unittest
 
-from support import ProgramTest
+from support import ProgramTest, main
 
 SCRIPT = r"""
 set -eu
@@ -38,14 +37,15 @@ END
 
 
 class Bash(ProgramTest):
-    def test_same_output(self):
-        output, _ = self.compare(["bash", "-c", SCRIPT])
+    needs = ("bash",)
+
+    def work(self, run):
+        run.assert_loads("bash", "-c", "(:); exit 0")
+        output = run.command("bash", "-c", SCRIPT).out
         self.assertIn("1000 words, 20000 in all, w42: 20\n", output)
         self.assertIn("50000 50000\n", output)
-
-    def test_loaded(self):
-        self.assert_runs_on_arenal("bash", "-c", "(:); exit 0")
+        return output
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -3,9 +3,8 @@ names mean equal content."""
 
 import os
 import random
-import unittest
 
-from support import ProgramTest
+from support import ProgramTest, main
 
 WHO = {"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
        "GIT_COMMITTER_NAME": "C", "GIT_COMMITTER_EMAIL": "c@example.org", "GIT_COMMITTER_DATE": "1700000000 +0000",
@@ -26,7 +25,10 @@ def fill(folder):
 
 
 class Git(ProgramTest):
-    def test_a_repository_s_life(self):
+    needs = ("git",)
+
+    def work(self, run):
+        fill(run.folder)
         commands = [[*GIT, "init", "-q", "work"]]
         work = [*GIT, "-C", "work"]
         for number in range(COMMITS):
@@ -46,13 +48,12 @@ class Git(ProgramTest):
             [*GIT, "-C", "clone", "blame", "-s", "file0"],
             [*GIT, "-C", "clone", "grep", "-c", "change 11"],
         ]
-        output, _ = self.compare(*commands, env=WHO, prepare=fill)
+        output = run.commands(*commands, env=WHO)
         self.assertIn("0 objects, 0 kilobytes\n", output, "everything is packed")
         self.assertIn(f"change {COMMITS - 1}\n", output)
-
-    def test_loaded(self):
-        self.assert_runs_on_arenal("git", "--version")
+        run.assert_loads("git", "--version")
+        return output
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -5,9 +5,8 @@ import os
 import random
 import socket
 import threading
-import unittest
 
-from support import DEADLINE, ProgramTest, accepts
+from support import DEADLINE, ProgramTest, main
 
 CLIENTS = 6
 ROUNDS = 1500
@@ -55,11 +54,18 @@ def value(seed):
     return rng.randbytes(rng.choice((0, 1, 30, 100, 1000, 5000, 60000)))
 
 
-class MemcachedTest(ProgramTest):
-    def serve(self, *options):
+class MemcachedServer(ProgramTest):
+    package = "memcached"
+    needs = ("memcached",)
+
+    def work(self, run):
+        self.stored_comes_back(run)
+        self.full_cache(run)
+
+    def serve(self, run, *options):
         user = ["-u", "root"] if os.getuid() == 0 else []
-        return self.start_server(lambda port: ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "4",
-                                               *user, *options], accepts)
+        server = run.server(lambda port: ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "4", *user, *options])
+        return server, server.port
 
     def in_threads(self, work):
         errors = []
@@ -76,8 +82,8 @@ class MemcachedTest(ProgramTest):
         if errors:
             raise errors[0]
 
-    def test_what_is_stored_comes_back(self):
-        server, port = self.serve("-m", "1024")
+    def stored_comes_back(self, run):
+        server, port = self.serve(run, "-m", "1024")
         def work(number):
             client = Memcached(port)
             for n in range(ROUNDS):
@@ -104,10 +110,11 @@ class MemcachedTest(ProgramTest):
         self.assertEqual(client.line(b"flush_all\r\n"), b"OK")
         self.assertEqual(client.get(b"key-1-5"), {})
         client.close()
-        self.stop_server(server, expected=0)
+        run.measure(server)
+        run.stop(server)
 
-    def test_a_full_cache(self):
-        _, port = self.serve("-m", "32", "-I", "4m")
+    def full_cache(self, run):
+        server, port = self.serve(run, "-m", "32", "-I", "4m")
         def work(number):
             client = Memcached(port)
             for n in range(60):
@@ -121,7 +128,8 @@ class MemcachedTest(ProgramTest):
         client = Memcached(port)
         self.assertGreater(int(client.stats()[b"evictions"]), 0)
         client.close()
+        run.stop(server)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

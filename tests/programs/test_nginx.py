@@ -2,14 +2,11 @@
 
 import gzip
 import os
-import random
 import re
 import signal
-import subprocess
-import unittest
-import urllib.request
 
-from support import DEADLINE, ProgramTest, accepts, environment, program, wait_for
+import web
+from support import ProgramTest, children, main, wait_for
 
 CONFIGURATION = """
 {user}
@@ -39,77 +36,45 @@ http {{
     }}
 }}
 """
-FILES = {"small": 800, "large": 300_000, "empty": 0}
-
-
-def content(name):
-    rng = random.Random(name)
-    return "".join(rng.choice("etaoin shrdlu\n") for _ in range(FILES[name])).encode()
 
 
 class Nginx(ProgramTest):
-    def setUp(self):
-        super().setUp()
-        os.chmod(self.folder, 0o755)
-        for folder in ("www", "cache"):
-            os.mkdir(os.path.join(self.folder, folder))
-        for name in FILES:
-            with open(os.path.join(self.folder, "www", name), "wb") as file:
-                file.write(content(name))
+    package = "nginx*"
+    needs = ("nginx", "wrk")
+
+    def work(self, run):
+        web.fill(run, "www")
+        run.make("cache")
+
         def command(port):
             user = "user root;" if os.getuid() == 0 else ""
-            path = self.write("nginx.conf", CONFIGURATION.format(folder=self.folder, port=port, user=user))
-            return ["nginx", "-p", self.folder, "-e", os.path.join(self.folder, "error.log"), "-c", path]
-        self.server, self.port = self.start_server(command, accepts)
+            path = run.write("nginx.conf", CONFIGURATION.format(folder=run.folder, port=port, user=user))
+            return ["nginx", "-p", run.folder, "-e", run.path("error.log"), "-c", path]
+        server = run.server(command)
+        wait_for(lambda: len(children(server.pid)) >= 2, "nginx to start its workers")
+        run.assert_on_arenal(*children(server.pid))
+        self.check_bodies(server.port)
+        for path in "small", "large", "proxied/small", "cached/large":
+            web.load(run, server.port, path)
+        self.check_bodies(server.port)
+        run.measure(server)
 
-    def workers(self):
-        with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children", encoding="utf-8") as file:
-            return {int(pid) for pid in file.read().split()}
+        before = set(children(server.pid))
+        server.send_signal(signal.SIGHUP)           # new workers, and the old ones end
+        wait_for(lambda: len(now := set(children(server.pid))) >= 2 and not now & before, "nginx to change its workers")
+        web.load(run, server.port, "small")
+        self.check_bodies(server.port)
+        run.stop(server)
+        log = run.read("error.log").decode().splitlines()
+        self.assertEqual([line for line in log if re.search(r"\[(emerg|alert|crit|error|warn)\]|signal \d+ \(core", line)], [])
 
-    def get(self, path, compressed):
-        headers = {"Accept-Encoding": "gzip"} if compressed else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", headers=headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=DEADLINE) as answer:
-            body = answer.read()
-            return gzip.decompress(body) if answer.headers.get("Content-Encoding") == "gzip" else body
-
-    def check_bodies(self):
-        for place in ("", "proxied/", "cached/"):
-            for name in FILES:
-                for compressed in (False, True):
-                    self.assertEqual(self.get(place + name, compressed), content(name), place + name)
-
-    def load(self, path, seconds):
-        """Runs wrk, on Arenal as well; returns how many requests were answered."""
-        done = subprocess.run([program("wrk"), "-t2", "-c40", f"-d{seconds}s", "--timeout", "30s", "-H", "Accept-Encoding: gzip",
-                               f"http://127.0.0.1:{self.port}/{path}"], cwd=self.folder, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, env=environment(True, self.folder),
-                              timeout=DEADLINE, check=False)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertNotIn("Non-2xx", done.stdout)
-        self.assertNotIn("Socket errors", done.stdout)
-        return int(re.search(r"(\d+) requests in", done.stdout).group(1))
-
-    def test_under_load(self):
-        for pid in self.workers():
-            self.assert_process_on_arenal(pid)
-        self.check_bodies()
-        for path, seconds in (("small", 2), ("large", 2), ("proxied/small", 2), ("cached/large", 1)):
-            self.assertGreater(self.load(path, seconds), 20, path)
-        self.check_bodies()
-
-        before = self.workers()
-        self.server.send_signal(signal.SIGHUP)      # new workers, and the old ones end
-        wait_for(lambda: len(self.workers()) >= 2 and not self.workers() & before, "nginx to change its workers")
-        self.assertGreater(self.load("small", 1), 20)
-        self.check_bodies()
-        self.stop_server(self.server, expected=0)
-        with open(os.path.join(self.folder, "error.log"), encoding="utf-8") as file:
-            bad = [line for line in file if re.search(r"\[(emerg|alert|crit|error|warn)\]|signal \d+ \(core", line)
-                   or "exited on signal" in line]
-        self.assertEqual(bad, [])
+    def check_bodies(self, port):
+        for place in "", "proxied/", "cached/":
+            for name in web.SIZES:
+                self.assertEqual(web.get(port, f"/{place}{name}"), (200, web.content(name)))
+                body = web.get(port, f"/{place}{name}", headers={"Accept-Encoding": "gzip"})[1]
+                self.assertEqual(gzip.decompress(body) if body else b"", web.content(name))
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -1,8 +1,7 @@
-"""perl: hashes, strings, regular expressions, sorting and fork."""
+"""perl: hashes, strings, regular expressions, sorting and fork; threads, each with a copy of all data."""
 
-import unittest
 
-from support import ProgramTest
+from support import ProgramTest, main
 
 SCRIPT = r"""
 use strict; use warnings;
@@ -49,16 +48,37 @@ printf "%d %s\n", length($big), unpack("%32C*", $big);
 """
 
 
+THREADS = r"""
+use strict; use warnings; use threads; use threads::shared; use Thread::Queue;
+my %data = map { ("key$_" => [map { "text $_" } 1 .. $_ % 9]) } 1 .. 3000;
+my %found :shared;
+my $queue = Thread::Queue->new(1 .. 200);
+$queue->end;
+for my $round (1 .. 3) {
+    my @threads = map { my $n = $_; threads->create(sub {
+        my $sum = 0;
+        while (defined(my $item = $queue->dequeue_nb)) { lock(%found); $found{$item} = "$item" x ($item % 20); }
+        $sum += length(join "", map { @{$data{$_}} } grep { /$n/ } sort keys %data) for 1 .. 3;
+        $data{"own$n"} = ["x" x 100000];
+        return $sum;
+    }) } 1 .. 6;
+    print join(" ", map { $_->join } @threads), "\n";
+}
+print scalar(keys %found), " ", length(join "", values %found), " ", scalar(keys %data), "\n";
+"""
+
+
 class Perl(ProgramTest):
-    def test_same_output(self):
-        script = self.write("work.pl", SCRIPT)
-        output, _ = self.compare(["perl", script], env={"PERL_HASH_SEED": "0"})
+    package = "perl"
+    needs = ("perl",)
+
+    def work(self, run):
+        output = run.command("perl", run.write("work.pl", SCRIPT), env={"PERL_HASH_SEED": "0"}).out
         self.assertIn("30000 records\n", output)
         self.assertIn("child 6: ", output)
-
-    def test_loaded(self):
-        self.assert_runs_on_arenal("perl", "-e", "exit 0")
+        run.assert_loads("perl", "-e", "exit 0")
+        return output + run.command("perl", run.write("threads.pl", THREADS)).out
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -6,9 +6,8 @@ import re
 import signal
 import socket
 import struct
-import unittest
 
-from support import ProgramTest, accepts, wait_for
+from support import ProgramTest, children, main, wait_for
 
 SCRIPT = r"""<?php
 foreach (["pdo", "Phar", "tokenizer", "curl", "dom", "gd", "intl", "mbstring", "xml", "SimpleXML", "ctype", "fileinfo", "iconv"] as $name)
@@ -105,54 +104,49 @@ def fetch(port, script):
 
 
 class Php(ProgramTest):
-    def test_same_output(self):
-        script = self.write("work.php", SCRIPT)
-        output, _ = self.compare(["php", "-m"], ["php", "-d", "phar.readonly=0", script], ["php", "--ri", "gd"])
+    package = "php[0-9].[0-9]-cli"
+    needs = ("php",)
+
+    def work(self, run):
+        script = run.write("work.php", SCRIPT)
+        output = run.commands(["php", "-m"], ["php", "-d", "phar.readonly=0", script], ["php", "--ri", "gd"])
         self.assertNotIn("missing", output)
         self.assertNotIn("Warning", output)
         self.assertIn("fetched\n", output)
+        run.assert_loads("php", "-r", "echo 1;")
+        servers = sorted(glob.glob("/usr/sbin/php-fpm[0-9]*"))
+        return output + (self.fpm(run, servers[-1], script) if servers else "")
 
-    def test_loaded(self):
-        self.assert_runs_on_arenal("php", "-r", "echo 1;")
+    def fpm(self, run, binary, script):
+        os.chmod(run.folder, 0o777)
 
-    def test_fpm(self):
-        servers = glob.glob("/usr/sbin/php-fpm*")
-        if not servers:
-            self.skipTest("php-fpm is not installed")
-        script = self.write("work.php", SCRIPT)
-        os.chmod(self.folder, 0o777)
+        def command(port):
+            user = "user = www-data\ngroup = www-data" if os.getuid() == 0 else ""
+            path = run.write("fpm.conf", f"[global]\nerror_log = {run.folder}/fpm.log\ndaemonize = no\n[www]\n{user}\n"
+                                         f"listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n")
+            return [binary, "--nodaemonize", "-d", "phar.readonly=0", "--fpm-config", path]
+        server = run.server(command)
+        run.assert_on_arenal(*children(server.pid))
         answers = []
-        for on_arenal in (False, True):
-            def command(port):
-                user = "user = www-data\ngroup = www-data" if os.getuid() == 0 else ""
-                path = self.write("fpm.conf", f"[global]\nerror_log = {self.folder}/fpm.log\ndaemonize = no\n[www]\n{user}\n"
-                                              f"listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n")
-                return [servers[-1], "--nodaemonize", "-d", "phar.readonly=0", "--fpm-config", path]
-            server, port = self.start_server(command, accepts, on_arenal)
-            if on_arenal:
-                for pid in self.workers(server.pid):
-                    self.assert_process_on_arenal(pid)
-            for _ in range(4):
-                for file in glob.glob(f"{self.folder}/work.phar"):
-                    os.remove(file)
-                output, errors = fetch(port, script)
-                self.assertEqual(errors, "")
-                answers.append(output)
-            before = self.workers(server.pid)
-            server.send_signal(signal.SIGUSR2)         # new workers, and a new master in the same process
-            wait_for(lambda s=server, b=before: self.workers(s.pid) and not self.workers(s.pid) & b, "php-fpm to change its workers")
-            answers.append(fetch(port, script)[0])
-            self.stop_server(server, expected=0)
+        for turn in range(5):
+            for file in glob.glob(f"{run.folder}/work.phar"):
+                os.remove(file)
+            if turn == 4:
+                run.memory = 0
+                run.measure(server)
+                before = set(children(server.pid))
+                server.send_signal(signal.SIGUSR2)         # new workers, and a new master in the same process
+                wait_for(lambda: (now := set(children(server.pid))) and not now & before, "php-fpm to change its workers")
+            output, errors = fetch(server.port, script)
+            self.assertEqual(errors, "")
+            answers.append(output)
+        run.stop(server)
         self.assertIn("fetched\n", answers[0])
-        for answer in answers:
-            self.assertEqual(answer, answers[0])
-        with open(f"{self.folder}/fpm.log", encoding="utf-8") as file:
-            self.assertEqual([line for line in file if re.search(r"exited on signal|ERROR|ALERT", line)], [])
-
-    def workers(self, pid):
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
-            return {int(child) for child in file.read().split()}
+        self.assertEqual(len(set(answers)), 1)
+        log = run.read("fpm.log").decode().splitlines()
+        self.assertEqual([line for line in log if re.search(r"exited on signal|ERROR|ALERT", line)], [])
+        return answers[0]
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

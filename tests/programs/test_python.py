@@ -3,24 +3,23 @@ from malloc."""
 
 import os
 import sys
-import unittest
 
-from support import FILES, LIBRARY, ProgramTest
+from support import FILES, ProgramTest, main
 
 WORK = os.path.join(FILES, "work.py")
 
 
 class Python(ProgramTest):
-    def test_same_output(self):
-        output, _ = self.compare([sys.executable, "-B", WORK])
-        self.assertEqual(len(output.splitlines()), 4)
-        every = self.run_program([sys.executable, "-B", WORK, "loaded"], on_arenal=True,
-                                 env={"PYTHONMALLOC": "malloc", "EXPECTED_LIBRARY": LIBRARY})
-        self.assertEqual(every.stdout, output)
+    package = "python3.[0-9]*"
 
-    def test_loaded(self):
-        self.assert_runs_on_arenal(sys.executable, "-c", "pass")
+    def work(self, run):
+        output = run.command(sys.executable, "-B", WORK).out
+        self.assertEqual(len(output.splitlines()), 4)
+        words = ["loaded"] if run.on_arenal else []
+        every = run.command(sys.executable, "-B", WORK, *words, env={"PYTHONMALLOC": "malloc", "EXPECTED_LIBRARY": run.library})
+        self.assertEqual(every.out, output)
+        return output
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -1,13 +1,10 @@
 """redis-server: data of every type goes in and comes out again, also through snapshots that a forked child writes while
 the parent goes on, and under redis-benchmark."""
 
-import os
 import random
 import socket
-import subprocess
-import unittest
 
-from support import DEADLINE, ProgramTest, accepts, environment, program, wait_for
+from support import DEADLINE, ProgramTest, main, wait_for
 
 KEYS = 4000
 
@@ -76,16 +73,25 @@ def commands():
             yield "eval", "local t = {} for i = 1, 5000 do t[i] = tostring(i) end return table.concat(t):len()", 0
 
 
-class RedisTest(ProgramTest):
-    def serve(self, on_arenal):
+class RedisServer(ProgramTest):
+    package = "redis-server"
+    needs = ("redis-server", "redis-benchmark")
+
+    def work(self, run):
+        digest = self.data_survives(run)
+        self.under_load(run)
+        self.background_threads(run)
+        return digest
+
+    def serve(self, run):
         def command(port):
-            return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
+            return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", run.folder, "--save", "",
                     "--appendonly", "no", "--enable-debug-command", "local", "--daemonize", "no"]
-        server, port = self.start_server(command, accepts, on_arenal)
-        client = Redis(port)
+        server = run.server(command)
+        client = Redis(server.port)
         self.addCleanup(client.close)
         wait_for(lambda: client.info("loading") == "0", "redis to load its snapshot")
-        return server, port, client
+        return server, client
 
     def fill(self, client):
         batch = []
@@ -116,56 +122,54 @@ class RedisTest(ProgramTest):
         self.assertEqual(client.info("rdb_last_bgsave_status"), "ok")
         client.many([("del", f"other:{n}") for n in range(1000)])
 
-    def test_data_survives(self):
-        server, _, client = self.serve(on_arenal=False)
-        self.fill(client)
-        expected = client("debug", "digest")
-        self.stop_server(server)
-
-        server, _, client = self.serve(on_arenal=True)
+    def data_survives(self, run):
+        server, client = self.serve(run)
         self.fill(client)
         self.check(client)
-        self.assertEqual(client("debug", "digest"), expected)
-        for _ in range(3):
+        digest = client("debug", "digest")
+        for _ in range(2):
             self.save(client)
             self.check(client)
-        self.assertEqual(client("debug", "digest"), expected)
+        self.assertEqual(client("debug", "digest"), digest)
         client("save")
         self.assertEqual(client("debug", "reload"), "OK")
-        self.assertEqual(client("debug", "digest"), expected)
-        self.stop_server(server, expected=0)
+        self.assertEqual(client("debug", "digest"), digest)
+        run.measure(server)
+        run.stop(server)
 
-        _, _, client = self.serve(on_arenal=True)
-        self.assertEqual(client("debug", "digest"), expected, "the snapshot is read by a new server")
+        server, client = self.serve(run)
+        self.assertEqual(client("debug", "digest"), digest, "the snapshot is read by a new server")
         self.assertEqual(client("flushall"), "OK")
         self.assertEqual(client("dbsize"), 0)
+        run.stop(server)
+        return digest
 
-    def test_under_load(self):
-        server, port, client = self.serve(on_arenal=True)
-        load = [program("redis-benchmark"), "-p", str(port), "-c", "40", "-n", "20000", "-r", "10000", "-d", "300",
-                "-P", "8", "--csv", "-t", "set,get,incr,lpush,rpush,lpop,sadd,hset,zadd,zpopmin,lrange_100,mset"]
-        # The load itself runs on Arenal too, with threads of its own.
-        done = subprocess.run(load + ["--threads", "2"], cwd=self.folder, env=environment(True, self.folder),
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertGreaterEqual(len(done.stdout.splitlines()), 12, done.stdout)
-        self.assertNotIn("rror", done.stdout + done.stderr)
+    def under_load(self, run):
+        server, client = self.serve(run)
+        memory = run.memory
+        # The load itself runs in the same mode, with threads of its own.
+        done = run.command("redis-benchmark", "-p", str(server.port), "-c", "40", "-n", "10000", "-r", "10000", "-d", "300",
+                           "-P", "8", "--csv", "-t", "set,get,incr,lpush,rpush,lpop,sadd,hset,zadd,zpopmin,lrange_100,mset",
+                           "--threads", "2")
+        run.memory = memory
+        self.assertGreaterEqual(len(done.out.splitlines()), 12, done.out)
+        self.assertNotIn("rror", done.out + done.err)
         self.assertEqual(client.info("total_error_replies"), "0")
         self.assertEqual(client("get", "key:__rand_int__"), None)
         self.save(client)
-        self.stop_server(server, expected=0)
+        run.stop(server)
 
-    def test_background_threads(self):
+    def background_threads(self, run):
         """UNLINK and FLUSHALL ASYNC free in another thread what the main one allocated."""
-        _, _, client = self.serve(on_arenal=True)
-        for _ in range(3):
+        server, client = self.serve(run)
+        for _ in range(2):
             self.fill(client)
             client("unlink", *[f"hash:{n}" for n in range(50)], *[f"list:{n}" for n in range(40)])
             self.assertEqual(client("flushall", "async"), "OK")
         wait_for(lambda: client.info("lazyfree_pending_objects") == "0", "redis to free in the background")
         self.assertEqual(client("dbsize"), 0)
-        self.assertTrue(os.path.isdir(self.folder))
+        run.stop(server)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -41,6 +41,27 @@ need_packages() {
     _packages_no_services
 }
 
+# want_packages PKG...
+#   The same for packages that it goes without: installs what the system offers and can install, and says what is missing then.
+want_packages() {
+    local package offered=() absent=()
+    for package in "$@"; do
+        if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ]; then
+            continue
+        elif apt-cache show "$package" >/dev/null 2>&1; then
+            offered+=("$package")
+        else
+            absent+=("$package")
+        fi
+    done
+    if [ "${#offered[@]}" -gt 0 ] && ! need_packages "${offered[@]}" 2>/dev/null; then
+        for package in "${offered[@]}"; do # one may stand in the way of all
+            need_packages "$package" || absent+=("$package")
+        done
+    fi
+    [ "${#absent[@]}" -eq 0 ] || echo "going on without these Debian packages: ${absent[*]}" >&2
+}
+
 # The helpers below see the variables of need_packages: bash scopes are dynamic.
 
 _packages_apt() {

@@ -1,0 +1,71 @@
+"""Sanitizer builds: programs that bring a malloc of their own. Preloaded, Arenal comes before it: AddressSanitizer
+refuses to run so, says why, and runs when it is told not to mind, as with any other library; nothing hangs. What any library
+that is preloaded makes of it is the control: one that has nothing in it."""
+
+import os
+import re
+
+from support import ProgramTest, installed, main
+
+SOURCE = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static void *work(void *n) {
+	unsigned long sum = 0;
+	for (long i = 0; i < 3000; i++) {
+		char *p = malloc((size_t)i % 700 + 1);
+		memset(p, (int)i, (size_t)i % 700 + 1);
+		p = realloc(p, (size_t)i % 900 + 1);
+		sum += (unsigned char)p[0];
+		free(p);
+	}
+	return (void *)sum;
+}
+int main(int argc, char **argv) {
+	pthread_t threads[4];
+	unsigned long sum = 0;
+	for (long n = 0; n < 4; n++) pthread_create(&threads[n], NULL, work, (void *)n);
+	for (int n = 0; n < 4; n++) {
+		void *one;
+		pthread_join(threads[n], &one);
+		sum += (unsigned long)one;
+	}
+	printf("%lu\n", sum);
+	int shift = argc + 40;
+	return argc > 1 && 1 << shift;
+}
+"""
+
+
+class Sanitizers(ProgramTest):
+    package = "gcc-[0-9]*[0-9]"
+    needs = ("gcc",)
+
+    def prepare(self):
+        run = self.builder()
+        run.write("work.c", SOURCE)
+        run.command("sh", "-c", "echo >empty.c && gcc -shared -fPIC empty.c -o ../nothing.so")
+        for compiler in (name for name in ("gcc", "clang") if installed(name)):
+            for kind in "address", "thread", "undefined", "leak":
+                done = run.command(compiler, "-g", "-w", f"-fsanitize={kind}", "-pthread", "work.c", "-o", f"../{compiler}-{kind}",
+                                   status=None)
+                print(f"{compiler} -fsanitize={kind}: {'built' if done.status == 0 else 'cannot be built here'}")
+
+    def work(self, run):
+        told = []
+        env = {} if run.on_arenal else {"LD_PRELOAD": os.path.join(self.folder, "nothing.so")}
+        for name in sorted(os.listdir(self.folder)):
+            if "-" not in name:
+                continue
+            for options in {}, {"ASAN_OPTIONS": "verify_asan_link_order=0"}:
+                for arguments in [], ["bad"]:
+                    done = run.command(f"../{name}", *arguments, env=env | options, status=None, seconds=60)
+                    said = re.sub(r"0x[0-9a-f]+|==\d+==|/tmp/\S+|\d+:\d+|\b\d{3,7}\b", "N", done.err)
+                    told.append(f"{name} {options} {arguments}: {done.status} {done.out}{said[:300]}")
+        return "\n".join(told)
+
+
+if __name__ == "__main__":
+    main()
