@@ -1,52 +1,65 @@
 #include "arena/page_map.h"
 
+#include <string.h>
+
 #include "arena/place.h"
 #include "base/meta.h"
 #include "base/os.h"
-#include "base/random.h"
 
 static uint16_t no_tags[1];
 struct page_map page_map = { .tags = no_tags };
 
 _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
-/* Bytes of address space that are covered at most, by 128 MiB of tags. The table lies behind them, so that nothing is in its way.
- * ThreadSanitizer lets programs map only some TiB around them. */
-#ifdef __SANITIZE_THREAD__
-#define SPREAD_MAX (128 * GIB)
-#else
+/* Bytes of address space that are covered at most, by 128 MiB of tags. */
 #define SPREAD_MAX (4096 * GIB)
-#endif
-#define TABLE_CHOICES 65536 /* pages that it may begin at */
 
-static uint16_t *map_table(uintptr_t base, size_t size) {
-	struct random random = { os_random() };
-	char *wanted = (char *)base + SPREAD_MAX + random_below(&random, TABLE_CHOICES) * os_page_size;
-	return os_reserve_zero_at(wanted, size) ? (uint16_t *)wanted : os_reserve_zero(size);
-}
+static uint16_t *map_tags(size_t slices) { return os_reserve_zero(ALIGN_UP(slices * sizeof(uint16_t), os_page_size)); }
 
 void page_map_init(void) {
 	const struct place_range first = place_init();
 	const size_t slices = (first.end - first.start) / SLICE_SIZE;
-	uint16_t *tags = slices > 0 ? map_table(first.start, ALIGN_UP(slices * sizeof *tags, os_page_size)) : NULL;
+	uint16_t *tags = slices > 0 ? map_tags(slices) : NULL;
 	if (tags == NULL) return;
 	page_map.tags = tags;
 	page_map.base = first.start;
 	page_map.covered = slices;
 }
 
-bool page_map_cover(uintptr_t end) {
-	size_t covered = page_map.covered;
-	while (covered > 0 && end - page_map.base > covered * SLICE_SIZE) {
-		if (covered * SLICE_SIZE >= SPREAD_MAX || covered * sizeof *page_map.tags % os_page_size != 0 ||
-		    !os_reserve_zero_at(page_map.tags + covered, covered * sizeof *page_map.tags))
-			return false;
-		covered *= 2;
-		__atomic_store_n(&page_map.covered, covered, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&page_map.derived_covered, __ATOMIC_SEQ_CST) != 0)
-			__atomic_store_n(&page_map.derived_covered, covered, __ATOMIC_SEQ_CST);
+static bool commit(uint16_t *tags, size_t first) {
+	const uintptr_t start = ALIGN_DOWN((uintptr_t)&tags[first], os_page_size);
+	const uintptr_t end = ALIGN_UP((uintptr_t)&tags[first + REGION_SLICES], os_page_size);
+	return os_commit((void *)start, end - start);
+}
+
+static bool copy_tags(uint16_t *to) {
+	for (size_t first = 0; first < page_map.covered; first += REGION_SLICES) {
+		if (page_map_region(page_map.base + first * SLICE_SIZE) == NULL) continue;
+		if (!commit(to, first)) return false;
+		memcpy(to + first, page_map.tags + first, REGION_SLICES * sizeof *to);
 	}
-	return covered > 0;
+	return true;
+}
+
+/* Who reads a tag looks at `covered` first, and then at `tags`, which is the large table before `covered` says so. The small one stays
+ * mapped for those who have its address already: all that they may look for is in there. */
+bool page_map_cover(uintptr_t end) {
+	const size_t most = SPREAD_MAX / SLICE_SIZE, wanted = (end - page_map.base) / SLICE_SIZE;
+	if (wanted < page_map.covered) return true;
+	if (page_map.covered == 0 || page_map.covered >= most || wanted >= most || os_address_space_limit() != SIZE_MAX) return false;
+	uint16_t *tags = map_tags(most);
+	if (tags == NULL) return false;
+	if (!copy_tags(tags)) {
+		os_unmap(tags, most * sizeof *tags);
+		return false;
+	}
+	__atomic_store_n(&page_map.tags, tags, __ATOMIC_SEQ_CST);
+	/* Then nobody has only read the old address after that. Where the kernel refuses, the part that was covered stays it. */
+	if (!os_barrier_in_all_threads()) return false;
+	__atomic_store_n(&page_map.covered, most, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&page_map.derived_covered, __ATOMIC_SEQ_CST) != 0)
+		__atomic_store_n(&page_map.derived_covered, most, __ATOMIC_SEQ_CST);
+	return true;
 }
 
 void page_map_let_derived(size_t limit) {
@@ -60,10 +73,7 @@ void page_map_let_derived(size_t limit) {
 
 bool page_map_commit(uintptr_t base) {
 	const size_t first = (base - page_map.base) / SLICE_SIZE;
-	if (first >= page_map.covered) return true;
-	const uintptr_t start = ALIGN_DOWN((uintptr_t)&page_map.tags[first], os_page_size);
-	const uintptr_t end = ALIGN_UP((uintptr_t)&page_map.tags[first + REGION_SLICES], os_page_size);
-	return os_commit((void *)start, end - start);
+	return first >= page_map.covered || commit(page_map.tags, first);
 }
 
 void page_map_set_tags(uintptr_t address, size_t slices, uint16_t tag) {

@@ -2,8 +2,8 @@
  *
  * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of the address space that
  * begins where the break is at start-up: first room for the brk heap, then for mapped regions, which are put there (place.h). Addresses
- * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written. It takes 2 MiB of
- * address space for the first 64 GiB, and grows by doubling, in place, when regions come to lie behind that. A process with an
+ * * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written. It takes 2 MiB of
+ * address space for the first 64 GiB; when regions come to lie behind that, one of 128 MiB, for 4 TiB, takes its place. A process with an
  * address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB.
  * A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
  * that holds no small blocks, leads to a magazine that is always full, and so to the slow path, which asks the second form.
@@ -41,7 +41,9 @@ extern struct page_map page_map __attribute__((visibility("hidden")));
 /* `covered`: of page_map, one of the two. */
 static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p, const size_t *covered) {
 	const size_t slice = ((uintptr_t)p - page_map.base) >> SLICE_SHIFT;
-	return likely(slice < *covered) ? page_map.tags[slice] : 0;
+	if (unlikely(slice >= *covered)) return 0;
+	__asm__ volatile("" : "+m"(page_map.tags)); /* in this order, see page_map_cover */
+	return page_map.tags[slice];
 }
 
 static inline uint16_t page_map_tag(const void *p) { return page_map_tag_among(p, &page_map.covered); }

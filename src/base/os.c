@@ -118,14 +118,11 @@ void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_R
 void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
 
 /* A kernel that does not know the flag takes the address for a hint. */
-static bool map_at(void *address, size_t size, int protection, int flags) {
-	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1);
+bool os_map_at(void *address, size_t size, bool accessible) {
+	const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE, reserve = accessible ? 0 : MAP_NORESERVE;
+	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | reserve, -1);
 	if (p != NULL && p != address) os_unmap(p, size);
 	return p != NULL && p == address;
-}
-
-bool os_map_at(void *address, size_t size, bool accessible) {
-	return accessible ? map_at(address, size, PROT_READ | PROT_WRITE, 0) : map_at(address, size, PROT_NONE, MAP_NORESERVE);
 }
 
 enum decommit os_decommit(void *address, size_t size) {
@@ -166,12 +163,6 @@ void *os_reserve_zero(size_t size) {
 	void *p = map_anywhere(size, PROT_READ, MAP_NORESERVE);
 	if (p != NULL) advise(p, size, MADV_DONTDUMP);
 	return p;
-}
-
-bool os_reserve_zero_at(void *address, size_t size) {
-	const bool done = map_at(address, size, PROT_READ, MAP_NORESERVE);
-	if (done) advise(address, size, MADV_DONTDUMP);
-	return done;
 }
 
 bool os_commit(void *address, size_t size) { return protect(address, size, PROT_READ | PROT_WRITE); }
