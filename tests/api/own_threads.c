@@ -317,7 +317,7 @@ static void had_threads(void) {
 		pthread_t threads[2];
 		pthread_barrier_init(&enough, NULL, 3);
 		for (int i = 0; i < 2; i++) CHILD_CHECK(pthread_create(&threads[i], NULL, burst, NULL) == 0);
-		for (bool waited = false; !waited; waited = true) pthread_barrier_wait(&enough);
+		pthread_barrier_wait(&enough);
 		for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
 	} while (!has_purger());
 }
