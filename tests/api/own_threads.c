@@ -262,19 +262,24 @@ static void results_are_right(void **state) {
 }
 
 /* It has its parent's memory, and no thread. The parent's are let be. */
-static void by_vfork(void *unused) {
-	(void)unused;
+__attribute__((noinline)) static int change_in_child(void) {
 	int status;
-	alarm(60);
-	CHILD_WAIT_FOR(has_window());
-	const int thread = window_thread(getpid());
 	pid_t child = vfork();
 	if (child == 0) {
 		if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) _exit(1);
 		if (setresuid(-1, -1, -1) != 0 || setresgid(-1, -1, -1) != 0) _exit(2);
-		_exit(unshare(0) == 0 ? 0 : 3);
+		_exit(unshare(CLONE_THREAD) == 0 ? 0 : 3);
 	}
-	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child);
+	return status;
+}
+
+static void by_vfork(void *unused) {
+	(void)unused;
+	alarm(60);
+	CHILD_WAIT_FOR(has_window());
+	const int thread = window_thread(getpid());
+	CHILD_CHECK(change_in_child() == 0);
 	CHILD_CHECK(window_thread(getpid()) == thread);
 	answers();
 }

@@ -93,6 +93,17 @@ static int wait_for_policy(int thread, int wanted) {
 	return sched_getscheduler(thread);
 }
 
+/* Nanoseconds by which its timers may be late. */
+static long slack_of(int thread) {
+	char path[64];
+	long slack = 0;
+	snprintf(path, sizeof path, "/proc/%d/timerslack_ns", thread);
+	FILE *file = fopen(path, "r");
+	CHILD_CHECK(file != NULL && fscanf(file, "%ld", &slack) == 1);
+	fclose(file);
+	return slack;
+}
+
 static void start_by_another(int wanted_policy) {
 	const int cpus = cpus_of(0), niceness = getpriority(PRIO_PROCESS, 0);
 	pthread_t thread;
@@ -104,21 +115,10 @@ static void start_by_another(int wanted_policy) {
 		CHILD_CHECK(wait_for_policy(both[i], wanted_policy) == wanted_policy);
 		for (int j = 0; j < 5000 && cpus_of(both[i]) != cpus; j++) nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
 		CHILD_CHECK(cpus_of(both[i]) == cpus);
-		/* An ordinary user's thread cannot become nicer again; and how nice it is says nothing in an idle one. */
-		if (geteuid() == 0 && wanted_policy == SCHED_OTHER) CHILD_CHECK(getpriority(PRIO_PROCESS, both[i]) == niceness);
-		char path[64];
-		long slack = 0;
-		snprintf(path, sizeof path, "/proc/%d/timerslack_ns", both[i]);
-		FILE *file = fopen(path, "r");
-		for (int j = 0; file != NULL && j < 5000 && slack != 50000; j++) {
-			rewind(file);
-			if (fscanf(file, "%ld", &slack) != 1) break;
-			if (slack != 50000) nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
-		}
-		if (file != NULL) {
-			fclose(file);
-			CHILD_CHECK(slack == 50000);
-		}
+		if (geteuid() != 0) continue; /* an ordinary user's thread cannot become nicer again, and does not see the other's slack */
+		if (wanted_policy == SCHED_OTHER) CHILD_CHECK(getpriority(PRIO_PROCESS, both[i]) == niceness);
+		for (int j = 0; j < 5000 && slack_of(both[i]) != 50000; j++) nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+		CHILD_CHECK(slack_of(both[i]) == 50000);
 	}
 	pthread_barrier_wait(&looked_at);
 	pthread_join(thread, NULL);
