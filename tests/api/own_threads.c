@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -232,6 +234,48 @@ static void namespaces_are_joined(void **state) {
 	assert_int_equal(run_in_child(joins_a_namespace, files), 0);
 }
 
+/* ---- filters ---- */
+
+/* Ends the process for what starts a window. */
+static void set_filter(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog code = { COUNT_OF(filter), filter };
+	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
+}
+
+/* Long enough for one to be started again. */
+static bool stays_without(void) {
+	for (int i = 0; i < 75; i++) {
+		if (has_window()) return false;
+		pause_a_moment();
+	}
+	return true;
+}
+
+static void is_filtered(void *unused) {
+	(void)unused;
+	int status;
+	alarm(60);
+	CHILD_WAIT_FOR(has_window());
+	set_filter();
+	CHILD_CHECK(stays_without());
+	pid_t child = fork();
+	if (child == 0) _exit(stays_without() ? 0 : 1);
+	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void none_outlives_a_filter_of_calls(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(is_filtered, NULL), 0);
+}
+
 /* ---- results ---- */
 
 static void results_are_the_kernels(void *unused) {
@@ -406,6 +450,7 @@ int main(void) {
 		cmocka_unit_test(namespaces_are_made),
 		cmocka_unit_test(the_kernel_counts_one_thread_each_time),
 		cmocka_unit_test(namespaces_are_joined),
+		cmocka_unit_test(none_outlives_a_filter_of_calls),
 		cmocka_unit_test(results_are_right),
 		cmocka_unit_test(a_child_by_vfork_ends_no_thread_of_its_parent),
 		cmocka_unit_test(the_purger_stands_back_too),
