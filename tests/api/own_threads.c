@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -232,6 +234,48 @@ static void namespaces_are_joined(void **state) {
 	assert_int_equal(run_in_child(joins_a_namespace, files), 0);
 }
 
+/* ---- filters ---- */
+
+/* Ends the process for what starts a window. */
+static void set_filter(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog code = { COUNT_OF(filter), filter };
+	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
+}
+
+/* Long enough for one to be started again. */
+static bool stays_without(void) {
+	for (int i = 0; i < 75; i++) {
+		if (has_window()) return false;
+		pause_a_moment();
+	}
+	return true;
+}
+
+static void is_filtered(void *unused) {
+	(void)unused;
+	int status;
+	alarm(60);
+	CHILD_WAIT_FOR(has_window());
+	set_filter();
+	CHILD_CHECK(stays_without());
+	pid_t child = fork();
+	if (child == 0) _exit(stays_without() ? 0 : 1);
+	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void none_outlives_a_filter_of_calls(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(is_filtered, NULL), 0);
+}
+
 /* ---- results ---- */
 
 static void results_are_the_kernels(void *unused) {
@@ -264,19 +308,24 @@ static void results_are_right(void **state) {
 }
 
 /* It has its parent's memory, and no thread. The parent's are let be. */
-static void by_vfork(void *unused) {
-	(void)unused;
+__attribute__((noinline)) static int change_in_child(void) {
 	int status;
-	alarm(60);
-	CHILD_WAIT_FOR(has_window());
-	const int thread = window_thread(getpid());
 	pid_t child = vfork();
 	if (child == 0) {
 		if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) _exit(1);
 		if (setresuid(-1, -1, -1) != 0 || setresgid(-1, -1, -1) != 0) _exit(2);
-		_exit(unshare(0) == 0 ? 0 : 3);
+		_exit(unshare(CLONE_THREAD) == 0 ? 0 : 3);
 	}
-	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child);
+	return status;
+}
+
+static void by_vfork(void *unused) {
+	(void)unused;
+	alarm(60);
+	CHILD_WAIT_FOR(has_window());
+	const int thread = window_thread(getpid());
+	CHILD_CHECK(change_in_child() == 0);
 	CHILD_CHECK(window_thread(getpid()) == thread);
 	answers();
 }
@@ -319,7 +368,7 @@ static void had_threads(void) {
 		pthread_t threads[2];
 		pthread_barrier_init(&enough, NULL, 3);
 		for (int i = 0; i < 2; i++) CHILD_CHECK(pthread_create(&threads[i], NULL, burst, NULL) == 0);
-		for (bool waited = false; !waited; waited = true) pthread_barrier_wait(&enough);
+		pthread_barrier_wait(&enough);
 		for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
 	} while (!has_purger());
 }
@@ -403,6 +452,7 @@ int main(void) {
 		cmocka_unit_test(namespaces_are_made),
 		cmocka_unit_test(the_kernel_counts_one_thread_each_time),
 		cmocka_unit_test(namespaces_are_joined),
+		cmocka_unit_test(none_outlives_a_filter_of_calls),
 		cmocka_unit_test(results_are_right),
 		cmocka_unit_test(a_child_by_vfork_ends_no_thread_of_its_parent),
 		cmocka_unit_test(the_purger_stands_back_too),

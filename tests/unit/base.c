@@ -9,6 +9,7 @@
 
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "base/cpus.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -175,8 +176,23 @@ static void a_gate_of_another_process(void **state) {
 	pthread_join(first, NULL);
 }
 
+static void cpus_of_large_machines(void **state) {
+	(void)state;
+	static unsigned char set[CPUS_BYTES];
+	assert_int_equal(cpus_in(set, sizeof set), 1); /* nobody runs nowhere */
+	set[0] = 3;
+	set[1024 / 8] = 1; /* the first that a cpu_set_t has no room for */
+	set[CPUS_BYTES - 1] = 0x80;
+	assert_int_equal(cpus_in(set, 1024 / 8), 2);
+	assert_int_equal(cpus_in(set, 1024 / 8 + 8), 3);
+	assert_int_equal(cpus_in(set, sizeof set), 4);
+	assert_int_equal(cpus_in(set, -1), 1); /* the kernel does not say */
+	assert_true(cpus_count() >= 1);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cpus_of_large_machines),
 		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
 		cmocka_unit_test(metadata), cmocka_unit_test(locks),
 		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
