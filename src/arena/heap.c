@@ -534,6 +534,21 @@ static size_t close_tail(struct region *r) {
 	return done == DECOMMITTED ? count * SLICE_SIZE : 0;
 }
 
+/* Unmaps what of a region is reserved only: it is a piece from then on. The lock is dropped meanwhile. */
+static void unmap_rest(struct region *r) {
+	if (!r->whole || r->kind != REGION_MAPPED || r->committed == REGION_SLICES || !gate_try_enter()) return;
+	const size_t size = r->committed * SLICE_SIZE;
+	char *rest = (char *)r->base + size + os_page_size;
+	r->whole = false;
+	bit_set(r->starts, 0);
+	bit_set(r->ends, r->committed - 1u);
+	lock_drop(&heap.lock, RANK_HEAP);
+	os_unmap(rest, REGION_SIZE - size);
+	PROBE(region_unmapped, rest, REGION_SIZE - size);
+	lock_take(&heap.lock, RANK_HEAP);
+	gate_leave();
+}
+
 /* ---- by time and by limits ---- */
 
 /* Dirty bytes, without those that could not be purged when all were looked at. */
@@ -742,6 +757,7 @@ void heap_release(void) {
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		unmap_free(r, false);
 		close_tail(r);
+		if (r->committed > 0) unmap_rest(r);
 	}
 	lock_drop(&heap.lock, RANK_HEAP);
 }

@@ -270,10 +270,9 @@ static char *reopen(size_t pages) {
 	return NULL;
 }
 
-/* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
-static bool release_waiting(void) {
+bool large_hard_release(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) drop_waiting(i, waits);
+	for (uint32_t i = 0; any && i < WAITING; i++) drop_waiting(i, waits);
 	return any;
 }
 
@@ -341,7 +340,7 @@ static bool tail_intact(const char *block, size_t size) {
 void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (size > PTRDIFF_MAX - 2 * os_page_size || align > PTRDIFF_MAX - size - 2 * os_page_size) return NULL;
 	struct entry e = { .size = size, .family = (uint16_t)family };
-	if (!map(&e, align) && !(release_waiting() && map(&e, align))) return NULL;
+	if (!map(&e, align) && !(large_hard_release() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
 	count_pressure(pages_of(size));
 	fill_tail(block, size);
