@@ -1,18 +1,33 @@
 #include "arena/thp.h"
 
+#include "arena/brk.h"
 #include "base/bitmap.h"
 #include "base/os.h"
 
 #define PAGES (REGION_SIZE / HUGE_PAGE)
 
-/* What the system does with memory that nobody says anything about. Owner: heap lock. */
-static enum { UNKNOWN, UNASKED, WHEN_ASKED } given;
+/* What the system does with memory that nobody says anything about. Two threads may find out at once. */
+static _Atomic enum { UNKNOWN, UNASKED, WHEN_ASKED } given;
+
+static bool given_unasked(void) {
+	if (given == UNKNOWN) given = os_thp_always() ? UNASKED : WHEN_ASKED;
+	return given == UNASKED;
+}
 
 void thp_decline(uintptr_t start, size_t size) {
-	/* The break goes up in steps that are too small for huge pages. */
-	if (size < HUGE_PAGE || given == WHEN_ASKED) return;
-	if (given == UNKNOWN) given = os_thp_always() ? UNASKED : WHEN_ASKED;
-	if (given == UNASKED) os_advise_huge((void *)start, size, false);
+	if (given_unasked()) os_advise_huge((void *)start, size, false);
+}
+
+void thp_decline_brk(uintptr_t start, uintptr_t end) {
+	/* What was not declined yet. Owner: heap lock. */
+	static struct brk_range rest;
+	static bool begun;
+	rest.start = start > rest.end ? start : min_size(rest.start, start);
+	rest.end = end;
+	if (!begun && ALIGN_UP(rest.start, HUGE_PAGE) + HUGE_PAGE > end) return;
+	thp_decline(rest.start, end - rest.start);
+	begun = true;
+	rest.start = end;
 }
 
 /* Are the slices of huge page `page` free, and all of them clean? */

@@ -3,6 +3,7 @@
 #include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/gate.h"
 #include "base/lock.h"
@@ -306,8 +307,10 @@ static bool map(struct entry *e, size_t align) {
 	e->guard = block != NULL ? (uint32_t)(guard / os_page_size) : 0;
 	if (block == NULL) block = os_map(pages_of(e->size), guard);
 	e->address = (uintptr_t)block;
-	if (block != NULL) PROBE(huge_mapped, block, pages_of(e->size));
-	return block != NULL;
+	if (block == NULL) return false;
+	thp_decline_block(block, pages_of(e->size));
+	PROBE(huge_mapped, block, pages_of(e->size));
+	return true;
 }
 
 /* ---- canaries ---- */
