@@ -21,6 +21,12 @@ static NOINLINE bool allocate_aligned_in_mode(size_t align, size_t size, enum fa
 	return true;
 }
 
+static NOINLINE void *allocate_large(size_t align, size_t size) {
+	const enum region_kind kind = (enum region_kind)tcache_arena()->kind;
+	void *block = large_alloc(size, align, false, kind);
+	return unlikely(block == NULL) && harden_reclaim(size) ? large_alloc(size, align, false, kind) : block;
+}
+
 void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (align <= MIN_ALIGN) return take_or_allocate(size, family);
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
@@ -40,7 +46,7 @@ void *allocate_aligned(size_t align, size_t size, enum family family) {
 	void *block;
 	if (unlikely(modes != 0) && allocate_aligned_in_mode(align, size, family, &block)) return block;
 	if (small) return allocate(rounded, family);
-	return profile_count(large_alloc(max_size(size, SMALL_MAX + 1), align, false, (enum region_kind)tcache_arena()->kind), size);
+	return profile_count(allocate_large(align, max_size(size, SMALL_MAX + 1)), size);
 }
 
 static void *aligned_or_enomem(size_t align, size_t size) {

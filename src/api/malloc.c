@@ -36,7 +36,7 @@ static NOINLINE bool allocate_in_mode(size_t size, enum family family, void **bl
 	return true;
 }
 
-static inline __attribute__((always_inline)) void *allocate_any(size_t size, bool sampled) {
+static inline __attribute__((always_inline)) void *allocate_once(size_t size, bool sampled) {
 	void *block;
 	if (size > SMALL_MAX) {
 		block = tcache_alloc_large(size, false);
@@ -45,8 +45,18 @@ static inline __attribute__((always_inline)) void *allocate_any(size_t size, boo
 		/* What lies behind a guarded block is not ours to write to. */
 		if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
 	}
-	if (unlikely(block == NULL)) errno = ENOMEM;
 	return block;
+}
+
+static COLD void *allocate_again(size_t size, bool sampled) {
+	void *block = harden_reclaim(size) ? allocate_once(size, sampled) : NULL;
+	if (block == NULL) errno = ENOMEM;
+	return block;
+}
+
+static inline __attribute__((always_inline)) void *allocate_any(size_t size, bool sampled) {
+	void *block = allocate_once(size, sampled);
+	return likely(block != NULL) ? block : allocate_again(size, sampled);
 }
 
 static COLD void *allocate_sampled(size_t size, uint64_t mean) {
@@ -112,9 +122,10 @@ NOINLINE void *allocate_zeroed(size_t size) {
 		if (block != NULL) memset(block, 0, size);
 		return block;
 	}
-	block = profile_count(tcache_alloc_large(size, true), size);
+	block = tcache_alloc_large(size, true);
+	if (unlikely(block == NULL) && harden_reclaim(size)) block = tcache_alloc_large(size, true);
 	if (unlikely(block == NULL)) errno = ENOMEM;
-	return block;
+	return profile_count(block, size);
 }
 
 EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {

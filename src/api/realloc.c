@@ -47,6 +47,8 @@ static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
 	if (size <= usable && size < (size_t)conf.mmap_threshold / 2) return move(block, size, usable);
 	void *moved = huge_resize(block, size);
+	/* A longer mapping needs less address space than another one. */
+	if (unlikely(moved == NULL) && size > usable && harden_reclaim(size)) moved = huge_resize(block, size);
 	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
 	return moved != NULL ? profile_count(moved, size) : move(block, size, usable);
 }

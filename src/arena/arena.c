@@ -7,9 +7,11 @@
 #include "arena/page_map.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/thp.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "base/cpus.h"
+#include "base/gate.h"
 #include "base/meta.h"
 #include "base/probe.h"
 
@@ -47,6 +49,7 @@ static void setup(struct arena *a, enum region_kind kind, bool of_samples) {
 }
 
 void arena_init(void) {
+	thp_start();
 	setup(&main_arena, REGION_BRK, false);
 	arena_list[0] = &main_arena;
 	atomic_store_explicit(&arena_count, 1, memory_order_release);
@@ -251,9 +254,13 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 /* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same one. */
 static inline struct span *owned_span(void *block, unsigned class_, struct region **region) {
 	uintptr_t address = (uintptr_t)block;
-	if (unlikely(*region == NULL || address - (*region)->base >= REGION_SIZE)) *region = page_map_region(address);
-	if (unlikely(*region == NULL)) report_pointer("free", block, NULL);
-	struct span *s = &(*region)->spans[slice_number(address)];
+	uintptr_t offset = *region != NULL ? address - (*region)->base : REGION_SIZE;
+	if (unlikely(offset >= REGION_SIZE)) {
+		*region = page_map_region(address);
+		if (unlikely(*region == NULL)) report_pointer("free", block, NULL);
+		offset = address % REGION_SIZE;
+	}
+	struct span *s = &(*region)->spans[offset >> SLICE_SHIFT];
 	if (s->kind == SPAN_CONTINUED) s -= s->head;
 	if (unlikely(s->kind != SPAN_SMALL || s->class_ != class_)) report_pointer("free", block, NULL);
 	return s;
@@ -318,6 +325,28 @@ size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {
 		for (unsigned c = 1; c < CLASS_COUNT; c++)
 			purged += holes_purge(&arena_list[a]->bins[c], c, idle_ticks, now, more_later);
 	return purged;
+}
+
+/* Empty spans go back to the page heap: the last ones, too, that a bin keeps. */
+static void retire_empty(struct bin *bin, unsigned class_) {
+	struct span *retired = NULL;
+	if (!gate_try_enter()) return; /* no fork comes while they are retired */
+	lock_take(&bin->lock, RANK_BIN);
+	for (struct span *s = bin->partial, *next; s != NULL; s = next) {
+		next = s->next;
+		if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, &retired);
+	}
+	lock_drop(&bin->lock, RANK_BIN);
+	bin_free_retired(retired);
+	gate_leave();
+}
+
+void arena_release_all(void) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t a = 0; a < count; a++)
+		for (unsigned c = 1; c < CLASS_COUNT; c++) retire_empty(&arena_list[a]->bins[c], c);
+	huge_purge();
+	heap_release();
 }
 
 size_t arena_purge_all(size_t keep_top) {

@@ -75,6 +75,10 @@ static inline void arena_give_alone(unsigned class_, void *block) {
 /* Is the block, which starts in this span of small blocks, free in its bin? */
 bool arena_has_free(const struct span *s, const void *block);
 
+/* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. For when an allocation is about to
+ * fail: nothing is purged, for addresses and mappings are what it wants for. */
+void arena_release_all(void);
+
 /* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty slices,
  * the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
 size_t arena_purge_all(size_t keep_top);

@@ -117,7 +117,6 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 		const bool fits = r != NULL && (r->kind == REGION_GUARDED) == (kind == REGION_GUARDED);
 		if (fits) {
 			size_t first = slice_number(start), count = (stop - start) >> SLICE_SHIFT;
-			if (kind != REGION_GUARDED) thp_decline(start, stop - start);
 			if (r->slices_used == r->slices_total) link_free(r);
 			bits_set(r->ours, first, count);
 			bits_set(r->free, first, count);
@@ -152,6 +151,7 @@ static bool grow_brk(size_t slices) {
 	size_t bytes = slices * SLICE_SIZE, pad = ALIGN_UP((size_t)conf.top_pad, SLICE_SIZE);
 	if (thp_wanted(heap.stats.used)) pad = ALIGN_UP(brk_extent().end + bytes + pad, THP_STRETCH) - brk_extent().end - bytes;
 	struct brk_range got = brk_grow(bytes, ALIGN_UP(pad, SLICE_SIZE));
+	if (got.start < got.end) thp_decline_brk(got.start, got.end);
 	return add_slices(got.start, got.end, REGION_BRK);
 }
 
@@ -195,6 +195,7 @@ static bool extend_any(size_t slices) {
 static bool map_region(enum region_kind kind, size_t slices) {
 	char *p = place_map(REGION_SIZE, os_page_size, false);
 	if (p == NULL) return false;
+	if (kind == REGION_MAPPED) thp_decline((uintptr_t)p, REGION_SIZE + os_page_size);
 	struct region *r = region_create((uintptr_t)p, kind);
 	if (r != NULL) {
 		r->whole = true;
@@ -225,6 +226,7 @@ static bool map_piece(enum region_kind kind, size_t slices) {
 	if (bytes >= REGION_SIZE) return false;
 	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;
+	if (kind != REGION_GUARDED) thp_decline((uintptr_t)p, all);
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
 		note_piece((uintptr_t)p + front, (uintptr_t)p + bytes - 1);
@@ -521,6 +523,7 @@ static size_t close_tail(struct region *r) {
 	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	enum decommit done = os_decommit(start, count * SLICE_SIZE);
+	if (done == DECOMMITTED) thp_decline((uintptr_t)start, count * SLICE_SIZE); /* it is a new mapping */
 	/* Where it is closed, but may hold anything, it is opened again. */
 	if (done == DECOMMIT_DIRTY && os_commit(start, count * SLICE_SIZE)) done = DECOMMIT_REFUSED;
 	lock_take(&heap.lock, RANK_HEAP);
@@ -536,6 +539,21 @@ static size_t close_tail(struct region *r) {
 	gate_leave();
 	if (done == DECOMMITTED) heap.stats.purged_total += count * SLICE_SIZE;
 	return done == DECOMMITTED ? count * SLICE_SIZE : 0;
+}
+
+/* Unmaps what of a region is reserved only: it is a piece from then on. The lock is dropped meanwhile. */
+static void unmap_rest(struct region *r) {
+	if (!r->whole || r->kind != REGION_MAPPED || r->committed == REGION_SLICES || !gate_try_enter()) return;
+	const size_t size = r->committed * SLICE_SIZE;
+	char *rest = (char *)r->base + size + os_page_size;
+	r->whole = false;
+	bit_set(r->starts, 0);
+	bit_set(r->ends, r->committed - 1u);
+	lock_drop(&heap.lock, RANK_HEAP);
+	os_unmap(rest, REGION_SIZE - size);
+	PROBE(region_unmapped, rest, REGION_SIZE - size);
+	lock_take(&heap.lock, RANK_HEAP);
+	gate_leave();
 }
 
 /* ---- by time and by limits ---- */
@@ -746,6 +764,7 @@ void heap_release(void) {
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
 		unmap_free(r, false);
 		close_tail(r);
+		if (r->committed > 0) unmap_rest(r);
 	}
 	lock_drop(&heap.lock, RANK_HEAP);
 }

@@ -7,6 +7,7 @@
 #include "arena/layout.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "base/gate.h"
@@ -266,6 +267,7 @@ static void *map_fresh(size_t size, size_t align) {
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
 	if (block == NULL) return NULL;
+	thp_decline_block(block, size);
 	PROBE(huge_mapped, block, size);
 	count_fresh(size);
 	return block;

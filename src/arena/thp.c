@@ -1,14 +1,29 @@
 #include "arena/thp.h"
 
+#include "arena/brk.h"
 #include "base/bitmap.h"
 #include "base/os.h"
 
 #define PAGES (REGION_SIZE / HUGE_PAGE)
 
+static bool given_unasked; /* huge pages, where nobody says anything about a piece of memory. Written once, at the start */
+
+void thp_start(void) { given_unasked = os_thp_always(); }
+
 void thp_decline(uintptr_t start, size_t size) {
-	/* The break goes up in steps that are too small for huge pages. Whether the system gives them to those who do not ask is not
-	 * looked up: that takes a file. */
-	if (size >= HUGE_PAGE) os_advise_huge((void *)start, size, false);
+	if (given_unasked) os_advise_huge((void *)start, size, false);
+}
+
+void thp_decline_brk(uintptr_t start, uintptr_t end) {
+	/* What was not declined yet. Owner: heap lock. */
+	static struct brk_range rest;
+	static bool begun;
+	rest.start = start > rest.end ? start : min_size(rest.start, start);
+	rest.end = end;
+	if (!begun && ALIGN_UP(rest.start, HUGE_PAGE) + HUGE_PAGE > end) return;
+	thp_decline(rest.start, end - rest.start);
+	begun = true;
+	rest.start = end;
 }
 
 /* Are the slices of huge page `page` free, and all of them clean? */

@@ -32,8 +32,20 @@ static inline bool thp_wanted(size_t used) {
 	return thp > 0 || (thp < 0 && used >= THP_MIN);
 }
 
-/* Under the heap lock: slices that are new. Where the system gives huge pages unasked, they are declined for now. */
+/* At start-up, before the heap has memory: opens a file. */
+void thp_start(void);
+
+/* Memory that is new. Where the system gives huge pages unasked, they are declined for now: what is purged would come back soon. */
 void thp_decline(uintptr_t start, size_t size);
+
+/* The same for what the break has gained. Not before there is room for a huge page, for most heaps are smaller; from then on each step
+ * before it is touched, or it would stay a mapping of its own to the kernel. Under the heap lock. */
+void thp_decline_brk(uintptr_t start, uintptr_t end);
+
+/* A block with a mapping of its own, whose owner gets what the system gives, unless the tunable says that there are none. */
+static inline void thp_decline_block(const void *block, size_t size) {
+	if (unlikely(conf.thp == 0) && size >= HUGE_PAGE) thp_decline((uintptr_t)block, size);
+}
 
 /* Under the heap lock: asks for huge pages if `first` lies in a clean stretch that is worth them. */
 void thp_ask(struct region *r, size_t first);

@@ -217,6 +217,12 @@ bool os_advise_huge(void *address, size_t size, bool wanted) {
 	return advise(address, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 }
 
+bool os_thp_always(void) {
+	char text[64];
+	os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", 0, text, sizeof text);
+	return strstr(text, "[always]") != NULL;
+}
+
 void *os_brk(void) { return os_brk_move(0); }
 
 void *os_brk_move(intptr_t delta) { return system_break(delta); }

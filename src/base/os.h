@@ -75,6 +75,9 @@ void *os_brk_move(intptr_t delta);
  * it must not be asked. */
 bool os_is_readable(const void *address);
 
+/* Does the system give huge pages to those who did not ask for them? Opens a file. */
+bool os_thp_always(void);
+
 /* Bytes of [address, address + size) that are backed by memory now. */
 size_t os_resident(void *address, size_t size);
 

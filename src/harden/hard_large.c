@@ -3,6 +3,7 @@
 #include "arena/clear.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
+#include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/gate.h"
 #include "base/lock.h"
@@ -278,10 +279,9 @@ static char *reopen(size_t pages) {
 	return NULL;
 }
 
-/* Gives all addresses back that wait: the limit that was hit may be one that they count against. */
-static bool release_waiting(void) {
+bool large_hard_release(void) {
 	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; i < WAITING; i++) drop_waiting(i, waits);
+	for (uint32_t i = 0; any && i < WAITING; i++) drop_waiting(i, waits);
 	return any;
 }
 
@@ -315,8 +315,10 @@ static bool map(struct entry *e, size_t align) {
 	e->guard = block != NULL ? (uint32_t)(guard / os_page_size) : 0;
 	if (block == NULL) block = os_map(pages_of(e->size), guard);
 	e->address = (uintptr_t)block;
-	if (block != NULL) PROBE(huge_mapped, block, pages_of(e->size));
-	return block != NULL;
+	if (block == NULL) return false;
+	thp_decline_block(block, pages_of(e->size));
+	PROBE(huge_mapped, block, pages_of(e->size));
+	return true;
 }
 
 /* ---- canaries ---- */
@@ -349,7 +351,7 @@ static bool tail_intact(const char *block, size_t size) {
 void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (size > PTRDIFF_MAX - 2 * os_page_size || align > PTRDIFF_MAX - size - 2 * os_page_size) return NULL;
 	struct entry e = { .size = size, .family = (uint16_t)family };
-	if (!map(&e, align) && !(release_waiting() && map(&e, align))) return NULL;
+	if (!map(&e, align) && !(large_hard_release() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
 	count_pressure(pages_of(size));
 	fill_tail(block, size);

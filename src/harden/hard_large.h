@@ -19,6 +19,9 @@ void *large_hard_resize(void *block, size_t size);
 /* The program changes attributes of the memory in this range: its blocks do not keep their memory when they are freed. Never waits. */
 void large_hard_alter(const void *address, size_t size);
 
+/* Gives back all addresses that wait, memory and all: a limit was hit that they may count against. False: there were none. */
+bool large_hard_release(void);
+
 /* Gives back the memory that freed blocks keep. Returns the bytes. */
 size_t large_hard_purge(void);
 

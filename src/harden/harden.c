@@ -61,9 +61,18 @@ static NOINLINE void *alloc_other(size_t align, size_t size, enum family family)
 	return large_hard_alloc(align, size, family);
 }
 
-void *harden_alloc(size_t align, size_t size, enum family family) {
+static inline void *alloc_once(size_t align, size_t size, enum family family) {
 	if (unlikely(size - 1 >= HARD_SMALL_MAX || align > MIN_ALIGN)) return alloc_other(align, size, family);
 	return small_alloc(class_of_size(size + CANARY_SIZE), size, family);
+}
+
+static COLD void *alloc_again(size_t align, size_t size, enum family family) {
+	return harden_reclaim(size) ? alloc_once(align, size, family) : NULL;
+}
+
+void *harden_alloc(size_t align, size_t size, enum family family) {
+	void *block = alloc_once(align, size, family);
+	return likely(block != NULL) ? block : alloc_again(align, size, family);
 }
 
 /* The span of a hardened small block. */
@@ -84,6 +93,14 @@ static NOINLINE bool free_other(struct span *s, void *block, const struct claim 
 	} else {
 		return large_hard_free(block, claim);
 	}
+	return true;
+}
+
+bool harden_reclaim(size_t size) {
+	if (size >> ADDRESS_BITS != 0) return false;
+	tcache_flush_all();
+	large_hard_release();
+	arena_release_all();
 	return true;
 }
 

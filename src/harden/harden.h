@@ -52,6 +52,10 @@ static inline void harden_check_claim(const void *block, size_t size, enum famil
 		harden_doubt_claim(block, size, family, claim);
 }
 
+/* No memory was to be had for `size` bytes: everything goes that is free, wherever it is kept, so that the caller may try once more. False:
+ * no process can have so much. Without any lock. */
+COLD bool harden_reclaim(size_t size);
+
 /* arena_purge_all, and what freed hardened blocks keep. */
 size_t harden_purge_all(size_t keep_top);
 

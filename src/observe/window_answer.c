@@ -68,7 +68,9 @@ static size_t fill_regions(struct window_region *out) {
 	size_t count = 0;
 	for (struct region *r = heap_regions(); r != NULL && count < WINDOW_REGIONS; r = r->next) {
 		heap_lock();
-		out[count++] = (struct window_region){ r->base, r->kind, r->slices_total, r->slices_used, r->slices_dirty };
+		/* Not the record of one that is gone. */
+		if (r->slices_total > 0 || r->kind == REGION_BRK)
+			out[count++] = (struct window_region){ r->base, r->kind, r->slices_total, r->slices_used, r->slices_dirty };
 		heap_unlock();
 	}
 	return count;

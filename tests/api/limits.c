@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MIB ((size_t)1 << 20)
@@ -173,6 +174,133 @@ static void shrinking_never_fails(void **state) {
 	assert_int_equal(run_in_child(shrink_without_memory, NULL), 0);
 }
 
+/* ---- what is free is no reason to fail ---- */
+
+enum { ROOM = 400 };
+
+/* Takes and frees blocks with mappings of their own, some of which the library keeps. */
+static void leave_mappings(void) {
+	for (size_t i = 0; i < 6; i++) {
+		void *block = malloc((ROOM / 2 + 10 * i) * MIB);
+
+		CHILD_CHECK(block);
+		free(block);
+	}
+}
+
+/* Every way to ask for a block gets what others have left. */
+static void *ask_for(unsigned way, size_t size) {
+	void *block = NULL;
+
+	switch (way) {
+	case 0: return malloc(size);
+	case 1: return calloc(1, size);
+	case 2: return realloc(malloc(100), size);
+	case 3: return posix_memalign(&block, 64, size) == 0 ? block : NULL;
+	default: return aligned_alloc(2 * MIB, size);
+	}
+}
+
+static void small_beside_kept(void *argument) {
+	const size_t size = *(const size_t *)argument;
+	struct link *chain = NULL;
+
+	limit_address_space(virtual_bytes() + ROOM * MIB);
+	leave_mappings();
+	CHILD_CHECK(allocate(&chain, size, ROOM * MIB) >= ROOM / 8 * 5 * MIB);
+	check_and_free(&chain, size);
+	for (unsigned way = 0; way < 5; way++) {
+		allocate(&chain, size, ROOM * MIB);
+		check_and_free(&chain, size);
+		void *block = ask_for(way, ROOM / 4 * 3 * MIB);
+		CHILD_CHECK(block);
+		free(block);
+		leave_mappings();
+	}
+}
+
+static void kept_mappings_make_room(void **state) {
+	(void)state;
+	for (size_t i = 1; i < COUNT_OF(block_sizes); i += 2)
+		assert_int_equal(run_in_child(small_beside_kept, (void *)&block_sizes[i]), 0);
+}
+
+static void *fill_and_free(void *argument) {
+	struct link *chain = NULL;
+
+	CHILD_CHECK(allocate(&chain, *(const size_t *)argument, ROOM / 2 * MIB) >= ROOM / 2 * MIB);
+	check_and_free(&chain, *(const size_t *)argument);
+	return NULL;
+}
+
+/* Regions that another thread has filled and freed: their addresses go back. */
+static void regions_of_others(void *argument) {
+	pthread_t thread;
+
+	free(malloc(10));
+	const size_t before = virtual_bytes();
+	CHILD_CHECK(pthread_create(&thread, NULL, fill_and_free, argument) == 0);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+	malloc_trim(0);
+	/* One region stays, one with what libc holds in it, and guarded blocks' pool. */
+	CHILD_CHECK(virtual_bytes() < before + 170 * MIB);
+
+	CHILD_CHECK(pthread_create(&thread, NULL, fill_and_free, argument) == 0);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+	limit_address_space(before + ROOM / 2 * MIB + 20 * MIB);
+	void *block = malloc(ROOM / 2 * MIB - 60 * MIB);
+	CHILD_CHECK(block);
+	free(block);
+}
+
+static void free_regions_are_unmapped(void **state) {
+	(void)state;
+	for (size_t i = 1; i < COUNT_OF(block_sizes); i += 2)
+		assert_int_equal(run_in_child(regions_of_others, (void *)&block_sizes[i]), 0);
+}
+
+static size_t data_bytes(void) {
+	char line[256];
+	size_t kib = 0;
+	FILE *file = fopen("/proc/self/status", "r");
+
+	CHILD_CHECK(file);
+	while (fgets(line, sizeof line, file))
+		sscanf(line, "VmData: %zu", &kib);
+	fclose(file);
+	return kib * 1024;
+}
+
+static void *take_little(void *unused) {
+	CHILD_CHECK(malloc(1000));
+	return unused;
+}
+
+/* What can be written to is what the kernel charges where it promises no more than it has. */
+static void charge(void *unused) {
+	(void)unused;
+	const size_t before = data_bytes();
+	pthread_attr_t small;
+	pthread_t thread;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	CHILD_CHECK(pthread_create(&thread, &small, take_little, NULL) == 0);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+	CHILD_CHECK(data_bytes() < before + 8 * MIB);
+	/* As much again as it grows, and less when it is free. */
+	size_t size = 32000;
+	CHILD_CHECK(pthread_create(&thread, &small, fill_and_free, &size) == 0);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+	malloc_trim(0);
+	CHILD_CHECK(data_bytes() < before + 64 * MIB);
+}
+
+static void little_is_charged(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(charge, NULL), 0);
+}
+
 enum { THREADS = 4 };
 static pthread_barrier_t barrier;
 
@@ -259,6 +387,9 @@ int main(void) {
 		cmocka_unit_test(data_limit_below_current_use),
 		cmocka_unit_test(failed_realloc_keeps_the_block),
 		cmocka_unit_test(shrinking_never_fails),
+		cmocka_unit_test(kept_mappings_make_room),
+		cmocka_unit_test(free_regions_are_unmapped),
+		cmocka_unit_test(little_is_charged),
 		cmocka_unit_test(threads_run_dry_together),
 		cmocka_unit_test(programs_start_in_small_address_spaces),
 		cmocka_unit_test(programs_start_with_small_data_limits),

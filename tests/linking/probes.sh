@@ -18,6 +18,7 @@ arenal:huge_unmapped:2
 arenal:purge:3
 arenal:refill:2
 arenal:region_mapped:2
+arenal:region_unmapped:2
 arenal:span_freed:3
 arenal:span_made:3'
 [ "$notes" = "$expected" ] || { echo "the notes are"; echo "$notes"; exit 1; } >&2

@@ -2,11 +2,19 @@
 #include "unit.h"
 
 #include "arena/heap.h"
+#include "arena/huge.h"
 #include "arena/thp.h"
 #include "base/bitmap.h"
 #include "base/os.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static struct region region;
+
+/* The linker leads thp.c here: the setting is the whole machine's. */
+bool __wrap_os_thp_always(void);
+bool __wrap_os_thp_always(void) { return true; }
 
 /* A region of which all is clean, and that the kernel knows. */
 static int make_region(void **state) {
@@ -111,12 +119,84 @@ static void parts_break_pages_up(void **state) {
 	assert_int_equal(region.huge_pages, UINT32_MAX & ~3u);
 }
 
+/* Of the mappings that [start, end) lies in: how many can be written to, and how many of these may get huge pages unasked. */
+static void count_mappings(uintptr_t start, uintptr_t end, size_t *writable, size_t *unasked) {
+	char line[512], access[8] = "";
+	uintptr_t from, to, low = 0, high = 0;
+	FILE *file = fopen("/proc/self/smaps", "r");
+	assert_non_null(file);
+	*writable = *unasked = 0;
+	while (fgets(line, sizeof line, file) != NULL) {
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s", &from, &to, access) == 3) low = from, high = to;
+		if (strncmp(line, "VmFlags:", 8) != 0 || high <= start || end <= low || access[1] != 'w') continue;
+		++*writable;
+		*unasked += strstr(line, " nh") == NULL && ALIGN_UP(low, HUGE_PAGE) + HUGE_PAGE <= high;
+	}
+	fclose(file);
+}
+
+enum { RUNS = 200, RUN_SLICES = 8 }; /* 100 MiB */
+
+/* All that the heap grows by is declined, and stays few mappings, though it is touched meanwhile. */
+static void grows_declined(enum region_kind kind) {
+	static struct span *runs[RUNS];
+	uintptr_t low = UINTPTR_MAX, high = 0;
+	size_t writable, unasked;
+	for (size_t i = 0; i < RUNS; i++) {
+		runs[i] = heap_alloc(RUN_SLICES, 1, kind, SPAN_RUN, NULL);
+		assert_non_null(runs[i]);
+		memset(runs[i]->start, 1, RUN_SLICES * SLICE_SIZE);
+		low = min_size(low, (uintptr_t)runs[i]->start);
+		high = max_size(high, (uintptr_t)runs[i]->start + RUN_SLICES * SLICE_SIZE);
+	}
+	count_mappings(low, high, &writable, &unasked);
+	assert_int_equal(unasked, 0);
+	assert_true(writable <= 8); /* what others mapped between two regions, too */
+	for (size_t i = 0; i < RUNS; i++) heap_free(runs[i]);
+	/* What was closed and opened again is declined as well. */
+	heap_purge();
+	heap_trim(0);
+	for (size_t i = 0; i < RUNS; i++) {
+		runs[i] = heap_alloc(RUN_SLICES, 1, kind, SPAN_RUN, NULL);
+		assert_non_null(runs[i]);
+	}
+	count_mappings(low, high, &writable, &unasked);
+	assert_int_equal(unasked, 0);
+	for (size_t i = 0; i < RUNS; i++) heap_free(runs[i]);
+}
+
+static void unasked_pages_are_declined(void **state) {
+	(void)state;
+	need_huge_pages();
+	grows_declined(REGION_BRK);
+	grows_declined(REGION_MAPPED);
+}
+
+/* A block gets what the system gives, unless the tunable says that there are none. */
+static void blocks_are_declined_when_told_so(void **state) {
+	(void)state;
+	need_huge_pages();
+	for (int thp = -1; thp <= 0; thp++) {
+		size_t stale, writable, unasked;
+		conf.thp = thp;
+		char *block = huge_alloc(16 * MIB, 1, &stale);
+		assert_non_null(block);
+		count_mappings((uintptr_t)block, (uintptr_t)block + 16 * MIB, &writable, &unasked);
+		assert_int_equal(unasked, thp == 0 ? 0 : 1);
+		assert_true(huge_free(block));
+		huge_purge();
+	}
+	conf.thp = -1;
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(clean_stretch_is_asked_for, make_region, drop_region),
 		cmocka_unit_test_setup_teardown(short_stretch_is_not_worth_it, make_region, drop_region),
 		cmocka_unit_test_setup_teardown(scraps_are_spared, make_region, drop_region),
 		cmocka_unit_test_setup_teardown(parts_break_pages_up, make_region, drop_region),
+		cmocka_unit_test_setup_teardown(unasked_pages_are_declined, make_region, drop_region),
+		cmocka_unit_test_setup_teardown(blocks_are_declined_when_told_so, make_region, drop_region),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }

@@ -112,7 +112,7 @@ def _regions(process, address, slice_shift, region_shift, heap_start, heap_end):
         else:
             name, start = "region", base
         mapped = process.mapped(start, end) if start < end else 0
-        if mapped:              # a region's record may outlive its memory
+        if mapped and (total or name == "heap"):    # a region's record outlives its memory
             ranges.append(Range(name, start, end, mapped, used << slice_shift, dirty << slice_shift))
     return ranges
 
