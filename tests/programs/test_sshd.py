@@ -1,6 +1,6 @@
 """OpenSSH: its child before authentication locks itself in, with a filter that kills at any call that it does not have in mind.
 
-By hand, more logins: SSHD_LOGINS=3000."""
+There, every block is to be guarded, and none was before: the first one would take calls that kill. By hand, more logins: SSHD_LOGINS=3000."""
 
 import concurrent.futures
 import os
@@ -10,7 +10,7 @@ import unittest
 
 from support import DEADLINE, ProgramTest, accepts, environment, program
 
-LOGINS = int(os.environ.get("SSHD_LOGINS", "40"))
+LOGINS = int(os.environ.get("SSHD_LOGINS", "24"))
 USER = pwd.getpwuid(os.getuid()).pw_name
 CONFIGURATION = """
 ListenAddress 127.0.0.1
@@ -35,9 +35,9 @@ class Sshd(ProgramTest):
             subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(self.folder, name)],
                            check=True, timeout=DEADLINE)
         path = self.write("sshd_config", CONFIGURATION.format(folder=self.folder))
-        # Mostly, a block is guarded before and after the filter is there.
+        preload = f"LD_PRELOAD={os.environ['GUARD_IN_SANDBOX']}:{environment(True, self.folder)['LD_PRELOAD']}"
         self.server, self.port = self.start_server(
-            lambda port: ["/usr/bin/env", "ARENAL_GUARD_SAMPLE=10", program("sshd"), "-D", "-e", "-f", path, "-p", str(port)],
+            lambda port: ["/usr/bin/env", preload, "ARENAL_GUARD_SAMPLE=0", program("sshd"), "-D", "-e", "-f", path, "-p", str(port)],
             accepts)
 
     def login(self, number):
