@@ -48,6 +48,7 @@ void start(void) {
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
+	if (modes & MODE_HARDEN) tcache_started();
 	if (conf_loaded) pressure_start();
 	fork_expect_early();
 }
@@ -62,7 +63,10 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && conf.sandbox == 1) be_in_sandbox();
 	if (started) pressure_start();
 	guard_start();
-	if (started && modes == 0) start_modes();
+	if (started && modes == 0) {
+		start_modes();
+		if (modes & MODE_HARDEN) tcache_started();
+	}
 	if (modes & MODE_TRACE) trace_late_start();
 	profile_init();
 	own_threads_in_new_process();

@@ -226,7 +226,7 @@ static bool map_piece(enum region_kind kind, size_t slices) {
 	if (bytes >= REGION_SIZE) return false;
 	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;
-	if (kind != REGION_GUARDED) thp_decline((uintptr_t)p, all);
+	if (kind != REGION_GUARDED) thp_decline((uintptr_t)p, bytes + os_page_size);
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
 		note_piece((uintptr_t)p + front, (uintptr_t)p + bytes - 1);

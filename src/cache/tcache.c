@@ -117,7 +117,8 @@ static struct tcache *link_new(void) {
 	return tc;
 }
 
-static struct tcache *create(void) {
+/* Its end is not noticed yet. */
+static struct tcache *make(void) {
 	purger_look_at_process();
 	if (atomic_load_explicit(&threads.count, memory_order_relaxed) > 0) {
 		cache_hook_call(&cache_hooks.second_cache);
@@ -131,8 +132,17 @@ static struct tcache *create(void) {
 	tc->sample.random.state = random_next(&tc->guard.random);
 	tcache_current = tc;
 	if (atomic_load_explicit(&hiding, memory_order_relaxed)) hide(tc);
-	/* May call malloc itself: the cache is in place. */
+	return tc;
+}
+
+/* May call malloc itself: the cache is in place. */
+static void notice_exit(struct tcache *tc) {
 	if (threads.has_key) pthread_setspecific(threads.key, tc);
+}
+
+static struct tcache *create(void) {
+	struct tcache *tc = make();
+	if (tc != NULL) notice_exit(tc);
 	return tc;
 }
 
@@ -193,7 +203,8 @@ static void thread_exit(void *cache) {
 }
 
 bool tcache_harden(void) {
-	struct tcache *tc = get();
+	struct tcache *tc = own_cache();
+	if (tc == NULL) tc = make();
 	if (tc == NULL) return false;
 	struct quarantine *quarantine = quarantine_create();
 	if (quarantine == NULL) return false;
@@ -214,6 +225,11 @@ bool tcache_harden(void) {
 	else
 		quarantine_destroy(quarantine);
 	return done;
+}
+
+void tcache_started(void) {
+	struct tcache *tc = own_cache();
+	if (tc != NULL) notice_exit(tc);
 }
 
 bool tcache_sample(uint64_t mean) {

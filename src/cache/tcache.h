@@ -79,8 +79,9 @@ static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
 void tcache_init(void);
 
 /* From now on, threads hide their caches, and their blocks are hardened. What the calling thread has cached goes back. False
- * when out of memory: nothing changed. */
+ * when out of memory: nothing changed. Called under the lock of the start; when that was dropped, tcache_started. */
 bool tcache_harden(void);
+void tcache_started(void);
 
 /* From now on, threads hide their caches. */
 void tcache_hide(void);
