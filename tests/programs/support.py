@@ -302,12 +302,10 @@ class Run:
                 raise AssertionError(f"{command[0]} is not on Arenal:\n{done.err}")
 
     def logs(self):
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                path = os.path.join(folder, name)
-                if re.search(r"\.(log|err)$|error_log$|error\.log|cache\.log", name) and os.path.isfile(path):
-                    with open(path, "rb") as file:
-                        yield os.path.relpath(path, self.folder), file.read(1 << 22).decode(errors="replace")
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith((".log", "_log")) and os.path.isfile(self.path(name)):
+                with open(self.path(name), "rb") as file:
+                    yield name, file.read(1 << 22).decode(errors="replace")
 
     def end(self):
         """All servers end well, and nobody has said that something crashed."""
