@@ -126,7 +126,7 @@ class Php(ProgramTest):
             user = "user = www-data\ngroup = www-data" if os.getuid() == 0 else ""
             path = run.write("fpm.conf", f"[global]\nerror_log = {run.folder}/fpm.log\ndaemonize = no\n[www]\n{user}\n"
                                          f"listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n")
-            return [binary, "--nodaemonize", "-d", "phar.readonly=0", "--fpm-config", path]
+            return [binary, "--nodaemonize", "-d", "phar.readonly=0", "-d", "ffi.enable=1", "--fpm-config", path]
         server = run.server(command)
         run.assert_on_arenal(*children(server.pid))
         run.write("every.php", run.read(os.path.join(FILES, "extensions.php")))     # where workers may read
