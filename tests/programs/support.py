@@ -112,7 +112,7 @@ class ProgramTest(unittest.TestCase):
                 except Exception as error:  # pylint: disable=broad-except
                     self.show_logs(run)
                     what = "the control fails: without Arenal" if mode == "control" else mode
-                    raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+                    raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:3000]}") from error
                 finally:
                     run.clean_up()
                 row["result"][mode] = "right"
@@ -221,7 +221,7 @@ class Run:
         """Runs a command to its end and returns what it printed, stdout and stderr. Its status must be the one that is
         expected (None: any). Notes its peak memory: of its largest process."""
         number = next(self.numbers)
-        paths = [self.path(f"{kind}-{number}.log") for kind in ("out", "err", "peak")]
+        paths = [self.path(f"{name}-{number}") for name in ("out.log", "err.log", "peak")]
         whole = list(command)
         if installed("time") and preload and not preexec:
             whole = ["time", "-q", "-f", "%M", "-o", paths[2], program(command[0]), *command[1:]]
@@ -302,12 +302,10 @@ class Run:
                 raise AssertionError(f"{command[0]} is not on Arenal:\n{done.err}")
 
     def logs(self):
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                path = os.path.join(folder, name)
-                if re.search(r"\.(log|err)$|error_log$|error\.log|cache\.log", name) and os.path.isfile(path):
-                    with open(path, "rb") as file:
-                        yield os.path.relpath(path, self.folder), file.read(1 << 22).decode(errors="replace")
+        for name in sorted(os.listdir(self.folder)):
+            if re.search(r"[._]log\b", name) and os.path.isfile(self.path(name)):
+                with open(self.path(name), "rb") as file:
+                    yield name, file.read(1 << 22).decode(errors="replace")
 
     def end(self):
         """All servers end well, and nobody has said that something crashed."""

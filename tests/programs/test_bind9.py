@@ -28,7 +28,8 @@ class Bind9(ProgramTest):
         def command(port):
             path = run.write("named.conf", CONFIGURATION.format(folder=run.folder, port=port))
             return ["named", "-f", "-n", "4", "-c", path, "-L", run.path("named.log")]
-        server = run.server(command, lambda port: dns.answers(port, "host1.example.test"))
+        server = run.server(command, lambda port: all(dns.answers(port, f"host1.{zone}.test")
+                                                       for zone in ("example", "other")))
         names = [f"host{n}.{zone}.test" for n in range(0, 3000, 5) for zone in ("example", "other")]
         names += [f"nobody{n}.example.test" for n in range(100)]
         told = [dns.ask_many(server.port, names)]

