@@ -1,5 +1,5 @@
-/* Calls that count the threads of a process, or do the same in all of them: threads of our own stand back (cache/own_thread.h), the next
- * definition of the function does what it does, and they may come back.
+/* Calls that count the threads of a process, or do the same in all of them: threads of our own stand back (cache/own_thread.h), the
+ * next definition of the function does what it does, and they may come back.
  *
  * - Who changes users or groups: libc lets each thread make the system call, and ends the process if it fails in some only. What a
  *   thread may do (capabilities, securebits) is its own affair in Linux, so it may fail in ours alone. While nobody has any of his own,
@@ -23,7 +23,11 @@
 /* Found by the first call: few programs make one. */
 static void *find(_Atomic(void *) *known, const char *name) {
 	void *function = atomic_load_explicit(known, memory_order_relaxed);
-	if (function == NULL) atomic_store_explicit(known, function = dlsym(RTLD_NEXT, name), memory_order_relaxed);
+	if (function != NULL) return function;
+	const int saved = errno;
+	function = dlsym(RTLD_NEXT, name);
+	atomic_store_explicit(known, function, memory_order_relaxed);
+	errno = saved;
 	return function;
 }
 

@@ -10,11 +10,14 @@
 /* Room for the handlers of exit, which the last thread of a process runs. */
 #define STACK (512 * KIB)
 
-/* Milliseconds. That a thread which shall end is woken again: it may have been just about to fall asleep. That somebody waits for it at most: the
- * caller may be the handler of a signal that came while its thread held a lock which that one wants. And that none is started after it stood
- * back: a program that makes such calls all the time is to end few of them. */
+/* Milliseconds after which a thread that shall end is woken again: it may have been just about to fall asleep. */
 #define IMPATIENCE 5
+
+/* Milliseconds that a call waits for all of them at most: the caller may be the handler of a signal that came while its thread held a
+ * lock which they want. */
 #define PATIENCE 2000
+
+/* Milliseconds without them after such a call: a program that makes one after the other is not to end a thread each time. */
 #define PAUSE 100
 
 enum state {

@@ -2,8 +2,8 @@
  * stacks, and never allocate: none has a cache. They run where the process could run at its start, and as the process does, whoever
  * started them: a thread of the program may have pinned itself, or be one with a real-time priority.
  *
- * Some calls of the program count threads, or do the same in all of them and end the process if that goes differently in one. For these,
- * threads of our own stand back (api/stand_back.c): they end, and are started again later. */
+ * Some calls of the program count threads, or do the same in all of them and end the process if that goes differently in one. For
+ * these, threads of our own stand back (api/stand_back.c): they end, and are started again later. */
 #ifndef CACHE_OWN_THREAD_H
 #define CACHE_OWN_THREAD_H
 
@@ -16,7 +16,7 @@
 struct own_thread {
 	const char *name;    /* 15 characters at most */
 	void (*body)(void);  /* what it does. Returns when it wants to, and soon when own_thread_shall_end says so */
-	void (*wake)(void);  /* called again and again until body returns, from any thread: it may sleep. Or NULL, if it sleeps on `state` only */
+	void (*wake)(void);  /* it may sleep: called until body returns, from any thread. Or NULL, if it sleeps on `state` only */
 	void (*ended)(void); /* it was told to end, and is gone. Or NULL */
 	_Atomic uint32_t state; /* a futex */
 	_Atomic uint32_t over;  /* body has returned. A futex */

@@ -123,8 +123,8 @@ static void no_thread_keeps_rights(void **state) {
 	assert_int_equal(run_in_child(gives_rights_away, NULL), 0);
 }
 
-/* While nobody has rights of his own, the threads take part like all others, and stay: programs change their effective user each time that
- * they open a file. */
+/* While nobody has rights of his own, the threads take part like all others, and stay: some programs change their effective user
+ * each time that they open a file. */
 static void goes_back_and_forth(void *unused) {
 	(void)unused;
 	alarm(60);
