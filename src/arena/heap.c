@@ -40,6 +40,8 @@ static struct {
 	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
 	bool any_lazy;                    /* slices were purged lazily, ever */
 	bool any_idle;                    /* regions are free that will be unmapped if that lasts */
+	bool scarce;                      /* no region could be mapped when that was tried last */
+	bool try_due;                     /* it is time to try */
 	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
 } heap __attribute__((aligned(CACHE_LINE)));
 
@@ -308,11 +310,44 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 	return NULL;
 }
 
+/* The free run that is nearest to what is needed, of any kind that is not guarded, dirty or not. */
+static struct span *take_best(size_t slices, size_t align, enum region_kind preferred, struct stale *stale) {
+	struct region *best = NULL;
+	size_t best_at = 0, best_length = SIZE_MAX;
+	for (int i = 0; i < 2 && best_length > slices; i++) {
+		struct region *r = heap.with_free[i == 0 ? preferred : preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK];
+		for (; r != NULL && best_length > slices; r = r->next_free) {
+			size_t start = r->run_bound < slices ? REGION_SLICES : bit_find(r->free, 0, REGION_SLICES, true);
+			while (start < REGION_SLICES && best_length > slices) {
+				const size_t end = bit_find(r->free, start, REGION_SLICES, false), at = ALIGN_UP(start, align);
+				if (at + slices <= end && end - start < best_length) {
+					best = r;
+					best_at = at;
+					best_length = end - start;
+				}
+				start = bit_find(r->free, end, REGION_SLICES, true);
+			}
+		}
+	}
+	return best != NULL ? take_run(best, best_at, slices, stale) : NULL;
+}
+
+/* Can a region be mapped, and opened? At the limit of a process's mappings (vm.max_map_count) or addresses, each run that is cut from a
+ * longer one may be missed: then all runs are looked at for the best. Otherwise that is not worth its time. */
+static void try_to_map(void) {
+	heap.try_due = false;
+	char *p = os_reserve(REGION_SIZE + os_page_size, os_page_size);
+	heap.scarce = p == NULL || !os_commit(p, os_page_size);
+	if (p != NULL) os_unmap(p, REGION_SIZE + os_page_size);
+}
+
 /* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
  * the preferred kind, then new memory of that kind; then the other kind. */
 static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, struct stale *stale) {
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
-	struct span *s = take_free(preferred, slices, align, true, stale);
+	if (unlikely(heap.try_due)) try_to_map();
+	struct span *s = unlikely(heap.scarce) ? take_best(slices, align, preferred, stale) : NULL;
+	if (s == NULL) s = take_free(preferred, slices, align, true, stale);
 	if (s == NULL) s = take_free(other, slices, align, true, stale);
 	if (s != NULL) return s;
 	s = take_free(preferred, slices, align, false, stale);
@@ -324,6 +359,7 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 			s = take_free(kind, slices, align, false, stale);
 	}
 	if (s != NULL) pressure_count(slices * SLICE_SIZE);
+	if (s == NULL) heap.scarce = true;
 	return s;
 }
 
@@ -597,6 +633,7 @@ static void decay(uint64_t now) {
 		if (heap.stats.dirty > keep) purge_locked(keep, false);
 	}
 	if (conf.decay >= 0) unmap_idle();
+	heap.try_due = wave_is_large();
 	heap.least_dirty = heap.stats.dirty;
 }
 
