@@ -1,4 +1,5 @@
-"""Programs under a limit of address space: bash's ulimit -v, Python's resource.setrlimit, before and after they have allocated.
+"""Programs under a limit: of address space, by ulimit -v of bash, and resource.setrlimit of Python, before and after they have
+allocated.
 They must get as far as they get without Arenal."""
 
 import re

@@ -47,7 +47,7 @@ fn main() {
 class Rustc(ProgramTest):
     needs = ("rustc", "cc")
     # What LLVM's wrapper got from new[], its Rust side gives to free.
-    mistakes = r"arenal: free\(\w+\): the block came from operator new\[\].*"
+    mistakes = r"arenal: free\(\w+\): the block came from operator new\[\]"
 
     def work(self, run):
         run.write("main.rs", SOURCE)

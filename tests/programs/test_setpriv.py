@@ -1,4 +1,4 @@
-"""setpriv, unshare, nsenter and chroot: programs that give up privileges and want to be one thread, also with a window."""
+"""setpriv, unshare, chroot: programs that give up privileges and want to be one thread, also with a window."""
 
 from support import ProgramTest, main
 

@@ -22,6 +22,7 @@ secure_chroot_dir={folder}/empty
 pasv_address=127.0.0.1
 xferlog_enable=YES
 xferlog_file={folder}/transfers
+vsftpd_log_file={folder}/vsftpd.log
 {user}
 """
 # The anonymous user needs a home that is there.
