@@ -1,10 +1,13 @@
 /* base/: bitmaps, formatted text, tunables' values, metadata memory, locks, the gate. */
 #include "unit.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bitmap.h"
@@ -14,6 +17,8 @@
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/print.h"
+#include "base/sandbox.h"
+#include "base/vdso.h"
 
 static void bitmap_ranges(void **state) {
 	(void)state;
@@ -190,12 +195,134 @@ static void cpus_of_large_machines(void **state) {
 	assert_true(cpus_count() >= 1);
 }
 
+/* ---- system calls ---- */
+
+static uint64_t nanoseconds_of_libc(clockid_t clock) {
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void clocks(void **state) {
+	(void)state;
+	const uint64_t before = nanoseconds_of_libc(CLOCK_MONOTONIC), ours = os_nanoseconds(), after = nanoseconds_of_libc(CLOCK_MONOTONIC);
+	assert_in_range(ours, before, after);
+	const uint64_t first = nanoseconds_of_libc(CLOCK_REALTIME), date = os_date();
+	assert_true(date >= first && date - first < UINT64_C(60) * 1000000000);
+	const uint64_t coarse = nanoseconds_of_libc(CLOCK_MONOTONIC_COARSE) / 1000000, milliseconds = os_milliseconds();
+	assert_true(milliseconds >= coarse && milliseconds - coarse < 60000);
+}
+
+static void functions_of_the_kernel(void **state) {
+	(void)state;
+#if defined(__x86_64__)
+	static const char name[] = "__vdso_clock_gettime";
+#else
+	static const char name[] = "__kernel_clock_gettime";
+#endif
+	const uintptr_t base = getauxval(AT_SYSINFO_EHDR); /* 0 under valgrind */
+	assert_null(vdso_function(0, name));
+	assert_null(vdso_function(base, "no_such_function"));
+	if (base == 0) skip();
+	struct timespec now = { 0 };
+	int (*function)(clockid_t, struct timespec *) = (int (*)(clockid_t, struct timespec *))vdso_function(base, name);
+	assert_non_null(function);
+	assert_int_equal(function(CLOCK_MONOTONIC, &now), 0);
+	assert_true(now.tv_sec > 0);
+}
+
+static void errors_of_calls(void **state) {
+	(void)state;
+	char text[8] = "";
+	errno = 77;
+	assert_int_equal(os_read_file("/no/such/file", 0, text, sizeof text), 0);
+	assert_false(os_file_exists("/no/such/file"));
+	assert_true(os_file_exists("/proc/self/maps"));
+	assert_int_equal(os_create_file("/no/such/file"), -ENOENT);
+	assert_int_equal(os_write(-1, "x", 1), EBADF);
+	assert_int_equal(os_close(-1), EBADF);
+	assert_false(os_commit((void *)1, os_page_size));
+	assert_null(os_remap((void *)os_page_size, os_page_size, os_page_size, false));
+	assert_false(os_is_readable((void *)8));
+	assert_true(os_is_readable(text - (uintptr_t)text % 4));
+	assert_int_equal(errno, 77);
+	assert_int_equal(os_pass(SYS_close, -1, 0, 0, 0, 0, 0), -1);
+	assert_int_equal(errno, EBADF);
+}
+
+/* Those of libc's own can be blocked by nobody, as with libc's function. */
+static void signal_masks(void **state) {
+	(void)state;
+	sigset_t all, before, ours, libcs;
+	sigfillset(&all);
+	os_signal_mask(SIG_SETMASK, &all, &before);
+	os_signal_mask(SIG_BLOCK, NULL, &ours);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	pthread_sigmask(SIG_BLOCK, NULL, &libcs);
+	os_signal_mask(SIG_SETMASK, &before, NULL);
+	for (int i = 1; i <= 64; i++) assert_int_equal(sigismember(&ours, i), sigismember(&libcs, i));
+	pthread_sigmask(SIG_BLOCK, NULL, &ours);
+	for (int i = 1; i <= 64; i++) assert_int_equal(sigismember(&ours, i), sigismember(&before, i));
+}
+
+/* A thread with a table of its own has something to say, on the program's stderr. */
+static void *say(void *unused) {
+	if (!os_own_descriptors()) return (void *)"refused";
+	print_fd(2, "here\n");
+	return unused;
+}
+
+static void threads_with_own_descriptors_are_heard(void **state) {
+	(void)state;
+	char text[16] = "";
+	int ends[2], old = dup(2), own = (int)syscall(SYS_pidfd_open, getpid(), 0), got = (int)syscall(SYS_pidfd_getfd, own, 2, 0);
+	if (got < 0) skip(); /* before Linux 5.6, or forbidden */
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(dup2(ends[1], 2), 2);
+	pthread_t thread;
+	void *refused;
+	const bool started = pthread_create(&thread, NULL, say, NULL) == 0 && pthread_join(thread, &refused) == 0;
+	dup2(old, 2);
+	close(ends[1]);
+	assert_true(started && refused == NULL);
+	assert_int_equal(read(ends[0], text, sizeof text), 5);
+	assert_string_equal(text, "here\n");
+	close(ends[0]), close(old), close(own), close(got);
+}
+
+/* In a child, for there is no way back. */
+static void answers_in_a_sandbox(void **state) {
+	(void)state;
+	const pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		const unsigned cpus = cpus_count();
+		const int process = os_process_id();
+		char text[8];
+		os_expect_sandbox();
+		os_enter_sandbox();
+		bool good = sandbox_is_on() && cpus_count() == cpus && os_process_id() == process && os_thread_id() == -1;
+		good = good && os_read_file("/proc/self/maps", 0, text, sizeof text) == 0 && !os_barrier_in_all_threads() && os_memory_file("x") < 0;
+		const uint64_t number = os_random();
+		good = good && number != os_random();
+		os_after_fork(true);
+		good = good && os_process_id() != process;
+		_exit(good ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cpus_of_large_machines),
 		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
 		cmocka_unit_test(metadata), cmocka_unit_test(locks),
 		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
+		cmocka_unit_test(clocks), cmocka_unit_test(functions_of_the_kernel), cmocka_unit_test(errors_of_calls),
+		cmocka_unit_test(signal_masks), cmocka_unit_test(threads_with_own_descriptors_are_heard),
+		cmocka_unit_test(answers_in_a_sandbox),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
