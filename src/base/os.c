@@ -558,3 +558,10 @@ void os_futex_wake(uint32_t *word) { futex_wake(word, 1); }
 void os_futex_wake_all(uint32_t *word) { futex_wake(word, INT_MAX); }
 
 _Noreturn void os_abort(void) { abort(); }
+
+bool os_try_unmap(void *address, size_t size) {
+	int saved = errno;
+	const bool done = munmap(address, size) == 0;
+	errno = saved;
+	return done;
+}

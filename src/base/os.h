@@ -193,4 +193,7 @@ bool os_is_last_thread(void);
 
 _Noreturn void os_abort(void);
 
+/* Unmaps, or does nothing: false when it would make one mapping two, and there may be no more (vm.max_map_count). */
+bool os_try_unmap(void *address, size_t size);
+
 #endif
