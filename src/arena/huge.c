@@ -4,6 +4,7 @@
 
 #include "arena/heap.h"
 #include "arena/huge_cache.h"
+#include "arena/huge_stuck.h"
 #include "arena/layout.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
@@ -172,28 +173,53 @@ static size_t take_cached_behind(struct piece block, size_t least, size_t most) 
 }
 
 /* Apart, for the compiler takes a probe for a long piece of code, and would not inline unmap_all, which mostly has nothing to do. */
-COLD static void unmap(struct mapping m) {
-	os_unmap(m.address, m.size);
+COLD static void unmap(struct mapping m, bool locked) {
 	PROBE(huge_unmapped, m.address, m.size);
+	if (likely(os_try_unmap(m.address, m.size))) return;
+	const bool clean = os_purge(m.address, m.size, false) == PURGED;
+	if (!locked) lock_take(&huge.lock, RANK_HUGE);
+	huge_stuck_add(m, clean);
+	if (!locked) lock_drop(&huge.lock, RANK_HUGE);
 }
 
-static size_t unmap_all(const struct mapping *mappings, size_t count) {
+static size_t unmap_all(const struct mapping *mappings, size_t count, bool locked) {
 	size_t bytes = 0;
 	for (size_t i = 0; i < count; i++) {
-		unmap(mappings[i]);
+		unmap(mappings[i], locked);
 		bytes += mappings[i].size;
 	}
 	return bytes;
+}
+
+/* Tries again to unmap what could not be unmapped. One at a time: a fork waits for no more. */
+static void unmap_stuck(void) {
+	lock_take(&huge.lock, RANK_HUGE);
+	size_t left = huge_stuck_count();
+	lock_drop(&huge.lock, RANK_HUGE);
+	while (left-- > 0 && gate_try_enter()) {
+		bool clean;
+		lock_take(&huge.lock, RANK_HUGE);
+		const struct mapping m = huge_stuck_take_last(left, &clean);
+		lock_drop(&huge.lock, RANK_HUGE);
+		const bool stays = m.size > 0 && !os_try_unmap(m.address, m.size);
+		if (stays) {
+			lock_take(&huge.lock, RANK_HUGE);
+			huge_stuck_add(m, clean);
+			lock_drop(&huge.lock, RANK_HUGE);
+		}
+		gate_leave();
+		if (stays) return; /* so will the others, most likely */
+	}
 }
 
 /* Drops the lock, and unmaps what has left the cache: no fork comes in between. One that is under way waits for the lock: then
  * this is done first. */
 static size_t drop_and_unmap(const struct mapping *victims, size_t count) {
 	const bool inside = count > 0 && gate_try_enter();
-	size_t bytes = inside ? 0 : unmap_all(victims, count);
+	size_t bytes = inside ? 0 : unmap_all(victims, count, true);
 	lock_drop(&huge.lock, RANK_HUGE);
 	if (inside) {
-		bytes = unmap_all(victims, count);
+		bytes = unmap_all(victims, count, false);
 		gate_leave();
 	}
 	if (bytes > 0) heap_count_purged(bytes);
@@ -206,6 +232,7 @@ size_t huge_purge(void) {
 	size_t bytes = huge_cache_bytes();
 	size_t count = huge_cache_put((struct piece){ NULL, 0, 0 }, 0, victims);
 	drop_and_unmap(victims, count);
+	unmap_stuck();
 	return bytes;
 }
 
@@ -232,6 +259,7 @@ size_t huge_decay(void) {
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t count = decay(victims, os_milliseconds()), left = huge_cache_bytes();
 	drop_and_unmap(victims, count);
+	unmap_stuck();
 	return left;
 }
 
@@ -252,7 +280,7 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller blocks costs more memory than
 		 * the faults are worth. */
 		if (grown == NULL)
-			heap_count_purged(unmap_all(&(struct mapping){ p.address, p.size }, 1));
+			heap_count_purged(unmap_all(&(struct mapping){ p.address, p.size }, 1, false));
 		else
 			count_fresh(*size - p.size);
 		if (grown != p.address) *origin = 0;
@@ -262,10 +290,21 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 	return p.address;
 }
 
-static void *map_fresh(size_t size, size_t align) {
+static void *map_stuck(size_t size, size_t align, size_t *stale) {
+	bool clean = false;
+	lock_take(&huge.lock, RANK_HUGE);
+	void *block = huge_stuck_take(size, align, &clean);
+	lock_drop(&huge.lock, RANK_HUGE);
+	*stale = clean ? 0 : size;
+	return block;
+}
+
+static void *map_fresh(size_t size, size_t align, size_t *stale) {
+	*stale = 0;
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
+	if (block == NULL) block = map_stuck(size, align, stale);
 	if (block == NULL) return NULL;
 	thp_decline_block(block, size);
 	PROBE(huge_mapped, block, size);
@@ -280,8 +319,7 @@ void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	void *block = align <= os_page_size ? map_cached(&size, &origin, stale) : NULL;
 	if (block == NULL) {
 		origin = 0;
-		*stale = 0;
-		block = map_fresh(size, max_size(align, os_page_size));
+		block = map_fresh(size, max_size(align, os_page_size), stale);
 	}
 	if (block == NULL) return NULL;
 	if (add(block, size, origin)) return block;

@@ -576,6 +576,7 @@ struct scheduling {
 	uint64_t runtime, deadline, period;
 };
 
+<<<<<<< HEAD
 #define DEFAULT_TIMER_SLACK 50000 /* nanoseconds */
 
 void os_schedule_as_process(void) {
@@ -628,4 +629,13 @@ void os_pause(unsigned microseconds) {
 		CALL(SYS_sched_yield, 0, 0, 0, 0);
 	else
 		CALL(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&time, 0);
+=======
+_Noreturn void os_abort(void) { abort(); }
+
+bool os_try_unmap(void *address, size_t size) {
+	int saved = errno;
+	const bool done = munmap(address, size) == 0;
+	errno = saved;
+	return done;
+>>>>>>> memory/memory
 }

@@ -137,7 +137,7 @@ enum own_start own_thread_start(struct own_thread *t) {
 }
 
 bool own_threads_may_start(void) {
-	return atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) && os_milliseconds() >= atomic_load(&not_before);
+	return !sandbox_is_on() && atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) && os_milliseconds() >= atomic_load(&not_before);
 }
 
 /* Joined, or left: the kernel takes some time more. */

@@ -339,14 +339,72 @@ static void run_out_of_mappings(void *unused) {
 	work_in_two_threads();
 }
 
-static void no_more_mappings(void **state) {
+/* Blocks of `least`, `least` + `step`, ... bytes: of these, every other one is freed and had again when no mapping can be added. */
+struct sizes {
+	size_t count, least, step;
+};
+
+enum { BLOCKS_MOST = 2000 };
+
+static void have_sizes_again(void *argument) {
+	const struct sizes *sizes = argument;
+	const size_t pages = 40000, half = sizes->count / 2;
+	static char *blocks[BLOCKS_MOST];
+	char *maps = mmap(NULL, 2 * pages * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHILD_CHECK(maps != MAP_FAILED);
+	for (size_t i = 0; i < sizes->count; i++) {
+		blocks[i] = malloc(sizes->least + i * sizes->step);
+		CHILD_CHECK(blocks[i]);
+		/* Of long blocks not each page: the test would take long. */
+		memset(blocks[i], (int)i, sizes->step);
+	}
+	CHILD_CHECK(fill_map_count(maps, pages) < pages);
+	for (size_t i = 0; i < sizes->count; i += 2)
+		free(blocks[i]);
+	/* Forwards, backwards, and mixed: 7 divides no number of blocks here. */
+	for (int order = 0; order < 3; order++) {
+		for (size_t n = 0; n < half; n++) {
+			const size_t i = 2 * (order == 0 ? n : order == 1 ? half - 1 - n : n * 7 % half);
+			const size_t size = sizes->least + i * sizes->step;
+			blocks[i] = order == 1 ? calloc(1, size) : malloc(size);
+			CHILD_CHECK(blocks[i]);
+			if (order == 1)
+				CHILD_CHECK(blocks[i][0] == 0 && blocks[i][size / 2] == 0 && blocks[i][size - 1] == 0);
+			memset(blocks[i], (int)i, sizes->step);
+		}
+		for (size_t i = 0; i < sizes->count; i++)
+			CHILD_CHECK(blocks[i][0] == (char)i && blocks[i][sizes->step - 1] == (char)i);
+		for (size_t i = 0; i < sizes->count; i += 2)
+			free(blocks[i]);
+	}
+}
+
+static bool mappings_are_many(void) {
 	FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
 	size_t most = 0;
 
-	(void)state;
 	assert_true(file && fscanf(file, "%zu", &most) == 1);
 	fclose(file);
-	if (most > 75000)
+	return most > 75000;
+}
+
+static void sizes_are_had_again_without_mappings(void **state) {
+	static const struct sizes kinds[] = {
+		{ BLOCKS_MOST, 100, 100 },        /* small blocks and runs */
+		{ 200, 40 * MIB, 100000 },        /* mappings */
+	};
+
+	(void)state;
+	if (mappings_are_many())
+		skip();
+	for (size_t i = 0; i < COUNT_OF(kinds); i++)
+		assert_int_equal(run_in_child(have_sizes_again, (void *)&kinds[i]), 0);
+}
+
+static void no_more_mappings(void **state) {
+	(void)state;
+	if (mappings_are_many())
 		skip();
 	assert_int_equal(run_in_child(run_out_of_mappings, NULL), 0);
 }
@@ -360,6 +418,7 @@ int main(void) {
 		cmocka_unit_test(quick_exit_runs_handlers_that_allocate),
 		cmocka_unit_test(madvise_and_clone_may_be_forbidden),
 		cmocka_unit_test(no_more_mappings),
+		cmocka_unit_test(sizes_are_had_again_without_mappings),
 	};
 
 	return cmocka_run_group_tests(tests, require_arenal, NULL);

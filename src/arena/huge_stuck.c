@@ -1,0 +1,73 @@
+#include "arena/huge_stuck.h"
+
+#include <string.h>
+
+#include "base/meta.h"
+
+#define CAPACITY_FIRST 32
+
+struct stuck {
+	char *address;
+	size_t size;
+	bool clean;
+};
+
+static struct stuck *list;
+static size_t count, capacity;
+
+static bool make_room(size_t more) {
+	if (count + more <= capacity) return true;
+	const size_t larger = capacity == 0 ? CAPACITY_FIRST : 2 * capacity;
+	struct stuck *copy = meta_alloc(larger * sizeof *copy);
+	if (copy == NULL) return false;
+	if (list != NULL) {
+		memcpy(copy, list, count * sizeof *copy);
+		meta_free(list, capacity * sizeof *copy);
+	}
+	list = copy;
+	capacity = larger;
+	return true;
+}
+
+void huge_stuck_add(struct mapping m, bool clean) {
+	/* Neighbours are one. */
+	for (size_t i = count; i-- > 0;) {
+		const struct stuck s = list[i];
+		if (s.address + s.size != m.address && m.address + m.size != s.address) continue;
+		if (s.address < m.address) m.address = s.address;
+		m.size += s.size;
+		clean &= s.clean;
+		list[i] = list[--count];
+	}
+	if (make_room(1)) list[count++] = (struct stuck){ m.address, m.size, clean };
+}
+
+static char *place_in(const struct stuck *s, size_t size, size_t align) {
+	char *at = (char *)ALIGN_UP((uintptr_t)s->address, align);
+	const size_t front = (size_t)(at - s->address);
+	return front <= s->size && s->size - front >= size ? at : NULL;
+}
+
+char *huge_stuck_take(size_t size, size_t align, bool *clean) {
+	size_t best = count;
+	for (size_t i = 0; i < count; i++)
+		if (place_in(&list[i], size, align) != NULL && (best == count || list[i].size < list[best].size)) best = i;
+	if (best == count || !make_room(1)) return NULL;
+	const struct stuck s = list[best];
+	char *at = place_in(&s, size, align);
+	list[best] = list[--count];
+	if (at > s.address) list[count++] = (struct stuck){ s.address, (size_t)(at - s.address), s.clean };
+	char *end = s.address + s.size;
+	if (at + size < end) list[count++] = (struct stuck){ at + size, (size_t)(end - at) - size, s.clean };
+	*clean = s.clean;
+	return at;
+}
+
+struct mapping huge_stuck_take_last(size_t left, bool *clean) {
+	if (count <= left) return (struct mapping){ NULL, 0 };
+	const struct stuck s = list[--count];
+	*clean = s.clean;
+	return (struct mapping){ s.address, s.size };
+}
+
+size_t huge_stuck_count(void) { return count; }
