@@ -115,18 +115,31 @@ static void *map_aligned(size_t size, size_t align, int protection, int flags) {
 
 void *os_map(size_t size, size_t align) { return map_aligned(size, align, PROT_READ | PROT_WRITE, 0); }
 
-void *os_reserve(size_t size, size_t align) { return map_aligned(size, align, PROT_NONE, MAP_NORESERVE); }
+/* What is reserved is not written to cores, by the kernel or by gdb; what of it is committed is. */
+static void *leave_out_of_cores(void *p, size_t size) {
+	if (p != NULL) advise(p, size, MADV_DONTDUMP);
+	return p;
+}
+
+void *os_reserve(size_t size, size_t align) {
+	return leave_out_of_cores(map_aligned(size, align, PROT_NONE, MAP_NORESERVE), size);
+}
 
 /* A kernel that does not know the flag takes the address for a hint. */
 bool os_map_at(void *address, size_t size, bool accessible) {
 	const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE, reserve = accessible ? 0 : MAP_NORESERVE;
 	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | reserve, -1);
 	if (p != NULL && p != address) os_unmap(p, size);
-	return p != NULL && p == address;
+	if (p == NULL || p != address) return false;
+	if (!accessible) leave_out_of_cores(p, size);
+	return true;
 }
 
 enum decommit os_decommit(void *address, size_t size) {
-	if (map(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1) != NULL) return DECOMMITTED;
+	if (map(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1) != NULL) {
+		leave_out_of_cores(address, size);
+		return DECOMMITTED;
+	}
 	/* A new mapping may be one too many where a change of this one is not. */
 	const bool closed = os_guard(address, size), clean = os_purge(address, size, false) == PURGED;
 	return !closed ? DECOMMIT_REFUSED : clean ? DECOMMITTED : DECOMMIT_DIRTY;
@@ -159,13 +172,13 @@ void *os_map_guarded(size_t size) {
 
 void os_unmap_guarded(void *address, size_t size) { os_unmap((char *)address - os_page_size, size + 2 * os_page_size); }
 
-void *os_reserve_zero(size_t size) {
-	void *p = map_anywhere(size, PROT_READ, MAP_NORESERVE);
-	if (p != NULL) advise(p, size, MADV_DONTDUMP);
-	return p;
-}
+void *os_reserve_zero(size_t size) { return leave_out_of_cores(map_anywhere(size, PROT_READ, MAP_NORESERVE), size); }
 
-bool os_commit(void *address, size_t size) { return protect(address, size, PROT_READ | PROT_WRITE); }
+bool os_commit(void *address, size_t size) {
+	if (!protect(address, size, PROT_READ | PROT_WRITE)) return false;
+	advise(address, size, MADV_DODUMP);
+	return true;
+}
 
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {
 	return pointer_or_null(CALL(SYS_mremap, address, old_size, new_size, may_move ? MREMAP_MAYMOVE : 0));
@@ -576,7 +589,6 @@ struct scheduling {
 	uint64_t runtime, deadline, period;
 };
 
-<<<<<<< HEAD
 #define DEFAULT_TIMER_SLACK 50000 /* nanoseconds */
 
 void os_schedule_as_process(void) {
@@ -629,13 +641,6 @@ void os_pause(unsigned microseconds) {
 		CALL(SYS_sched_yield, 0, 0, 0, 0);
 	else
 		CALL(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&time, 0);
-=======
-_Noreturn void os_abort(void) { abort(); }
-
-bool os_try_unmap(void *address, size_t size) {
-	int saved = errno;
-	const bool done = munmap(address, size) == 0;
-	errno = saved;
-	return done;
->>>>>>> memory/memory
 }
+
+bool os_try_unmap(void *address, size_t size) { return CALL(SYS_munmap, address, size) == 0; }

@@ -216,7 +216,6 @@ bool os_is_last_thread(void);
 
 _Noreturn void os_abort(void);
 
-<<<<<<< HEAD
 /* ---- threads of our own (cache/own_thread.c) ---- */
 
 /* The CPUs that the calling thread may run on, as the kernel's bytes. Returns how many bytes it has written, or the errno, negative:
@@ -242,9 +241,8 @@ void os_pass_thread_list(void);
 
 /* Lets others run for at least so many microseconds. */
 void os_pause(unsigned microseconds);
-=======
+
 /* Unmaps, or does nothing: false when it would make one mapping two, and there may be no more (vm.max_map_count). */
 bool os_try_unmap(void *address, size_t size);
->>>>>>> memory/memory
 
 #endif
