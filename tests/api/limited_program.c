@@ -47,7 +47,7 @@ static int tell(void) {
 		if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &start, &end, flags, &inode) == 4) {
 			size = (end - start) >> 10;
 			total += size;
-			anonymous = inode == 0 && flags[0] == 'r';
+			anonymous = inode == 0;
 		}
 		if (sscanf(line, "Rss: %lu", &value) == 1) used = value;
 		if (strncmp(line, "VmFlags:", 8) == 0 && anonymous && size >= 1024 && used == 0 && strstr(line, " dd") == NULL) unused++;
