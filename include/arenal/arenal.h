@@ -31,7 +31,7 @@ ARENAL_API const char *arenal_version(void);
 
 /* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are emptied (of others,
  * one block of each size class stays), free runs and the free pages inside partly used spans are purged, the break is
- * lowered. Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the time
+ * lowered, regions that are free are unmapped but for one of each kind. Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the time
  * of a walk over the heap; other threads go on meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
@@ -52,8 +52,8 @@ struct arenal_stats {
 	size_t active;          /* in spans, slice runs and huge mappings that are in use, without holes */
 	size_t dirty;           /* free slices and freed mappings that the kernel still backs with memory and that wait for
 	                           reuse, those that went lazily not included */
-	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions, huge mappings, also freed ones
-	                           that wait, pages of guarded blocks. Guards and metadata are not part of it */
+	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions as far as they are opened, huge mappings,
+	                           also freed ones that wait, pages of guarded blocks. Guards and metadata are not part of it */
 	size_t metadata;        /* memory for Arenal's own records, at most this much of it resident */
 	size_t brk_bytes;       /* part of `mapped` that lies in the brk heap */
 	size_t huge_bytes;      /* part of `mapped` in direct mappings */

@@ -681,6 +681,8 @@ bool heap_resize(struct span *run, size_t slices) {
 		put_free(r, first + slices, old - slices, true);
 	} else if (slices > old) {
 		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
+		if (!done && r->whole && r->kind == REGION_MAPPED && free_tail(r, r->committed) == first + old)
+			done = extend_region(r, slices - old);
 		if (done) take_run(r, first + old, slices - old, NULL);
 		if (done) pressure_count((slices - old) * SLICE_SIZE);
 	}

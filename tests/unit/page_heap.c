@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arena/brk.h"
@@ -285,11 +286,92 @@ static void somebody_moves_the_break(void **state) {
 	for (int i = 0; i < 777; i++) assert_int_equal(top[i], 0x5b);
 }
 
+/* The runs of three regions, or of as many pieces where there is no room for a region. */
+enum { HALVES = 6 };
+
+static void take_halves(struct span *halves[HALVES], enum region_kind kind) {
+	for (size_t i = 0; i < HALVES; i++) {
+		halves[i] = kind == REGION_GUARDED ? heap_alloc_guarded(RUN_MAX / SLICE_SIZE - 2, SPAN_SMALL, &(struct stale){ 0 })
+		                                   : run(RUN_MAX / SLICE_SIZE, 1, kind);
+		assert_non_null(halves[i]);
+		memset(halves[i]->start, 1, SLICE_SIZE);
+	}
+}
+
+static void free_halves(struct span *halves[HALVES], enum region_kind kind) {
+	for (size_t i = 0; i < HALVES; i++) kind == REGION_GUARDED ? heap_free_guarded(halves[i]) : heap_free(halves[i]);
+}
+
+/* Is any of it mapped? */
+static bool is_mapped(const char *address) { return msync((void *)((uintptr_t)address & -os_page_size), 1, MS_ASYNC) == 0; }
+
+static void free_regions_are_unmapped(void **state) {
+	(void)state;
+	for (int kind = REGION_MAPPED; kind <= REGION_GUARDED; kind += REGION_GUARDED - REGION_MAPPED) {
+		struct span *halves[HALVES];
+		char *starts[HALVES];
+		take_halves(halves, (enum region_kind)kind);
+		for (size_t i = 0; i < HALVES; i++) starts[i] = halves[i]->start;
+		const size_t metadata = stats().metadata, regions = stats().regions;
+		free_halves(halves, (enum region_kind)kind);
+		/* One stays. */
+		heap_purge();
+		heap_trim(0);
+		size_t mapped = 0;
+		for (size_t i = 0; i < HALVES; i++) mapped += is_mapped(starts[i]);
+		assert_int_equal(mapped, 2);
+		assert_int_equal(stats().regions, regions - 2);
+		/* None. */
+		heap_release();
+		for (size_t i = 0; i < HALVES; i++) {
+			assert_false(is_mapped(starts[i]));
+			assert_null(page_map_region((uintptr_t)starts[i]));
+		}
+		/* Their records serve others. */
+		take_halves(halves, (enum region_kind)kind);
+		assert_int_equal(stats().metadata, metadata);
+		free_halves(halves, (enum region_kind)kind);
+		heap_release();
+	}
+}
+
+static void what_stays_free_is_unmapped_by_time(void **state) {
+	(void)state;
+	struct span *halves[HALVES];
+	const int64_t decay = conf.decay;
+	take_halves(halves, REGION_MAPPED);
+	const size_t regions = stats().regions;
+	free_halves(halves, REGION_MAPPED);
+	heap_purge();
+	conf.decay = 4; /* an interval is a millisecond, or a tick of the coarse clock */
+	const time_t start = time(NULL);
+	while (stats().regions > regions - 2 && time(NULL) - start < 30) heap_decay();
+	conf.decay = decay;
+	assert_int_equal(stats().regions, regions - 2);
+}
+
+static void what_is_opened_follows_what_is_used(void **state) {
+	(void)state;
+	heap_release();
+	const size_t before = stats().mapped;
+	struct span *one = run(1, 1, REGION_MAPPED);
+	assert_true(stats().mapped - before <= MIB);
+	/* A run grows over the end of what is opened. */
+	assert_true(heap_resize(one, 200));
+	memset(one->start, 1, 200 * SLICE_SIZE);
+	assert_true(stats().mapped - before <= 200 * SLICE_SIZE + 8 * MIB);
+	heap_free(one);
+	heap_purge();
+	heap_trim(0);
+	assert_int_equal(stats().mapped, before);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
+		cmocka_unit_test(free_regions_are_unmapped), cmocka_unit_test(what_stays_free_is_unmapped_by_time), cmocka_unit_test(what_is_opened_follows_what_is_used),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
