@@ -49,7 +49,7 @@ static _Atomic int busy; /* somebody looks: the ID of his process, for children 
 static struct {
 	struct cgroup group;
 	uint64_t search_from;   /* milliseconds */
-	uint64_t measure_from;  /* milliseconds */
+	_Atomic uint64_t measure_from; /* milliseconds; also read by who may look */
 	struct headroom told;   /* what the kernel said last, but for a limit by hand: of the group */
 	int64_t resident;       /* and of the process; known where the limit is by hand */
 	bool stalled;
@@ -114,7 +114,7 @@ static enum level settle(uint64_t now) {
 	const int64_t step = left / STEP_SHARE > STEP_LEAST ? left / STEP_SHARE : STEP_LEAST;
 	const uint64_t pause = left < limit / 2 ? SOON : LATER;
 	state.left_then = left;
-	state.measure_from = now + pause;
+	atomic_store_explicit(&state.measure_from, now + pause, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_below, limited ? left - step : INT64_MIN, memory_order_relaxed);
 	atomic_store_explicit(&pressure.left, left, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_from, limited ? now + pause : UINT64_MAX, memory_order_relaxed);
@@ -174,7 +174,7 @@ COLD void pressure_look(void) {
 
 void pressure_measure(bool wanted) {
 	const uint64_t now = os_milliseconds();
-	if (wanted || now >= state.measure_from) look(now, true);
+	if (wanted || now >= atomic_load_explicit(&state.measure_from, memory_order_relaxed)) look(now, true);
 }
 
 void pressure_start(void) {

@@ -13,6 +13,6 @@
 
 extern _Atomic bool sandbox_on;
 
-static inline bool sandbox_is_on(void) { return unlikely(atomic_load_explicit(&sandbox_on, memory_order_relaxed)); }
+static inline bool sandbox_is_on(void) { return unlikely(atomic_load_explicit(&sandbox_on, memory_order_acquire)); }
 
 #endif
