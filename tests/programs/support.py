@@ -4,7 +4,6 @@ without Arenal (the control), on Arenal, in hardened mode, and with every block 
 CMake names the library under test, the folder of the tool's modules and that of the results in the environment."""
 
 import ctypes
-import glob
 import itertools
 import json
 import os
@@ -12,7 +11,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,33 +19,15 @@ import unittest
 
 sys.path.insert(0, os.environ["TEST_TOOL_MODULES"])
 from arenal import library           # pylint: disable=wrong-import-position
+from processes import PATH, READY, accepts, descendants, free_port, installed, program, version, wait_for
 
 FILES = os.path.dirname(os.path.realpath(__file__))
 DEADLINE = 150                  # seconds for one command; ctest's own limit lies above
-READY = 60                      # seconds for a server to come up, and to end
 SKIPPED = 77                    # CMakeLists.txt tells ctest
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-# The distribution's programs before those that a user has in other places.
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ["PATH"]
 MODES = {"control": None, "plain": {}, "hardened": {"ARENAL_HARDEN": "1"}, "guarded": {"ARENAL_GUARD_SAMPLE": "1"}}
 CRASHES = re.compile(r"^.*(?:arenal: |exited on signal|terminated by signal|exit signal|core dumped|Segmentation fault"
                      r"|Aborted|double free|corruption).*$", re.M)
-
-
-def installed(name):
-    """The path of a program, or of the newest file of a pattern; None where there is none."""
-    if name.startswith("."):
-        return name                                 # of the run's own folder
-    if "/" in name:
-        return max(glob.glob(name), default=None)
-    return shutil.which(name, path=PATH)
-
-
-def program(name):
-    path = installed(name)
-    if not path:
-        raise AssertionError(f"{name} is not installed")
-    return path
 
 
 class ProgramTest(unittest.TestCase):
@@ -341,54 +321,6 @@ class Run:
 class Done:
     def __init__(self, status, out, err):
         self.status, self.out, self.err = status, out, err
-
-
-def children(pid):
-    found = []
-    for path in glob.glob(f"/proc/{pid}/task/*/children"):
-        try:
-            with open(path, encoding="utf-8") as file:
-                found += [int(child) for child in file.read().split()]
-        except OSError:
-            pass
-    return found
-
-
-def descendants(pid):
-    found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
-    return found
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        return True
-    except OSError:
-        return False
-
-
-def wait_for(condition, what, seconds=READY):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} seconds in vain for {what}")
-        time.sleep(0.02)
-
-
-def version(package):
-    """The version of the newest Debian package whose name fits, without the parts that are Debian's."""
-    shown = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}\n", package], stdout=subprocess.PIPE,
-                           stderr=subprocess.DEVNULL, text=True, check=False).stdout
-    found = [line.split()[1] for line in shown.splitlines() if line.startswith("installed ")]
-    return re.sub(r"^\d+:|[-+~](?:\d+[+~])?(?:dfsg|deb|ds|really).*$|-[^-]*$", "", max(found)) if found else ""
 
 
 def main():

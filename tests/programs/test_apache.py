@@ -1,10 +1,11 @@
-"""Apache: the event module with threads, compression and a proxy to itself; the prefork module with mod_php. Graceful restarts."""
+"""Apache: the event module with threads, compression, a proxy to itself; the prefork module with mod_php. Restarts."""
 
 import os
 import signal
 
 import web
-from support import ProgramTest, children, installed, main, wait_for
+from processes import children, installed, wait_for
+from support import ProgramTest, main
 
 CONFIGURATION = """
 ServerRoot {folder}

@@ -4,7 +4,8 @@ import http.server
 import os
 import threading
 
-from support import ProgramTest, descendants, main
+from processes import descendants
+from support import ProgramTest, main
 
 PAGE = """<!doctype html><title>page</title><style>li { color: #123; transform: rotate(1deg) }</style><ul id=list></ul>
 <canvas id=c width=200 height=100></canvas><script>

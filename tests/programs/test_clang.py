@@ -16,7 +16,8 @@ class Clang(ProgramTest):
         output = run.commands(["clang", "-O2", "-g", "-w", f"-ffile-prefix-map={run.folder}=/somewhere",
                                "-fdebug-compilation-dir=/somewhere", "-c", "big.c", "-o", "big.o"],
                               ["clang", "-O1", "-w", "big.o", "-o", "big"], ["./big"],
-                              ["clang++", "-std=c++17", "-fsized-deallocation", "-O1", "-w", "-pthread", os.path.join(FILES, "exceptions.cc"), "-o", "exceptions"],
+                              ["clang++", "-std=c++17", "-fsized-deallocation", "-O1", "-w", "-pthread",
+                               os.path.join(FILES, "exceptions.cc"), "-o", "exceptions"],
                               ["./exceptions"])
         return output + hashlib.sha256(run.read("big.o") + run.read("exceptions")).hexdigest()
 

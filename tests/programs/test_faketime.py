@@ -23,11 +23,12 @@ class Faketime(ProgramTest):
 
     def work(self, run):
         script = run.write("work.py", SCRIPT)
-        told = [run.command("faketime", "-f", "@2008-12-24 08:15:42", "date", "+%Y-%m-%d").out]
+        fake = ["faketime", "-f", "@2008-12-24 08:15:42"]
+        told = [run.command(*fake, "date", "+%Y-%m-%d", seconds=60).out]
         for _ in range(3):
-            told.append(run.command("faketime", "-f", "@2008-12-24 08:15:42", "/usr/bin/python3", "-B", script, seconds=60).out)
-            told.append(run.command("faketime", "-f", "@2008-12-24 08:15:42", "perl", "-e",
-                                    'my @a = map { "x" x $_ } 1 .. 3000; print scalar(localtime(time)) =~ /2008/ ? 1 : 0', seconds=60).out)
+            told.append(run.command(*fake, "/usr/bin/python3", "-B", script, seconds=60).out)
+            told.append(run.command(*fake, "perl", "-e", 'my @a = map { "x" x $_ } 1 .. 3000; print scalar(gmtime) =~ /2008/ ? 1 : 0',
+                                    seconds=60).out)
         return "\n".join(told)
 
 

@@ -4,7 +4,8 @@ import os
 import signal
 
 import web
-from support import ProgramTest, children, main, wait_for
+from processes import children, wait_for
+from support import ProgramTest, main
 
 CONFIGURATION = """
 global

@@ -32,7 +32,8 @@ class Mariadb(ProgramTest):
 
     def work(self, run):
         run.make("tmp")
-        run.command("mariadb-install-db", "--no-defaults", f"--datadir={run.path('data')}", "--auth-root-authentication-method=normal",
+        run.command("mariadb-install-db", "--no-defaults", f"--datadir={run.path('data')}",
+                    "--auth-root-authentication-method=normal",
                     "--skip-test-db", f"--tmpdir={run.path('tmp')}", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M")
 
         def command(port):

@@ -6,7 +6,8 @@ import re
 import signal
 
 import web
-from support import ProgramTest, children, main, wait_for
+from processes import children, wait_for
+from support import ProgramTest, main
 
 CONFIGURATION = """
 {user}

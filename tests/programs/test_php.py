@@ -7,7 +7,8 @@ import signal
 import socket
 import struct
 
-from support import FILES, ProgramTest, children, main, wait_for
+from processes import children, wait_for
+from support import FILES, ProgramTest, main
 
 SCRIPT = r"""<?php
 foreach (["pdo", "Phar", "tokenizer", "curl", "dom", "gd", "intl", "mbstring", "xml", "SimpleXML", "ctype", "fileinfo", "iconv"] as $name)

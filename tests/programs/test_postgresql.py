@@ -5,7 +5,8 @@ import hashlib
 import os
 import re
 
-from support import ProgramTest, installed, main
+from processes import installed
+from support import ProgramTest, main
 
 BINARIES = "/usr/lib/postgresql/*/bin"
 QUERY = """

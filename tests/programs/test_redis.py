@@ -4,7 +4,8 @@ the parent goes on, and under redis-benchmark."""
 import random
 import socket
 
-from support import DEADLINE, ProgramTest, main, wait_for
+from processes import wait_for
+from support import DEADLINE, ProgramTest, main
 
 KEYS = 4000
 

@@ -51,8 +51,8 @@ class Rustc(ProgramTest):
 
     def work(self, run):
         run.write("main.rs", SOURCE)
-        output = run.commands(["rustc", "-O", "-C", "codegen-units=4", "--remap-path-prefix", f"{run.folder}=/somewhere", "main.rs"],
-                              ["./main"])
+        output = run.commands(["rustc", "-O", "-C", "codegen-units=4", "--remap-path-prefix",
+                               f"{run.folder}=/somewhere", "main.rs"], ["./main"])
         run.assert_loads("./main")
         return output + hashlib.sha256(run.read("main")).hexdigest()
 

@@ -5,7 +5,8 @@ that is preloaded makes of it is the control: one that has nothing in it."""
 import os
 import re
 
-from support import ProgramTest, installed, main
+from processes import installed
+from support import ProgramTest, main
 
 SOURCE = r"""
 #include <pthread.h>
@@ -49,8 +50,8 @@ class Sanitizers(ProgramTest):
         run.command("sh", "-c", "echo >empty.c && gcc -shared -fPIC empty.c -o ../nothing.so")
         for compiler in (name for name in ("gcc", "clang") if installed(name)):
             for kind in "address", "thread", "undefined", "leak":
-                done = run.command(compiler, "-g", "-w", f"-fsanitize={kind}", "-pthread", "work.c", "-o", f"../{compiler}-{kind}",
-                                   status=None)
+                done = run.command(compiler, "-g", "-w", f"-fsanitize={kind}", "-pthread", "work.c", "-o",
+                                   f"../{compiler}-{kind}", status=None)
                 print(f"{compiler} -fsanitize={kind}: {'built' if done.status == 0 else 'cannot be built here'}")
 
     def work(self, run):

@@ -13,7 +13,8 @@ class Setpriv(ProgramTest):
         for env in {}, {"ARENAL_WINDOW": "1"}:
             told.append(run.commands(
                 ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "id", "-un"],
-                ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all", "--no-new-privs", "id", "-un"],
+                ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all", "--no-new-privs",
+                 "id", "-un"],
                 ["setpriv", "--bounding-set=-all", "--ambient-caps=-all", "true"],
                 ["unshare", "--user", "--map-root-user", "id", "-u"],
                 ["unshare", "--mount", "--pid", "--fork", "sh", "-c", "echo $$"],

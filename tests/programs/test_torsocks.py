@@ -9,6 +9,14 @@ import web
 from support import ProgramTest, main
 
 
+FETCH = """
+import hashlib, urllib.request
+for _ in range(10):
+    blocks = [bytes(n) for n in range(2000)]
+    print(hashlib.md5(urllib.request.urlopen("http://203.0.113.9/x", timeout=20).read()).hexdigest(), flush=True)
+"""
+
+
 class Proxy(socketserver.BaseRequestHandler):
     """Speaks SOCKS 5, whatever the password, and answers HTTP itself, whoever was asked for."""
 
@@ -48,13 +56,10 @@ class Torsocks(ProgramTest):
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         tor = ["torsocks", "-a", "127.0.0.1", "-P", str(server.server_address[1])]
-        fetch = "import sys,hashlib,urllib.request,threading\n" \
-                "def f(): print(hashlib.md5(urllib.request.urlopen('http://203.0.113.9/x', timeout=20).read()).hexdigest(), flush=True)\n" \
-                "for _ in range(10):\n b = [bytes(n) for n in range(2000)]; f()\n"
         told = []
         for _ in range(3):
             told.append(run.command(*tor, "sh", "-c", "curl -s --max-time 20 http://203.0.113.5/ | cksum", seconds=60).out)
-            told.append(run.command(*tor, "/usr/bin/python3", "-c", fetch, seconds=60).out)
+            told.append(run.command(*tor, "/usr/bin/python3", "-c", FETCH, seconds=60).out)
         return "\n".join(told)
 
 

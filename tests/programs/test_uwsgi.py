@@ -3,7 +3,8 @@
 import os
 
 import web
-from support import ProgramTest, children, main, wait_for
+from processes import children, wait_for
+from support import ProgramTest, main
 
 APPLICATION = """
 import hashlib

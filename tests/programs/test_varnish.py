@@ -4,7 +4,8 @@ import http.server
 import threading
 
 import web
-from support import ProgramTest, children, main, wait_for
+from processes import children, wait_for
+from support import ProgramTest, main
 from test_squid import Origin
 
 SETTINGS = """
