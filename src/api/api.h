@@ -93,10 +93,8 @@ NOINLINE void release(void *block, const struct claim *claim);
  * follows. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
-/* free, the fast path, for what the map covers (`covered`: see page_map_tag_among). False: it is for a slow path. */
-static inline __attribute__((always_inline)) bool put_back(void *block, const size_t *covered) {
-	prefetch_to_write(mark_place(block));
-	struct magazine *m = magazine_at(tcache_current, page_map_tag_among(block, covered));
+/* free, the fast path: into the magazine of its tag. False: it is for a slow path. */
+static inline __attribute__((always_inline)) bool put_into(void *block, struct magazine *m) {
 	void **top = m->top;
 	uint64_t mark;
 	if (likely(block_starts_at(block, &m->start_test, &mark) && top < m->full && !mark_is(block, mark))) {
@@ -108,6 +106,12 @@ static inline __attribute__((always_inline)) bool put_back(void *block, const si
 		return true;
 	}
 	return false;
+}
+
+/* The same, with the tag looked up, for what the map covers (`covered`: see page_map_tag_among). */
+static inline __attribute__((always_inline)) bool put_back(void *block, const size_t *covered) {
+	prefetch_to_write(mark_place(block));
+	return put_into(block, magazine_at(tcache_current, page_map_tag_among(block, covered)));
 }
 
 static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {

@@ -104,10 +104,13 @@ static void delete_array_nothrow(void *block, const void *tag) {
 
 /* With the size that was asked for. */
 
-static inline __attribute__((always_inline)) bool size_is_right(const void *block, size_t size) {
+/* When the size is one of the block's class, as it nearly always is. False: it is for a slow path. */
+static inline __attribute__((always_inline)) bool put_back_sized(void *block, size_t size) {
+	prefetch_to_write(mark_place(block));
+	if (unlikely(size >= page_map.derived_limit)) return false;
+	struct tcache *tc = tcache_current;
 	const uint16_t tag = page_map_tag(block);
-	return likely(size < page_map.derived_limit && tag != 0 &&
-	              tcache_current->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag);
+	return likely(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag) && put_into(block, magazine_at(tc, tag));
 }
 
 static NOINLINE void delete_sized_not_known(void *block, size_t size) {
@@ -125,10 +128,10 @@ static NOINLINE void delete_array_sized_slowly(void *block, size_t size) {
 }
 
 static void delete_sized(void *block, size_t size) {
-	size_is_right(block, size) ? give_back(block, &scalar) : delete_sized_slowly(block, size);
+	if (!put_back_sized(block, size)) delete_sized_slowly(block, size);
 }
 static void delete_array_sized(void *block, size_t size) {
-	size_is_right(block, size) ? give_back(block, &array) : delete_array_sized_slowly(block, size);
+	if (!put_back_sized(block, size)) delete_array_sized_slowly(block, size);
 }
 
 /* With an alignment. */
