@@ -154,7 +154,10 @@ static bool grow_brk(size_t slices) {
 	if (thp_wanted(heap.stats.used)) pad = ALIGN_UP(brk_extent().end + bytes + pad, THP_STRETCH) - brk_extent().end - bytes;
 	struct brk_range got = brk_grow(bytes, ALIGN_UP(pad, SLICE_SIZE));
 	if (got.start < got.end) thp_decline_brk(got.start, got.end);
-	return add_slices(got.start, got.end, REGION_BRK);
+	const bool any = add_slices(got.start, got.end, REGION_BRK);
+	/* The last window has no record: what is unknown at the top would hold the break there for ever. */
+	if (got.start < got.end && page_map_region(got.end - 1) == NULL) brk_shrink(max_size(got.start, ALIGN_DOWN(got.end - 1, REGION_SIZE)));
+	return any;
 }
 
 /* Of a region that is not guarded, no more is accessible than is used, and charged to the process where the kernel does not promise more

@@ -204,16 +204,17 @@ static void *ask_for(unsigned way, size_t size, void *small) {
 static void small_beside_kept(void *argument) {
 	const size_t size = *(const size_t *)argument;
 	struct link *chain = NULL;
+	void *small[5]; /* before all others: they are not to lie above them, and hold the break */
 
+	for (size_t i = 0; i < COUNT_OF(small); i++) CHILD_CHECK((small[i] = malloc(100)));
 	limit_address_space(virtual_bytes() + ROOM * MIB);
 	leave_mappings();
 	CHILD_CHECK(allocate(&chain, size, ROOM * MIB) >= ROOM / 8 * 5 * MIB);
 	check_and_free(&chain, size);
 	for (unsigned way = 0; way < 5; way++) {
-		void *small = malloc(100); /* before the others: it is not to lie above them, and hold the break */
 		allocate(&chain, size, ROOM * MIB);
 		check_and_free(&chain, size);
-		void *block = ask_for(way, ROOM / 4 * 3 * MIB, small);
+		void *block = ask_for(way, ROOM / 4 * 3 * MIB, small[way]);
 		CHILD_CHECK(block);
 		free(block);
 		leave_mappings();
