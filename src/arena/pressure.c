@@ -32,6 +32,9 @@
  * memory should not spend its time so. */
 #define PATIENCE 100
 
+/* Since the kernel said what is left, the process's memory may have grown by this share more than ours. */
+#define UNSEEN_SHARE 16
+
 #define NO_LIMIT (INT64_MAX / 2)
 
 struct pressure pressure = {
@@ -97,7 +100,8 @@ static struct headroom estimate(void) {
 		const int64_t most = (int64_t)min_size(os_peak_resident(), (size_t)NO_LIMIT) - state.resident;
 		if (grown > most) grown = most;
 	}
-	const int64_t left = room - grown;
+	/* What grows with our memory and is not in it (page tables, the kernel's records, other libraries' mappings) is guessed. */
+	const int64_t left = room - grown - (grown > 0 ? grown / UNSEEN_SHARE : 0);
 	return (struct headroom){ limit, left > 0 ? (size_t)left : 0 };
 }
 
