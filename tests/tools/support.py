@@ -49,7 +49,7 @@ def system_calls(pid):
 def thread_names(pid):
     names = []
     for path in glob.glob(f"/proc/{pid}/task/*/comm"):
-        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             names.append(file.read())
     return names
 

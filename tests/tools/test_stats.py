@@ -88,7 +88,7 @@ sys.stdin.read()"""
 
 class Stats(Steered):
     def test_text_is_the_library_s_own_table(self):
-        text = self.arenal_says("stats", self.pid).splitlines()
+        text = self.arenal_says("stats", self.pid, "--resident").splitlines()
         own = self.arenal("run", "--stats", "--", "true").stderr.splitlines()
         self.assertRegex(text[0], rf"^arenal [0-9.]+ statistics of process {self.pid} \(tools_workload\)$")
 

@@ -26,7 +26,7 @@ def serve(path, look, content_type, alive):
         while alive():
             try:
                 peer, _ = listener.accept()
-            except TimeoutError:
+            except socket.timeout:         # TimeoutError, since Python 3.10
                 continue
             with peer:
                 peer.settimeout(PATIENCE)

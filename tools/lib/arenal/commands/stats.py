@@ -28,6 +28,8 @@ def add(commands):
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one line of JSON, sizes in bytes")
     form.add_argument("--openmetrics", action="store_true", help="print OpenMetrics text")
+    parser.add_argument("--resident", action="store_true",
+                        help="ask the kernel, too, what of the memory is resident: a walk over the whole heap of the process")
     parser.add_argument("--output", metavar="FILE", help="write to FILE, which is replaced in one step")
     parser.add_argument("--every", type=seconds, metavar="SECONDS", help="do it again and again until the process ends")
     parser.add_argument("--listen", metavar="PATH",
@@ -49,7 +51,7 @@ def main(options, _command):
 
 def _text(options, window):
     name = command_name(options.pid)
-    snapshot = window.snapshot(resident=True)
+    snapshot = window.snapshot(options.resident)
     if options.openmetrics:
         return openmetrics.text(snapshot, options.pid, name)
     if options.json:

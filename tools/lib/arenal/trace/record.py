@@ -9,7 +9,7 @@ import sys
 
 from arenal import start, trace
 from arenal.errors import Failure
-from arenal.proc import printable
+from arenal.text import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
 MAGIC = b"ARENALTR"
