@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import subprocess
 
@@ -32,8 +33,8 @@ def ask(tool, what, path, *more, env=None):
     if done.returncode < 0:
         raise Failure(f"{path} could not be read: {NAME} was ended by {signal.Signals(-done.returncode).name}")
     if done.returncode:
-        raise Failure(words[-1].removeprefix("arenal: ") if words else f"{path} could not be read")
-    return json.loads(done.stdout)
+        raise Failure(re.sub("^arenal: ", "", words[-1]) if words else f"{path} could not be read")
+    return json.loads(done.stdout.decode(errors="replace"))
 
 
 def notes(summary):

@@ -3,7 +3,6 @@
 import glob
 import os
 import re
-import signal
 import struct
 import sys
 
@@ -16,22 +15,21 @@ MAGIC = b"ARENALTR"
 
 
 def record(tool, command, settings, stats, output):
-    """Returns the exit code of the command, as a shell would give it."""
+    """Returns the exit code of the command, negative when a signal ended it."""
     if output and os.path.lexists(output):
         raise Failure(f"{output} exists already, and traces overwrite nothing")
     trace.reader(tool)                  # better before than after
     sys.stdout.flush()
     sys.stderr.flush()
+    mask = start.hold_signals()
     pid = os.fork()
     if pid == 0:
+        start.release_signals(mask)
         _become(tool, command, settings, stats, output)
     path = os.path.abspath(output or f"arenal.{pid}.trace")
-    # From the terminal, Ctrl-C reaches the command as well.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = start.wait(pid)
     tell(tool, path)
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _become(tool, command, settings, stats, output):
