@@ -16,9 +16,12 @@ TOOL = os.environ["TEST_TOOL"]
 LIBRARY = os.environ["ARENAL_LIBRARY"]
 WORKLOAD = os.environ["TEST_WORKLOAD"]
 FAKE_LAYOUT = os.environ["TEST_FAKE_LAYOUT"]
+FAKE_WINDOW = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_window.py")
 NOBODY = 65534
 MIB = 1 << 20
 DEADLINE = 30           # seconds that nothing here takes, on a slow machine either
+
+sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))       # the tool's modules
 
 # Before ctest ends a test that hangs: where it hangs.
 faulthandler.dump_traceback_later(280, exit=True)
@@ -115,6 +118,19 @@ class ToolTest(unittest.TestCase):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
         self.await_(lambda: "arenal-window\n" in thread_names(process.pid), f"{command} has no window")
         return process
+
+    def fake_window(self, mode, *more):
+        """A process with a window of its own making: fake_window.py has the modes."""
+        from arenal import window               # pylint: disable=import-outside-toplevel
+        page = os.path.join(self.folder, "page")
+        if not os.path.exists(page):
+            real = self.on_arenal(WORKLOAD, "4", "2", "2", "2")
+            with window.Window(real.pid) as opened:
+                opened.snapshot()
+            with open(window._find(real.pid)[1], "rb") as file, open(page, "wb") as copy:   # pylint: disable=protected-access
+                copy.write(file.read())
+            self.stop(real)
+        return self.start([sys.executable, "-B", FAKE_WINDOW, page, mode, *more])
 
     def copy_of_tool(self, *places):
         """A copy of the tool and of the library in a tree of their own: pairs of (what, where in the tree). Returns

@@ -15,14 +15,12 @@ from unittest import mock
 
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
-sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
 from arenal import elf, figures, files, openmetrics, text, top, window       # noqa: E402
 from arenal.commands import ps                                          # noqa: E402
 from arenal.errors import Failure                                       # noqa: E402
 from arenal.profile import dump, stacks                                 # noqa: E402
 
 WORDS = [WORKLOAD, "4", "2", "2", "2"]
-FAKE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_window.py")
 AT_ONCE = 10.0          # seconds for a command, its start on a busy machine included: it waits for less than one
 NO_NAMESPACES = subprocess.run(["unshare", "-U", "-m", "-r", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
 
@@ -45,18 +43,6 @@ sys.stdin.read()'
 
 
 class HostileTest(ToolTest):
-    def fake(self, mode, *more):
-        """A process with such a window."""
-        page = os.path.join(self.folder, "page")
-        if not os.path.exists(page):
-            real = self.on_arenal(*WORDS)
-            with window.Window(real.pid) as opened:
-                opened.snapshot()
-            with open(window._find(real.pid)[1], "rb") as file, open(page, "wb") as copy:
-                copy.write(file.read())
-            self.stop(real)
-        return self.start([sys.executable, "-B", FAKE, page, mode, *more])
-
     def looked_at(self, pid, at_once=AT_ONCE):
         """What ps says about it; every command has its sentence, soon."""
         started = time.monotonic()
@@ -96,24 +82,24 @@ class Windows(HostileTest):
                             ("short", "damaged"), ("stride", "damaged"), ("many", "damaged"), ("outside", "damaged"),
                             ("order", "damaged"), ("version", "layout version 7")):
             with self.subTest(mode=mode):
-                process = self.fake(mode)
+                process = self.fake_window(mode)
                 self.assertEqual(self.looked_at(process.pid)["window"], "damaged")
                 self.assert_sentence(self.arenal("stats", str(process.pid)), words)
                 self.stop(process)
 
     def test_what_is_no_window_stays_as_it_is(self):
-        process = self.fake("zeros")
+        process = self.fake_window("zeros")
         self.refused(process.pid, "does not begin")
         with open(window._find(process.pid)[1], "rb") as file:
             self.assertEqual(file.read().strip(b"\0"), b"")
 
     def test_a_file_of_another_name_is_no_window(self):
-        process = self.fake("name")
+        process = self.fake_window("name")
         self.assertNotIn(process.pid, [row["pid"] for row in json.loads(self.arenal("ps", "--json").stdout)])
         self.assert_sentence(self.arenal("stats", str(process.pid)), "not on Arenal")
 
     def test_who_is_silent_holds_nobody_up(self):
-        silent = [self.fake("silent") for _ in range(8)]
+        silent = [self.fake_window("silent") for _ in range(8)]
         ours = self.on_arenal(*WORDS)
         started = time.monotonic()
         rows = {row["pid"]: row for row in json.loads(self.arenal("ps", "--json").stdout)}
@@ -133,7 +119,7 @@ class Windows(HostileTest):
             self.assertLess(time.monotonic() - started, 5, "40 s, one after the other")
 
     def test_strings_are_made_printable(self):
-        process = self.fake("escape")
+        process = self.fake_window("escape")
         for words in (["stats"], ["stats", "--json"], ["stats", "--openmetrics"], ["ctl", "get"], ["top", "--batch", "-n", "1"]):
             done = self.arenal(words[0], str(process.pid), *words[1:])
             self.assertEqual((done.returncode, done.stderr), (0, ""), done)
@@ -153,7 +139,7 @@ class Windows(HostileTest):
     def test_a_profile_that_is_none(self):
         for mode in ("dump-pipe", "dump-huge", "dump-none"):
             with self.subTest(mode=mode):
-                process = self.fake(mode)
+                process = self.fake_window(mode)
                 started = time.monotonic()
                 self.assert_sentence(self.arenal("ctl", str(process.pid), "profile", "dump", f"{self.folder}/dump"), "damaged")
                 self.assertLess(time.monotonic() - started, AT_ONCE)
@@ -172,7 +158,7 @@ class Fuzz(HostileTest):
                         *(f"{one.name}{one.value}" for one in snapshot.tunables)))
 
     def test_a_thousand_windows(self):
-        process = self.fake("spoilt", "1")
+        process = self.fake_window("spoilt", "1")
         started, seen = time.monotonic(), {"good": 0, "bad": 0}
         with mock.patch.object(window, "OPENING", 0.001):
             for _ in range(1000):
