@@ -6,7 +6,9 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
+import struct
 import subprocess
 import unittest
 
@@ -228,6 +230,31 @@ class Tool(TraceTest):
         self.trace, = glob.glob(os.path.join(self.folder, "arenal.*.trace"))
         self.assertEqual(os.stat(self.trace).st_size, 2 * CHUNK)
         self.assertEqual(self.arenal("trace", "--", os.path.join(self.folder, "none")).returncode, 127)
+
+    def test_a_command_that_is_not_there_is_one_sentence(self):
+        self.assert_sentence(self.arenal("trace", "--output", self.trace, "--", "no-such-command"), "no such command", status=127)
+        self.assert_sentence(self.arenal("trace", "--output", self.trace, "--", "/etc/passwd"), "not an executable", status=126)
+        bad = os.path.join(self.folder, "bad")
+        with open(bad, "wb") as file:
+            file.write(b"\x7fELF nonsense")
+        os.chmod(bad, 0o755)
+        done = self.arenal("trace", "--output", self.trace, "--", bad)
+        self.assertNotIn("nothing was recorded", done.stderr)
+
+    def test_names_are_shown_as_they_are(self):
+        odd = os.path.join(self.folder, "Prüfung✓")
+        shutil.copy(CALLS, odd)
+        done = self.arenal("trace", "--output", self.trace, "--", odd, "plain", "100")
+        self.assertIn(": Prüfung✓, ", done.stderr)
+
+    def test_chunks_of_another_size_are_not_a_matter_of_the_version(self):
+        self.record("plain", 100)
+        with open(self.trace, "r+b") as file:
+            file.seek(12)
+            file.write(struct.pack("<I", 1 << 20))
+        done = self.arenal("report", self.trace)
+        self.assert_sentence(done, "chunks")
+        self.assertNotIn("version", done.stderr)
 
     def test_programs_that_are_started_have_files_of_their_own(self):
         done = self.arenal("trace", "--output", self.trace, "--", "/bin/sh", "-c", f'"{CALLS}" plain 300; true')

@@ -57,7 +57,7 @@ def table(snapshot, heading):
         "arena      prefers  threads    spans   blocks out",
     ]
     for number, arena in enumerate(snapshot.arenas):
-        lines.append(f"{number:>5} {'brk' if arena.kind == 1 else 'regions':>12} {arena.threads:>8} {arena.spans:>8} "
+        lines.append(f"{number:>5} {kind(arena).split()[0]:>12} {arena.threads:>8} {arena.spans:>8} "
                      f"{human(arena.bytes):>12}")
     lines.append(" size      spans   blocks out        bytes    fill      refills      flushes")
     for c in snapshot.classes:

@@ -243,6 +243,29 @@ def status(pid):
     return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)}
 
 
+def started(pid):
+    """When the process started, in ticks since boot: with its number, what it is known by, also after exec. None: it has ended."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
+
+
+def whereabouts(pid):
+    """The unit of systemd, or the container, that the process belongs to, by its cgroups: {"unit": ...} or {"container": ...} or neither."""
+    try:
+        lines = files.head(f"/proc/{pid}/cgroup", 1 << 16).decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    # Of v1, whichever says most: systemd's hierarchy knows units, all know containers.
+    for parts in sorted((line.split(":", 2)[2].split("/") for line in lines if line.count(":") >= 2), key=len, reverse=True):
+        for part in reversed(parts):
+            container = re.search(r"(?:^|[-_:])([0-9a-f]{64})(?:\.scope)?$", part)
+            if container:
+                return {"container": container[1][:12]}
+            if part.endswith((".service", ".scope")):
+                return {"unit": printable(part)}
+    return {}
+
+
 def is_frozen(pid):
     """Whether the freezer of its cgroup holds it, as far as we can see: v2's, or v1's."""
     try:

@@ -6,12 +6,13 @@ import re
 import struct
 import sys
 
-from arenal import start, trace
+from arenal import library, start, trace
 from arenal.errors import Failure
 from arenal.text import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
 MAGIC = b"ARENALTR"
+NOT_STARTED = (125, 126)                # exit codes of our own
 
 
 def record(tool, command, settings, stats, output):
@@ -19,6 +20,7 @@ def record(tool, command, settings, stats, output):
     if output and os.path.lexists(output):
         raise Failure(f"{output} exists already, and traces overwrite nothing")
     trace.reader(tool)                  # better before than after
+    start.find_command(command[0], library.environment(library.find(tool), settings, stats))
     sys.stdout.flush()
     sys.stderr.flush()
     mask = start.hold_signals()
@@ -28,7 +30,8 @@ def record(tool, command, settings, stats, output):
         _become(tool, command, settings, stats, output)
     path = os.path.abspath(output or f"arenal.{pid}.trace")
     code = start.wait(pid)
-    tell(tool, path)
+    if code not in NOT_STARTED or files(path):          # then it was said why
+        tell(tool, path)
     return code
 
 
