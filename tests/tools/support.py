@@ -6,6 +6,7 @@ import glob
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ MIB = 1 << 20
 DEADLINE = 30           # seconds that nothing here takes, on a slow machine either
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))       # the tool's modules
+
+# Whoever started the tests beside other work (`ctest &`) may have it ignored, which what they start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before ctest ends a test that hangs: where it hangs.
 faulthandler.dump_traceback_later(280, exit=True)

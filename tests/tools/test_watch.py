@@ -123,6 +123,7 @@ class Watch(ToolTest):
             return tool, int(file.read().split()[0])
 
     def assert_ended(self, tool, command, status):
+        tool.wait(DEADLINE)             # its standard input stays open: at its end, the command would go by itself
         _, errors = tool.communicate(timeout=DEADLINE)
         self.assertEqual(tool.returncode, status, errors)
         self.assertNotIn("Traceback", errors)
