@@ -68,6 +68,23 @@ def as_nobody():
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
+def cgroup(test, kind, file):
+    """A cgroup of the test's own, that goes with it, if the machine lets us have one where there is such a file: under v1's hierarchy of that
+    kind, or under v2's. None: it does not."""
+    for top in (f"/sys/fs/cgroup/{kind}", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        folder = os.path.join(top, f"arenal-test-{os.getpid()}")
+        try:
+            os.mkdir(folder)
+        except OSError:
+            continue
+        for name in file if isinstance(file, tuple) else (file,):
+            if os.path.exists(os.path.join(folder, name)):
+                test.addCleanup(os.rmdir, folder)
+                return folder, os.path.join(folder, name)
+        os.rmdir(folder)
+    return None
+
+
 class ToolTest(unittest.TestCase):
     def setUp(self):
         # Everybody may look into it, so that an ordinary user can run a copy of the tool there.

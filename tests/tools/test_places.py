@@ -11,7 +11,7 @@ import sys
 import time
 import unittest
 
-from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
+from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
 
 WORDS = [WORKLOAD, "1", "1", "1", "0"]
 CALLS, READER = os.environ["TEST_CALLS"], os.environ["TEST_READER"]
@@ -153,25 +153,12 @@ class Places(ToolTest):
                            prefix=["sh", "-c", 'exec "$@" >&-', "sh"])
         self.assertEqual(done.stderr, "closed\n")
 
-    def freezer(self):
-        """A cgroup of ours: where processes are put, and the words that freeze and thaw it."""
-        for top, file, words in (("/sys/fs/cgroup/freezer", "freezer.state", ("FROZEN", "THAWED")),
-                                 ("/sys/fs/cgroup", "cgroup.freeze", ("1", "0")), ("/sys/fs/cgroup/unified", "cgroup.freeze", ("1", "0"))):
-            folder = os.path.join(top, f"arenal-test-{os.getpid()}")
-            try:
-                os.mkdir(folder)
-            except OSError:
-                continue
-            self.addCleanup(os.rmdir, folder)
-            if os.path.exists(f"{folder}/{file}"):
-                return folder, f"{folder}/{file}", words
-        return None
-
     def test_beside_a_frozen_cgroup(self):
-        found = self.freezer()
+        found = cgroup(self, "freezer", ("freezer.state", "cgroup.freeze"))
         if not found:
             self.skipTest("no cgroup that may be frozen")
-        folder, file, (freeze, thaw) = found
+        folder, file = found
+        freeze, thaw = ("FROZEN", "THAWED") if "state" in file else ("1", "0")
 
         def write(path, word):
             with open(path, "w", encoding="ascii") as out:

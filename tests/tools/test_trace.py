@@ -12,7 +12,7 @@ import struct
 import subprocess
 import unittest
 
-from support import LIBRARY, ToolTest, environment
+from support import LIBRARY, WORKLOAD, ToolTest, cgroup, environment
 
 CALLS = os.environ["TEST_CALLS"]
 READER = os.environ["TEST_READER"]
@@ -279,6 +279,19 @@ class Tool(TraceTest):
             self.assertGreater(run["peak_rss"], run["peak_live"])
         self.assertNotEqual(runs["glibc"][0]["peak_rss"], runs["arenal"][0]["peak_rss"])
         self.assertEqual(len(live), run["allocations"] - run["frees"])
+
+    def test_a_replay_that_has_no_room_in_its_cgroup_says_so(self):
+        found = cgroup(self, "memory", ("memory.limit_in_bytes", "memory.max"))
+        if not found:
+            self.skipTest("no cgroup whose memory may be limited")
+        folder, file = found
+        with open(file, "w", encoding="ascii") as limit:
+            limit.write(str(128 << 20))
+        done = self.arenal("trace", "--output", self.trace, "--", WORKLOAD, "0", "0", "0", "400", stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, done)
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder]
+        done = self.arenal("replay", "--rounds", "1", "--rest", "0", "--allocator", "glibc", self.trace, prefix=inside)
+        self.assert_sentence(done, "needs 400 MiB at its peak")
 
     def test_replay_prints_a_table(self):
         self.record("plain", 100)
