@@ -89,7 +89,7 @@ class Places(ToolTest):
         """A copy that an ordinary user may run, and its environment."""
         tree = self.copy_of_tool((TOOL, "tools/arenal"), (os.path.join(os.path.dirname(TOOL), "lib"), "tools/lib"),
                                  (LIBRARY, "build/release/src/libarenal.so"), (READER, "build/release/tools/trace/arenal-trace"),
-                                 (WORKLOAD, "workload"))
+                                 (WORKLOAD, "workload"), (CALLS, "calls"))
         return tree
 
     @unittest.skipUnless(IS_ROOT, "becoming another user takes root")
@@ -102,6 +102,17 @@ class Places(ToolTest):
         theirs = self.start([*as_nobody(), sys.executable, "-B", tool, "run", "--", f"{tree}/workload", *WORDS[1:]], env=env)
         self.works(*self.looking(str(theirs.pid)), *self.making(), tool=tool, env=env, prefix=as_nobody())
         self.works(*self.looking(str(theirs.pid)))
+
+    def test_a_trace_whose_writer_may_not_be_seen_is_not_cut(self):
+        tree = self.everybodys_tool()
+        done = self.arenal("trace", "--output", self.trace, "--", f"{tree}/calls", "unseen", "30000", tool=f"{tree}/tools/arenal",
+                           env=environment(ARENAL_LIBRARY=None), prefix=as_nobody(), cwd=self.work)
+        self.assertEqual(done.returncode, 0, done)
+        with open(os.path.join(self.work, "go"), "wb"):
+            pass
+        self.await_(lambda: os.path.exists(os.path.join(self.work, "done")), "the daemon does not end")
+        summary = json.loads(subprocess.run([READER, "summary", self.trace, "0"], stdout=subprocess.PIPE, check=True).stdout)
+        self.assertGreaterEqual(sum(calls for _, calls in summary["processes"]), 120000, summary)
 
     @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
     def test_in_a_user_namespace(self):

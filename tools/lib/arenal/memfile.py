@@ -61,12 +61,18 @@ def check_seals(file):
         raise Strange("its size may change")
 
 
+def owners_now(pid):
+    """Its users: real, effective, saved, and of files; none when it has ended."""
+    try:
+        lines = files.head(f"/proc/{pid}/status", 1 << 16).splitlines()
+    except OSError:
+        return set()
+    return {int(word) for line in lines if line.startswith(b"Uid:") for word in line.split()[1:]}
+
+
 def owners(pid):
     """Whose files the process may have made: those of its users, and of the root of its user namespace, who it may have been before."""
-    found = set()
-    for line in files.head(f"/proc/{pid}/status", 1 << 16).splitlines():
-        if line.startswith(b"Uid:"):
-            found.update(map(int, line.split()[1:]))
+    found = owners_now(pid)
     for line in files.head(f"/proc/{pid}/uid_map", 1 << 16).splitlines():
         inside, outside, _count = map(int, line.split())
         if inside == 0:

@@ -6,8 +6,10 @@ import re
 import struct
 import sys
 
-from arenal import library, start, trace
+from arenal import files as proc_files
+from arenal import library, memfile, start, trace
 from arenal.errors import Failure
+from arenal.proc import MAPS_LIMIT, started
 from arenal.text import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
@@ -55,21 +57,26 @@ def files(path):
     return [name for name in [path, *sorted(beside)] if os.path.isfile(name)]
 
 
-def writers(path):
-    """The processes that have it mapped, as far as we may know."""
-    found = []
+def may_be_written(path):
+    """Whether a process has it mapped, or may have: programs like ssh-agent hide their maps from their own user. Of those, only such count as
+    are younger than we are."""
     try:
         about = os.stat(path)
     except OSError:
-        return found
+        return False
+    if not os.path.exists("/proc/1"):
+        return True                     # /proc shows us some processes only
+    mapping = re.compile(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/maps", "rb") as file:
-                if re.search(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino), file.read()):
-                    found.append(int(pid))
+            if mapping.search(proc_files.head(f"/proc/{pid}/maps", MAPS_LIMIT)):
+                return True
+        except PermissionError:
+            if os.getuid() in memfile.owners_now(pid) and (started(pid) or 0) >= started(os.getpid()):
+                return True
         except OSError:
             continue
-    return found
+    return False
 
 
 def cut(path):
@@ -90,8 +97,7 @@ def tell(tool, path):
     if not found:
         print("arenal: nothing was recorded: the command does not run on Arenal, or never allocated", file=sys.stderr)
     for name in found:
-        alive = writers(name)
-        if not alive:
+        if not may_be_written(name):
             cut(name)
     for name in found[:20]:
         summary = trace.ask(tool, "summary", name)
