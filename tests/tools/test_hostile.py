@@ -13,7 +13,7 @@ import time
 import unittest
 from unittest import mock
 
-from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
+from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody
 
 from arenal import elf, figures, files, openmetrics, text, top, window       # noqa: E402
 from arenal.commands import ps                                          # noqa: E402

@@ -52,10 +52,10 @@ def child(command, env):
     """Starts the command as a child of ours. Returns its process ID, for `wait`."""
     path = find_command(command[0], env)
     warn_if_static(path)
-    mask = hold_signals()
+    held = hold_signals()
 
     def start(words, executable):
-        process = subprocess.Popen(words, executable=executable, env=env, close_fds=False, preexec_fn=lambda: release_signals(mask))
+        process = subprocess.Popen(words, executable=executable, env=env, close_fds=False, preexec_fn=lambda: release_signals(held))
         process.returncode = 0          # it is not this object that waits for it
         return process.pid
     try:
@@ -75,12 +75,14 @@ SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.
 
 
 def hold_signals():
-    """From now on they come when `wait` asks. Returns the mask that the command gets."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)       # ignored, no child would be waited for
-    return signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {signal.SIGCHLD})
+    """From now on they come when `wait` asks. Returns what the command gives to `release_signals`, so that it finds all as we did."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)      # ignored, no child would be waited for
+    return signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {signal.SIGCHLD}), before
 
 
-def release_signals(mask):
+def release_signals(held):
+    mask, before = held
+    signal.signal(signal.SIGCHLD, before)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -93,6 +95,7 @@ def wait(pid, seconds=None):
         if ended:
             while signal.sigtimedwait(SIGNALS, 0):
                 pass                    # they were for the command
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         left = 3600 if until is None else until - time.monotonic()
         if left <= 0:

@@ -25,10 +25,10 @@ def record(tool, command, settings, stats, output):
     start.find_command(command[0], library.environment(library.find(tool), settings, stats))
     sys.stdout.flush()
     sys.stderr.flush()
-    mask = start.hold_signals()
+    held = start.hold_signals()
     pid = os.fork()
     if pid == 0:
-        start.release_signals(mask)
+        start.release_signals(held)
         _become(tool, command, settings, stats, output)
     path = os.path.abspath(output or f"arenal.{pid}.trace")
     code = start.wait(pid)
