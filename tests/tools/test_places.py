@@ -66,7 +66,7 @@ class Places(ToolTest):
 
     def making(self):
         """The others."""
-        return (["ps"], ["run", "--", "echo", "hello"], ["maps", "--output", "/dev/null", "--", "sleep", "0.05"],
+        return (["ps"], ["run", "--", "echo", "hello"], ["maps", "--output", "/dev/null", "--", "sleep", "1"],
                 ["profile", "--", "echo", "hello"], ["trace", "--output", self.trace, "--", "echo", "hello"],
                 ["replay", "--allocator", "glibc", "--rounds", "1", "--rest", "0", self.trace], ["report", self.trace])
 
