@@ -15,7 +15,7 @@ from unittest import mock
 
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody
 
-from arenal import elf, figures, files, openmetrics, text, top, window       # noqa: E402
+from arenal import elf, figures, files, openmetrics, top, window        # noqa: E402
 from arenal.commands import ps                                          # noqa: E402
 from arenal.errors import Failure                                       # noqa: E402
 from arenal.profile import dump, stacks                                 # noqa: E402
@@ -241,12 +241,12 @@ sys.stdin.read()""", path])
             os.unlink(made)
 
     def test_tables_of_any_size(self):
-        """A sparse file, whose header says that it has 65,535 sections of 65,535 bytes, and tables of gigabytes."""
+        """A sparse file, whose header says that it has 65,535 sections of as many bytes, or of 4,096, and tables of gigabytes."""
         path = os.path.join(self.folder, "libarenal.so")
         header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 4096, 0, 64, 56, 1, 65535, 65535, 0)
         load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 8192, 8192, 4096)
         table = struct.pack("<IIQQQQIIQQ", 0, 11, 0, 0, 0, 1 << 32, 0, 1, 0, 24)
-        for size, count in ((65535, 65535), (64, 65535), (64, 2)):
+        for size, count in ((65535, 65535), (4096, 65535), (64, 65535), (64, 2)):
             with open(path, "wb") as file:
                 file.truncate(5 << 30)
                 file.write(header[:58] + struct.pack("<HHH", size, count, 0) + load)
