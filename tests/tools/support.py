@@ -6,6 +6,7 @@ import glob
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,15 @@ TOOL = os.environ["TEST_TOOL"]
 LIBRARY = os.environ["ARENAL_LIBRARY"]
 WORKLOAD = os.environ["TEST_WORKLOAD"]
 FAKE_LAYOUT = os.environ["TEST_FAKE_LAYOUT"]
+FAKE_WINDOW = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_window.py")
 NOBODY = 65534
 MIB = 1 << 20
 DEADLINE = 30           # seconds that nothing here takes, on a slow machine either
+
+sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))       # the tool's modules
+
+# Whoever started the tests beside other work (`ctest &`) may have it ignored, which what they start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before ctest ends a test that hangs: where it hangs.
 faulthandler.dump_traceback_later(280, exit=True)
@@ -49,7 +56,7 @@ def system_calls(pid):
 def thread_names(pid):
     names = []
     for path in glob.glob(f"/proc/{pid}/task/*/comm"):
-        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             names.append(file.read())
     return names
 
@@ -59,6 +66,23 @@ def as_nobody():
     if os.getuid() != 0:
         return []
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def cgroup(test, kind, file):
+    """A cgroup of the test's own, that goes with it, if the machine lets us have one where there is such a file: under v1's hierarchy of that
+    kind, or under v2's. None: it does not."""
+    for top in (f"/sys/fs/cgroup/{kind}", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        folder = os.path.join(top, f"arenal-test-{os.getpid()}")
+        try:
+            os.mkdir(folder)
+        except OSError:
+            continue
+        for name in file if isinstance(file, tuple) else (file,):
+            if os.path.exists(os.path.join(folder, name)):
+                test.addCleanup(os.rmdir, folder)
+                return folder, os.path.join(folder, name)
+        os.rmdir(folder)
+    return None
 
 
 class ToolTest(unittest.TestCase):
@@ -115,6 +139,19 @@ class ToolTest(unittest.TestCase):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *command], env=environment(), **options)
         self.await_(lambda: "arenal-window\n" in thread_names(process.pid), f"{command} has no window")
         return process
+
+    def fake_window(self, mode, *more):
+        """A process with a window of its own making: fake_window.py has the modes."""
+        from arenal import window               # pylint: disable=import-outside-toplevel
+        page = os.path.join(self.folder, "page")
+        if not os.path.exists(page):
+            real = self.on_arenal(WORKLOAD, "4", "2", "2", "2")
+            with window.Window(real.pid) as opened:
+                opened.snapshot()
+            with open(window._find(real.pid)[1], "rb") as file, open(page, "wb") as copy:   # pylint: disable=protected-access
+                copy.write(file.read())
+            self.stop(real)
+        return self.start([sys.executable, "-B", FAKE_WINDOW, page, mode, *more])
 
     def copy_of_tool(self, *places):
         """A copy of the tool and of the library in a tree of their own: pairs of (what, where in the tree). Returns

@@ -1,8 +1,10 @@
 """Tests of the commands that look in and steer: `arenal ps`, `stats` and `ctl`."""
 
+import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -10,10 +12,14 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as old_families
 
 from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
+
+from arenal import files, proc
 
 WORDS = [WORKLOAD, "4", "2", "2", "2"]
 
@@ -88,7 +94,7 @@ sys.stdin.read()"""
 
 class Stats(Steered):
     def test_text_is_the_library_s_own_table(self):
-        text = self.arenal_says("stats", self.pid).splitlines()
+        text = self.arenal_says("stats", self.pid, "--resident").splitlines()
         own = self.arenal("run", "--stats", "--", "true").stderr.splitlines()
         self.assertRegex(text[0], rf"^arenal [0-9.]+ statistics of process {self.pid} \(tools_workload\)$")
 
@@ -115,7 +121,8 @@ class Stats(Steered):
         allocated = families["arenal_allocated_bytes"]
         self.assertEqual((allocated.type, allocated.unit), ("gauge", "bytes"))
         sample, = allocated.samples
-        self.assertEqual(sample.labels, {"pid": str(process.pid), "command": 'a"b\\c'})
+        self.assertLessEqual({"pid": str(process.pid), "command": 'a"b\\c'}.items(), sample.labels.items())
+        self.assertLessEqual(set(sample.labels), {"pid", "command", "unit", "container"})
         self.assertGreater(sample.value, 10 * MIB)
         self.assertEqual(families["arenal_refills"].type, "counter")
         self.assertEqual(families["arenal_refills"].samples[0].name, "arenal_refills_total")
@@ -124,21 +131,105 @@ class Stats(Steered):
         self.assertIn("416", {s.labels["class"] for s in families["arenal_class_blocks"].samples})
         self.assertIn(("0", "brk"), {(s.labels["arena"], s.labels["kind"]) for s in families["arenal_arena_spans"].samples})
 
-    def test_a_file_that_is_replaced(self):
+    def replaced(self, pid, *words):
+        """A file that the tool writes again and again, and the tool."""
         path = os.path.join(self.folder, "arenal.prom")
-        tool = self.background("stats", self.pid, "--openmetrics", "--output", path, "--every", "0.05")
+        tool = self.background("stats", str(pid), *words, "--output", path, "--every", "0.05")
         self.await_(lambda: os.path.exists(path), "no file")
         first = os.stat(path).st_ino
         self.await_(lambda: os.stat(path).st_ino != first, "the file is not replaced")
+        return path, tool
+
+    def test_a_file_that_is_replaced(self):
+        path, tool = self.replaced(self.pid, "--json")
         for _ in range(50):
             with open(path, encoding="utf-8") as file:
-                self.assertTrue(file.read().endswith("# EOF\n"))
+                self.assertEqual(json.loads(file.read())["pid"], int(self.pid))
         self.stop(self.process)
         self.assertEqual(tool.wait(DEADLINE), 0)
-        self.assertEqual(os.listdir(self.folder), ["arenal.prom"])
+        self.assertEqual(os.listdir(self.folder), [], "the figures of a process that has ended stay for ever")
         self.assert_sentence(self.arenal("stats", str(os.getpid()), "--output", "/nowhere/file"), "not on Arenal")
         other = self.on_arenal(*WORDS)
         self.assert_sentence(self.arenal("stats", str(other.pid), "--output", "/nowhere/file"), "/nowhere/file")
+        # Once is for good; what somebody else put there stays; who is told to end takes the file along.
+        self.assertEqual(self.arenal_says("stats", str(other.pid), "--output", path), "")
+        self.assertTrue(os.path.exists(path))
+        path, tool = self.replaced(other.pid, "--prometheus")
+        tool.terminate()
+        tool.wait(DEADLINE)
+        self.assertFalse(os.path.exists(path))
+
+    def test_what_the_textfile_collector_reads(self):
+        for words in (["--prometheus"], ["--openmetrics", "--output", os.path.join(self.folder, "a.prom")]):
+            text = self.arenal_says("stats", self.pid, *words)
+            if len(words) > 1:
+                with open(words[-1], encoding="utf-8") as file:
+                    text = file.read()
+            families = {family.name: family for family in old_families(text)}
+            self.assertEqual({family.type for family in families.values()}, {"gauge", "counter"}, "all have a type")
+            self.assertEqual(families["arenal_refills"].type, "counter")
+            self.assertRegex(text, r"(?m)^# TYPE arenal_refills_total counter\narenal_refills_total\{")
+            self.assertNotIn("# UNIT", text)
+            self.assertNotIn("# EOF", text)
+
+    def test_a_program_that_is_executed_by_the_process(self):
+        program = """
+import os, sys
+keep = [bytes(100_000) for i in range(80)]
+print("ready", flush=True)
+sys.stdin.readline()
+os.execv(sys.argv[1], sys.argv[1:])"""
+        process = self.on_arenal(sys.executable, "-c", program, *WORDS)
+        path, tool = self.replaced(process.pid, "--json")
+
+        def seen():
+            with open(path, encoding="utf-8") as file:
+                return json.loads(file.read())["command"]
+        self.assertNotEqual(seen(), "tools_workload")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        self.await_(lambda: seen() == "tools_workload", "it does not go on after exec")
+        self.stop(process)
+        self.assertEqual(tool.wait(DEADLINE), 0)
+
+    def test_where_a_process_belongs(self):
+        told = {"0::/system.slice/redis-server.service\n": {"unit": "redis-server.service"},
+                f"0::/system.slice/docker-{'5' * 64}.scope\n": {"container": "5" * 12},
+                f"12:memory:/docker/{'ab' * 32}\n1:name=systemd:/docker/{'ab' * 32}\n": {"container": "ab" * 6},
+                f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{'c' * 64}.scope\n": {"container": "c" * 12},
+                "4:memory:/\n1:name=systemd:/user.slice/user-0.slice/session-3.scope\n": {"unit": "session-3.scope"},
+                "0::/\n": {}, "": {}, "nonsense\n\n": {}, "0::/a\x1b[2J.service\n": {"unit": "a?[2J.service"}}
+        for lines, where in told.items():
+            with mock.patch.object(files, "head", lambda *_, lines=lines: lines.encode()):
+                self.assertEqual(proc.whereabouts(1), where, lines)
+
+    def test_guarded_arenas_are_called_so(self):
+        process = self.start([sys.executable, "-B", TOOL, "run", "--", *WORDS], env=environment(ARENAL_HARDEN="1"))
+        kinds = {arena["kind"] for arena in json.loads(self.arenal_says("stats", str(process.pid), "--json"))["arenas"]}
+        text = self.arenal_says("stats", str(process.pid))
+        shown = set(re.findall(r"(?m)^ +\d+ +([a-z]+) +\d+ +\d+ +[\d.]+ [KMGTi]*B$", text))
+        self.assertEqual(shown, {kind.split()[0] for kind in kinds})
+        self.assertIn("guarded", shown)
+
+    def test_a_slow_peer_keeps_nobody_waiting(self):
+        path = os.path.join(self.folder, "socket")
+        self.background("stats", self.pid, "--openmetrics", "--listen", path)
+        self.await_(lambda: os.path.exists(path), "no socket")
+        with contextlib.ExitStack() as open_ones:
+            slow = [open_ones.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(6)]
+            for one in slow:
+                one.settimeout(DEADLINE)
+                one.connect(path)
+                one.sendall(b"GET")
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.settimeout(DEADLINE)
+                peer.connect(path)
+                peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                self.assertTrue(peer.makefile("rb").read().endswith(b"# EOF\n"))
+            # Nobody else was given up before: they are still waited for.
+            self.assertEqual(select.select(slow, [], [], 0)[0], [])
+            for one in slow:
+                self.assertEqual(one.recv(1), b"", "one that says no more is left, in the end")
 
     def test_a_socket(self):
         path = os.path.join(self.folder, "socket")

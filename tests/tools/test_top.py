@@ -211,6 +211,24 @@ class Top(ToolTest):
         self.assertTrue(terminal.written.isascii())
         self.quit(terminal)
 
+    def test_a_locale_that_is_not_installed(self):
+        pid = self.workload("1", "0", "0", "0").pid
+        for changes in ({"LC_ALL": "xx_YY.UTF-8"}, {"LC_ALL": None, "LANG": "xx_YY.UTF-8"}, {"LC_ALL": "xx_YY.ISO-8859-1"}):
+            terminal = self.top(pid, **changes)
+            self.wait(terminal, r"100% [#█▁▂▃▄▅▆▇.:]")
+            self.quit(terminal)
+
+    def test_keys_while_a_process_is_silent(self):
+        process = self.fake_window("silent")
+        terminal = self.top(process.pid, columns=200)
+        self.wait(terminal, "does not answer")
+        terminal.press("Py")
+        self.wait(terminal, "giving memory back|does not answer within [0-9.]+ s *$")
+        terminal.press("h")
+        self.wait(terminal, "arenal top: help")
+        terminal.press("xq")
+        self.assertEqual(self.end(terminal), 0)
+
     def test_terminals_that_will_not_do(self):
         for kind, words in (("dumb", "--batch"), ("no-such-terminal", "--batch")):
             terminal = self.top(self.workload("1", "0", "0", "0").pid, TERM=kind, columns=200)

@@ -6,11 +6,13 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
+import struct
 import subprocess
 import unittest
 
-from support import LIBRARY, ToolTest, environment
+from support import LIBRARY, WORKLOAD, ToolTest, cgroup, environment
 
 CALLS = os.environ["TEST_CALLS"]
 READER = os.environ["TEST_READER"]
@@ -224,10 +226,35 @@ class Tool(TraceTest):
 
     def test_trace_gives_the_commands_code_and_cuts_what_a_crash_leaves(self):
         done = self.arenal("trace", "--", CALLS, "kill", "10", cwd=self.folder)
-        self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+        self.assertEqual(done.returncode, -signal.SIGKILL)
         self.trace, = glob.glob(os.path.join(self.folder, "arenal.*.trace"))
         self.assertEqual(os.stat(self.trace).st_size, 2 * CHUNK)
         self.assertEqual(self.arenal("trace", "--", os.path.join(self.folder, "none")).returncode, 127)
+
+    def test_a_command_that_is_not_there_is_one_sentence(self):
+        self.assert_sentence(self.arenal("trace", "--output", self.trace, "--", "no-such-command"), "no such command", status=127)
+        self.assert_sentence(self.arenal("trace", "--output", self.trace, "--", "/etc/passwd"), "not an executable", status=126)
+        bad = os.path.join(self.folder, "bad")
+        with open(bad, "wb") as file:
+            file.write(b"\x7fELF nonsense")
+        os.chmod(bad, 0o755)
+        done = self.arenal("trace", "--output", self.trace, "--", bad)
+        self.assertNotIn("nothing was recorded", done.stderr)
+
+    def test_names_are_shown_as_they_are(self):
+        odd = os.path.join(self.folder, "Prüfung✓")
+        shutil.copy(CALLS, odd)
+        done = self.arenal("trace", "--output", self.trace, "--", odd, "plain", "100")
+        self.assertIn(": Prüfung✓, ", done.stderr)
+
+    def test_chunks_of_another_size_are_not_a_matter_of_the_version(self):
+        self.record("plain", 100)
+        with open(self.trace, "r+b") as file:
+            file.seek(12)
+            file.write(struct.pack("<I", 1 << 20))
+        done = self.arenal("report", self.trace)
+        self.assert_sentence(done, "chunks")
+        self.assertNotIn("version", done.stderr)
 
     def test_programs_that_are_started_have_files_of_their_own(self):
         done = self.arenal("trace", "--output", self.trace, "--", "/bin/sh", "-c", f'"{CALLS}" plain 300; true')
@@ -252,6 +279,19 @@ class Tool(TraceTest):
             self.assertGreater(run["peak_rss"], run["peak_live"])
         self.assertNotEqual(runs["glibc"][0]["peak_rss"], runs["arenal"][0]["peak_rss"])
         self.assertEqual(len(live), run["allocations"] - run["frees"])
+
+    def test_a_replay_that_has_no_room_in_its_cgroup_says_so(self):
+        found = cgroup(self, "memory", ("memory.limit_in_bytes", "memory.max"))
+        if not found:
+            self.skipTest("no cgroup whose memory may be limited")
+        folder, file = found
+        with open(file, "w", encoding="ascii") as limit:
+            limit.write(str(128 << 20))
+        done = self.arenal("trace", "--output", self.trace, "--", WORKLOAD, "0", "0", "0", "400", stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, done)
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder]
+        done = self.arenal("replay", "--rounds", "1", "--rest", "0", "--allocator", "glibc", self.trace, prefix=inside)
+        self.assert_sentence(done, "needs 400 MiB at its peak")
 
     def test_replay_prints_a_table(self):
         self.record("plain", 100)

@@ -1,7 +1,10 @@
 """Tests of `arenal maps -- COMMAND`: a command on Arenal, looked at while it runs."""
 
+import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +26,24 @@ time.sleep(0.5)
 libc.free(block)
 time.sleep(0.5)
 print("done")
+"""
+
+
+# Says how often SIGINT came within a second and a half of the first one, and ends as it was told to.
+COUNTS = """
+import os, signal, sys
+wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+keep = [bytes(1000) for i in range(1000)]
+print("ready", flush=True)
+came = [signal.sigwaitinfo(wanted).si_signo]
+while found := signal.sigtimedwait(wanted, 1.5):
+    came.append(found.si_signo)
+print("came", *came, flush=True)
+if sys.argv[1] == "signal":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+    os.kill(os.getpid(), came[0])
+sys.exit(42)
 """
 
 
@@ -78,7 +99,7 @@ class Watch(ToolTest):
 
     def test_killed_by_a_signal(self):
         done = self.arenal("maps", "--", "sh", "-c", "sleep 0.3; kill -KILL $$")
-        self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+        self.assertEqual(done.returncode, -signal.SIGKILL)          # as without the tool
 
     def test_commands_that_cannot_run(self):
         self.assert_sentence(self.arenal("maps", "--", "no-such-command"), "no-such-command", status=127)
@@ -102,6 +123,7 @@ class Watch(ToolTest):
             return tool, int(file.read().split()[0])
 
     def assert_ended(self, tool, command, status):
+        tool.wait(DEADLINE)             # its standard input stays open: at its end, the command would go by itself
         _, errors = tool.communicate(timeout=DEADLINE)
         self.assertEqual(tool.returncode, status, errors)
         self.assertNotIn("Traceback", errors)
@@ -112,20 +134,84 @@ class Watch(ToolTest):
         tool, command = self.watching()
         time.sleep(0.3)
         tool.send_signal(signal.SIGINT)         # as by kill: the command does not get it from the terminal
-        self.assert_ended(tool, command, 130)
-
-    def test_interrupted_together_as_from_a_terminal(self):
-        tool, command = self.watching()
-        time.sleep(0.3)
-        tool.send_signal(signal.SIGINT)
-        os.kill(command, signal.SIGINT)
-        self.assert_ended(tool, command, 130)
+        self.assert_ended(tool, command, -signal.SIGINT)
 
     def test_terminated(self):
         tool, command = self.watching()
         time.sleep(0.3)
         tool.send_signal(signal.SIGTERM)
-        self.assert_ended(tool, command, 143)
+        self.assert_ended(tool, command, -signal.SIGTERM)
+
+
+class Signals(ToolTest):
+    """They reach the command as often as without the tool, and its status is the tool's."""
+
+    TOOLS = (["maps", "--output", "/dev/null"], ["profile"], ["trace", "--output", "{}/trace"], ["run"])
+
+    def tools(self, *words):
+        for tool in self.TOOLS:
+            yield [sys.executable, "-B", TOOL, *(word.format(self.folder) for word in tool), "--", sys.executable, "-c", COUNTS, *words]
+
+    def in_terminals(self, send, *words):
+        """Each tool with its command in a terminal of its own; what was said, and the status."""
+        started = []
+        for command in self.tools(*words):
+            pid, terminal = pty.fork()
+            if pid == 0:
+                os.execve(command[0], command, environment())
+            self.addCleanup(os.close, terminal)
+            started.append((pid, terminal, bytearray()))
+        try:
+            for pid, terminal, said in started:
+                self.read(terminal, said, b"ready")
+                send(pid, terminal)
+            for pid, terminal, said in started:
+                self.read(terminal, said, None)
+                _, status = os.waitpid(pid, 0)
+                yield said.decode(errors="replace"), status
+        except BaseException:
+            for pid, _, _ in started:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+
+    def read(self, terminal, said, until):
+        while until is None or until not in said:
+            self.assertTrue(select.select([terminal], [], [], DEADLINE)[0], said)
+            try:
+                data = os.read(terminal, 65536)
+            except OSError:
+                return                  # the other side is closed
+            if not data:
+                return
+            said += data
+
+    def test_ctrl_c_comes_once(self):
+        for said, status in self.in_terminals(lambda _, terminal: os.write(terminal, b"\x03"), "exit"):
+            self.assertIn("came 2\r\n", said)
+            self.assertEqual(os.WEXITSTATUS(status), 42, said)
+            self.assertNotIn("Traceback", said)
+
+    def test_a_command_that_ends_by_ctrl_c(self):
+        for said, status in self.in_terminals(lambda _, terminal: os.write(terminal, b"\x03"), "signal"):
+            self.assertIn("came 2\r\n", said)
+            self.assertEqual((os.WIFSIGNALED(status), os.WTERMSIG(status)), (True, signal.SIGINT), said)
+
+    def test_what_is_sent_to_the_tool_comes_once(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            with self.subTest(number=number):
+                tools = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+                         for command in self.tools("exit")]
+                for tool in tools:
+                    self.addCleanup(self.stop, tool)
+                    self.assertEqual(tool.stdout.readline(), "ready\n")
+                    tool.send_signal(number)
+                for tool in tools:
+                    said, errors = tool.communicate(timeout=DEADLINE)
+                    self.assertEqual((said, tool.returncode), (f"came {int(number)}\n", 42), errors)
+                    self.assertNotIn("Traceback", errors)
+                for name in os.listdir(self.folder):
+                    os.unlink(os.path.join(self.folder, name))
 
 
 if __name__ == "__main__":

@@ -236,6 +236,10 @@ sys.stdin.read()"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             page[:] = bytes(source.randrange(256) for _ in range(64)) + page[64:]
         over.set()
         asking.join()
+        # What does not begin as a window is none, and nothing is written to it. The library itself is well.
+        page[:8] = b"x" * 8
+        self.assert_sentence(self.arenal("stats", str(process.pid)), "does not begin")
+        page[:8] = window.MAGIC
         self.assertIsNone(process.poll())
         self.assertTrue(6 * MIB < allocated(process.pid) < 7 * MIB)
         self.assertEqual(self.arenal("stats", str(process.pid)).returncode, 0)

@@ -1,4 +1,5 @@
 /* Programs whose calls are known, for the tests of the trace:  trace_calls MODE COUNT */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -105,6 +106,17 @@ static void forks(void) {
 	take(count, 444);
 }
 
+/* A daemon whose maps its own user may not read. It goes on when there is a file "go", and makes one, "done", before it ends. */
+static void unseen(void) {
+	take(count, 111);
+	if (fork() > 0) exit(0);
+	prctl(PR_SET_DUMPABLE, 0);
+	for (int fd = 0; fd < 3; fd++) close(fd);
+	while (access("go", F_OK) != 0) usleep(1000);
+	take(count, 555);
+	close(creat("done", 0666));
+}
+
 int main(int words, char **word) {
 	const char *mode = words == 3 ? word[1] : "";
 	count = words == 3 ? atol(word[2]) : 0;
@@ -119,6 +131,8 @@ int main(int words, char **word) {
 	} else if (strcmp(mode, "closed") == 0) {
 		for (int fd = 0; fd < 1024; fd++) close(fd);
 		take(count, 1234);
+	} else if (strcmp(mode, "unseen") == 0) {
+		unseen();
 	} else if (strcmp(mode, "daemon") == 0) {
 		take(count, 111);
 		if (fork() > 0) exit(0); /* as nginx does: the library's destructor runs */

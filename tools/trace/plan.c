@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "available.h"
 #include "blocks.h"
 
 /* Bytes; and for each record two steps, a block's size and its address. */
@@ -100,15 +101,6 @@ static void make(struct plan *plan, const char *path, uint32_t pid) {
 	plan->blocks = reserve(plan->block_count, sizeof *plan->blocks);
 	plan->left = reserve(plan->epoch_count, sizeof *plan->left);
 	fill(&t, plan, counts);
-}
-
-static uint64_t memory_available(void) {
-	char text[4096] = { 0 };
-	FILE *file = fopen("/proc/meminfo", "re");
-	const size_t length = file != NULL ? fread(text, 1, sizeof text - 1, file) : 0;
-	if (file != NULL) fclose(file);
-	const char *line = length > 0 ? strstr(text, "MemAvailable:") : NULL;
-	return line != NULL ? strtoull(line + 13, NULL, 10) * 1024 : UINT64_MAX;
 }
 
 /* What is in use of the file: it is longer, without contents, where nobody cut it. */

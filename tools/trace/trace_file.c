@@ -226,8 +226,10 @@ static void map(struct trace *t, const char *path) {
 	t->bytes = bytes;
 	memcpy(&t->header, bytes, sizeof t->header);
 	if (memcmp(t->header.magic, TRACE_MAGIC, sizeof t->header.magic) != 0) fail("%s is not a trace", path);
-	if (t->header.version != TRACE_VERSION || t->header.chunk_size != TRACE_CHUNK)
+	if (t->header.version != TRACE_VERSION)
 		fail("%s is a trace of version %u; this program reads version %d", path, t->header.version, TRACE_VERSION);
+	if (t->header.chunk_size != TRACE_CHUNK)
+		fail("%s is damaged: it says that its chunks have %u bytes, and they have %u", path, t->header.chunk_size, (unsigned)TRACE_CHUNK);
 }
 
 void trace_open(struct trace *t, const char *path, uint32_t pid) {

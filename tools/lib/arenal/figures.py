@@ -32,7 +32,8 @@ def values(snapshot):
     """All figures of the whole process, by name."""
     stats = snapshot.stats
     # Libraries before this figure: what they know to be in memory.
-    return {"resident": stats["active"] + stats["dirty"], **stats, "in_memory": snapshot.resident}
+    found = {"resident": stats["active"] + stats["dirty"], **stats}
+    return found if snapshot.resident is None else {**found, "in_memory": snapshot.resident}
 
 
 def _bytes(label, count, meaning):
@@ -43,7 +44,9 @@ def table(snapshot, heading):
     figures = values(snapshot)
     lines = [heading]
     for name, meaning in MEMORY:
-        lines.append(_bytes(name.removesuffix("_total").replace("_", " "), figures[name], meaning))
+        if name not in figures:
+            continue            # in memory: where nobody asked for it
+        lines.append(_bytes(name.replace("_total", "").replace("_", " "), figures[name], meaning))
     lines += [
         _bytes("brk heap", figures["brk_bytes"], f"at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}"),
         _bytes("huge", figures["huge_bytes"], f"in {figures['huge_blocks']} direct mappings"),
@@ -54,7 +57,7 @@ def table(snapshot, heading):
         "arena      prefers  threads    spans   blocks out",
     ]
     for number, arena in enumerate(snapshot.arenas):
-        lines.append(f"{number:>5} {'brk' if arena.kind == 1 else 'regions':>12} {arena.threads:>8} {arena.spans:>8} "
+        lines.append(f"{number:>5} {kind(arena).split()[0]:>12} {arena.threads:>8} {arena.spans:>8} "
                      f"{human(arena.bytes):>12}")
     lines.append(" size      spans   blocks out        bytes    fill      refills      flushes")
     for c in snapshot.classes:

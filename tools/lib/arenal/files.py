@@ -1,6 +1,9 @@
-"""Files that people name: what goes wrong with them is a sentence."""
+"""Files that people name, and files that others control: what goes wrong with them is a sentence, and none of them can make us wait,
+or fill our memory."""
 
+import errno
 import os
+import stat
 import tempfile
 
 from arenal.errors import Failure
@@ -11,7 +14,7 @@ def _bytes(data):
 
 
 def write(path, data):
-    """Bytes or text, into a new file or over what was there."""
+    """Bytes or text, into a new file or over what was there. The kernel follows links, or refuses to (protected_symlinks)."""
     try:
         with open(path, "wb") as file:
             file.write(_bytes(data))
@@ -20,22 +23,64 @@ def write(path, data):
 
 
 def replace(path, data):
-    """The same, but readers find the old file or the new one, never half of it; unless it is no plain file: a pipe, for example."""
-    if os.path.exists(path) and not os.path.isfile(path):
+    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay. What is no plain
+    file, a pipe or a link, is written to: a link that we followed ourselves could be anybody's, in /tmp for example."""
+    try:
+        old = os.lstat(path)
+    except OSError:
+        old = None
+    if old is not None and not stat.S_ISREG(old.st_mode):
         write(path, data)
         return
-    there = os.path.realpath(path)      # what a link points to; the link stays
-    mask = os.umask(0)
-    os.umask(mask)
     try:
-        handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(there))
+        handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(path) or ".")
         try:
-            os.fchmod(handle, 0o666 & ~mask)
             with open(handle, "wb") as file:
+                _look_like(handle, old)
                 file.write(_bytes(data))
-            os.rename(aside, there)
+            os.rename(aside, path)
         except BaseException:
             os.unlink(aside)
             raise
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from error
+
+
+def _look_like(handle, old):
+    if old is None:
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(handle, 0o666 & ~mask)
+        return
+    try:
+        os.fchown(handle, old.st_uid, old.st_gid)
+    except OSError:
+        pass                    # only root gives files away: then it is ours
+    os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
+
+
+def regular(path, follow=True):
+    """A descriptor to read a file that others control. A pipe would keep us waiting, a device might do anything when it is opened: so
+    it is looked at before. Raises OSError."""
+    more = os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    handle = os.open(path, os.O_PATH | more)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)
+        except FileNotFoundError:       # no /proc: `arenal run` needs none
+            return os.open(path, flags | more)
+    finally:
+        os.close(handle)
+
+
+def head(path, limit):
+    """So many bytes of a file of the kernel's, at most: /proc tells of some processes without end. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        parts, left = [], limit
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)

@@ -20,10 +20,11 @@ REGION_FROM_MMAP, WINDOW_OVER_HEAP = 0, 1
 HUGE_FREE, HUGE_DELETED = 0, 1
 
 # The records are read while the process goes on changing them, and it may be damaged: nothing read is believed without
-# these limits. 2^21 regions of 64 MiB are the whole address space of a process.
-REGIONS_LIMIT = 1 << 21
-HUGE_LIMIT = 1 << 24
+# these limits: 8 TiB of regions, and more huge blocks than the kernel allows mappings, by default.
+REGIONS_LIMIT = 1 << 17
+HUGE_LIMIT = 1 << 20
 
+LIBRARIES_LIMIT = 4     # files that are called so and looked into
 REGION_SIZE = 64 << 20
 BIG = 1 << 20           # smaller anonymous mappings are not worth a line when guessing
 
@@ -44,7 +45,7 @@ def locate(process):
     seen = set()
     libraries = [m for m in process.mappings if os.path.basename(m.path).startswith("libarenal")]
     for first in libraries:
-        if first.offset == 0 and first.path not in seen:
+        if first.offset == 0 and first.path not in seen and len(seen) < LIBRARIES_LIMIT:
             seen.add(first.path)
             for name in process.file_of(first):
                 address = _symbol_address(name, first.start)
@@ -98,13 +99,16 @@ def _without_overlaps(ranges):
 
 
 def _regions(process, address, slice_shift, region_shift, heap_start, heap_end):
-    ranges, seen = [], set()
+    ranges, seen, bases = [], set(), set()
     while address:
         if address in seen or len(seen) >= REGIONS_LIMIT:
             raise Torn("the list of regions runs in a circle")
         seen.add(address)
         address, base, kind, total, used, dirty = REGION.unpack(process.read(address, REGION.size))
         end = base + (1 << region_shift)
+        if base in bases:
+            raise Torn("two regions in one place")
+        bases.add(base)
         if base & ((1 << region_shift) - 1) or max(total, used + dirty) > 1 << (region_shift - slice_shift):
             raise Torn("a region with impossible figures")
         if kind == WINDOW_OVER_HEAP:

@@ -1,4 +1,5 @@
-"""Snapshots as OpenMetrics text, version 1.0, for Prometheus."""
+"""Snapshots for Prometheus: as OpenMetrics text, version 1.0, or as the older text format, version 0.0.4, which is all that node_exporter's
+textfile collector reads: there a counter is called by the name of its samples, and there are no units."""
 
 from arenal import figures
 
@@ -51,31 +52,34 @@ def escaped(value):
 
 
 def labels(**pairs):
+    """What is not known, None, is no label."""
+    pairs = {name: value for name, value in pairs.items() if value is not None}
     return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in pairs.items()) + "}"
 
 
-def _family(name, kind, unit, text, samples):
+def _family(name, kind, unit, text, samples, old):
     """The lines of one metric; samples are pairs of labels and value."""
     name = f"arenal_{name}"
-    lines = [f"# TYPE {name} {kind}"]
-    if unit:
-        lines.append(f"# UNIT {name} {unit}")
-    lines.append(f"# HELP {name} {text}")
-    suffix = "_total" if kind == "counter" else ""
-    return lines + [f"{name}{suffix}{pairs} {value}" for pairs, value in samples]
+    sample = f"{name}_total" if kind == "counter" else name
+    title = sample if old else name
+    lines = [f"# HELP {title} {text}", f"# TYPE {title} {kind}"]
+    if unit and not old:
+        lines.append(f"# UNIT {title} {unit}")
+    return lines + [f"{sample}{pairs} {value}" for pairs, value in samples]
 
 
-def text(snapshot, pid, command):
-    own = {"pid": pid, "command": command}
+def text(snapshot, pid, command, where=None, old=False):
+    """`where`: more labels. `old`: as version 0.0.4."""
+    own = {"pid": pid, "command": command, **(where or {})}
     found = figures.values(snapshot)
     lines = []
     for field, (name, kind, unit, meaning) in PROCESS.items():
         if field in found:
-            lines += _family(name, kind, unit, meaning, [(labels(**own), found[field])])
+            lines += _family(name, kind, unit, meaning, [(labels(**own), found[field])], old)
     arenas = [(labels(**own, arena=number, kind=figures.kind(a)), a) for number, a in enumerate(snapshot.arenas)]
     for name, kind, unit, meaning, value in ARENA:
-        lines += _family(name, kind, unit, meaning, [(pairs, value(a)) for pairs, a in arenas])
+        lines += _family(name, kind, unit, meaning, [(pairs, value(a)) for pairs, a in arenas], old)
     classes = [(labels(**own, **{"class": c.size}), c) for c in snapshot.classes]
     for name, kind, unit, meaning, value in CLASS:
-        lines += _family(name, kind, unit, meaning, [(pairs, value(c)) for pairs, c in classes])
-    return "\n".join(lines + ["# EOF"]) + "\n"
+        lines += _family(name, kind, unit, meaning, [(pairs, value(c)) for pairs, c in classes], old)
+    return "\n".join(lines + ([] if old else ["# EOF"])) + "\n"

@@ -1,13 +1,18 @@
 """Reads a running process through /proc/PID: its mappings, its memory, and which of its pages are resident."""
 
+import bisect
 import errno
 import os
 import re
 from collections import namedtuple
 
+from arenal import files
 from arenal.errors import Failure, Gone, Torn
+from arenal.text import LIMIT, printable
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+CGROUPS = "/sys/fs/cgroup"
+MAPS_LIMIT = 128 << 20          # of the text of a maps file that is read: a million mappings
 
 Mapping = namedtuple("Mapping", "start end perms offset inode path")
 Residency = namedtuple("Residency", "resident swapped cells")       # bytes, bytes, one fraction 0..1 per cell
@@ -31,8 +36,8 @@ def parse_mappings(text):
 class Process:
     """One look at a process. Use it as a context manager: it keeps files open."""
 
-    def __init__(self, pid):
-        self.pid = pid
+    def __init__(self, pid, limit=MAPS_LIMIT):
+        self.pid, self._limit = pid, limit
         self.root = f"/proc/{pid}"
         self._memory = None
         self._pagemap = None        # -1 when the kernel does not let us have it
@@ -41,6 +46,7 @@ class Process:
             raise Gone(pid, f"there is no process {pid}")
         self.name = self._name()
         self.mappings = self._read_mappings()
+        self._ends = [m.end for m in self.mappings]
 
     def __enter__(self):
         return self
@@ -66,8 +72,7 @@ class Process:
 
     def _read_mappings(self):
         try:
-            with open(f"{self.root}/maps", "rb") as file:
-                text = file.read()
+            text = files.head(f"{self.root}/maps", self._limit)
         except OSError as error:
             raise self._failure(error, "the memory map") from error
         if not text:
@@ -89,7 +94,13 @@ class Process:
 
     def mapped(self, start, end):
         """How many bytes between the two addresses are mapped at all."""
-        return sum(min(end, m.end) - max(start, m.start) for m in self.mappings if m.start < end and m.end > start)
+        found = 0
+        for at in range(bisect.bisect_right(self._ends, start), len(self.mappings)):
+            m = self.mappings[at]
+            if m.start >= end:
+                break
+            found += min(end, m.end) - max(start, m.start)
+        return found
 
     # Memory
 
@@ -192,8 +203,7 @@ class Process:
 
     def _read_smaps(self):
         try:
-            with open(f"{self.root}/smaps", "rb") as file:
-                text = file.read()
+            text = files.head(f"{self.root}/smaps", 8 * MAPS_LIMIT)
         except OSError as error:
             raise self._failure(error, "the resident set") from error
         found = []
@@ -206,13 +216,8 @@ class Process:
         return found
 
 
-def printable(text):
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def _comm(pid):
-    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return printable(file.read().rstrip("\n"))
+    return printable(files.head(f"/proc/{pid}/comm", 64).rstrip(b"\n").decode(errors="replace"))
 
 
 def command_name(pid):
@@ -224,10 +229,9 @@ def command_name(pid):
 
 
 def command_line(pid):
-    """The whole command, or its short name in brackets where there is none."""
+    """The command, but not more than its first thousands of characters; its short name in brackets where there is none."""
     try:
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read().rstrip("\0").replace("\0", " ")
+        words = files.head(f"/proc/{pid}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         words = ""
     return printable(words) or f"[{command_name(pid)}]"
@@ -235,5 +239,49 @@ def command_line(pid):
 
 def status(pid):
     """The numbers in /proc/PID/status, by name. Raises OSError when the process has ended."""
-    with open(f"/proc/{pid}/status", "rb") as file:
-        return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", file.read(), re.M)}
+    lines = files.head(f"/proc/{pid}/status", 1 << 16)
+    return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)}
+
+
+def started(pid):
+    """When the process started, in ticks since boot: with its number, what it is known by, also after exec. None: it has ended."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
+
+
+def whereabouts(pid):
+    """The unit of systemd, or the container, that the process belongs to, by its cgroups: {"unit": ...} or {"container": ...} or neither."""
+    try:
+        lines = files.head(f"/proc/{pid}/cgroup", 1 << 16).decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    # Of v1, whichever says most: systemd's hierarchy knows units, all know containers.
+    for parts in sorted((line.split(":", 2)[2].split("/") for line in lines if line.count(":") >= 2), key=len, reverse=True):
+        for part in reversed(parts):
+            container = re.search(r"(?:^|[-_:])([0-9a-f]{64})(?:\.scope)?$", part)
+            if container:
+                return {"container": container[1][:12]}
+            if part.endswith((".service", ".scope")):
+                return {"unit": printable(part)}
+    return {}
+
+
+def is_frozen(pid):
+    """Whether the freezer of its cgroup holds it, as far as we can see: v2's, or v1's."""
+    try:
+        for line in files.head(f"/proc/{pid}/cgroup", 1 << 16).splitlines():
+            _, names, path = line.decode(errors="surrogateescape").split(":", 2)
+            if names == "" and any(b"frozen 1" in _read(f"{top}{path}/cgroup.events") for top in (CGROUPS, f"{CGROUPS}/unified")):
+                return True
+            if names == "freezer" and _read(f"{CGROUPS}/freezer{path}/freezer.state").startswith((b"FROZEN", b"FREEZING")):
+                return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def _read(path):
+    try:
+        return files.head(path, 4096)
+    except OSError:
+        return b""

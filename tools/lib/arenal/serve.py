@@ -5,37 +5,50 @@ import os
 import signal
 import socket
 import stat
+import threading
+import time
 
 from arenal.errors import Failure, Gone
 
-PATIENCE = 1.0          # seconds that a peer may keep us waiting
+PATIENCE = 1.0          # seconds that a peer may take to ask, and to listen
+PEERS = 32              # that are answered at once
 LOOK = 1.0              # seconds between two looks whether there is anything left to tell about
 REQUEST_MAX = 65536
 
 
 def serve(path, look, content_type, alive):
-    """Answers every connection with what look() returns, one after the other, until alive() says no. The socket is
-    removed at the end, also on SIGTERM."""
+    """Answers every connection with what look() returns, until alive() says no. Each peer has a thread, so that a slow one keeps nobody
+    waiting; look() is called by one at a time. The socket is removed at the end, also on SIGTERM."""
     def end(number, _frame):
         raise SystemExit(128 + number)
     signal.signal(signal.SIGTERM, end)
     listener = _listen(path)
     made = os.stat(path)
+    places, turn, gone = threading.Semaphore(PEERS), threading.Lock(), threading.Event()
+
+    def one_at_a_time():
+        with turn:
+            return look()
+
+    def answer(peer):
+        with peer:
+            try:
+                _answer(peer, one_at_a_time, content_type)
+            except Gone:
+                gone.set()
+            except OSError:
+                pass                    # the peer went away, or is slow
+            finally:
+                places.release()
     try:
         listener.settimeout(LOOK)
-        while alive():
+        while alive() and not gone.is_set():
             try:
                 peer, _ = listener.accept()
-            except TimeoutError:
+            except socket.timeout:      # TimeoutError, since Python 3.10
                 continue
-            with peer:
-                peer.settimeout(PATIENCE)
-                try:
-                    _answer(peer, look, content_type)
-                except Gone:
-                    break
-                except OSError:
-                    pass                # the peer went away, or is slow
+            places.acquire()            # they keep them for as long as a peer may be slow
+            threading.Thread(target=answer, args=(peer,), daemon=True).start()
     finally:
         listener.close()
         try:
@@ -47,8 +60,12 @@ def serve(path, look, content_type, alive):
 
 
 def _answer(peer, look, content_type):
-    request = b""
+    request, until = b"", time.monotonic() + PATIENCE
     while b"\r\n\r\n" not in request and b"\n\n" not in request and len(request) < REQUEST_MAX:
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        peer.settimeout(left)
         part = peer.recv(4096)
         if not part:
             break
@@ -62,6 +79,7 @@ def _answer(peer, look, content_type):
         status, content_type, body = "503 Service Unavailable", "text/plain; charset=utf-8", f"{failure}\n"
     body = body.encode("utf-8", "backslashreplace")
     head = f"HTTP/1.0 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    peer.settimeout(PATIENCE)
     peer.sendall(head + (b"" if request.startswith(b"HEAD ") else body))
 
 

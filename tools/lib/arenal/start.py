@@ -7,12 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 from arenal import elf
 from arenal import library
 from arenal.errors import Failure
-
-PATIENCE = 1.0          # seconds that the command gets to react to the terminal's Ctrl-C
 
 
 def find_command(name, env):
@@ -50,54 +49,60 @@ def shell_command(path, command):
 
 
 def child(command, env):
-    """Starts the command as a child of ours. Returns its Popen."""
+    """Starts the command as a child of ours. Returns its process ID, for `wait`."""
     path = find_command(command[0], env)
     warn_if_static(path)
+    held = hold_signals()
+
+    def start(words, executable):
+        process = subprocess.Popen(words, executable=executable, env=env, close_fds=False, preexec_fn=lambda: release_signals(held))
+        process.returncode = 0          # it is not this object that waits for it
+        return process.pid
     try:
         try:
-            return subprocess.Popen(command, executable=path, env=env, close_fds=False)
+            return start(command, path)
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            return subprocess.Popen(shell_command(path, command), executable="/bin/sh", env=env, close_fds=False)
+            return start(shell_command(path, command), "/bin/sh")
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}", 126) from error
 
 
-class _Terminated(Exception):
-    """We were told to end by SIGTERM."""
+# What ends or steers programs. The terminal sends these to the command itself, which is in our process group; what somebody sends to us
+# alone is meant for the command.
+SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
-def _on_sigterm(*_):
-    raise _Terminated
+def hold_signals():
+    """From now on they come when `wait` asks. Returns what the command gives to `release_signals`, so that it finds all as we did."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)      # ignored, no child would be waited for
+    return signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {signal.SIGCHLD}), before
 
 
-def until_end(process, wait):
-    """The exit code of a child, as a shell would give it. wait() waits for it; it ends too when we are told to."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    try:
-        code = wait()
-        return code if code >= 0 else 128 - code
-    except KeyboardInterrupt:
-        _interrupted(process)
-        return 128 + signal.SIGINT
-    except _Terminated:
-        process.terminate()
-        process.wait()
-        return 128 + signal.SIGTERM
+def release_signals(held):
+    mask, before = held
+    signal.signal(signal.SIGCHLD, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _interrupted(process):
-    """Ctrl-C reaches the child too when it comes from the terminal, and only us when it is sent by kill."""
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            process.kill()
-            process.wait()
+def wait(pid, seconds=None):
+    """The exit code of a child, negative when a signal ended it; None: it goes on after so many seconds. Signals reach the command as often
+    as they would without us: those that were sent to us are passed on, unless they came from the kernel, which sends to all."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            while signal.sigtimedwait(SIGNALS, 0):
+                pass                    # they were for the command
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        left = 3600 if until is None else until - time.monotonic()
+        if left <= 0:
+            return None
+        came = signal.sigtimedwait(SIGNALS | {signal.SIGCHLD}, left)
+        if came and came.si_signo != signal.SIGCHLD and came.si_code <= 0:
+            os.kill(pid, came.si_signo)
 
 
 def run(tool, command, settings, stats, variables=()):

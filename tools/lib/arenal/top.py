@@ -1,15 +1,16 @@
 """What `arenal top` shows: samples of one process, and the lines of a screen made of them. Nothing here knows a terminal."""
 
+import threading
 import time
 from collections import deque, namedtuple
 
 from arenal import figures
-from arenal.errors import Gone
+from arenal.errors import Failure, Gone
 from arenal.picture import percent, size
 from arenal.proc import PAGE, command_name
-from arenal.window import Silent, Window
+from arenal.window import Window
 
-PATIENCE = 0.4                  # seconds that an answer may take: keys are not seen meanwhile
+PATIENCE = 0.3                  # seconds that an answer may take
 HISTORY = 600                   # samples that the graph remembers
 GRAPH_ROWS = 3
 WIDE = 130                      # columns from which on the tables stand side by side
@@ -55,6 +56,7 @@ class Sampler:
     def __init__(self, pid):
         self.pid = pid
         self.window = Window(pid, PATIENCE)
+        self.lock = threading.Lock()        # of the window: one thread asks at a time
         self.name = command_name(pid)
         self.last = self.before = None      # pairs of a Snapshot and its time
         self.problem = None
@@ -63,24 +65,36 @@ class Sampler:
         self.history = deque(maxlen=HISTORY)
 
     def close(self):
-        self.window.close()
+        with self.lock:
+            self.window.close()
+
+    def measure(self):
+        """One look, by any thread. What `take` is given."""
+        with self.lock:
+            return self.window.snapshot(), _rss(self.pid), time.monotonic()
+
+    def purge(self):
+        with self.lock:
+            return self.window.purge()
+
+    def take(self, found):
+        """One sample; or why there is none, a Failure."""
+        if isinstance(found, Gone):
+            self.problem, self.ended = f"process {self.pid} has ended", True
+        elif isinstance(found, Failure):
+            self.problem = str(found)
+        else:
+            snapshot, self.rss, when = found
+            self.problem = None
+            self.before, self.last = self.last, (snapshot, when)
+            self.history.append(snapshot.stats["allocated"] / max(1, figures.values(snapshot)["resident"]))
 
     def look(self):
-        """One sample, or none."""
-        if self.ended:
-            return
-        try:
-            snapshot = self.window.snapshot()
-            self.rss = _rss(self.pid)
-        except Gone:
-            self.problem, self.ended = f"process {self.pid} has ended", True
-        except Silent as silence:
-            self.problem = str(silence)
-        else:
-            self.problem = None
-            self.before, self.last = self.last, (snapshot, time.monotonic())
-            stats = snapshot.stats
-            self.history.append(stats["allocated"] / max(1, figures.values(snapshot)["resident"]))
+        if not self.ended:
+            try:
+                self.take(self.measure())
+            except Failure as failure:
+                self.take(failure)
 
     def age(self):
         return time.monotonic() - self.last[1] if self.last else 0.0

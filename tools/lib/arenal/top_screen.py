@@ -3,6 +3,7 @@
 import curses
 import locale
 import os
+import threading
 import time
 
 from arenal import picture, top
@@ -12,6 +13,7 @@ from arenal.picture import size
 from arenal.window import NAME, threads_of_arenal
 
 STYLES = {"": curses.A_NORMAL, "bold": curses.A_BOLD, "reverse": curses.A_REVERSE}
+TICK = 0.02                     # seconds between two looks whether there is an answer
 LIST_EVERY = 5                  # seconds between two looks for processes: that walks over all of /proc
 
 
@@ -21,9 +23,19 @@ def processes():
     return sorted(pid for pid in found if NAME in threads_of_arenal(pid))
 
 
+def use_locale():
+    """The user's; where that is not installed, one with the same letters."""
+    for category, name in ((locale.LC_ALL, ""), (locale.LC_CTYPE, "C.UTF-8"), (locale.LC_ALL, "C")):
+        try:
+            locale.setlocale(category, name)
+            return
+        except locale.Error:
+            continue
+
+
 def run(pid, delay):
     """Until the reader quits."""
-    locale.setlocale(locale.LC_ALL, "")
+    use_locale()
     try:
         curses.setupterm()
     except curses.error as error:
@@ -34,11 +46,26 @@ def run(pid, delay):
     return curses.wrapper(lambda screen: Screen(screen, delay).loop(pid))
 
 
+def neighbour(now, by):
+    """A Sampler of the next or previous process that may be looked at."""
+    found = processes()
+    later = [pid for pid in found if pid > now]
+    others = [pid for pid in later + found[:len(found) - len(later)] if pid != now]
+    why = Failure("no other process on Arenal has a window" if found else "no process on Arenal has a window")
+    for pid in others[::by]:
+        try:
+            return top.Sampler(pid)
+        except Failure as failure:
+            why = failure
+    raise why
+
+
 class Screen:
     def __init__(self, screen, delay):
         self.screen, self.delay = screen, delay
-        self.view = top.View(picture.utf8_locale())
+        self.view = top.View(picture.utf8_locale() and locale.nl_langinfo(locale.CODESET) == "UTF-8")
         self.sampler = None
+        self.task = None            # the answer, a list that is empty until there is one, and who gets it
         self.note = ""              # in place of the list of keys, until the next key
         self.rows, self.chosen, self.listed = [], 0, 0.0
         self.drawn = []             # lines as they stand on the screen
@@ -50,48 +77,80 @@ class Screen:
     def loop(self, pid):
         try:
             if pid is not None:
-                self.open(pid, True)
+                self.show(top.Sampler(pid))
+            due = 0.0
             while True:
-                started = time.monotonic()
-                self.look()
-                self.draw()
-                while (left := started + self.delay - time.monotonic()) > 0:
-                    self.screen.timeout(max(1, int(left * 1000)))
-                    key = self.screen.getch()
-                    if key == -1:
-                        continue
-                    if key == ord("q"):
-                        return 0
+                news = self.collect()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self.delay
+                    self.look()
+                    news = True
+                if news:
+                    self.draw()
+                left = due - time.monotonic()
+                self.screen.timeout(max(1, int(1000 * (min(left, TICK) if self.task else left))))
+                key = self.screen.getch()
+                if key == ord("q"):
+                    return 0
+                if key != -1:
                     self.note = ""
                     self.press(key)
                     self.draw()
         finally:
-            if self.sampler:
-                self.sampler.close()
+            self.drop()
 
-    def open(self, pid, must=False):
-        """Shows the process, if that is possible."""
-        try:
-            sampler = top.Sampler(pid)
-        except Failure as failure:
-            if must:
-                raise
-            self.note = str(failure)
+    # Whoever is asked may be slow, or silent. So a thread asks, and keys are seen meanwhile.
+
+    def begin(self, work, then):
+        """Lets a thread do the work; what it returns, or its Failure, is given to `then` by `collect`. An earlier one is forgotten."""
+        answer = []
+
+        def run():
+            try:
+                answer.append(work())
+            except Failure as failure:
+                answer.append(failure)
+            except Exception as error:          # pylint: disable=broad-except
+                answer.append(Failure(f"top failed: {error!r}"))
+        self.task = answer, then
+        threading.Thread(target=run, daemon=True).start()
+
+    def collect(self):
+        """Whether there was an answer."""
+        if not self.task or not self.task[0]:
             return False
-        if self.sampler:
-            self.sampler.close()
-        self.sampler, self.note = sampler, ""
-        self.look()
+        (answer,), then = self.task
+        self.task = None
+        then(answer)
         return True
 
+    def drop(self):
+        if self.sampler:
+            threading.Thread(target=self.sampler.close, daemon=True).start()
+        self.sampler = self.task = None
+
+    def show(self, sampler):
+        """Shows the process, if that is possible."""
+        if isinstance(sampler, Failure):
+            self.note = str(sampler)
+            return
+        self.drop()
+        self.sampler, self.note = sampler, ""
+        self.look()
+
+    def list(self, rows):
+        self.rows = rows if isinstance(rows, list) else []
+        self.chosen = min(self.chosen, max(0, len(self.rows) - 1))
+
     def look(self):
+        if self.task:
+            return
         if self.sampler is None:
             if time.monotonic() - self.listed >= LIST_EVERY:
-                self.rows = [row for row in map(ps.look, processes()) if row]
                 self.listed = time.monotonic()
-                self.chosen = min(self.chosen, max(0, len(self.rows) - 1))
-        elif not self.view.paused:
-            self.sampler.look()
+                self.begin(lambda: ps.look_at_all(processes()), self.list)
+        elif not self.view.paused and not self.sampler.ended:
+            self.begin(self.sampler.measure, self.sampler.take)
 
     # Keys
 
@@ -117,8 +176,8 @@ class Screen:
         elif key == ord("r"):
             self.view.reverse = not self.view.reverse
         elif key == ord("l"):
-            self.sampler.close()
-            self.sampler, self.listed = None, 0.0
+            self.drop()
+            self.listed = 0.0
             self.look()
         elif key == ord("P"):
             self.purge()
@@ -129,20 +188,13 @@ class Screen:
         elif key in (curses.KEY_UP, ord("k")):
             self.chosen = max(0, self.chosen - 1)
         elif key in (curses.KEY_ENTER, 10, 13) and self.rows:
-            self.open(self.rows[self.chosen]["pid"])
+            pid = self.rows[self.chosen]["pid"]
+            self.begin(lambda: top.Sampler(pid), self.show)
 
     def other(self, by):
         """The next or previous process; with one alone, that."""
-        found = processes()
-        if not found:
-            self.note = "no process on Arenal has a window"
-            return
         now = self.sampler.pid if self.sampler else 0
-        later = [pid for pid in found if pid > now]
-        others = [pid for pid in later + found[:len(found) - len(later)] if pid != now]
-        for pid in others[::by]:        # some may not be looked at
-            if self.open(pid):
-                break
+        self.begin(lambda: neighbour(now, by), self.show)
 
     def ask(self, question):
         self.note = question
@@ -154,10 +206,11 @@ class Screen:
         if self.ask(f"give all free memory of process {self.sampler.pid} back to the system now? (y)") != ord("y"):
             self.note = "not purged"
             return
-        try:
-            self.note = f"{size(self.sampler.window.purge())} given back"
-        except Failure as failure:
-            self.note = str(failure)
+        self.note = "giving memory back"
+        self.begin(self.sampler.purge, self.purged)
+
+    def purged(self, given):
+        self.note = str(given) if isinstance(given, Failure) else f"{size(given)} given back"
 
     def help(self):
         self.put([top.Line("arenal top: help", "reverse")] + [top.Line(text) for text in top.HELP.splitlines()])
@@ -198,6 +251,7 @@ class Screen:
                 self.screen.clrtoeol()
                 # Not into the last cell: the terminal would scroll.
                 text = line.text.ljust(width - 1) if line.style == "reverse" else line.text
+                text = text.encode(self.screen.encoding, "replace").decode(self.screen.encoding)
                 self.screen.addnstr(y, 0, text, max(0, width - 1), STYLES[line.style])
             except curses.error:
                 pass                # the terminal became smaller this moment: it will say so

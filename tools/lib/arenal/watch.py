@@ -3,7 +3,6 @@
 The moment before a process ends cannot be stopped at without becoming its debugger, which would change how it runs (and
 keep gdb and strace away from it). So the command is looked at again and again, and the look at its peak is kept."""
 
-import subprocess
 import time
 
 from arenal import library
@@ -17,7 +16,7 @@ SHARE = 0.1             # or to as many as keep us below this part of one proces
 
 
 class Watch:
-    """The looks at one command."""
+    """The looks at one command, by its process ID."""
 
     def __init__(self, child, output, every, guess):
         self.child, self.output, self.every, self.guess = child, output, every, guess
@@ -43,7 +42,7 @@ class Watch:
         that only a peak is wanted."""
         seconds = time.monotonic() - self.started
         try:
-            snapshot = look.look(self.child.pid, self.guess, self.peak_weight if compare else None)
+            snapshot = look.look(self.child, self.guess, self.peak_weight if compare else None)
         except Failure:
             return None
         self.looks += 1
@@ -64,10 +63,9 @@ class Watch:
                 self.show(snapshot, "now", begin - self.started)
                 due = begin - self.started + self.every
             pause = min(pause * 1.5, PAUSE)
-            try:
-                return self.child.wait(max(pause, (time.monotonic() - begin) / SHARE))
-            except subprocess.TimeoutExpired:
-                pass
+            status = start.wait(self.child, max(pause, (time.monotonic() - begin) / SHARE))
+            if status is not None:
+                return status
 
     def finish(self):
         if self.peak:
@@ -79,10 +77,10 @@ class Watch:
 
 
 def watch(tool, command, settings, stats, output, every=None, guess=False):
-    """Returns the exit code of the command, as a shell would give it."""
+    """Returns the exit code of the command, negative when a signal ended it."""
     child = start.child(command, library.environment(library.find(tool), settings, stats))
     watcher = Watch(child, output, every, guess)
-    status = start.until_end(child, watcher.until_end)
+    status = watcher.until_end()
     try:
         watcher.finish()
     except Failure as failure:

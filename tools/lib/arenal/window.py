@@ -1,4 +1,7 @@
-"""The window into a running process on Arenal: src/observe/window.h says what it consists of, and who may look in."""
+"""The window into a running process on Arenal: src/observe/window.h says what it consists of, and who may look in.
+
+The other side may be anybody, who calls a thread and a file so: every byte of it is checked against constants, and nothing is
+written to it before it has shown that it is a window."""
 
 import ctypes
 import errno
@@ -10,13 +13,19 @@ import random
 import struct
 import time
 from collections import namedtuple
+from itertools import islice
 
-from arenal import layout, proc
+from arenal import files, layout, memfile, proc, text
 from arenal.errors import Failure, Gone
 
 NAME = "arenal-window"          # of the thread, and of the file
 MAGIC, VERSION = b"ARENALW\0", 1
-LIMIT = 1.0                     # seconds that an answer may take
+LIMIT = 0.5                     # seconds that an answer may take
+WALK = 10.0                     # and one for which the library walks over its whole heap, or gives much memory back
+OPENING = 0.3                   # a window may be just being opened: its thread has no name yet, its file no contents
+SIZE_MIN, SIZE_MAX = 1 << 16, 1 << 20           # bytes of the file
+DESCRIPTORS = 16                # its thread has one, or two
+DUMP_MAX, DUMP_START = 256 << 20, b"arenal-heap-profile "
 
 HEADER = struct.Struct("<8sIIiI32s8x")          # magic, version, size, pid, answer, library
 REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the number
@@ -40,6 +49,9 @@ _CLASS = struct.Struct("<III4xQQQQQ")
 _ARENA = struct.Struct("<IIQQQQ")
 _REGION = struct.Struct("<QIIII")
 _TUNABLE = struct.Struct("<32sqqqI4x")
+# Of stats, classes, arenas, regions, tunables: the least stride, and the most records. The first libraries had a statistic less.
+_TABLES = ((8 * (len(STATS) - 1), 1), (_CLASS.size, 1024), (_ARENA.size, 4096), (_REGION.size, 16384), (_TUNABLE.size, 1024))
+_STRIDE_MAX = 4096
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
 _FUTEX_WAIT, _FUTEX_WAKE = 0, 1
@@ -68,20 +80,24 @@ class NotPermitted(Failure):
 
 
 class Snapshot:
-    """One look. `stats` has a key for each name in STATS that the library knows."""
+    """One look. `stats` has a key for each name in STATS that the library knows. Raises ValueError when it makes no sense."""
 
     def __init__(self, answer, page):
         _number, _error, _value, self.milliseconds, self.resident, self.brk_start, self.brk_end, *tables = answer
         # Only what is there is copied: pages of the file that nobody touched are no memory.
         copies = []
-        for offset, stride, count, _ in zip(*[iter(tables)] * 4):
-            data = page[offset:offset + stride * count]
-            if len(data) != stride * count:
-                raise ValueError("a table lies outside of it")
-            copies.append((data, stride))
+        for (offset, stride, count, _), (least, most) in zip(zip(*[iter(tables)] * 4), _TABLES):
+            if not least <= stride <= _STRIDE_MAX or stride % 8 or count > most or offset + stride * count > len(page):
+                raise ValueError("a table has an impossible place or size")
+            copies.append((page[offset:offset + stride * count], stride))
         (stats, stride), self._classes, self._arenas, self._regions, self._tunables = copies
+        if not stats:
+            raise ValueError("it has no statistics")
         fields = min(stride // 8, len(STATS))
         self.stats = dict(zip(STATS, struct.unpack_from(f"<{fields}Q", stats)))
+        sizes = [c.size for c in self.classes]
+        if sizes != sorted(set(sizes)):
+            raise ValueError("its size classes are in no order")
 
     @staticmethod
     def _records(table, kind, record):
@@ -106,7 +122,7 @@ class Snapshot:
     @property
     def tunables(self):
         found = self._records(self._tunables, _TUNABLE, Tunable)
-        return [t._replace(name=_text(t.name), live=bool(t.live)) for t in found]
+        return [t._replace(name=text.field(t.name), live=bool(t.live)) for t in found]
 
 
 class Window:
@@ -116,23 +132,15 @@ class Window:
         self.pid, self.limit = pid, limit
         if _FUTEX is None:
             raise Failure(f"windows of processes are for x86-64 and AArch64, not for {platform.machine()}")
-        self._thread, path = _find(pid)
+        self._file = self._page = self._word = self._answer_word = None
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._thread, self._file = _open(pid)
+            self._page = mmap.mmap(self._file, os.fstat(self._file).st_size)
+            self._word = ctypes.c_uint32.from_buffer(self._page, NUMBER_AT)
+            self._look_at_header()
         except OSError as error:
+            self.close()
             raise _failure(pid, error) from error
-        try:
-            size = os.fstat(self._file).st_size
-            if size < HEADER.size + NUMBER.size + REQUEST.size:
-                raise Failure(f"the window of process {pid} is none of Arenal's")
-            self._page = mmap.mmap(self._file, size)
-        except BaseException:
-            os.close(self._file)
-            raise
-        self._word = ctypes.c_uint32.from_buffer(self._page, NUMBER_AT)
-        self._answer_word = None
-        try:
-            self._open()
         except BaseException:
             self.close()
             raise
@@ -147,7 +155,8 @@ class Window:
         if self._file is not None:
             self._word = self._answer_word = None       # they keep the mapping
             try:
-                self._page.close()
+                if self._page is not None:
+                    self._page.close()
             except BufferError:
                 pass    # a signal ended a wait for an answer, whose frames still point into the page: it goes with the process
             os.close(self._file)
@@ -158,9 +167,13 @@ class Window:
         return _state(self.pid, self._thread) not in "?ZX"
 
     def snapshot(self, resident=False):
-        """What the allocator holds now. With `resident`, the library walks its whole heap for that figure."""
-        limit = 60 if resident else None        # that is a walk over the whole heap
-        return self._ask(SNAPSHOT, RESIDENT if resident else 0, limit=limit, take=lambda a: Snapshot(a, self._page))
+        """What the allocator holds now. With `resident`, the library walks its whole heap for that figure; else it is None."""
+        if not resident:
+            snapshot = self._ask(SNAPSHOT, 0, take=lambda a: Snapshot(a, self._page))
+            snapshot.resident = None
+            return snapshot
+        self._ask(HELLO, 0)             # who does not answer this at once is not waited for long
+        return self._ask(SNAPSHOT, RESIDENT, limit=WALK, take=lambda a: Snapshot(a, self._page))
 
     def get(self, name):
         return self._ask(GET, 0, name)[2]
@@ -170,7 +183,8 @@ class Window:
 
     def purge(self):
         """Bytes that were given back."""
-        return self._ask(PURGE, 0, limit=60)[2]
+        self._ask(HELLO, 0)
+        return self._ask(PURGE, 0, limit=WALK)[2]
 
     def profile_start(self, mean):
         """Samples one byte in `mean`; 0: in what its tunable says."""
@@ -182,46 +196,63 @@ class Window:
     def profile_dump(self):
         """The bytes of the dump."""
         def take(answer):
+            if not 0 <= answer[2] < 1 << 31:
+                raise ValueError("it names no file")
             try:
-                with open(f"/proc/{self.pid}/task/{self._thread}/fd/{answer[2]}", "rb") as file:
-                    return file.read()
+                handle = memfile.hold(f"/proc/{self.pid}/task/{self._thread}/fd/{answer[2]}")
+                try:
+                    return memfile.contents(handle, DUMP_MAX, DUMP_START)
+                finally:
+                    os.close(handle)
             except OSError as error:
                 raise _failure(self.pid, error) from error
-        data = self._ask(PROFILE_DUMP, 0, take=take, limit=60)
+            except memfile.Strange as strange:
+                raise ValueError(f"its profile is none: {strange}") from strange
+        self._ask(HELLO, 0)
+        data = self._ask(PROFILE_DUMP, 0, take=take, limit=WALK)
         self._ask(HELLO, 0)             # the process need not keep it any longer
         return data
 
     # One request
 
-    def _open(self):
-        """Finds the place of answers. A page that somebody has scribbled over gets its header back from the library."""
-        magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
-        if magic != MAGIC or version != VERSION or answer + ANSWER.size > len(self._page):
+    def _header(self):
+        """Its version and its library's; whether it has a place for answers."""
+        magic, version, _size, _pid, answer, library = HEADER.unpack_from(self._page, 0)
+        fits = REQUEST_AT + REQUEST.size <= answer <= len(self._page) - ANSWER.size and answer % 8 == 0
+        self._answer, self.library = answer, text.field(library)
+        return version if magic == MAGIC else None, fits
+
+    def _look_at_header(self):
+        """Finds the place of answers. A header that somebody has scribbled over is written anew by the library."""
+        version, fits = self._header()
+        if version != VERSION or not fits:
             self._locked(self._say_hello)
-            until, magic = time.monotonic() + self.limit, None
-            while magic != MAGIC and time.monotonic() < until:
+            version, fits = self._header()
+            until = time.monotonic() + self.limit
+            while version in (None, 0) or not fits:
+                if time.monotonic() > until:
+                    raise self._silence(self.limit)
                 time.sleep(0.001)
-                magic, version, _size, _pid, answer, self.library = HEADER.unpack_from(self._page, 0)
-            if magic != MAGIC:
-                raise self._silence(self.limit)
+                version, fits = self._header()
         if version != VERSION:
             raise Failure(f"the window of process {self.pid} has layout version {version}, and this tool knows "
-                          f"version {VERSION}: use the tool of its library, Arenal {_text(self.library)}")
-        if answer + ANSWER.size > len(self._page) or answer % 8:
+                          f"version {VERSION}: use the tool of its library, Arenal {self.library}")
+        if not fits:
             raise Failure(f"the window of process {self.pid} is damaged")
-        self.library = _text(self.library)
-        self._answer = answer
-        self._answer_word = ctypes.c_uint32.from_buffer(self._page, answer)
+        self._answer_word = ctypes.c_uint32.from_buffer(self._page, self._answer)
 
     def _say_hello(self):
-        self._page[:len(MAGIC)] = bytes(len(MAGIC))
+        self._page[len(MAGIC):len(MAGIC) + 4] = bytes(4)        # no version: it is written anew
         self._ring(HELLO, 0, "")
 
     def _ask(self, kind, value, name="", take=None, limit=None):
         """The answer as a tuple, or what `take` makes of it."""
+        limit = limit or self.limit
+        until = time.monotonic() + limit
+
         def exchange():
             number = self._ring(kind, value, name)
-            self._wait(number, limit or self.limit)
+            self._wait(number, until, limit)
             answer = ANSWER.unpack_from(self._page, self._answer)
             if answer[1]:
                 raise _refusal(answer[1], kind, name, value)
@@ -248,11 +279,11 @@ class Window:
 
     def _ring(self, kind, value, name):
         """Writes a request. Its number is random, so that no request of a client that died is taken for it."""
-        text = name.encode()
-        if len(text) >= 48:
+        word = os.fsencode(name)
+        if len(word) >= 48:
             raise _refusal(errno.ENOENT, kind, name, value)
         self._word.value = 0
-        REQUEST.pack_into(self._page, REQUEST_AT, kind, value, text)
+        REQUEST.pack_into(self._page, REQUEST_AT, kind, value, word)
         _futex(self._word, _FUTEX_WAKE, _EVERYBODY)     # a barrier, too: the number comes last
         number = 0
         while number == 0 or (self._answer_word is not None and number == self._answer_word.value):
@@ -261,17 +292,17 @@ class Window:
         _futex(self._word, _FUTEX_WAKE, _EVERYBODY)
         return number
 
-    def _wait(self, number, limit):
-        until, step = time.monotonic() + limit, 0.02
+    def _wait(self, number, until, limit):
+        stopped = time.monotonic() + self.limit
+        step = 0.02
         while (seen := self._answer_word.value) != number:
             # In short steps: the process may end, or somebody may scribble over the page.
-            _futex(self._answer_word, _FUTEX_WAIT, seen, step)
+            _futex(self._answer_word, _FUTEX_WAIT, seen, min(step, max(0.001, until - time.monotonic())))
             step = 0.1
             if self._answer_word.value == number:
                 return
-            if time.monotonic() > until or _state(self.pid, self._thread) in "?ZX":
-                raise self._silence(limit)
-            if time.monotonic() > until - limit + self.limit and _state(self.pid, self._thread) in "Tt":
+            now, state = time.monotonic(), _state(self.pid, self._thread)
+            if now > until or state in "?ZX" or (now > stopped and state in "Tt"):
                 raise self._silence(limit)
 
     def _silence(self, limit):
@@ -281,6 +312,8 @@ class Window:
         if state in "Tt":
             return Silent(f"process {self.pid} does not answer: it is stopped"
                           f"{' by a debugger' if state == 't' else ' (SIGCONT lets it go on)'}")
+        if proc.is_frozen(self.pid):
+            return Silent(f"process {self.pid} does not answer: it is frozen, as its cgroup is (a paused container)")
         return Silent(f"process {self.pid} does not answer within {limit:g} s")
 
 
@@ -292,14 +325,9 @@ def _futex(word, operation, value, seconds=None):
                   None, ctypes.c_int(0))
 
 
-def _text(data):
-    return data.split(b"\0")[0].decode(errors="replace")
-
-
 def _read(path):
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return files.head(path, 4096)
     except OSError:
         return b""
 
@@ -324,6 +352,31 @@ def threads_of_arenal(pid):
     return found
 
 
+def _open(pid):
+    """The thread, and its file, opened for reading and writing because it has shown that it is a window."""
+    until = time.monotonic() + OPENING
+    while True:
+        thread, path = _find(pid)
+        try:
+            handle = memfile.hold(path)
+            try:
+                memfile.check(handle, NAME, SIZE_MIN, SIZE_MAX, memfile.owners(pid))
+                file = memfile.reopen(handle, os.O_RDONLY)
+                try:
+                    memfile.check_seals(file)
+                    if os.pread(file, len(MAGIC), 0) != MAGIC:
+                        raise memfile.Strange("it does not begin as one")
+                finally:
+                    os.close(file)
+                return thread, memfile.reopen(handle, os.O_RDWR)
+            finally:
+                os.close(handle)
+        except memfile.Strange as strange:
+            if time.monotonic() > until:
+                raise Failure(f"the window of process {pid} is none of Arenal's: {strange}") from strange
+        time.sleep(0.005)
+
+
 def _find(pid):
     """The thread, and the path under which its file may be opened."""
     if not os.path.isdir(f"/proc/{pid}"):
@@ -332,22 +385,23 @@ def _find(pid):
         missing = _no_window(pid)
         if not missing.on_arenal:
             raise missing
-    for _attempt in range(50):          # a window that is being opened: its thread has no name yet, or no file
+    until = time.monotonic() + OPENING
+    while time.monotonic() < until:
         thread = threads_of_arenal(pid).get(NAME)
         path = _file_of(pid, thread) if thread else None
         if path:
             return thread, path
-        time.sleep(0.01)
+        time.sleep(0.005)
     raise _no_window(pid)
 
 
 def _file_of(pid, thread):
     folder = f"/proc/{pid}/task/{thread}/fd"
     try:
-        for name in os.listdir(folder):
-            path = f"{folder}/{name}"
-            if os.readlink(path).startswith(f"/memfd:{NAME}"):
-                return path
+        with os.scandir(folder) as found:
+            for entry in islice(found, DESCRIPTORS):
+                if os.readlink(entry.path).startswith(f"/memfd:{NAME}"):
+                    return entry.path
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise _failure(pid, error) from error
@@ -369,7 +423,7 @@ def _failure(pid, error):
                             "(which it must be for a process that has changed its user)")
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return Gone(pid)
-    return Failure(f"the window of process {pid}: {error.strerror}")
+    return Failure(f"the window of process {pid}: {error.strerror or error}")
 
 
 def _refusal(code, kind, name, value):

@@ -34,13 +34,17 @@ def uses_library(pid, library):
     """Whether a process has a library in its address space that was to be preloaded. None: that cannot be told, or not yet."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            paths = {line.rstrip("\n")[line.find("/"):] for line in maps if "/" in line}
+            lines = [line.rstrip("\n") for line in maps]
     except PermissionError:
         return False        # a set-user-ID program's, for which the dynamic linker ignores LD_PRELOAD
     except OSError:
         return None
+    paths = {line[line.find("/"):] for line in lines if "/" in line}
     if library in paths:
         return True
+    # Of a process that ends in this moment, the list breaks off somewhere before the stack.
+    if not any(line.endswith("[stack]") for line in lines):
+        return None
     # The dynamic linker loads libc after what is preloaded.
     return False if any(os.path.basename(path).startswith("libc.so") for path in paths) else None
 

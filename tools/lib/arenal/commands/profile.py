@@ -43,15 +43,16 @@ def _for_process(path, pid):
     return os.path.join(folder, f"{stem}.{pid}{dot}{suffix}")
 
 
-def convert(path, options, pid=None):
+def convert(path, options, pid=None, further=False):
+    """The list of one dump; of a command's, `pid` wrote it; if that is a `further` process, it has files of its own."""
     from arenal.profile import dump, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path))
+    profile = stacks.Profile(dump.read(path, pid is not None))
     if options.pprof:
-        files.write(_for_process(options.pprof, pid) if pid else options.pprof, pprof.encode(profile))
+        files.write(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile))
     if options.folded:
         lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        files.write(_for_process(options.folded, pid) if pid else options.folded, lines.encode(errors="replace"))
+        files.write(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"))
     return stacks.text(profile, options.total, options.top)
 
 
@@ -63,7 +64,12 @@ def _run(options, command):
     status, child, folder = session.run(options.tool, command, options.settings, options.stats, options.sample)
     try:
         for pid, path in session.dumps(folder, child):
-            print(convert(path, options, None if pid == child else pid), file=sys.stderr)
+            try:
+                print(convert(path, options, pid, pid != child), file=sys.stderr)
+            except Failure as failure:
+                if pid == child:
+                    raise
+                print(f"arenal: {failure}", file=sys.stderr)
     except Failure as failure:
         raise Failure(str(failure), status or failure.status) from failure
     finally:

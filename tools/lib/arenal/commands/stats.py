@@ -1,20 +1,25 @@
 """arenal stats PID"""
 
+import contextlib
+import os
+import signal
+import stat
 import sys
 import time
 
-from arenal import figures, files, openmetrics, serve
+from arenal import figures, files, openmetrics, proc, serve
 from arenal.commands import SHAPE, process_id, seconds
-from arenal.errors import Gone
-from arenal.proc import command_name
+from arenal.errors import Failure, Gone
 from arenal.window import Window
+
+PATIENCE = 5.0          # seconds that a program which the process executes has for its window
 
 HELP = """\
 Prints what Arenal holds in a running process: the table of ARENAL_STATS=1, JSON, or OpenMetrics text. The process goes on
 meanwhile, and needs a window (ARENAL_WINDOW=1, or a process with several threads)."""
 CODES = """\
-For the textfile collector of Prometheus's node_exporter:
-    arenal stats PID --openmetrics --every 15 --output /var/lib/prometheus/node-exporter/arenal.prom
+For the textfile collector of Prometheus's node_exporter, which takes the older format; the file goes with the process:
+    arenal stats PID --prometheus --every 15 --output /var/lib/prometheus/node-exporter/arenal.prom
 For a scraper that speaks HTTP over a Unix socket (as in: curl --unix-socket PATH http://localhost/metrics):
     arenal stats PID --openmetrics --listen PATH
 
@@ -28,8 +33,12 @@ def add(commands):
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one line of JSON, sizes in bytes")
     form.add_argument("--openmetrics", action="store_true", help="print OpenMetrics text")
+    form.add_argument("--prometheus", action="store_true", help="print the text format of Prometheus (0.0.4)")
+    parser.add_argument("--resident", action="store_true",
+                        help="ask the kernel, too, what of the memory is resident: a walk over the whole heap of the process")
     parser.add_argument("--output", metavar="FILE", help="write to FILE, which is replaced in one step")
-    parser.add_argument("--every", type=seconds, metavar="SECONDS", help="do it again and again until the process ends")
+    parser.add_argument("--every", type=seconds, metavar="SECONDS",
+                        help="do it again and again until the process ends, whatever programs it executes; FILE is removed then")
     parser.add_argument("--listen", metavar="PATH",
                         help="answer whoever connects to a Unix socket of this name (mode 0600) until the process ends")
     parser.set_defaults(main=main, parser=parser)
@@ -38,20 +47,61 @@ def add(commands):
 def main(options, _command):
     if options.listen and (options.output or options.every or not options.openmetrics):
         options.parser.error("--listen goes with --openmetrics, and without --output and --every")
-    with Window(options.pid) as window:
+    with Subject(options.pid, options.resident) as subject:
         def look():
-            return _text(options, window)
+            return _text(options, subject)
         if options.listen:
-            serve.serve(options.listen, look, openmetrics.CONTENT_TYPE, window.alive)
+            serve.serve(options.listen, look, openmetrics.CONTENT_TYPE, subject.alive)
             return 0
         return _print(options, look)
 
 
-def _text(options, window):
-    name = command_name(options.pid)
-    snapshot = window.snapshot(resident=True)
-    if options.openmetrics:
-        return openmetrics.text(snapshot, options.pid, name)
+class Subject:
+    """The process that is looked at again and again. When it executes another program, its window is another one."""
+
+    def __init__(self, pid, resident):
+        self.pid, self.resident = pid, resident
+        self.started = proc.started(pid)
+        self.window = Window(pid)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.window.close()
+
+    def alive(self):
+        return self.started is not None and proc.started(self.pid) == self.started
+
+    def snapshot(self):
+        try:
+            return self.window.snapshot(self.resident)
+        except Gone:
+            self._open_again()
+        return self.window.snapshot(self.resident)
+
+    def _open_again(self):
+        until = time.monotonic() + PATIENCE
+        while True:
+            if not self.alive():
+                raise Gone(self.pid)
+            try:
+                window = Window(self.pid)
+                break
+            except Failure as failure:
+                if time.monotonic() > until:
+                    raise Gone(self.pid, f"process {self.pid} has no window any more: {failure}") from failure
+            time.sleep(0.02)
+        self.window.close()
+        self.window = window
+
+
+def _text(options, subject):
+    snapshot = subject.snapshot()
+    name, window = proc.command_name(options.pid), subject.window
+    old = options.prometheus or bool(options.openmetrics and options.output and options.output.endswith(".prom"))
+    if old or options.openmetrics:
+        return openmetrics.text(snapshot, options.pid, name, proc.whereabouts(options.pid), old)
     if options.json:
         return figures.as_json(snapshot, pid=options.pid, command=name, time=time.time(), library=window.library)
     return figures.table(snapshot, f"arenal {window.library} statistics of process {options.pid} ({name})")
@@ -59,19 +109,39 @@ def _text(options, window):
 
 def _print(options, look):
     shown = 0
-    while True:
-        try:
-            text = look()
-        except Gone:
-            if shown:
+    written = None
+    if options.output and options.every:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        while True:
+            try:
+                text = look()
+            except Gone:
+                if shown:
+                    return 0
+                raise
+            if options.output:
+                files.replace(options.output, text)
+                written = _identity(options.output)
+            else:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            shown += 1
+            if not options.every:
+                written = None
                 return 0
-            raise
-        if options.output:
-            files.replace(options.output, text)
-        else:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        shown += 1
-        if not options.every:
-            return 0
-        time.sleep(options.every)
+            time.sleep(options.every)
+    finally:
+        # Of a process that has ended, or that nobody looks at any more, Prometheus would go on to hear the last figures.
+        if written and written == _identity(options.output):
+            with contextlib.suppress(OSError):
+                os.unlink(options.output)
+
+
+def _identity(path):
+    """None: it is no plain file."""
+    try:
+        about = os.lstat(path)
+    except OSError:
+        return None
+    return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None

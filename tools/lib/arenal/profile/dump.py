@@ -2,11 +2,13 @@
 
 from collections import namedtuple
 
+from arenal import files
 from arenal.errors import Failure
 from arenal.proc import parse_mappings
 
 MAGIC = "arenal-heap-profile"
 VERSION = "1"
+LIMIT = 256 << 20
 
 # All estimates, for one stack or for many: what was not freed yet, and all since the start.
 Counts = namedtuple("Counts", "live_blocks live_bytes total_blocks total_bytes")
@@ -35,7 +37,7 @@ def _header(lines, path):
 
 def parse(text, path):
     """The Dump in this text; `path` is for messages."""
-    lines = iter(text.splitlines())
+    lines = iter(text.split("\n")[:-1] if text.endswith("\n") else text.split("\n"))
     try:
         sample, pid, time = _header(lines, path)
         stacks = []
@@ -54,9 +56,13 @@ def parse(text, path):
         raise Failure(f"{path} is damaged: it has a line that does not belong there") from error
 
 
-def read(path):
+def read(path, of_others=False):
+    """The Dump in this file. `of_others`: in a folder where everybody may write, so that it may be anything."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return parse(file.read(), path)
+        with open(files.regular(path, follow=False) if of_others else path, "rb") as file:
+            data = file.read(LIMIT + 1)
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from error
+    if len(data) > LIMIT:
+        raise Failure(f"{path} is too long for the dump of a heap profile")
+    return parse(data.decode(errors="surrogateescape"), path)

@@ -10,7 +10,7 @@ from arenal import library, start
 
 
 def run(tool, command, settings, stats, sample):
-    """Returns the exit code of the command, as a shell would give it, its process, and a folder of dumps by process, which the
+    """Returns the exit code of the command, negative when a signal ended it, its process, and a folder of dumps by process, which the
     caller removes."""
     folder = tempfile.mkdtemp(prefix="arenal-profile-")
     try:
@@ -21,8 +21,7 @@ def run(tool, command, settings, stats, sample):
         if sample:
             env[b"ARENAL_PROFILE_SAMPLE"] = b"%d" % sample
         child = start.child(command, env)
-        status = start.until_end(child, child.wait)
-        return status, child.pid, folder
+        return start.wait(child), child, folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

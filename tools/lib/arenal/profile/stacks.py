@@ -81,7 +81,10 @@ def text(profile, total, count):
     everything = dumps.ZERO
     for counts, _ in profile.stacks:
         everything = dumps.add(everything, counts)
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dump.time))
+    try:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dump.time))
+    except (ValueError, OverflowError, OSError):
+        when = "at no time"
     blocks, number = value(everything, total)
     found = rows(profile, total)
     what = "allocated since the start" if total else "in use"

@@ -12,7 +12,8 @@ import subprocess
 import sys
 from collections import namedtuple
 
-from arenal import elf
+from arenal import elf, files
+from arenal.text import printable
 
 DEBUG_FOLDER = "/usr/lib/debug/.build-id"
 
@@ -30,9 +31,9 @@ class Module:
         self.build_id = ""
         self.functions = []
         try:
-            if os.stat(self.path).st_ino != mapping.inode:
-                return          # another file has its name now
-            with open(self.path, "rb") as file:
+            with open(files.regular(self.path), "rb") as file:
+                if os.fstat(file.fileno()).st_ino != mapping.inode:
+                    return      # another file has its name now
                 loads = [s for s in elf.segments(file, elf.header(file)) if s.type == elf.PT_LOAD]
             self.build_id = elf.build_id(self.path)
             self.functions = elf.functions(self._debug_file() or self.path) or elf.functions(self.path)
@@ -135,4 +136,5 @@ class Symbols:
         for address, place in places.items():
             name = names[place]
             unknown = f"{module.name}+{place:#x}"
-            self.frames[address] = lines.get(place) or [Frame(plain.get(name, name) if name else unknown, "", 0)]
+            found = lines.get(place) or [Frame(plain.get(name, name) if name else unknown, "", 0)]
+            self.frames[address] = [Frame(printable(function), printable(file), line) for function, file, line in found]

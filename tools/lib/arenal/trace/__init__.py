@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import subprocess
 
@@ -32,8 +33,15 @@ def ask(tool, what, path, *more, env=None):
     if done.returncode < 0:
         raise Failure(f"{path} could not be read: {NAME} was ended by {signal.Signals(-done.returncode).name}")
     if done.returncode:
-        raise Failure(words[-1].removeprefix("arenal: ") if words else f"{path} could not be read")
-    return json.loads(done.stdout)
+        raise Failure(re.sub("^arenal: ", "", words[-1]) if words else f"{path} could not be read")
+    return json.loads(done.stdout.decode(errors="replace"), object_hook=_named)
+
+
+def _named(found):
+    """The program gives names byte by byte, each as a character. They may be cut in the middle of one."""
+    if isinstance(found.get("name"), str):
+        found["name"] = found["name"].encode("latin-1", "replace").decode(errors="replace")
+    return found
 
 
 def notes(summary):

@@ -3,35 +3,38 @@
 import glob
 import os
 import re
-import signal
 import struct
 import sys
 
-from arenal import start, trace
+from arenal import files as proc_files
+from arenal import library, memfile, start, trace
 from arenal.errors import Failure
-from arenal.proc import printable
+from arenal.proc import MAPS_LIMIT, started
+from arenal.text import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
 MAGIC = b"ARENALTR"
+NOT_STARTED = (125, 126)                # exit codes of our own
 
 
 def record(tool, command, settings, stats, output):
-    """Returns the exit code of the command, as a shell would give it."""
+    """Returns the exit code of the command, negative when a signal ended it."""
     if output and os.path.lexists(output):
         raise Failure(f"{output} exists already, and traces overwrite nothing")
     trace.reader(tool)                  # better before than after
+    start.find_command(command[0], library.environment(library.find(tool), settings, stats))
     sys.stdout.flush()
     sys.stderr.flush()
+    held = start.hold_signals()
     pid = os.fork()
     if pid == 0:
+        start.release_signals(held)
         _become(tool, command, settings, stats, output)
     path = os.path.abspath(output or f"arenal.{pid}.trace")
-    # From the terminal, Ctrl-C reaches the command as well.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    tell(tool, path)
-    return code if code >= 0 else 128 - code
+    code = start.wait(pid)
+    if code not in NOT_STARTED or files(path):          # then it was said why
+        tell(tool, path)
+    return code
 
 
 def _become(tool, command, settings, stats, output):
@@ -54,21 +57,26 @@ def files(path):
     return [name for name in [path, *sorted(beside)] if os.path.isfile(name)]
 
 
-def writers(path):
-    """The processes that have it mapped, as far as we may know."""
-    found = []
+def may_be_written(path):
+    """Whether a process has it mapped, or may have: programs like ssh-agent hide their maps from their own user. Of those, only such count as
+    are younger than we are."""
     try:
         about = os.stat(path)
     except OSError:
-        return found
+        return False
+    if not os.path.exists("/proc/1"):
+        return True                     # /proc shows us some processes only
+    mapping = re.compile(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/maps", "rb") as file:
-                if re.search(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino), file.read()):
-                    found.append(int(pid))
+            if mapping.search(proc_files.head(f"/proc/{pid}/maps", MAPS_LIMIT)):
+                return True
+        except PermissionError:
+            if os.getuid() in memfile.owners_now(pid) and (started(pid) or 0) >= started(os.getpid()):
+                return True
         except OSError:
             continue
-    return found
+    return False
 
 
 def cut(path):
@@ -89,8 +97,7 @@ def tell(tool, path):
     if not found:
         print("arenal: nothing was recorded: the command does not run on Arenal, or never allocated", file=sys.stderr)
     for name in found:
-        alive = writers(name)
-        if not alive:
+        if not may_be_written(name):
             cut(name)
     for name in found[:20]:
         summary = trace.ask(tool, "summary", name)

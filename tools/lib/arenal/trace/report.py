@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 from arenal import files, html, trace
 from arenal.errors import Failure
-from arenal.proc import printable
+from arenal.text import printable
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 SCRIPTS = ("charts.js", "heap_map.js")
