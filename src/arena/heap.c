@@ -164,6 +164,7 @@ static bool grow_brk(size_t slices) {
  * than it has (vm.overcommit_memory): it grows like the break does, by what there is already, within these bounds. So its mapping is
  * two to the kernel, as with a guard. */
 #define COMMIT_LEAST MIB
+#define REGION_OPEN (REGION_SLICES - 1) /* the last slice stays inaccessible: what overflows there ends, not in the next region */
 #define COMMIT_MOST (8 * MIB)
 
 /* The free slices at the end of window r, up to slice `end`: the first of them. */
@@ -175,7 +176,7 @@ static size_t free_tail(const struct region *r, size_t end) {
 
 /* Makes slices accessible, so that there are so many free ones at the end. */
 static bool extend_region(struct region *r, size_t slices) {
-	const size_t from = r->committed, left = REGION_SLICES - from, tail = from - free_tail(r, from);
+	const size_t from = r->committed, left = REGION_OPEN - from, tail = from - free_tail(r, from);
 	const size_t needed = slices > tail ? slices - tail : 1;
 	if (needed > left) return false;
 	size_t step = max_size(min_size(max_size(from, COMMIT_LEAST / SLICE_SIZE), COMMIT_MOST / SLICE_SIZE), needed);
@@ -192,15 +193,15 @@ static bool extend_region(struct region *r, size_t slices) {
 static bool extend_any(size_t slices) {
 	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	for (; r != NULL; r = r->next)
-		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_SLICES && extend_region(r, slices)) return true;
+		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && extend_region(r, slices)) return true;
 	return false;
 }
 
-/* Behind it lies an inaccessible page: what overflows there ends. In front of guarded memory, whose first slice stays unused, too. */
+/* The first slice of guarded memory stays unused, and inaccessible. */
 static bool map_region(enum region_kind kind, size_t slices) {
-	char *p = place_map(REGION_SIZE, os_page_size, false);
+	char *p = place_map(REGION_SIZE, 0, false);
 	if (p == NULL) return false;
-	if (kind == REGION_MAPPED) thp_decline((uintptr_t)p, REGION_SIZE + os_page_size);
+	if (kind == REGION_MAPPED) thp_decline((uintptr_t)p, REGION_SIZE);
 	struct region *r = region_create((uintptr_t)p, kind);
 	if (r != NULL) {
 		r->whole = true;
@@ -211,7 +212,7 @@ static bool map_region(enum region_kind kind, size_t slices) {
 		}
 		region_forget(r);
 	}
-	os_unmap(p, REGION_SIZE + os_page_size);
+	os_unmap(p, REGION_SIZE);
 	place_leave(p);
 	return false;
 }
@@ -224,7 +225,7 @@ static void note_piece(uintptr_t first, uintptr_t last) {
 	bit_set(r->ends, slice_number(last));
 }
 
-/* The same where there is no room for a region. */
+/* The same where there is no room for a region. Behind a piece lies an inaccessible page. */
 static bool map_piece(enum region_kind kind, size_t slices) {
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
 	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE);
@@ -313,13 +314,16 @@ static struct span *take_free(enum region_kind kind, size_t slices, size_t align
 	return NULL;
 }
 
+/* A heap may have any number of regions: the best of so many is good enough. */
+#define REGIONS_COMPARED 64
+
 /* The free run that is nearest to what is needed, of any kind that is not guarded, dirty or not. */
 static struct span *take_best(size_t slices, size_t align, enum region_kind preferred, struct stale *stale) {
 	struct region *best = NULL;
-	size_t best_at = 0, best_length = SIZE_MAX;
+	size_t best_at = 0, best_length = SIZE_MAX, compared = 0;
 	for (int i = 0; i < 2 && best_length > slices; i++) {
 		struct region *r = heap.with_free[i == 0 ? preferred : preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK];
-		for (; r != NULL && best_length > slices; r = r->next_free) {
+		for (; r != NULL && best_length > slices && compared < REGIONS_COMPARED; r = r->next_free, compared++) {
 			size_t start = r->run_bound < slices ? REGION_SLICES : bit_find(r->free, 0, REGION_SLICES, true);
 			while (start < REGION_SLICES && best_length > slices) {
 				const size_t end = bit_find(r->free, start, REGION_SLICES, false), at = ALIGN_UP(start, align);
@@ -339,9 +343,9 @@ static struct span *take_best(size_t slices, size_t align, enum region_kind pref
  * longer one may be missed: then all runs are looked at for the best. Otherwise that is not worth its time. */
 static void try_to_map(void) {
 	heap.try_due = false;
-	char *p = os_reserve(REGION_SIZE + os_page_size, os_page_size);
+	char *p = os_reserve(REGION_SIZE, os_page_size);
 	heap.scarce = p == NULL || !os_commit(p, os_page_size);
-	if (p != NULL) os_unmap(p, REGION_SIZE + os_page_size);
+	if (p != NULL) os_unmap(p, REGION_SIZE);
 }
 
 /* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
@@ -512,7 +516,7 @@ static size_t take_out_mapping(struct region *r, bool keep_one, char **start, si
 	const size_t front = r->kind == REGION_GUARDED ? SLICE_SIZE : 0;
 	size_t first = 0, count = r->slices_total;
 	*start = (char *)r->base;
-	*size = REGION_SIZE + os_page_size;
+	*size = REGION_SIZE;
 	if (is_idle(r)) {
 		if (keep_one && !has_other(r)) return 0;
 		if (count > 0) remove_slices(r, bit_find(r->ours, 0, REGION_SLICES, true), count);
@@ -582,7 +586,7 @@ static size_t close_tail(struct region *r) {
 
 /* Unmaps what of a region is reserved only: it is a piece from then on. The lock is dropped meanwhile. */
 static void unmap_rest(struct region *r) {
-	if (!r->whole || r->kind != REGION_MAPPED || r->committed == REGION_SLICES || !gate_try_enter()) return;
+	if (!r->whole || r->kind != REGION_MAPPED || r->committed == REGION_OPEN || !gate_try_enter()) return;
 	const size_t size = r->committed * SLICE_SIZE;
 	char *rest = (char *)r->base + size + os_page_size;
 	r->whole = false;

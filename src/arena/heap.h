@@ -7,8 +7,8 @@
 
 #include "arena/region.h"
 
-/* The longest run: above it, memory is mapped directly. Half a region, so that a region still packs two of them. */
-#define RUN_MAX (REGION_SIZE / 2)
+/* The longest run: above it, memory is mapped directly. A region, whose last slice stays unused, still packs two of them. */
+#define RUN_MAX ((REGION_SLICES - 1) / 2 * SLICE_SIZE)
 
 struct heap_stats {
 	size_t mapped, used, dirty; /* bytes */

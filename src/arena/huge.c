@@ -226,6 +226,20 @@ static size_t drop_and_unmap(const struct mapping *victims, size_t count) {
 	return bytes;
 }
 
+/* The same for one that the program may have changed: nobody else can have it, and where it cannot be unmapped, it is lost. */
+static size_t drop_and_forget(struct mapping m) {
+	const bool inside = gate_try_enter();
+	PROBE(huge_unmapped, m.address, m.size);
+	if (!inside) os_unmap(m.address, m.size);
+	lock_drop(&huge.lock, RANK_HUGE);
+	if (inside) {
+		os_unmap(m.address, m.size);
+		gate_leave();
+	}
+	heap_count_purged(m.size);
+	return m.size;
+}
+
 size_t huge_purge(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
@@ -279,10 +293,13 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 		void *grown = os_remap(p.address, p.size, *size, true);
 		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller blocks costs more memory than
 		 * the faults are worth. */
-		if (grown == NULL)
-			heap_count_purged(unmap_all(&(struct mapping){ p.address, p.size }, 1, false));
-		else
+		if (grown == NULL) {
+			PROBE(huge_unmapped, p.address, p.size);
+			os_unmap(p.address, p.size);
+			heap_count_purged(p.size);
+		} else {
 			count_fresh(*size - p.size);
+		}
 		if (grown != p.address) *origin = 0;
 		return grown;
 	}
@@ -335,7 +352,7 @@ bool huge_free(void *block) {
 	if (size == 0)
 		lock_drop(&huge.lock, RANK_HUGE);
 	else if (unlikely(more.altered))
-		allowance_charge(drop_and_unmap(&(struct mapping){ block, size }, 1));
+		allowance_charge(drop_and_forget((struct mapping){ block, size }));
 	else
 		keep((struct piece){ block, size, more.origin }, now);
 	return size > 0;

@@ -4,7 +4,8 @@
 
 #include "base/meta.h"
 
-#define CAPACITY_FIRST 32
+/* Where nothing more can be mapped, a longer list cannot be had either. */
+#define CAPACITY_FIRST 256
 
 struct stuck {
 	char *address;
@@ -12,18 +13,16 @@ struct stuck {
 	bool clean;
 };
 
-static struct stuck *list;
-static size_t count, capacity;
+static struct stuck first[CAPACITY_FIRST], *list = first;
+static size_t count, capacity = CAPACITY_FIRST;
 
 static bool make_room(size_t more) {
 	if (count + more <= capacity) return true;
-	const size_t larger = capacity == 0 ? CAPACITY_FIRST : 2 * capacity;
+	const size_t larger = 2 * capacity;
 	struct stuck *copy = meta_alloc(larger * sizeof *copy);
 	if (copy == NULL) return false;
-	if (list != NULL) {
-		memcpy(copy, list, count * sizeof *copy);
-		meta_free(list, capacity * sizeof *copy);
-	}
+	memcpy(copy, list, count * sizeof *copy);
+	if (list != first) meta_free(list, capacity * sizeof *copy);
 	list = copy;
 	capacity = larger;
 	return true;
@@ -52,12 +51,12 @@ char *huge_stuck_take(size_t size, size_t align, bool *clean) {
 	size_t best = count;
 	for (size_t i = 0; i < count; i++)
 		if (place_in(&list[i], size, align) != NULL && (best == count || list[i].size < list[best].size)) best = i;
-	if (best == count || !make_room(1)) return NULL;
+	if (best == count) return NULL;
 	const struct stuck s = list[best];
-	char *at = place_in(&s, size, align);
+	char *at = place_in(&s, size, align), *end = s.address + s.size;
+	if (at > s.address && at + size < end && !make_room(1)) return NULL;
 	list[best] = list[--count];
 	if (at > s.address) list[count++] = (struct stuck){ s.address, (size_t)(at - s.address), s.clean };
-	char *end = s.address + s.size;
 	if (at + size < end) list[count++] = (struct stuck){ at + size, (size_t)(end - at) - size, s.clean };
 	*clean = s.clean;
 	return at;

@@ -3,7 +3,7 @@
  * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of the address space that
  * begins where the break is at start-up: first room for the brk heap, then for mapped regions, which are put there (place.h). Addresses
  * * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written. It takes 2 MiB of
- * address space for the first 64 GiB; when regions come to lie behind that, one of 128 MiB, for 4 TiB, takes its place. A process with an
+ * address space for the first 64 GiB, and grows in place, by doubling, when regions come to lie behind that. A process with an
  * address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB.
  * A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
  * that holds no small blocks, leads to a magazine that is always full, and so to the slow path, which asks the second form.
@@ -11,7 +11,7 @@
  *
  * Regions: a radix tree of two levels over the 64 MiB windows, for the slow paths. Exact for every 64-bit value.
  *
- * Written under the heap lock, read without a lock: what belongs to a block is in place before the block is handed out. */
+ * Regions are written under the heap lock, tags by who makes or frees a span; both are read without a lock: what belongs to a block is in place before the block is handed out. */
 #ifndef ARENA_PAGE_MAP_H
 #define ARENA_PAGE_MAP_H
 
@@ -42,7 +42,6 @@ extern struct page_map page_map __attribute__((visibility("hidden")));
 static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p, const size_t *covered) {
 	const size_t slice = ((uintptr_t)p - page_map.base) >> SLICE_SHIFT;
 	if (unlikely(slice >= *covered)) return 0;
-	__asm__ volatile("" : "+m"(page_map.tags)); /* in this order, see page_map_cover */
 	return page_map.tags[slice];
 }
 

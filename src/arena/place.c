@@ -11,9 +11,14 @@
  * and for what lies in the way. */
 #define SPREAD_OF_LIMIT 8
 
-/* The first region's place is drawn from the fourth and fifth eighth of the part that is covered at first. The break's part is before it. */
-#define DRAWN_FROM(spread) ((spread) / 8 * 3)
-#define DRAWN_SIZE(spread) ((spread) / 4)
+/* The parts of what is covered at first, in sixteenths: nine for the break, one for the table of tags, two that the first region's place is
+ * drawn from, and the rest. */
+#define TABLE_FROM(spread) ((spread) / 16 * 9)
+#define DRAWN_FROM(spread) ((spread) / 16 * 10)
+#define DRAWN_SIZE(spread) ((spread) / 16 * 2)
+#define TABLE_CHOICES 32768 /* pages */
+static_assert(PLACE_SPREAD_MAX / SLICE_SIZE * 2 + TABLE_CHOICES * (64 * KIB) + REGION_SIZE <= DRAWN_FROM(FIRST_SPREAD) - TABLE_FROM(FIRST_SPREAD),
+              "the table has room, with pages of any size");
 
 /* Places that are tried before a mapping goes anywhere. Each is twice as far from the one before, for what is in the way may be long. */
 #define TRIES 4
@@ -21,6 +26,7 @@
 /* Owner: heap lock. */
 static struct {
 	uintptr_t next;
+	char *table;
 	bool accessible; /* what lies before `next` in its window: a window has regions of one kind only */
 } places;
 
@@ -31,9 +37,12 @@ struct place_range place_init(void) {
 	const uintptr_t start = ALIGN_DOWN((uintptr_t)os_brk(), REGION_SIZE);
 	if (start > (UINT64_C(1) << ADDRESS_BITS) - spread) return (struct place_range){ 0, 0 };
 	struct random random = { os_random() };
+	places.table = (char *)start + TABLE_FROM(spread) + (spread == FIRST_SPREAD ? random_below(&random, TABLE_CHOICES) * os_page_size : 0);
 	places.next = start + DRAWN_FROM(spread) + random_below(&random, DRAWN_SIZE(spread) / REGION_SIZE) * REGION_SIZE;
 	return (struct place_range){ start, start + spread };
 }
+
+char *place_of_table(void) { return places.table; }
 
 /* From `at` on, the first address for `size` bytes in one window: behind the last piece, or where nothing of ours is. */
 static uintptr_t next_place(uintptr_t at, size_t size, bool accessible) {

@@ -126,13 +126,19 @@ void *os_reserve(size_t size, size_t align) {
 }
 
 /* A kernel that does not know the flag takes the address for a hint. */
-bool os_map_at(void *address, size_t size, bool accessible) {
-	const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE, reserve = accessible ? 0 : MAP_NORESERVE;
-	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | reserve, -1);
+static bool map_at(void *address, size_t size, int protection, int flags) {
+	void *p = map(address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1);
 	if (p != NULL && p != address) os_unmap(p, size);
-	if (p == NULL || p != address) return false;
-	if (!accessible) leave_out_of_cores(p, size);
-	return true;
+	return p != NULL && p == address;
+}
+
+bool os_map_at(void *address, size_t size, bool accessible) {
+	if (accessible) return map_at(address, size, PROT_READ | PROT_WRITE, 0);
+	return map_at(address, size, PROT_NONE, MAP_NORESERVE) && leave_out_of_cores(address, size) != NULL;
+}
+
+bool os_reserve_zero_at(void *address, size_t size) {
+	return map_at(address, size, PROT_READ, MAP_NORESERVE) && leave_out_of_cores(address, size) != NULL;
 }
 
 enum decommit os_decommit(void *address, size_t size) {

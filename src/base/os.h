@@ -31,8 +31,10 @@ bool os_commit(void *address, size_t size);
 /* Reserves address space that nobody may touch, aligned to `align`; os_commit makes a part readable and writable. */
 void *os_reserve(size_t size, size_t align);
 
-/* As os_map (`accessible`) or os_reserve, at this address. False when something is there already, or the kernel refuses. */
+/* As os_map (`accessible`), os_reserve and os_reserve_zero, at this address. False when something is there already, or the kernel
+ * refuses. */
 bool os_map_at(void *address, size_t size, bool accessible);
+bool os_reserve_zero_at(void *address, size_t size);
 
 /* Takes the memory behind committed pages back, and closes them. */
 enum decommit {
