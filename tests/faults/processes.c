@@ -380,6 +380,27 @@ static void have_sizes_again(void *argument) {
 	}
 }
 
+/* Side by side, they are one mapping, and the one in the middle cannot be unmapped: nobody may get it as the program left it. */
+static void have_no_altered_block(void *unused) {
+	enum { BLOCKS = 12 };
+	const size_t pages = 40000, size = 4 * MIB - 4 * 4096;
+	char *blocks[BLOCKS], *maps = mmap(NULL, 2 * pages * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	(void)unused;
+	CHILD_CHECK(maps != MAP_FAILED);
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(size);
+		CHILD_CHECK(blocks[i]);
+	}
+	for (int i = 0; i < BLOCKS; i++) CHILD_CHECK(mprotect((char *)((uintptr_t)blocks[i] & -4096ul), size + 4096, PROT_READ) == 0);
+	CHILD_CHECK(fill_map_count(maps, pages) < pages);
+	for (int i = 2; i < BLOCKS - 2; i += 2) {
+		free(blocks[i]);
+		blocks[i] = malloc(size);
+		if (blocks[i]) memset(blocks[i], i, size);
+	}
+}
+
 static bool mappings_are_many(void) {
 	FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
 	size_t most = 0;
@@ -402,6 +423,13 @@ static void sizes_are_had_again_without_mappings(void **state) {
 		assert_int_equal(run_in_child(have_sizes_again, (void *)&kinds[i]), 0);
 }
 
+static void what_was_altered_is_nobodys(void **state) {
+	(void)state;
+	if (mappings_are_many())
+		skip();
+	assert_int_equal(run_in_child(have_no_altered_block, NULL), 0);
+}
+
 static void no_more_mappings(void **state) {
 	(void)state;
 	if (mappings_are_many())
@@ -419,6 +447,7 @@ int main(void) {
 		cmocka_unit_test(madvise_and_clone_may_be_forbidden),
 		cmocka_unit_test(no_more_mappings),
 		cmocka_unit_test(sizes_are_had_again_without_mappings),
+		cmocka_unit_test(what_was_altered_is_nobodys),
 	};
 
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
