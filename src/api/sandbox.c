@@ -10,6 +10,7 @@
 #include "api/fork.h"
 #include "base/conf.h"
 #include "base/os.h"
+#include "base/process.h"
 #include "base/sandbox.h"
 #include "cache/own_thread.h"
 
@@ -33,7 +34,7 @@ void sandbox_after_fork(void) {
 
 /* Before anything is forbidden. */
 static COLD bool expect_filter(void) {
-	if (sandbox_is_on() || atomic_load(&process) != os_process_id()) return false;
+	if (sandbox_is_on() || (atomic_load(&process) != os_process_id() && !process_was_wiped())) return false;
 	ensure_started();
 	if (conf.sandbox == 0) return false;
 	os_expect_sandbox();

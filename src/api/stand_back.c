@@ -14,21 +14,48 @@
 #include <dlfcn.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/os.h"
 #include "cache/own_thread.h"
 
-/* Found by the first call: few programs make one. */
+/* The next definitions. Looked up when the library is loaded: later, a look-up may wait for a lock of the loader's, and would take the
+ * program's dlerror. Who is loaded before us may call one of them earlier. */
+static struct {
+	_Atomic(void *) setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid;
+	_Atomic(void *) setgroups, initgroups, unshare, setns, capset;
+} next;
+
 static void *find(_Atomic(void *) *known, const char *name) {
 	void *function = atomic_load_explicit(known, memory_order_relaxed);
-	if (function != NULL) return function;
+	if (likely(function != NULL)) return function;
 	const int saved = errno;
 	function = dlsym(RTLD_NEXT, name);
 	atomic_store_explicit(known, function, memory_order_relaxed);
 	errno = saved;
 	return function;
+}
+
+__attribute__((constructor)) static void find_all(void) {
+	find(&next.setuid, "setuid");
+	find(&next.setgid, "setgid");
+	find(&next.seteuid, "seteuid");
+	find(&next.setegid, "setegid");
+	find(&next.setreuid, "setreuid");
+	find(&next.setregid, "setregid");
+	find(&next.setresuid, "setresuid");
+	find(&next.setresgid, "setresgid");
+	find(&next.setgroups, "setgroups");
+	find(&next.initgroups, "initgroups");
+	find(&next.unshare, "unshare");
+	find(&next.setns, "setns");
+	find(&next.capset, "capset");
+	dlerror(); /* nobody is to hear of that */
 }
 
 static bool stand_back_if_differing(void) { return own_threads_differ() && own_threads_stand_back(); }
@@ -67,11 +94,6 @@ static int change_three(_Atomic(void *) *known, const char *name, id a, id b, id
 	return result;
 }
 
-static struct {
-	_Atomic(void *) setuid, setgid, seteuid, setegid, setreuid, setregid, setresuid, setresgid;
-	_Atomic(void *) setgroups, initgroups, unshare, setns, capset;
-} next;
-
 EXPORT int setuid(uid_t user) { return change_one(&next.setuid, "setuid", user); }
 EXPORT int setgid(gid_t group) { return change_one(&next.setgid, "setgid", group); }
 EXPORT int seteuid(uid_t user) { return change_one(&next.seteuid, "seteuid", user); }
@@ -104,20 +126,29 @@ EXPORT int initgroups(const char *user, gid_t group) {
 	return result;
 }
 
-/* What a thread shares with the others of its process, and may have for itself without anybody noticing. */
-#define OF_THE_THREAD (CLONE_FS | CLONE_FILES | CLONE_SYSVSEM)
+/* What the kernel gives to processes of one thread only (unshare(2)), or to threads that share no directory with others (setns(2)). All
+ * else is the calling thread's own affair. */
+#define UNSHARED_ALONE (CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
+#define JOINED_ALONE (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
 
 EXPORT int unshare(int what) {
 	int (*function)(int) = (int (*)(int))find(&next.unshare, "unshare");
-	const bool back = (what & ~OF_THE_THREAD) != 0 && own_threads_stand_back();
+	const bool back = (what & UNSHARED_ALONE) != 0 && own_threads_stand_back();
 	const int result = function(what);
 	come_back(back);
 	return result;
 }
 
 EXPORT int setns(int file, int kind) {
+	const int saved = errno;
 	int (*function)(int, int) = (int (*)(int, int))find(&next.setns, "setns");
-	const bool back = own_threads_stand_back();
+	/* 0: of whatever kind the file is. */
+	const long told = kind != 0 ? kind : os_pass(SYS_ioctl, file, NS_GET_NSTYPE, 0, 0, 0, 0);
+	errno = saved;
+	const bool back = told > 0 && (told & JOINED_ALONE) != 0 && own_threads_stand_back();
 	const int result = function(file, kind);
 	come_back(back);
 	return result;
@@ -126,10 +157,21 @@ EXPORT int setns(int file, int kind) {
 /* No header of libc has it, but libc has the function; libcap calls it. */
 int capset(cap_user_header_t header, const cap_user_data_t data);
 
+/* Other capabilities than the thread has? What cannot be told is left to the kernel to refuse. */
+static bool changes_rights(cap_user_header_t header, const cap_user_data_t data) {
+	if (header == NULL || data == NULL || header->version != _LINUX_CAPABILITY_VERSION_3) return true;
+	struct __user_cap_header_struct own = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct now[_LINUX_CAPABILITY_U32S_3];
+	const int saved = errno;
+	const bool told = os_pass(SYS_capget, (long)&own, (long)now, 0, 0, 0, 0) == 0;
+	errno = saved;
+	return !told || memcmp(now, data, sizeof now) != 0;
+}
+
 EXPORT int capset(cap_user_header_t header, const cap_user_data_t data) {
 	int (*function)(cap_user_header_t, const cap_user_data_t) =
 	    (int (*)(cap_user_header_t, const cap_user_data_t))find(&next.capset, "capset");
-	const bool back = own_threads_stand_back();
+	const bool back = changes_rights(header, data) && own_threads_stand_back();
 	const int result = function(header, data);
 	come_back(back);
 	return result;

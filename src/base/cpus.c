@@ -1,6 +1,7 @@
 #include "base/cpus.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/os.h"
 
@@ -26,7 +27,11 @@ unsigned cpus_count(void) {
 	return cpus_in(set, atomic_load_explicit(&bytes, memory_order_acquire));
 }
 
+/* Only where that changes something: filters of system calls that kill for it are common (systemd's @resources). */
 void cpus_use_all(void) {
+	unsigned char now[128];
 	const long size = atomic_load_explicit(&bytes, memory_order_acquire);
-	if (size > 0) os_set_affinity(set, (size_t)size);
+	if (size <= 0) return;
+	const bool fits = size <= (long)sizeof now;
+	if (!fits || os_affinity(now, sizeof now) != size || memcmp(now, set, (size_t)size) != 0) os_set_affinity(set, (size_t)size);
 }

@@ -25,6 +25,11 @@ void process_watch(void) {
 		os_unmap((void *)page, os_page_size);
 }
 
+bool process_was_wiped(void) {
+	const _Atomic uint32_t *word = atomic_load(&process_word);
+	return word != &unsure && atomic_load(word) == 0;
+}
+
 bool process_is_new(void) {
 	_Atomic uint32_t *word = atomic_load(&process_word);
 	uint32_t wiped = 0;

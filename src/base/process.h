@@ -19,6 +19,9 @@ static inline bool process_may_be_new(void) {
 	return unlikely(atomic_load_explicit(word, memory_order_relaxed) == 0);
 }
 
+/* Is this process surely another one than that which watched, and nobody has seen to it yet? */
+bool process_was_wiped(void);
+
 /* True for one caller in a process that is another one than that which watched: it has to see to what is wrong now. */
 bool process_is_new(void);
 

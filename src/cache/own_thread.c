@@ -5,10 +5,12 @@
 
 #include "base/cpus.h"
 #include "base/os.h"
+#include "base/process.h"
 #include "base/sandbox.h"
 
 /* Room for the handlers of exit, which the last thread of a process runs. */
 #define STACK (512 * KIB)
+#define STACK_MOST (16 * MIB)
 
 /* Milliseconds after which a thread that shall end is woken again: it may have been just about to fall asleep. */
 #define IMPATIENCE 5
@@ -36,6 +38,7 @@ static _Atomic int home; /* process ID: a child by vfork has our memory, but not
 static _Atomic uint32_t standing_back; /* calls that want to see no thread of ours */
 static _Atomic bool for_ever;
 static _Atomic uint64_t not_before; /* milliseconds */
+static _Atomic bool ended_one;      /* since the last time that somebody let them return */
 static _Atomic bool may_differ; /* a thread of the program asked for securebits of its own, which others cannot see */
 
 static __thread struct own_thread *own __attribute__((tls_model("initial-exec"))); /* the calling thread, if it is one of ours */
@@ -69,7 +72,9 @@ static bool create(struct own_thread *t) {
 	pthread_attr_t attributes;
 	if (pthread_attr_init(&attributes) != 0) return false;
 	pthread_attr_setstacksize(&attributes, STACK);
-	const int error = pthread_create(&t->handle, &attributes, run, t);
+	int error = pthread_create(&t->handle, &attributes, run, t);
+	/* Thread-local variables of the program's libraries may not fit. */
+	if (error == EINVAL && pthread_attr_setstacksize(&attributes, STACK_MOST) == 0) error = pthread_create(&t->handle, &attributes, run, t);
 	pthread_attr_destroy(&attributes);
 	return error == 0;
 }
@@ -171,6 +176,7 @@ static void end(struct own_thread *t, uint64_t until) {
 			if (change(t, PRESENT, TOLD)) os_futex_wake_all((uint32_t *)&t->state);
 		} else if (state == TOLD && change(t, TOLD, JOINING)) {
 			const bool joined = join(t, until);
+			atomic_store(&ended_one, true);
 			if (joined && t->ended != NULL) t->ended();
 			settle(t, joined ? ABSENT : TOLD);
 		} else {
@@ -189,9 +195,9 @@ void own_thread_end(struct own_thread *t) {
 
 bool own_threads_stand_back(void) {
 	struct quiet before;
-	/* Where there never was one, no system call is needed. */
 	const bool none = atomic_load(&all) == NULL;
-	if (!none && os_process_id() != atomic_load(&home)) return false;
+	/* A child by vfork has our memory; one by clone may even have our number, in a namespace of its own, and has a word that was wiped. */
+	if (os_process_id() != atomic_load(&home) || process_was_wiped()) return false;
 	atomic_fetch_add(&standing_back, 1);
 	if (none && atomic_load(&all) == NULL) return true; /* looked at again: who starts one lists it before it looks here */
 	be_quiet(&before);
@@ -206,7 +212,7 @@ void own_threads_return(bool for_good) {
 	/* For good: a filter may end the process for the question what time it is. */
 	if (for_good)
 		atomic_store(&for_ever, true);
-	else
+	else if (atomic_exchange(&ended_one, false)) /* who ends none does not hold up the next one either */
 		atomic_store(&not_before, os_milliseconds() + PAUSE);
 	/* It is 0 already in the child of a fork that was made meanwhile. */
 	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {}

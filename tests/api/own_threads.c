@@ -4,7 +4,9 @@
 #include "window_client.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -131,6 +133,12 @@ static void goes_back_and_forth(void *unused) {
 	CHILD_WAIT_FOR(has_window());
 	const int thread = window_thread(getpid());
 	for (int i = 0; i < 100; i++) CHILD_CHECK(seteuid(NOBODY) == 0 && seteuid(0) == 0);
+	/* Nor do capabilities that change nothing, and namespaces that are joined by a thread alone. */
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct own[2];
+	const int network = open("/proc/self/ns/net", O_RDONLY);
+	CHILD_CHECK(network >= 0 && syscall(SYS_capget, &header, own) == 0);
+	for (int i = 0; i < 10; i++) CHILD_CHECK(capset(&header, own) == 0 && (setns(network, 0) == 0 || errno == EPERM));
 	CHILD_CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
 	CHILD_CHECK(window_thread(getpid()) == thread);
 	CHILD_CHECK(effective(thread) == 0);
@@ -302,9 +310,18 @@ static void results_are_the_kernels(void *unused) {
 	CHILD_CHECK(!has_window());
 }
 
+/* The loader is asked for nothing when such a call is made: it has a message for the program. */
+static void leaves_the_loaders_message(void *unused) {
+	(void)unused;
+	CHILD_CHECK(dlopen("./no-such-library.so", RTLD_NOW) == NULL);
+	CHILD_CHECK(setuid(getuid()) == 0 && setgid(getgid()) == 0 && capset(NULL, NULL) == -1);
+	CHILD_CHECK(dlerror() != NULL);
+}
+
 static void results_are_right(void **state) {
 	(void)state;
 	assert_int_equal(run_in_child(results_are_the_kernels, NULL), 0);
+	assert_int_equal(run_in_child(leaves_the_loaders_message, NULL), 0);
 }
 
 /* It has its parent's memory, and no thread. The parent's are let be. */

@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +169,44 @@ static void want_large_sets(void) {
 	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
 }
 
+/* A service's filter, as of systemd's @resources: it kills who changes where and how a thread runs. */
+static void forbid_changes(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setaffinity, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setattr, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setscheduler, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog code = { COUNT_OF(filter), filter };
+	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
+}
+
+static atomic_bool over;
+
+static void *take_again(void *unused) {
+	enum { BLOCKS = 20000 };
+	void **blocks = malloc(BLOCKS * sizeof *blocks);
+	while (!over) {
+		for (int i = 0; i < BLOCKS; i++) blocks[i] = malloc(1000);
+		for (int i = 0; i < BLOCKS; i++) free(blocks[i]);
+	}
+	free(blocks);
+	return unused;
+}
+
+/* Like any server: threads that are as they were made. */
+static void start_by_threads(void) {
+	pthread_t threads[2];
+	for (int i = 0; i < 2; i++) CHILD_CHECK(pthread_create(&threads[i], NULL, take_again, NULL) == 0);
+	thread_named("arenal");
+	thread_named("arenal-window");
+	over = true;
+	for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+}
+
 /* ---- the test, and what it runs ---- */
 
 static void expect_success(const char *what, const char *argument, void (*before_exec)(void)) {
@@ -191,6 +230,11 @@ static void own_threads_of_an_idle_process_are_idle(void **state) {
 	expect_success("own_threads", "5", be_idle);
 }
 
+static void nothing_is_set_that_is_so(void **state) {
+	(void)state;
+	expect_success("threads", "0", forbid_changes);
+}
+
 static void as_many_arenas_for_pinned_threads(void **state) {
 	(void)state;
 	char cpus[16];
@@ -206,6 +250,10 @@ int main(int argc, char **argv) {
 		start_by_another(atoi(argv[2]));
 		return 0;
 	}
+	if (argc == 3 && strcmp(argv[1], "threads") == 0) {
+		start_by_threads();
+		return 0;
+	}
 	if (argc == 3 && strcmp(argv[1], "arenas") == 0) {
 		CHILD_CHECK(arenas_of_pinned_threads() == (size_t)atoi(argv[2]));
 		return 0;
@@ -213,6 +261,7 @@ int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(own_threads_run_where_the_process_may),
 		cmocka_unit_test(own_threads_of_an_idle_process_are_idle),
+		cmocka_unit_test(nothing_is_set_that_is_so),
 		cmocka_unit_test(as_many_arenas_for_pinned_threads),
 	};
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
