@@ -519,7 +519,9 @@ static size_t take_out_mapping(struct region *r, bool keep_one, char **start, si
 	*size = REGION_SIZE;
 	if (is_idle(r)) {
 		if (keep_one && !has_other(r)) return 0;
-		if (count > 0) remove_slices(r, bit_find(r->ours, 0, REGION_SLICES, true), count);
+		first = bit_find(r->ours, 0, REGION_SLICES, true);
+		if (count > 0 && bits_count(r->ours, first, count) != count) return 0; /* some could not be opened again: see close_tail */
+		if (count > 0) remove_slices(r, first, count);
 		count = max_size(count, 1); /* what is reserved only goes, too */
 	} else {
 		if (r->whole || r->kind == REGION_BRK || !free_piece(r, &first, &count)) return 0;
@@ -545,7 +547,7 @@ static size_t unmap_free(struct region *r, bool keep_one) {
 		if (slices > 0) {
 			lock_drop(&heap.lock, RANK_HEAP);
 			os_unmap(start, size);
-			PROBE(region_unmapped, start, size - os_page_size);
+			PROBE(region_unmapped, start, ALIGN_DOWN(size, SLICE_SIZE));
 			lock_take(&heap.lock, RANK_HEAP);
 			place_leave(start);
 		}
@@ -593,8 +595,8 @@ static void unmap_rest(struct region *r) {
 	bit_set(r->starts, 0);
 	bit_set(r->ends, r->committed - 1u);
 	lock_drop(&heap.lock, RANK_HEAP);
-	os_unmap(rest, REGION_SIZE - size);
-	PROBE(region_unmapped, rest, REGION_SIZE - size);
+	os_unmap(rest, REGION_SIZE - size - os_page_size);
+	PROBE(region_unmapped, rest, REGION_SIZE - size - os_page_size);
 	lock_take(&heap.lock, RANK_HEAP);
 	gate_leave();
 }

@@ -366,6 +366,25 @@ static void what_is_opened_follows_what_is_used(void **state) {
 	assert_int_equal(stats().mapped, before);
 }
 
+/* Regions lie side by side: what of one is reserved only goes, and nothing of the next. */
+static void a_neighbour_stays(void **state) {
+	(void)state;
+	heap_purge(); /* dirty slices would come first, wherever they are */
+	heap_release();
+	struct span *low = run(RUN_MAX / SLICE_SIZE, 1, REGION_MAPPED), *high = run(RUN_MAX / SLICE_SIZE, 1, REGION_MAPPED);
+	struct span *next = run(2, 1, REGION_MAPPED);
+	assert_ptr_equal(high->start, low->start + RUN_MAX);
+	assert_ptr_equal(next->start, (char *)ALIGN_UP((uintptr_t)high->start, REGION_SIZE));
+	memset(next->start, 7, 2 * SLICE_SIZE);
+	heap_free(high);
+	heap_release();
+	assert_false(is_mapped(low->start + REGION_SIZE - os_page_size));
+	for (size_t i = 0; i < 2 * SLICE_SIZE; i += os_page_size / 2) assert_int_equal(next->start[i], 7);
+	heap_free(next);
+	heap_free(low);
+	heap_release();
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
@@ -373,6 +392,7 @@ int main(void) {
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(free_regions_are_unmapped), cmocka_unit_test(what_stays_free_is_unmapped_by_time), cmocka_unit_test(what_is_opened_follows_what_is_used),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
+		cmocka_unit_test(a_neighbour_stays),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
