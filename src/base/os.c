@@ -167,7 +167,7 @@ bool os_guard(void *address, size_t size) { return protect(address, size, PROT_N
 void *os_map_guarded(size_t size) {
 	const size_t all = size + 2 * os_page_size;
 	char *p = map_anywhere(all, PROT_NONE, MAP_NORESERVE);
-	if (p != NULL && !os_commit(p + os_page_size, size)) {
+	if (p != NULL && !protect(p + os_page_size, size, PROT_READ | PROT_WRITE)) { /* not os_commit: it was not left out of cores */
 		os_unmap(p, all);
 		p = NULL;
 	}
