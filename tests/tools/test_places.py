@@ -20,13 +20,14 @@ UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
 OLDEST = 8              # Python 3.8
 
-# Another root, of which the real one is a part only.
+# Another root, of which the real one is a part only. The tree under test may be in any of its folders.
 ROOT = """
 set -e
 mount -t tmpfs none "$1"; cd "$1"; mkdir proc old; mount --rbind /proc proc
-for place in /bin /lib* /usr /etc /dev /tmp /root /home /opt /work /var /srv /mnt; do
-  [ -d $place ] && [ ! -L $place ] && mkdir -p .$place && mount --rbind $place .$place || true
-  if [ -L $place ]; then cp -d $place .$place; fi
+for place in /*; do
+  case $place in /proc | /sys | /old) continue;; esac
+  if [ -L "$place" ]; then cp -d "$place" ".$place"; continue; fi
+  if [ -d "$place" ]; then mkdir ".$place"; mount --rbind "$place" ".$place" || true; fi
 done
 pivot_root . old; shift; cd /; exec "$@"
 """
