@@ -1,7 +1,7 @@
 /* What goes out of the heap profile: the dump, and the report of leaks.
  *
  * The dump is text, of three parts. Lines of a name and its value, in this order:
- *     arenal-heap-profile VERSION      1
+ *     arenal-heap-profile VERSION      2
  *     sample BYTES                     from one sampled byte to the next, on average
  *     pid NUMBER
  *     time SECONDS                     since 1970
@@ -9,10 +9,13 @@
  * frame is an address inside of the instruction that calls:
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
- * since the profile was started. Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps. */
+ * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
+ *     object START BUILD_ID            START: where the first byte of its file is mapped
+ * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps. Version 1 has no objects. */
 #include <errno.h>
 #include <string.h>
 
+#include "base/build_id.h"
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/print.h"
@@ -49,10 +52,18 @@ static void put_stack(struct writer *w, const struct profile_stack *s) {
 	put(w, "\n");
 }
 
+static void put_object(void *writer, uintptr_t start, const struct build_id *id) {
+	char text[2 * BUILD_ID_MAX + 1];
+	build_id_text(text, id);
+	put(writer, "object %lx ", start);
+	put(writer, "%s\n", text);
+}
+
 int profile_dump(int fd) {
 	struct writer w = { .fd = fd };
-	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
+	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
 	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
+	build_id_of_all(put_object, &w);
 	put(&w, "maps\n");
 	flush(&w);
 	if (w.error == 0) w.error = os_copy_file("/proc/self/maps", fd);
