@@ -9,7 +9,7 @@ import tempfile
 import time
 
 NOBODY = 65534
-MEMORY, ANSWER, COPY = 4 << 30, 64 << 20, 256 << 20
+MEMORY, ANSWER, COPY = 4 << 30, 32 << 20, 256 << 20
 MODE_OTHERS_READ = 0o004
 
 
@@ -17,13 +17,13 @@ def ask(command, text, until, file=None):
     """The lines that it answers to the text; none when it is not installed, or needs too much. `file`: it is given as its last word."""
     path = shutil.which(command[0])
     if not path or time.monotonic() >= until:
-        return []
+        return
     with tempfile.TemporaryFile() as questions, tempfile.TemporaryFile() as answers:
         questions.write(text.encode(errors="replace"))
         questions.seek(0)
         copy = _readable(file) if file else None
         if file and copy is None:
-            return []
+            return
         words = [f"/proc/self/fd/{copy}"] if file else []
         try:
             subprocess.run([path, *command[1:], *words], stdin=questions, stdout=answers, stderr=subprocess.DEVNULL, check=False,
@@ -34,7 +34,8 @@ def ask(command, text, until, file=None):
             if file and copy != file.fileno():
                 os.close(copy)
         answers.seek(0)
-        return answers.read(ANSWER).decode(errors="replace").splitlines()
+        for line in answers:
+            yield line.decode(errors="replace").rstrip("\n")
 
 
 def _give_up():

@@ -57,7 +57,7 @@ class Module:
     def _own_file(self, mapping, places):
         problems = []
         for root, file in places.open(mapping):
-            problem = self._problem(mapping, file)
+            problem = self._problem(mapping, file, places)
             if not problem:
                 return root, file
             problems.append(problem)
@@ -69,7 +69,7 @@ class Module:
             self.problem = "deleted" if mapping.path.endswith(DELETED) else "not found here (of a container: --pid, --root)"
         return None, None
 
-    def _problem(self, mapping, file):
+    def _problem(self, mapping, file, places):
         """Why this is not the file that was mapped; "" if it is."""
         if isinstance(file, OSError):
             if file.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -78,7 +78,8 @@ class Module:
         try:
             if self.build_id:
                 return "" if elf.build_id(file) == self.build_id else REPLACED
-            if os.fstat(file.fileno()).st_ino != mapping.inode:
+            about = os.fstat(file.fileno())
+            if about.st_ino != mapping.inode or about.st_mtime > places.dump.time + 1:
                 return ANOTHER
             elf.header(file)
             return ""

@@ -15,6 +15,9 @@ from arenal.profile import bounded, perf_map
 from arenal.profile.modules import Module
 from arenal.text import printable
 
+NOTES_LIMIT = 100               # lines on stderr
+INLINED_LIMIT = 256             # functions in one another
+
 # A function that an address is in; file "" and line 0: not known. Of inlined functions there are several.
 Frame = namedtuple("Frame", "function file line")
 
@@ -22,11 +25,11 @@ Frame = namedtuple("Frame", "function file line")
 def _lines_of(file, addresses, until):
     """From addresses in the file to their frames, those that addr2line knows."""
     lines = bounded.ask(["addr2line", "-a", "-f", "-C", "-i", "-e"], "".join(f"{a:#x}\n" for a in addresses), until, file)
-    frames, current, function = {}, None, None
+    frames, current, function = {address: [] for address in addresses}, None, None
     for line in lines:
         if re.fullmatch("0x[0-9a-f]{16}", line):
-            current, function = frames.setdefault(int(line, 16), []), None
-        elif current is None:
+            current, function = frames.get(int(line, 16)), None
+        elif current is None or len(current) >= INLINED_LIMIT:
             continue
         elif function is None:
             function = line
@@ -41,7 +44,7 @@ def _lines_of(file, addresses, until):
 
 def _demangle(names, until):
     mangled = [name for name in names if name.startswith(("_Z", "_R"))]
-    plain = bounded.ask(["c++filt"], "".join(f"{name}\n" for name in mangled), until) if mangled else []
+    plain = list(bounded.ask(["c++filt"], "".join(f"{name}\n" for name in mangled), until)) if mangled else []
     return dict(zip(mangled, plain)) if len(plain) == len(mangled) else {}
 
 
@@ -52,7 +55,7 @@ class Symbols:
     def __init__(self, dump, places):
         self.mappings = sorted(m for m in dump.mappings if m.path.startswith("/"))
         self._starts = [m.start for m in self.mappings]
-        self._objects = dump.objects
+        self._objects, self._build_ids = sorted(dump.objects), dump.objects
         self.modules, self.named, self.notes = {}, set(), []
         addresses = {frame for stack in dump.stacks for frame in stack.frames}
         self.frames = {address: [Frame(f"{address:#x}", "", 0)] for address in addresses}
@@ -67,6 +70,8 @@ class Symbols:
         self._name_by_perf_map(addresses - self.named, places)
         for module, inside in modules:
             self._note(module.name, module.why_no_names(), [address for address, _ in inside])
+        if len(self.notes) > NOTES_LIMIT:
+            self.notes[NOTES_LIMIT:] = [f"and so for {len(self.notes) - NOTES_LIMIT} files more"]
 
     def mapping_of(self, address):
         at = bisect.bisect_right(self._starts, address) - 1
@@ -74,13 +79,10 @@ class Symbols:
 
     def object_of(self, mapping):
         """Where the file of a mapping with code begins in memory, and its build ID: None and "" when the dump does not say."""
-        found, begin = None, None
-        for start in self._objects:
-            if start <= mapping.start and (found is None or start > found):
-                found = start
-        begin = self.mapping_of(found) if found is not None else None
+        at = bisect.bisect_right(self._objects, mapping.start) - 1
+        begin = self.mapping_of(self._objects[at]) if at >= 0 else None
         if begin and (begin.path, begin.inode) == (mapping.path, mapping.inode):
-            return found, self._objects[found]
+            return self._objects[at], self._build_ids[self._objects[at]]
         return None, ""
 
     def _name(self, inside, places):
@@ -100,6 +102,8 @@ class Symbols:
             try:
                 if not lines and not isinstance(file, io.BytesIO) and elf.section(file, ".debug_info"):
                     lines = _lines_of(file, sorted(missing), places.until)
+                    if not lines:
+                        self.notes.append(f"{module.name}: no lines: addr2line found none, or needed too much")
                 names.update(elf.functions(file, missing - set(names)))
                 module.has_table = module.has_table or elf.section(file, ".symtab") is not None
             except (OSError, elf.NotElf) as error:
