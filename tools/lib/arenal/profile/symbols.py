@@ -32,8 +32,8 @@ class Module:
         self.functions = []
         try:
             with open(files.regular(self.path), "rb") as file:
-                if os.fstat(file.fileno()).st_ino != mapping.inode:
-                    return      # another file has its name now
+                if mapping.inode and os.fstat(file.fileno()).st_ino != mapping.inode:
+                    return      # another file has its name now. 0: the process had no /proc, and knew no number
                 loads = [s for s in elf.segments(file, elf.header(file)) if s.type == elf.PT_LOAD]
             self.build_id = elf.build_id(self.path)
             self.functions = elf.functions(self._debug_file() or self.path) or elf.functions(self.path)
