@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <string.h>
 
+#include "base/loaded.h"
 #include "base/os.h"
 #include "base/print.h"
 
@@ -94,12 +95,26 @@ static bool read_line(const char *text, struct line *out) {
 	return true;
 }
 
+/* Where there is no /proc, what the loader knows. */
+static void find_among_loaded(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument) {
+	struct loaded_segment s;
+	for (size_t i = 0; loaded_segment(i, &s); i++) {
+		struct build_id id = { 0 };
+		if (s.offset == 0) build_id_read(s.start, &id);
+		if (id.size > 0) found(argument, s.start, &id);
+	}
+}
+
 void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument) {
 	char text[2048 + 1];
 	struct line begin = { 0 }, line;
-	const int file = os_open_file("/proc/self/maps");
+	const int file = os_open_maps();
+	if (file < 0) {
+		find_among_loaded(found, argument);
+		return;
+	}
 	size_t length, kept = 0; /* of a line that is cut, the beginning is kept */
-	while (file >= 0 && (length = os_read(file, text + kept, sizeof text - kept)) > 0) {
+	while ((length = os_read(file, text + kept, sizeof text - kept)) > 0) {
 		char *at = text, *end;
 		for (; (end = strchr(at, '\n')) != NULL; at = end + 1) {
 			*end = 0;
@@ -116,5 +131,5 @@ void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct
 		if (kept == sizeof text - 1) kept = 0; /* the middle of a very long name: no line begins so */
 		memmove(text, at, kept);
 	}
-	if (file >= 0) os_close(file);
+	os_close(file);
 }

@@ -19,7 +19,7 @@ void build_id_read(uintptr_t start, struct build_id *out);
 /* Hexadecimal, with a zero: 2 * BUILD_ID_MAX + 1 bytes. */
 void build_id_text(char *text, const struct build_id *id);
 
-/* Calls `found` for each file with mapped code that has one. Reads /proc/self/maps. */
+/* Calls `found` for each file with mapped code that has one. Reads /proc/self/maps, or asks the loader where there is none. */
 void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument);
 
 #endif

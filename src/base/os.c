@@ -299,6 +299,11 @@ uint64_t os_random(void) {
 	return random_next(&from);
 }
 
+const char *os_program(void) {
+	const char *name = (const char *)system_auxiliary(AT_EXECFN);
+	return name != NULL ? name : "";
+}
+
 bool os_is_secure(void) { return system_auxiliary(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
@@ -373,23 +378,24 @@ static int open_file(const char *path, int flags, int mode) {
 
 static void close_file(int file) { CALL(SYS_close, file); }
 
-int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666); }
+int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600); }
+
+int os_rename_file(const char *from, const char *to) { return (int)-CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
+
+void os_remove_file(const char *path) { CALL(SYS_unlinkat, AT_FDCWD, path, 0); }
+
+int os_may_replace(const char *path) {
+	struct stat about;
+	const int error = (int)-CALL(SYS_newfstatat, AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
+	if (error != 0) return error == ENOENT ? 0 : error;
+	return S_ISREG(about.st_mode) ? 0 : S_ISDIR(about.st_mode) ? EISDIR : EEXIST;
+}
+
+size_t os_file_limit(void) { return limit_of(RLIMIT_FSIZE); }
 
 int os_close(int fd) {
 	const int error = (int)-CALL(SYS_close, fd);
 	return error == EINTR ? 0 : error;
-}
-
-int os_copy_file(const char *path, int fd) {
-	char text[4096];
-	int result = 0;
-	const int file = open_file(path, O_RDONLY, 0);
-	long length = file;
-	while (length >= 0 && result == 0 && (length = CALL(SYS_read, file, text, sizeof text)) != 0)
-		if (length > 0) result = os_write(fd, text, (size_t)length);
-	if (length < 0) result = (int)-length;
-	if (file >= 0) close_file(file);
-	return result;
 }
 
 /* A thread with a table of its own has none of the program's descriptors. What it has to say goes to theirs. */
@@ -495,6 +501,15 @@ bool os_file_exists(const char *path) { return !sandbox_is_on() && CALL(SYS_facc
 
 int os_open_file(const char *path) { return sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0); }
 
+/* The file of the first thread is empty after that has ended; emulators know no other name. */
+int os_open_maps(void) {
+	char byte;
+	const int file = os_open_file("/proc/self/maps");
+	if (file < 0 || CALL(SYS_pread64, file, &byte, 1, 0) == 1) return file;
+	close_file(file);
+	return os_open_file("/proc/thread-self/maps");
+}
+
 size_t os_read(int fd, char *text, size_t size) {
 	const long length = CALL(SYS_read, fd, text, size - 1);
 	text[length > 0 ? length : 0] = 0;
@@ -514,7 +529,7 @@ size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 }
 
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
-	const size_t longest = limit_of(RLIMIT_FSIZE);
+	const size_t longest = os_file_limit();
 	if (longest < size) size = ALIGN_DOWN(longest, SLICE_SIZE);
 	const int fd = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0) return -fd;
@@ -526,7 +541,7 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 			result = CALL(SYS_mmap, NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (is_error(result)) {
 		if (size < least) result = -EFBIG;
-		CALL(SYS_unlinkat, AT_FDCWD, path, 0);
+		os_remove_file(path);
 	} else {
 		*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
 		*address = (void *)result;
@@ -556,7 +571,7 @@ bool os_back_file(void *address, size_t size) {
 
 bool os_wipe_on_fork(void *address, size_t size) { return advise(address, size, MADV_WIPEONFORK) == 0; }
 
-bool os_directory(char *path, size_t size) { return CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
+bool os_directory(char *path, size_t size) { return !sandbox_is_on() && CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
 
 void os_thread_name(char *name) {
 	memset(name, 0, 16);

@@ -124,19 +124,34 @@ uint64_t os_milliseconds(void);
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
 
-/* Makes an empty file, or empties it. Returns the descriptor, or the errno, negative. */
+/* Makes a new file that only its owner can read. Returns the descriptor, or the errno, negative: of EEXIST also when the name is a
+ * link's. */
 int os_create_file(const char *path);
+
+/* Gives the file another name; what had that name before is gone. Returns 0 or the errno. */
+int os_rename_file(const char *from, const char *to);
+
+void os_remove_file(const char *path);
+
+/* 0 when the name is nobody's, or a plain file's; the errno else: EISDIR, or EEXIST for what must not be replaced: a link, a pipe, a device. */
+int os_may_replace(const char *path);
+
+/* How long files of the process may be: who writes more gets a signal that ends him. SIZE_MAX: as they like. */
+size_t os_file_limit(void);
 
 /* Returns 0 or the errno: of a write, too, that failed only now. */
 int os_close(int fd);
-
-/* Writes what the file has to the descriptor. Returns 0 or the errno. */
-int os_copy_file(const char *path, int fd);
 
 bool os_file_exists(const char *path);
 
 /* Opens a file to read. A negative number when that is refused. */
 int os_open_file(const char *path);
+
+/* Opens the list of the process's mappings. A negative number where there is no /proc. */
+int os_open_maps(void);
+
+/* The name of the program's file as it was executed; "" when that is not known. */
+const char *os_program(void);
 
 /* Reads on, and adds a zero behind the end of what was read, size - 1 bytes at most. Returns the bytes read, 0 at the end. */
 size_t os_read(int fd, char *text, size_t size);

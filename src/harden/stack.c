@@ -5,6 +5,7 @@
 
 #include "base/build_id.h"
 #include "base/conf.h"
+#include "base/loaded.h"
 #include "base/os.h"
 #include "base/print.h"
 #include "harden/unwind.h"
@@ -118,20 +119,45 @@ static void look_at_line(const char *line, struct module *module, const uintptr_
 	}
 }
 
-static void find_places(const uintptr_t *frames, uint32_t count) {
+static bool find_in_maps(const uintptr_t *frames, uint32_t count) {
 	static char text[4096 + 1]; /* the kernel gives no more of this file at once, and whole lines */
 	static struct module module;
+	const int file = os_open_maps();
+	if (file < 0) return false;
 	module.file[0] = 0;
-	memset(places, 0, sizeof places);
-	size_t length;
-	for (size_t done = 0; (length = os_read_file("/proc/self/maps", done, text, sizeof text)) > 0; done += length) {
+	size_t length, kept = 0; /* of a line that is cut, the beginning is kept */
+	while ((length = os_read(file, text + kept, sizeof text - kept)) > 0) {
 		char *line = text, *end;
 		for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
 			*end = 0;
 			look_at_line(line, &module, frames, count);
 		}
-		if (line > text) length = (size_t)(line - text);
+		kept = strlen(line);
+		if (kept == sizeof text - 1) kept = 0; /* in the middle of a very long name */
+		memmove(text, line, kept);
 	}
+	os_close(file);
+	return true;
+}
+
+/* Where there is no /proc, what the loader knows. */
+static void find_among_loaded(const uintptr_t *frames, uint32_t count) {
+	static struct loaded_segment s;
+	uintptr_t begin = 0; /* of the file */
+	for (size_t i = 0; loaded_segment(i, &s); i++) {
+		if (s.offset == 0) begin = s.start;
+		for (uint32_t f = 0; f < count; f++) {
+			if (frames[f] < s.start || frames[f] >= s.end) continue;
+			print_text(places[f].file, sizeof places[f].file, "%s", s.file);
+			places[f].address = frames[f] - s.shift;
+			build_id_read(begin, &places[f].id);
+		}
+	}
+}
+
+static void find_places(const uintptr_t *frames, uint32_t count) {
+	memset(places, 0, sizeof places);
+	if (!find_in_maps(frames, count)) find_among_loaded(frames, count);
 }
 
 static bool is_first_of_file(uint32_t place) {

@@ -221,6 +221,7 @@ int profile_start(size_t mean) {
 void profile_stop(void) { tcache_sample(0); }
 
 void profile_init(void) {
+	profile_file_start();
 	if (!conf.profile && !conf.leaks) return;
 	const int error = profile_start(0);
 	if (error == ENOTSUP)

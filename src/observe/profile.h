@@ -70,6 +70,17 @@ struct profile_counts profile_read(const struct profile_stack *stack);
 /* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that failed. */
 int profile_dump(int fd);
 
+/* The same, but EFBIG when it is longer than that. */
+int profile_dump_within(int fd, size_t room);
+
+/* ---- profile_file.c ---- */
+
+/* At start-up, before the program can leave its directory. */
+void profile_file_start(void);
+
+/* Writes the dump to the file that the environment named. Says so where that fails. */
+void profile_file_write(void);
+
 /* What the tunables and the environment ask for at exit. */
 void profile_at_exit(void);
 

@@ -11,12 +11,14 @@
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
  * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
  *     object START BUILD_ID            START: where the first byte of its file is mapped
- * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps. Version 1 has no objects. */
+ * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
+ * /proc, such lines of what the loader knows, with 0 for what it does not. Version 1 has no objects. */
 #include <errno.h>
 #include <string.h>
 
 #include "base/build_id.h"
 #include "base/conf.h"
+#include "base/loaded.h"
 #include "base/lock.h"
 #include "base/print.h"
 #include "harden/stack.h"
@@ -26,12 +28,15 @@ static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_S
 
 struct writer {
 	int fd, error;
+	size_t room; /* in the file */
 	size_t length;
 	char text[2048];
 };
 
 static void flush(struct writer *w) {
+	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
 	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
+	w->room -= min_size(w->length, w->room);
 	w->length = 0;
 }
 
@@ -52,6 +57,23 @@ static void put_stack(struct writer *w, const struct profile_stack *s) {
 	put(w, "\n");
 }
 
+static bool put_maps(struct writer *w) {
+	const int file = os_open_maps();
+	flush(w);
+	while (file >= 0 && (w->length = os_read(file, w->text, sizeof w->text)) > 0) flush(w);
+	if (file >= 0) os_close(file);
+	return file >= 0;
+}
+
+static void put_loaded(struct writer *w) {
+	struct loaded_segment s;
+	for (size_t i = 0; loaded_segment(i, &s); i++) {
+		put(w, "%lx-%lx %s %lx 00:00 0 ", s.start, s.end, s.permissions, s.offset);
+		for (const char *name = s.file; *name != 0; name += strnlen(name, 100)) put(w, "%.*s", 100, name);
+		put(w, "\n");
+	}
+}
+
 static void put_object(void *writer, uintptr_t start, const struct build_id *id) {
 	char text[2 * BUILD_ID_MAX + 1];
 	build_id_text(text, id);
@@ -59,48 +81,21 @@ static void put_object(void *writer, uintptr_t start, const struct build_id *id)
 	put(writer, "%s\n", text);
 }
 
-int profile_dump(int fd) {
-	struct writer w = { .fd = fd };
+int profile_dump_within(int fd, size_t room) {
+	struct writer w = { .fd = fd, .room = room };
 	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
 	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
 	build_id_of_all(put_object, &w);
 	put(&w, "maps\n");
-	flush(&w);
-	if (w.error == 0) w.error = os_copy_file("/proc/self/maps", fd);
+	if (!put_maps(&w)) put_loaded(&w);
 	put(&w, "end\n");
 	flush(&w);
 	return w.error;
 }
 
+int profile_dump(int fd) { return profile_dump_within(fd, SIZE_MAX); }
+
 /* ---- at exit ---- */
-
-/* "%p" in the name stands for the process. */
-static bool file_name(char *name, size_t size, const char *pattern) {
-	size_t length = 0;
-	for (const char *p = pattern; *p != 0 && length + 16 < size; p++) {
-		if (p[0] == '%' && p[1] == 'p') {
-			length += print_text(name + length, size - length, "%d", os_process_id());
-			p++;
-		} else {
-			name[length++] = *p;
-		}
-	}
-	name[length] = 0;
-	return length + 16 < size;
-}
-
-static int write_file(const char *name) {
-	const int file = os_create_file(name);
-	if (file < 0) return -file;
-	const int error = profile_dump(file), late_error = os_close(file);
-	return error != 0 ? error : late_error;
-}
-
-static void write_profile(const char *pattern) {
-	char name[CONF_PATH_MAX];
-	const int error = file_name(name, sizeof name, pattern) ? write_file(name) : ENAMETOOLONG;
-	if (error != 0) print_fd(2, "arenal: the heap profile could not be written (%s): %s\n", strerrordesc_np(error), name);
-}
 
 #define LEAKS_SHOWN 10
 
@@ -137,6 +132,6 @@ static void report_leaks(void) {
 
 void profile_at_exit(void) {
 	if (profile_mean() == 0) return;
-	if (conf_files.profile_file[0] != 0) write_profile(conf_files.profile_file);
+	if (conf_files.profile_file[0] != 0) profile_file_write();
 	if (conf.leaks) report_leaks();
 }

@@ -1,6 +1,6 @@
-/* profiled [wait]: allocates from functions that a heap profile has to name: 300 blocks of 1,000 bytes that leak, 100 of 2,000 that
+/* profiled [wait | last]: allocates from functions that a heap profile has to name: 300 blocks of 1,000 bytes that leak, 100 of 2,000 that
  * are freed, one of 5 MB that stays, from an inlined function, and a few that stay in a thread. With "wait", it says "ready" first,
- * and goes on when it reads a line; then it says "done", and does it again at the next one. Exits with 3. */
+ * and goes on when it reads a line; then it says "done", and does it again at the next one. With "last", another thread does it, when the first one has ended. Exits with 3. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +48,20 @@ static void work(void) {
 	if (pthread_create(&thread, NULL, in_thread, NULL) == 0) pthread_join(thread, NULL);
 }
 
+static void *last(void *first) {
+	pthread_join(*(pthread_t *)first, NULL);
+	work();
+	exit(3);
+}
+
 int main(int argc, char **argv) {
+	static pthread_t first;
+	pthread_t thread;
 	char line[16];
+	if (argc > 1 && strcmp(argv[1], "last") == 0) {
+		first = pthread_self();
+		if (pthread_create(&thread, NULL, last, &first) == 0) pthread_exit(NULL);
+	}
 	if (argc == 1 || strcmp(argv[1], "wait") != 0) {
 		work();
 		return 3;

@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import unittest
 import urllib.error
 import urllib.request
 
-from support import LIBRARY, TOOL, ToolTest, environment
+from support import DEADLINE, LIBRARY, TOOL, ToolTest, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
 from arenal.profile import dump, pprof          # noqa: E402
@@ -25,6 +26,8 @@ PROFILED = os.environ["TEST_PROFILED"]
 STATIC = os.environ["TEST_PROFILED_STATIC"]
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiled.c")
 PPROF = (glob.glob("/usr/lib/go-*/pkg/tool/*/pprof") + glob.glob("/usr/share/go-*/pkg/tool/*/pprof") + [None])[0]
+UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
+NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
 LEAKED, KEPT, USED = 300 * 1000, 5000000, 100 * 2000
 LEAKED_IN_THREAD = 10 * 40
 LIVE = LEAKED + LEAKED_IN_THREAD + KEPT
@@ -38,13 +41,24 @@ class Profile(ToolTest):
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def dump_of(self, program=PROFILED, **changes):
+    def dump_of(self, *program, prefix=(), **changes):
         """Runs the program to its end; where its dump is."""
         path = self.path("heap")
         changes = {"ARENAL_PROFILE": "1", "ARENAL_PROFILE_SAMPLE": "1", "ARENAL_PROFILE_FILE": path, **changes}
-        done = subprocess.run([program], env=words(**changes), stderr=subprocess.PIPE, text=True, check=False)
+        env = [f"{name}={value}" for name, value in changes.items() if value is not None]
+        preload = [] if "LD_PRELOAD" in changes else [f"LD_PRELOAD={LIBRARY}"]
+        done = subprocess.run([*prefix, "env", *preload, *env, *(program or [PROFILED])], env=environment(), stderr=subprocess.PIPE,
+                              text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (3, ""))
         return path
+
+    def writes(self, path, command=(PROFILED,), **options):
+        """Runs a program whose profile goes there. It ends as it would without, and says one line at most, which is returned."""
+        done = subprocess.run(command, env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=path), check=False, text=True,
+                              stderr=subprocess.PIPE, timeout=DEADLINE, **options)
+        self.assertEqual(done.returncode, 3)
+        self.assertLessEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        return done.stderr
 
     def rows(self, text):
         """Of the list: from functions to (flat, blocks, with calls)."""
@@ -92,13 +106,95 @@ class Profile(ToolTest):
             self.assertEqual(dump.read(self.path(f"{pid}.heap")).pid, pid)
 
     def test_a_file_that_cannot_be_written(self):
-        for path, reason in (("/dev/full", "No space left on device"), ("/nowhere/heap", "No such file or directory"),
-                             (self.folder, "Is a directory"), ("/" + "x" * 1015, "File name too long")):
-            done = subprocess.run([PROFILED], env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=path), check=False,
-                                  stderr=subprocess.PIPE, text=True)
-            self.assertEqual(done.returncode, 3)
-            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-            self.assertRegex(done.stderr, rf"^arenal: the heap profile could not be written \({reason}\): /.*$")
+        for path, reason in (("/nowhere/heap", "No such file or directory"), (self.folder, "Is a directory"),
+                             ("/dev/full", "It is a link, or no plain file"), ("/" + "x" * 1015, "File name too long"),
+                             ("/dev/fd/77", "Bad file descriptor")):
+            self.assertRegex(self.writes(path), rf"^arenal: the heap profile could not be written \({reason}\): /.*$")
+        with open("/dev/full", "wb") as full:
+            self.assertIn("(No space left on device): /dev/stdout", self.writes("/dev/stdout", stdout=full))
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        """A limit of a file's length would end the process by a signal."""
+        path = self.path("heap")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("old")
+        self.assertIn("(File too large)", self.writes(path, ["sh", "-c", f"ulimit -f 1; '{PROFILED}'"]))
+        self.assertEqual(os.listdir(self.folder), ["heap"])
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "old")
+        self.assertEqual(self.writes(path), "")
+        self.assertEqual(dump.read(path).sample, 512 << 10)
+
+    @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
+    def test_a_disk_that_is_really_full(self):
+        script = f"mount -t tmpfs -o size=64k none '{self.folder}'; head -c 1M /dev/zero 2> /dev/null > '{self.path('fill')}'; env " \
+                 f"LD_PRELOAD='{LIBRARY}' ARENAL_PROFILE=1 ARENAL_PROFILE_SAMPLE=1 ARENAL_PROFILE_FILE='{self.path('heap')}' " \
+                 f"'{PROFILED}'; status=$?; ls -A '{self.folder}'; exit $status"
+        done = subprocess.run([*UNSHARE, "sh", "-c", script], check=False, capture_output=True, text=True, env=environment())
+        self.assertEqual((done.returncode, done.stdout), (3, "fill\n"), done.stderr)
+        self.assertIn("(No space left on device)", done.stderr)
+
+    def test_links_and_pipes_in_its_way(self):
+        """Others may write to the directory, and guess the name."""
+        path, victim = self.path("heap"), self.path("victim")
+        for place in (lambda: os.symlink(victim, path), lambda: os.symlink(self.path("nowhere"), path), lambda: os.mkfifo(path)):
+            with open(victim, "w", encoding="utf-8") as file:
+                file.write("old")
+            place()
+            self.assertIn("(It is a link, or no plain file)", self.writes(path))
+            with open(victim, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "old")
+            os.remove(path)
+            self.assertEqual(os.listdir(self.folder), ["victim"])
+        os.link(victim, path)
+        self.assertEqual(self.writes(path), "")
+        with open(victim, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "old")
+
+    def test_its_own_file_again_and_again(self):
+        """Nobody else reads it, and whoever reads the old one goes on with that."""
+        path = self.path("heap")
+        self.assertEqual(self.writes(path, preexec_fn=lambda: os.umask(0)), "")
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        with open(path, encoding="utf-8") as old:
+            first = old.read(4096)
+            self.assertEqual(self.writes(path), "")
+            old.seek(0)
+            self.assertEqual(old.read(4096), first)
+        self.assertEqual(dump.read(path).sample, 512 << 10)
+
+    def test_a_relative_name(self):
+        """It is of the directory that the process was started in."""
+        self.assertEqual(self.writes("heap", [sys.executable, "-c", "import os; os.chdir('/'); raise SystemExit(3)"],
+                                     cwd=self.folder), "")
+        self.assertEqual(os.listdir(self.folder), ["heap"])
+
+    def test_its_own_descriptors(self):
+        for name, option in (("/dev/stdout", "stdout"), ("/dev/fd/1", "stdout"), ("/dev/fd/0", "stdin")):
+            with open(self.path("out"), "w+b") as out:
+                self.assertEqual(self.writes(name, **{option: out}), "")
+            self.assertEqual(dump.read(self.path("out")).sample, 512 << 10)
+
+    def test_after_the_first_thread(self):
+        """Its files in /proc are empty then."""
+        path = self.dump_of(PROFILED, "last")
+        self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        done = subprocess.run([PROFILED, "last"], env=words(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
+                              stderr=subprocess.PIPE, text=True)
+        self.assertIn(f"  {PROFILED}+0x", done.stderr)
+
+    @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
+    def test_without_proc(self):
+        prefix = [*UNSHARE, "sh", "-c", 'mount -t tmpfs none /proc; exec "$@"', "sh"]
+        for program in (PROFILED, STATIC):
+            preload = {"LD_PRELOAD": None} if program == STATIC else {}
+            path = self.dump_of(program, prefix=prefix, **preload)
+            self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        done = subprocess.run([*prefix, "env", "LD_PRELOAD=" + LIBRARY, PROFILED], check=False, stderr=subprocess.PIPE, text=True,
+                              env=environment(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"))
+        address = re.search(r"in 300 blocks, allocated by:\n.*" + re.escape(PROFILED) + r"\+(0x[0-9a-f]+)", done.stderr)[1]
+        named = subprocess.run(["addr2line", "-f", "-e", PROFILED, address], stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.assertIn("leak_here", named)
 
     def test_the_report_of_leaks(self):
         done = subprocess.run([PROFILED], env=words(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,

@@ -1,5 +1,5 @@
 """A file that was mapped into the process, and the files that have its symbols. That it is the one which ran is known by its build ID,
-which the dump tells; without one by the inode's number. Nothing else gives names."""
+which the dump tells; without one by the inode's number, if the process had a /proc that told it. Nothing else gives names."""
 
 import errno
 import os
@@ -79,7 +79,7 @@ class Module:
             if self.build_id:
                 return "" if elf.build_id(file) == self.build_id else REPLACED
             about = os.fstat(file.fileno())
-            if about.st_ino != mapping.inode or about.st_mtime > places.dump.time + 1:
+            if mapping.inode not in (0, about.st_ino) or about.st_mtime > places.dump.time + 1:
                 return ANOTHER
             elf.header(file)
             return ""

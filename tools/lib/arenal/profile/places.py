@@ -36,12 +36,12 @@ class Places:
 
     def _is_it(self, pid):
         """Has this process, which may be another one by now, mapped the same files to the same places?"""
-        code = {(m.start, m.inode, plain_path(m)) for m in self.dump.mappings if m.inode and "x" in m.perms}
+        code = {(m.start, plain_path(m)) for m in self.dump.mappings if m.path.startswith("/") and "x" in m.perms}
         try:
             now = proc.parse_mappings(files.head(f"/proc/{pid}/maps", proc.MAPS_LIMIT))
         except OSError:
             return False
-        return sum((m.start, m.inode, plain_path(m)) in code for m in now) * 2 > len(code)
+        return sum((m.start, plain_path(m)) in code for m in now) * 2 > len(code)
 
     def is_late(self):
         return time.monotonic() > self.until

@@ -15,6 +15,7 @@ from arenal.profile import bounded, perf_map
 from arenal.profile.modules import Module
 from arenal.text import printable
 
+OTHERS = 0                      # the frame of more stacks than the library tells apart
 NOTES_LIMIT = 100               # lines on stderr
 INLINED_LIMIT = 256             # functions in one another
 
@@ -57,8 +58,10 @@ class Symbols:
         self._starts = [m.start for m in self.mappings]
         self._objects, self._build_ids = sorted(dump.objects), dump.objects
         self.modules, self.named, self.notes = {}, set(), []
-        addresses = {frame for stack in dump.stacks for frame in stack.frames}
+        addresses = {frame for stack in dump.stacks for frame in stack.frames} - {OTHERS}
         self.frames = {address: [Frame(f"{address:#x}", "", 0)] for address in addresses}
+        self.frames[OTHERS] = [Frame("(other)", "", 0)]
+        self.named.add(OTHERS)
         if not shutil.which("addr2line"):
             self.notes.append("addr2line is not installed, so that there are no lines (Debian: binutils)")
         by_file = {}
