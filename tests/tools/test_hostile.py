@@ -210,7 +210,7 @@ class Fuzz(HostileTest):
                     pass
 
     def test_damaged_profiles(self):
-        good = ("arenal-heap-profile 1\nsample 1024\npid 5\ntime 1700000000\nstack 1 2 3 4 1000 2000\nmaps\n"
+        good = ("arenal-heap-profile 2\nsample 1024\npid 5\ntime 1700000000\nstack 1 2 3 4 1000 2000\nobject 1000 c0ffee\nmaps\n"
                 "00001000-00003000 r-xp 00000000 08:01 17 /nowhere/\x1b[31mprogram\nend\n").encode()
         source = random.Random(3)
         for _ in range(500):

@@ -99,6 +99,19 @@ class Names(ToolTest):
         self.assertEqual(len(about), 1, said)
         self.assertIn(sentence, about[0])
 
+    def build_id(self):
+        notes = subprocess.run(["readelf", "-n", PROFILED], stdout=subprocess.PIPE, text=True, check=True).stdout
+        return re.search("Build ID: ([0-9a-f]+)", notes)[1]
+
+    def test_reports_tell_build_ids(self):
+        """Those of errors and leaks, which people resolve by hand: with the first frame of each file."""
+        said = subprocess.run([PROFILED], env=environment(LD_PRELOAD=LIBRARY, ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
+                              stderr=subprocess.PIPE, text=True).stderr
+        for stack in said.split("allocated by:")[1:]:
+            lines = [line for line in stack.splitlines() if f" {PROFILED}+0x" in line]
+            self.assertTrue(lines[0].endswith(f" (BuildId: {self.build_id()})"), said)
+            self.assertNotIn("BuildId", "".join(lines[1:]))
+
     # Stripped programs
 
     def test_nothing_at_all(self):
@@ -111,8 +124,7 @@ class Names(ToolTest):
         self.run_to_end()
         found = dump.read(self.heap)
         build_id = next(found.objects[m.start] for m in found.mappings if m.path == self.program and m.start in found.objects)
-        notes = subprocess.run(["readelf", "-n", PROFILED], stdout=subprocess.PIPE, text=True, check=True).stdout
-        self.assertIn(f"Build ID: {build_id}\n", notes)
+        self.assertEqual(build_id, self.build_id())
         path = self.debug("debug", ".build-id", build_id[:2], f"{build_id[2:]}.debug")
         self.assert_named("--debug", self.path("debug"), lines=True)
         os.unlink(self.program)                                 # they are enough by themselves
