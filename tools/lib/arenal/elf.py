@@ -22,6 +22,7 @@ TABLE_LIMIT = 1 << 26           # bytes of a symbol table, or of its names
 SECTIONS_LIMIT, SEGMENTS_LIMIT = 4096, 1024
 TABLES_LIMIT, NAMES_LIMIT = 2, 64               # symbol tables; places where a name is
 FUNCTIONS_LIMIT, OVERLAP_LIMIT = 1 << 18, 8     # functions that are looked for; those that may begin inside of another one
+ALL_NAMES_LIMIT = 1 << 25       # characters of all names that are told
 NOTES_LIMIT, NOTE_LIMIT = 1 << 16, 1024         # bytes
 
 Header = namedtuple("Header", "type machine entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx")
@@ -157,7 +158,7 @@ def functions(file, addresses):
 
 
 def _innermost(wanted, found, names):
-    order, named, result = sorted(found), {}, {}
+    order, named, result, left = sorted(found), {}, {}, ALL_NAMES_LIMIT
     for address in wanted:
         at = bisect.bisect_right(order, (address, 1 << 64))
         # A function inside of another one, by hand-written assembly: a few steps back will do.
@@ -165,8 +166,9 @@ def _innermost(wanted, found, names):
             if address < value + size:
                 if (value, size) not in named:
                     # Of several names of one function, that without underscores.
-                    texts = [_text(names[table], st_name) for table, st_name in found[value, size]]
+                    texts = [_text(names[table], st_name) for table, st_name in found[value, size]] if left > 0 else [""]
                     named[value, size] = min(texts, key=lambda name: (name == "", name.startswith("_"), name))
+                    left -= sum(map(len, texts))
                 if named[value, size]:
                     result[address] = named[value, size]
                 break
