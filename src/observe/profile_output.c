@@ -8,6 +8,7 @@
  * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal, innermost first; a
  * frame is an address inside of the instruction that calls:
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
+ * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools call it "(other)".
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
  * since the profile was started. Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
  * /proc, such lines of what the loader knows, with 0 for what it does not. */
@@ -46,10 +47,11 @@ static void put(struct writer *w, const char *format, ...) {
 	va_end(args);
 }
 
-static void put_stack(struct writer *w, const struct profile_stack *s) {
-	const struct profile_counts c = profile_read(s);
-	if (c.total_bytes == 0) return; /* from before the last start */
+static void put_stack(struct writer *w, uint32_t number, const struct profile_stack *s) {
+	const struct profile_counts c = s->counts;
+	if (c.total_bytes == 0) return; /* nothing is among the others */
 	put(w, "stack %lu %lu %lu %lu", whole(c.live_blocks), c.live_bytes, whole(c.total_blocks), c.total_bytes);
+	if (number == 0) put(w, " 0");
 	for (uint32_t i = 0; i < s->frame_count; i++) put(w, " %lx", s->frames[i]);
 	put(w, "\n");
 }
@@ -74,7 +76,8 @@ static void put_loaded(struct writer *w) {
 int profile_dump_within(int fd, size_t room) {
 	struct writer w = { .fd = fd, .room = room };
 	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
+	struct profile_stack s;
+	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
 	put(&w, "maps\n");
 	if (!put_maps(&w)) put_loaded(&w);
 	put(&w, "end\n");
@@ -89,34 +92,38 @@ int profile_dump(int fd) { return profile_dump_within(fd, SIZE_MAX); }
 #define LEAKS_SHOWN 10
 
 struct leak {
-	const struct profile_stack *stack;
-	struct profile_counts counts;
+	uint32_t number;
+	struct profile_stack stack;
 };
+
+static void print_leak(const struct leak *leak) {
+	const struct profile_counts *c = &leak->stack.counts;
+	print_fd(2, "  about %lu bytes in %lu blocks, allocated by%s:\n", c->live_bytes, whole(c->live_blocks),
+	         leak->number == 0 ? " more stacks than are told apart" : "");
+	stack_print_frames(leak->stack.frames, leak->stack.frame_count);
+}
 
 /* The largest ones, largest first. */
 static void report_leaks(void) {
-	struct leak leaks[LEAKS_SHOWN] = { 0 };
+	static struct leak leaks[LEAKS_SHOWN + 1]; /* the last one is to be sorted in, or is one too many */
+	struct leak *last = &leaks[LEAKS_SHOWN];
 	uint64_t bytes = 0, blocks = 0, stacks = 0;
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) {
-		struct leak leak = { s, profile_read(s) };
-		if (leak.counts.live_bytes == 0) continue;
-		bytes += leak.counts.live_bytes;
-		blocks += leak.counts.live_blocks;
+	for (uint32_t i = 0; profile_stack(i, &last->stack); i++) {
+		const struct profile_counts *c = &last->stack.counts;
+		if (c->live_bytes == 0) continue;
+		bytes += c->live_bytes;
+		blocks += c->live_blocks;
 		stacks++;
-		for (int i = 0; i < LEAKS_SHOWN; i++) {
-			if (leaks[i].counts.live_bytes >= leak.counts.live_bytes) continue;
-			const struct leak smaller = leaks[i];
-			leaks[i] = leak;
-			leak = smaller;
+		last->number = i;
+		for (struct leak *at = last; at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
+			const struct leak smaller = at[-1];
+			at[-1] = at[0];
+			at[0] = smaller;
 		}
 	}
 	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu blocks that it did not free, from %lu stacks "
 	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, whole(blocks), stacks, profile_mean());
-	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack != NULL; i++) {
-		print_fd(2, "  about %lu bytes in %lu blocks, allocated by:\n", leaks[i].counts.live_bytes,
-		         whole(leaks[i].counts.live_blocks));
-		stack_print_frames(leaks[i].stack->frames, leaks[i].stack->frame_count);
-	}
+	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
 }
 
 void profile_at_exit(void) {

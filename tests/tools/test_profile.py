@@ -334,6 +334,24 @@ class Profile(ToolTest):
         self.assertEqual(values(root, ["in_thread", "leak_here"]), [LEAKED_IN_THREAD])
         self.assertEqual(values(root, ["keep_here", "inlined"]), [KEPT])
 
+    def test_stacks_that_are_not_told_apart(self):
+        path = self.dump_of()
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace("stack ", "stack 7 7000000 9 9000000 0\nstack ", 1))
+        folded, encoded = self.path("folded"), self.path("heap.pb.gz")
+        done = self.arenal("profile", "--folded", folded, "--pprof", encoded, path)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(self.rows(done.stdout)["(other)"], ("6.7M", 7, "6.7M"))
+        with open(folded, encoding="utf-8") as file:
+            self.assertIn("(other) 7000000\n", file.read())
+        message = self.decoded(encoded)
+        sample = next(s for s in message.sample if list(s.value) == [9, 9000000, 7, 7000000])
+        location = next(place for place in message.location if [place.id] == list(sample.location_id))
+        function = next(f for f in message.function if f.id == location.line[0].function_id)
+        self.assertEqual((message.string_table[function.name], location.mapping_id), ("(other)", 0))
+
     def test_without_protobuf(self):
         with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nsys.modules['google.protobuf'] = None\n")      # as if it were not there

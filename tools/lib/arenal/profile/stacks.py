@@ -26,7 +26,8 @@ class Profile:
 
     def __init__(self, dump):
         self.dump = dump
-        self.symbols = Symbols(dump.mappings, {frame for stack in dump.stacks for frame in stack.frames})
+        self.symbols = Symbols(dump.mappings, {frame for stack in dump.stacks for frame in stack.frames} - {0})
+        self.symbols.frames[0] = [Frame("(other)", "", 0)]     # of more stacks than the library tells apart
         self.stacks = [(stack.counts, self._without_own(stack.frames)) for stack in dump.stacks]
 
     def _without_own(self, frames):
