@@ -74,6 +74,9 @@ int profile_dump(int fd);
 /* The same, but EFBIG when it is longer than that. */
 int profile_dump_within(int fd, size_t room);
 
+/* The same into a pipe. When it is full, `wait` says whether to try again. */
+int profile_dump_to_pipe(int fd, bool (*wait)(int fd));
+
 /* ---- profile_file.c ---- */
 
 /* At start-up, before the program can leave its directory. */

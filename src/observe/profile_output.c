@@ -27,13 +27,19 @@ static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_S
 struct writer {
 	int fd, error;
 	size_t room; /* in the file */
+	bool (*wait)(int fd); /* for a pipe to be read; NULL: nobody waits */
 	size_t length;
 	char text[2048];
 };
 
 static void flush(struct writer *w) {
 	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
-	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
+	if (w->error == 0) {
+		/* A pipe takes so few bytes at once or not at all. */
+		do
+			w->error = os_write(w->fd, w->text, w->length);
+		while (w->error == EAGAIN && w->wait != NULL && w->wait(w->fd));
+	}
 	w->room -= min_size(w->length, w->room);
 	w->length = 0;
 }
@@ -73,8 +79,8 @@ static void put_loaded(struct writer *w) {
 	}
 }
 
-int profile_dump_within(int fd, size_t room) {
-	struct writer w = { .fd = fd, .room = room };
+static int dump(int fd, size_t room, bool (*wait)(int fd)) {
+	struct writer w = { .fd = fd, .room = room, .wait = wait };
 	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
@@ -85,7 +91,9 @@ int profile_dump_within(int fd, size_t room) {
 	return w.error;
 }
 
-int profile_dump(int fd) { return profile_dump_within(fd, SIZE_MAX); }
+int profile_dump(int fd) { return dump(fd, SIZE_MAX, NULL); }
+int profile_dump_within(int fd, size_t room) { return dump(fd, room, NULL); }
+int profile_dump_to_pipe(int fd, bool (*wait)(int fd)) { return dump(fd, SIZE_MAX, wait); }
 
 /* ---- at exit ---- */
 

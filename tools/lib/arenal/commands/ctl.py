@@ -113,5 +113,5 @@ def profile_stop(options, _command):
 def profile_dump(options, _command):
     with Window(options.pid) as window:
         data = window.profile_dump()
-    files.write(options.file, data)
+    files.replace(options.file, data, private=True)
     return 0
