@@ -19,6 +19,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -253,6 +254,11 @@ bool os_is_readable(const void *address) {
 	uint32_t other = 0;
 	const long result = CALL(SYS_futex, address, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, &other, 0);
 	return result >= 0 || result == -EAGAIN;
+}
+
+bool os_copy_memory(void *to, uintptr_t from, size_t size) {
+	const struct iovec here = { to, size }, there = { (void *)from, size };
+	return !sandbox_is_on() && CALL(SYS_process_vm_readv, os_process_id(), &here, 1, &there, 1, 0) == (long)size;
 }
 
 size_t os_resident(void *address, size_t size) {

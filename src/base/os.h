@@ -77,6 +77,10 @@ void *os_brk_move(intptr_t delta);
  * it must not be asked. */
 bool os_is_readable(const void *address);
 
+/* Copies memory of the process's own that may be inaccessible, gone in a moment, or a file that was cut: false then, and what was copied
+ * is unknown; nothing faults. False also where the kernel must not be asked. */
+bool os_copy_memory(void *to, uintptr_t from, size_t size);
+
 /* Does the system give huge pages to those who did not ask for them? Opens a file. */
 bool os_thp_always(void);
 

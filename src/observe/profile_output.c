@@ -1,7 +1,7 @@
 /* What goes out of the heap profile: the dump, and the report of leaks.
  *
  * The dump is text, of three parts. Lines of a name and its value, in this order:
- *     arenal-heap-profile VERSION      1
+ *     arenal-heap-profile VERSION      2
  *     sample BYTES                     from one sampled byte to the next, on average
  *     pid NUMBER
  *     time SECONDS                     since 1970
@@ -10,11 +10,14 @@
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
  * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools call it "(other)".
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
- * since the profile was started. Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
- * /proc, such lines of what the loader knows, with 0 for what it does not. */
+ * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
+ *     object START BUILD_ID            START: where the first byte of its file is mapped
+ * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
+ * /proc, such lines of what the loader knows, with 0 for what it does not. Version 1 has no objects. */
 #include <errno.h>
 #include <string.h>
 
+#include "base/build_id.h"
 #include "base/conf.h"
 #include "base/loaded.h"
 #include "base/lock.h"
@@ -79,11 +82,19 @@ static void put_loaded(struct writer *w) {
 	}
 }
 
+static void put_object(void *writer, uintptr_t start, const struct build_id *id) {
+	char text[2 * BUILD_ID_MAX + 1];
+	build_id_text(text, id);
+	put(writer, "object %lx ", start);
+	put(writer, "%s\n", text);
+}
+
 static int dump(int fd, size_t room, bool (*wait)(int fd)) {
 	struct writer w = { .fd = fd, .room = room, .wait = wait };
-	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
+	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
+	build_id_of_all(put_object, &w);
 	put(&w, "maps\n");
 	if (!put_maps(&w)) put_loaded(&w);
 	put(&w, "end\n");

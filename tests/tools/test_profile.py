@@ -251,7 +251,8 @@ class Profile(ToolTest):
     def test_the_list(self):
         path = self.dump_of()
         done = self.arenal("profile", path)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn(os.path.basename(PROFILED), done.stderr)       # of libc, not all may be known
         rows = self.rows(done.stdout)
         self.assertEqual(rows["leak_here"], ("293K", 310, "293K"))
         self.assertEqual(rows["inlined"], ("4.8M", 1, "4.8M"))
@@ -398,7 +399,7 @@ class Profile(ToolTest):
             text = file.read()
         lines = text.splitlines(keepends=True)
         for name, content, word in (("short", text[:len(text) // 2], "cut short"), ("headless", "".join(lines[1:]), "is not"),
-                                    ("newer", text.replace("profile 1", "profile 2", 1), "version 2"), ("empty", "", "is not"),
+                                    ("newer", text.replace("profile 2", "profile 9", 1), "version 9"), ("empty", "", "is not"),
                                     ("odd", text.replace("stack ", "stick ", 1), "damaged"),
                                     ("words", text.replace("stack 1", "stack x", 1), "damaged"),
                                     ("no pid", "".join(lines[:2] + lines[3:]), "pid")):

@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from arenal import files
-from arenal.commands import SHAPE, environment_options, sample_size
+from arenal.commands import SHAPE, environment_options, process_id, sample_size
 from arenal.errors import Failure
 
 HELP = """\
@@ -32,6 +32,11 @@ def add(commands):
     parser.add_argument("--top", type=int, default=20, metavar="NUMBER", help="show so many functions (20)")
     parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
+    parser.add_argument("--pid", type=process_id, metavar="PID",
+                        help="the process, if it still runs and has another number for itself, as in a container: its files have the names")
+    parser.add_argument("--root", metavar="FOLDER", help="look for its files below FOLDER, a container's or another machine's")
+    parser.add_argument("--debug", action="append", default=[], metavar="FOLDER",
+                        help="look for separate debug files in FOLDER, too, which is laid out as /usr/lib/debug is")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser, total=False)
 
@@ -47,7 +52,9 @@ def convert(path, options, pid=None, further=False):
     """The list of one dump; of a command's, `pid` wrote it; if that is a `further` process, it has files of its own."""
     from arenal.profile import dump, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path, pid is not None))
+    profile = stacks.Profile(dump.read(path, pid is not None), pid=options.pid, root=options.root, debug=options.debug)
+    for note in profile.symbols.notes:
+        print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
         files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True)
     if options.folded:
@@ -81,6 +88,8 @@ def main(options, command):
     if (options.dump is None) == (not command):
         options.parser.error('give either the name of a dump, or a command after "--"')
     if command:
+        if options.pid or options.root:
+            options.parser.error("--pid and --root are for a DUMP")
         return _run(options, command)
     if options.settings or options.stats or options.sample:
         options.parser.error("--sample, --set and --stats are for a COMMAND")
