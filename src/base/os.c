@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -460,12 +461,31 @@ static void *map_file(int file, size_t size) {
 	return NULL;
 }
 
-int os_memory_file(const char *name) {
-	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (low < 0) return -1;
+/* The descriptor by another number: what is written to number 2 goes to the program's. */
+static int lift(int low) {
 	const int file = (int)CALL(SYS_fcntl, low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close_file(low);
 	return file < 0 ? -1 : file;
+}
+
+int os_memory_file(const char *name) {
+	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return low < 0 ? -1 : lift(low);
+}
+
+bool os_pipe(int ends[2]) {
+	if (sandbox_is_on() || CALL(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
+	for (int i = 0; i < 2; i++) ends[i] = lift(ends[i]);
+	if (ends[0] >= 0 && ends[1] >= 0) return true;
+	for (int i = 0; i < 2; i++)
+		if (ends[i] >= 0) close_file(ends[i]);
+	return false;
+}
+
+bool os_wait_to_write(int fd, unsigned milliseconds) {
+	struct pollfd poll = { .fd = fd, .events = POLLOUT };
+	const struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	return CALL(SYS_ppoll, &poll, 1, &limit, NULL, 0) == 1 && (poll.revents & POLLOUT) != 0;
 }
 
 void *os_map_file(const char *name, size_t size) {

@@ -208,6 +208,12 @@ bool os_own_descriptors(void);
 /* An empty file in memory of this name. Returns its descriptor, none of the first three; -1 when the kernel refuses. */
 int os_memory_file(const char *name);
 
+/* A pipe whose ends never wait: ends[0] reads, ends[1] writes. They are none of the first three. False when the kernel refuses. */
+bool os_pipe(int ends[2]);
+
+/* Waits until a pipe has room. False when it has none after so many milliseconds. */
+bool os_wait_to_write(int fd, unsigned milliseconds);
+
 /* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing, but not in the
  * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */
 void *os_map_file(const char *name, size_t size);

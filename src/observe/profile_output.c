@@ -8,6 +8,7 @@
  * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal, innermost first; a
  * frame is an address inside of the instruction that calls:
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
+ * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools call it "(other)".
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
  * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
  *     object START BUILD_ID            START: where the first byte of its file is mapped
@@ -29,13 +30,19 @@ static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_S
 struct writer {
 	int fd, error;
 	size_t room; /* in the file */
+	bool (*wait)(int fd); /* for a pipe to be read; NULL: nobody waits */
 	size_t length;
 	char text[2048];
 };
 
 static void flush(struct writer *w) {
 	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
-	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
+	if (w->error == 0) {
+		/* A pipe takes so few bytes at once or not at all. */
+		do
+			w->error = os_write(w->fd, w->text, w->length);
+		while (w->error == EAGAIN && w->wait != NULL && w->wait(w->fd));
+	}
 	w->room -= min_size(w->length, w->room);
 	w->length = 0;
 }
@@ -49,10 +56,11 @@ static void put(struct writer *w, const char *format, ...) {
 	va_end(args);
 }
 
-static void put_stack(struct writer *w, const struct profile_stack *s) {
-	const struct profile_counts c = profile_read(s);
-	if (c.total_bytes == 0) return; /* from before the last start */
+static void put_stack(struct writer *w, uint32_t number, const struct profile_stack *s) {
+	const struct profile_counts c = s->counts;
+	if (c.total_bytes == 0) return; /* nothing is among the others */
 	put(w, "stack %lu %lu %lu %lu", whole(c.live_blocks), c.live_bytes, whole(c.total_blocks), c.total_bytes);
+	if (number == 0) put(w, " 0");
 	for (uint32_t i = 0; i < s->frame_count; i++) put(w, " %lx", s->frames[i]);
 	put(w, "\n");
 }
@@ -81,10 +89,11 @@ static void put_object(void *writer, uintptr_t start, const struct build_id *id)
 	put(writer, "%s\n", text);
 }
 
-int profile_dump_within(int fd, size_t room) {
-	struct writer w = { .fd = fd, .room = room };
+static int dump(int fd, size_t room, bool (*wait)(int fd)) {
+	struct writer w = { .fd = fd, .room = room, .wait = wait };
 	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
+	struct profile_stack s;
+	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
 	build_id_of_all(put_object, &w);
 	put(&w, "maps\n");
 	if (!put_maps(&w)) put_loaded(&w);
@@ -93,41 +102,47 @@ int profile_dump_within(int fd, size_t room) {
 	return w.error;
 }
 
-int profile_dump(int fd) { return profile_dump_within(fd, SIZE_MAX); }
+int profile_dump(int fd) { return dump(fd, SIZE_MAX, NULL); }
+int profile_dump_within(int fd, size_t room) { return dump(fd, room, NULL); }
+int profile_dump_to_pipe(int fd, bool (*wait)(int fd)) { return dump(fd, SIZE_MAX, wait); }
 
 /* ---- at exit ---- */
 
 #define LEAKS_SHOWN 10
 
 struct leak {
-	const struct profile_stack *stack;
-	struct profile_counts counts;
+	uint32_t number;
+	struct profile_stack stack;
 };
+
+static void print_leak(const struct leak *leak) {
+	const struct profile_counts *c = &leak->stack.counts;
+	print_fd(2, "  about %lu bytes in %lu blocks, allocated by%s:\n", c->live_bytes, whole(c->live_blocks),
+	         leak->number == 0 ? " more stacks than are told apart" : "");
+	stack_print_frames(leak->stack.frames, leak->stack.frame_count);
+}
 
 /* The largest ones, largest first. */
 static void report_leaks(void) {
-	struct leak leaks[LEAKS_SHOWN] = { 0 };
+	static struct leak leaks[LEAKS_SHOWN + 1]; /* the last one is to be sorted in, or is one too many */
+	struct leak *last = &leaks[LEAKS_SHOWN];
 	uint64_t bytes = 0, blocks = 0, stacks = 0;
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) {
-		struct leak leak = { s, profile_read(s) };
-		if (leak.counts.live_bytes == 0) continue;
-		bytes += leak.counts.live_bytes;
-		blocks += leak.counts.live_blocks;
+	for (uint32_t i = 0; profile_stack(i, &last->stack); i++) {
+		const struct profile_counts *c = &last->stack.counts;
+		if (c->live_bytes == 0) continue;
+		bytes += c->live_bytes;
+		blocks += c->live_blocks;
 		stacks++;
-		for (int i = 0; i < LEAKS_SHOWN; i++) {
-			if (leaks[i].counts.live_bytes >= leak.counts.live_bytes) continue;
-			const struct leak smaller = leaks[i];
-			leaks[i] = leak;
-			leak = smaller;
+		last->number = i;
+		for (struct leak *at = last; at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
+			const struct leak smaller = at[-1];
+			at[-1] = at[0];
+			at[0] = smaller;
 		}
 	}
 	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu blocks that it did not free, from %lu stacks "
 	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, whole(blocks), stacks, profile_mean());
-	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack != NULL; i++) {
-		print_fd(2, "  about %lu bytes in %lu blocks, allocated by:\n", leaks[i].counts.live_bytes,
-		         whole(leaks[i].counts.live_blocks));
-		stack_print_frames(leaks[i].stack->frames, leaks[i].stack->frame_count);
-	}
+	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
 }
 
 void profile_at_exit(void) {

@@ -20,12 +20,45 @@ import urllib.request
 from support import DEADLINE, LIBRARY, TOOL, ToolTest, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
+from arenal import window                       # noqa: E402
 from arenal.profile import dump, pprof          # noqa: E402
 
 PROFILED = os.environ["TEST_PROFILED"]
 STATIC = os.environ["TEST_PROFILED_STATIC"]
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiled.c")
 PPROF = (glob.glob("/usr/lib/go-*/pkg/tool/*/pprof") + glob.glob("/usr/share/go-*/pkg/tool/*/pprof") + [None])[0]
+SHOW_FOLDERS = """
+import os, stat
+inner = os.path.dirname(os.environ["ARENAL_PROFILE_FILE"])
+outer = os.path.dirname(inner)
+print(inner, *(oct(stat.S_IMODE(os.stat(folder).st_mode)) for folder in (outer, inner)))
+try:
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    print(os.listdir(outer))
+except PermissionError:
+    print("refused")
+"""
+MANY_STACKS = """
+import json, sys
+print("ready", flush=True)
+sys.stdin.readline()
+kept = []
+def go(path, left):
+    if left == 0:
+        kept.append(json.loads("[1.5, {\\"a\\": 2.5}]"))
+    elif path & 1:
+        sorted([path], key=lambda path: go(path >> 1, left - 1) or 0)
+    else:
+        list(map(lambda path: go(path >> 1, left - 1), [path]))
+for i in range(256):
+    go(i, 8)
+    go(i, i % 5)
+print("done", flush=True)
+sys.stdin.read()
+"""
 UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
 LEAKED, KEPT, USED = 300 * 1000, 5000000, 100 * 2000
@@ -335,6 +368,24 @@ class Profile(ToolTest):
         self.assertEqual(values(root, ["in_thread", "leak_here"]), [LEAKED_IN_THREAD])
         self.assertEqual(values(root, ["keep_here", "inlined"]), [KEPT])
 
+    def test_stacks_that_are_not_told_apart(self):
+        path = self.dump_of()
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace("stack ", "stack 7 7000000 9 9000000 0\nstack ", 1))
+        folded, encoded = self.path("folded"), self.path("heap.pb.gz")
+        done = self.arenal("profile", "--folded", folded, "--pprof", encoded, path)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(self.rows(done.stdout)["(other)"], ("6.7M", 7, "6.7M"))
+        with open(folded, encoding="utf-8") as file:
+            self.assertIn("(other) 7000000\n", file.read())
+        message = self.decoded(encoded)
+        sample = next(s for s in message.sample if list(s.value) == [9, 9000000, 7, 7000000])
+        location = next(place for place in message.location if [place.id] == list(sample.location_id))
+        function = next(f for f in message.function if f.id == location.line[0].function_id)
+        self.assertEqual((message.string_table[function.name], location.mapping_id), ("(other)", 0))
+
     def test_without_protobuf(self):
         with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nsys.modules['google.protobuf'] = None\n")      # as if it were not there
@@ -368,6 +419,16 @@ class Profile(ToolTest):
         self.assertEqual(self.arenal("profile").returncode, 2)
         self.assertEqual(self.arenal("profile", "--sample", "2G", "--", "true").returncode, 2)
         self.assertEqual(self.arenal("profile", "--sample", "1", "heap").returncode, 2)
+
+    def test_a_command_s_dumps_are_nobody_else_s(self):
+        """The command may change its user, so everybody may write where they are; but nobody else finds it."""
+        done = self.arenal("profile", "--", sys.executable, "-c", SHOW_FOLDERS)
+        inner, outer_mode, inner_mode, listed = done.stdout.split()
+        self.assertGreaterEqual(len(os.path.basename(inner)), 20)
+        self.assertEqual((outer_mode, inner_mode), ("0o711", "0o1777"))
+        if os.getuid() == 0:
+            self.assertEqual(listed, "refused")
+        self.assertFalse(os.path.exists(os.path.dirname(inner)))
 
     def test_a_command_of_several_processes(self):
         done = self.arenal("profile", "--sample", "1", "--folded", self.path("out.folded"), "--", sys.executable,
@@ -415,8 +476,42 @@ class Profile(ToolTest):
         self.assertEqual(ctl("dump", path).returncode, 0)
         self.assertNotIn("leak_here", self.arenal("profile", path).stdout)
         self.assert_sentence(ctl("dump", "/nowhere/x"), "/nowhere/x")
-        tasks = glob.glob(f"/proc/{pid}/task/*/fd/*")
-        self.assertEqual([t for t in tasks if "arenal-profile" in os.readlink(t)], [])
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        os.chmod(path, 0o640)
+        self.assertEqual(ctl("dump", path).returncode, 0)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o640)
+        self.assertEqual(self.pipes_of_the_window(pid), [])
+
+    def pipes_of_the_window(self, pid):
+        links = []
+        for name in glob.glob(f"/proc/{pid}/task/*/comm"):
+            with open(name, encoding="utf-8") as comm:
+                if comm.read() == "arenal-window\n":
+                    links += [os.readlink(link) for link in glob.glob(os.path.dirname(name) + "/fd/*")]
+        self.assertTrue(links)
+        self.assertFalse([link for link in links if "arenal-profile" in link], links)
+        return [link for link in links if link.startswith("pipe:")]
+
+    def test_a_long_dump_through_the_window(self):
+        """More than the pipe holds, of which the process keeps nothing; whoever does not read it is not waited for."""
+        many = self.on_arenal(sys.executable, "-c", MANY_STACKS)
+        path = self.path("many")
+        self.assertEqual(self.arenal("ctl", str(many.pid), "profile", "start", "1").returncode, 0)
+        many.stdin.write("\n")
+        many.stdin.flush()
+        self.assertEqual(many.stdout.readline(), "done\n")
+        for _ in range(2):
+            with window.Window(many.pid) as unread:
+                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+                self.assertTrue(self.pipes_of_the_window(many.pid))
+                self.assertEqual(unread.get("profile"), 0)      # within its limit
+                self.assertEqual(self.pipes_of_the_window(many.pid), [])
+                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+            done = self.arenal("ctl", str(many.pid), "profile", "dump", path)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertGreater(os.stat(path).st_size, 2 * 65536)
+            self.assertGreater(len(dump.read(path).stacks), 500)
+        self.assertEqual(self.pipes_of_the_window(many.pid), [])
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ def write(path, data):
         raise Failure(f"{path}: {error.strerror}") from error
 
 
-def replace(path, data):
-    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay. What is no plain
+def replace(path, data, private=False):
+    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay; a new one that is
+    `private` is its owner's only. What is no plain
     file, a pipe or a link, is written to: a link that we followed ourselves could be anybody's, in /tmp for example."""
     try:
         old = os.lstat(path)
@@ -37,7 +38,7 @@ def replace(path, data):
         handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(path) or ".")
         try:
             with open(handle, "wb") as file:
-                _look_like(handle, old)
+                _look_like(handle, old, private)
                 file.write(_bytes(data))
             os.rename(aside, path)
         except BaseException:
@@ -47,7 +48,9 @@ def replace(path, data):
         raise Failure(f"{path}: {error.strerror}") from error
 
 
-def _look_like(handle, old):
+def _look_like(handle, old, private):
+    if old is None and private:
+        return
     if old is None:
         mask = os.umask(0)
         os.umask(mask)

@@ -116,5 +116,5 @@ def profile_dump(options, _command):
         data = window.profile_dump()
     # In its container it has another number. That which it has here leads to its files.
     data = re.sub(rb"^pid [0-9]+$", b"pid %d" % options.pid, data, count=1, flags=re.M)
-    files.write(options.file, data)
+    files.replace(options.file, data, private=True)
     return 0

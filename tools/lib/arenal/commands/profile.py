@@ -56,10 +56,10 @@ def convert(path, options, pid=None, further=False):
     for note in profile.symbols.notes:
         print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
-        files.write(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile))
+        files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True)
     if options.folded:
         lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        files.write(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"))
+        files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True)
     return stacks.text(profile, options.total, options.top)
 
 
@@ -80,7 +80,7 @@ def _run(options, command):
     except Failure as failure:
         raise Failure(str(failure), status or failure.status) from failure
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(os.path.dirname(folder), ignore_errors=True)
     return status
 
 

@@ -30,7 +30,7 @@ class Places:
             raise Failure(f"process {pid} is not the one that this profile is of, or may not be looked at")
         self.roots = [root or "/"]
         if self.process:
-            self.roots.insert(0, f"/proc/{self.process}/root")
+            self.roots.insert(0, f"{proc.folder(self.process)}/root")
         self.debug = [("/", os.path.abspath(folder)) for folder in debug]
         self.debug += [(root, DEBUG_FOLDER) for root in dict.fromkeys(["/", *reversed(self.roots)])]
 
@@ -38,7 +38,7 @@ class Places:
         """Has this process, which may be another one by now, mapped the same files to the same places?"""
         code = {(m.start, plain_path(m)) for m in self.dump.mappings if m.path.startswith("/") and "x" in m.perms}
         try:
-            now = proc.parse_mappings(files.head(f"/proc/{pid}/maps", proc.MAPS_LIMIT))
+            now = proc.parse_mappings(files.head(f"{proc.folder(pid)}/maps", proc.MAPS_LIMIT))
         except OSError:
             return False
         return sum((m.start, plain_path(m)) in code for m in now) * 2 > len(code)
