@@ -15,7 +15,7 @@ import zlib
 
 from support import LIBRARY, ToolTest, as_nobody, environment
 
-from arenal.profile import bounded, dump, pprof         # noqa: E402
+from arenal.profile import bounded, dump, pprof, stacks         # noqa: E402
 
 PROFILED = os.environ["TEST_PROFILED"]
 IS_ROOT = os.getuid() == 0
@@ -87,7 +87,7 @@ class Names(ToolTest):
     def assert_named(self, *options, lines=False, **more):
         functions, said = self.named(*options, **more)
         self.assertIn("leak_here", functions)
-        self.assertNotIn("program:", said)
+        self.assertNotIn("for program:", said)
         (self.assertIn if lines else self.assertNotIn)("inlined", functions)        # which only lines tell
         return functions
 
@@ -95,7 +95,7 @@ class Names(ToolTest):
         functions, said = self.named(*options, **more)
         self.assertNotIn("leak_here", functions)
         self.assertTrue([f for f in functions if re.fullmatch(rf"{name}\+0x[0-9a-f]+", f)], functions)
-        about = [line for line in said.splitlines() if line.startswith(f"arenal: {name}: ")]
+        about = [line for line in said.splitlines() if line.startswith(f"arenal: no names for {name}: ")]
         self.assertEqual(len(about), 1, said)
         self.assertIn(sentence, about[0])
 
@@ -262,6 +262,10 @@ class Names(ToolTest):
         with open(f"/proc/{process.inner}/root/tmp/perf-1.map", "w", encoding="ascii") as file:
             file.write("7000000 20 jitted inside\n")
         self.assertIn("jitted inside", self.assert_named(lines=True))
+        os.utime(f"/proc/{process.inner}/root/tmp/perf-1.map", (10 ** 9, 10 ** 9))      # of one that had the number before
+        functions, said = self.named()
+        self.assertNotIn("jitted inside", functions)
+        self.assertIn("older than the process", said)
         # As if it had written the dump itself.
         self.insert("", ("pid [0-9]+", "pid 1"))
         self.assert_unnamed("not found here")
@@ -308,12 +312,14 @@ class Names(ToolTest):
     def test_code_made_at_run_time(self):
         path = self.made()
         _, said = self.named()
-        self.assertEqual(said, f"arenal: code without a file: made at run time, and there is no {path}: it has no name\n")
+        self.assertEqual(said, f"arenal: no names for code without a file: made at run time, and there is no {path}\n")
         with open(path, "wb") as file:
             file.write(b"# odd\n7000000 20 Earlier at this place\n7000000 20 LazyCompile:~serve \x1b[31mapp.js:7\nffffffffffffffffff 1 x\n7 y\n")
         functions, said = self.named()
         self.assertIn("LazyCompile:~serve ?[31mapp.js:7", functions)
-        self.assertIn(f"not in {path}: 1 of 2 addresses have no name", said)
+        self.assertIn(f"not in {path} (1 of 2 addresses have no name)", said)
+        found = stacks.Profile(dump.read(self.heap), since=time.time() + 100).symbols
+        self.assertIn("older than the process", found.notes[0])
         os.rename(path, self.path("moved"))
         os.symlink(self.path("moved"), path)
         functions, said = self.named()

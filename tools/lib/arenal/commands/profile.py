@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 
 from arenal import files
 from arenal.commands import SHAPE, environment_options, process_id, sample_size
@@ -48,11 +49,11 @@ def _for_process(path, pid):
     return os.path.join(folder, f"{stem}.{pid}{dot}{suffix}")
 
 
-def convert(path, options, pid=None, further=False):
-    """The list of one dump; of a command's, `pid` wrote it; if that is a `further` process, it has files of its own."""
+def convert(path, options, pid=None, further=False, since=0):
+    """The list of one dump; of a command's, that began then, `pid` wrote it; if that is a `further` process, it has files of its own."""
     from arenal.profile import dump, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path, pid is not None), pid=options.pid, root=options.root, debug=options.debug)
+    profile = stacks.Profile(dump.read(path, pid is not None), pid=options.pid, root=options.root, debug=options.debug, since=since)
     for note in profile.symbols.notes:
         print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
@@ -68,11 +69,12 @@ def _run(options, command):
 
     if options.pprof:
         pprof.profile_class()           # better said now than when the command has ended
+    since = time.time()
     status, child, folder = session.run(options.tool, command, options.settings, options.stats, options.sample)
     try:
         for pid, path in session.dumps(folder, child):
             try:
-                print(convert(path, options, pid, pid != child), file=sys.stderr)
+                print(convert(path, options, pid, pid != child, since), file=sys.stderr)
             except Failure as failure:
                 if pid == child:
                     raise

@@ -21,10 +21,10 @@ def plain_path(mapping):
 
 class Places:
     """For one dump. `pid`: the process, if its dump has another number (that of its container); `root`: of a folder that has its files;
-    `debug`: folders that are laid out like /usr/lib/debug."""
+    `debug`: folders that are laid out like /usr/lib/debug; `since`: when it started at the earliest."""
 
-    def __init__(self, dump, pid=None, root=None, debug=()):
-        self.dump, self.until = dump, time.monotonic() + SECONDS
+    def __init__(self, dump, pid=None, root=None, debug=(), since=0):
+        self.dump, self.since, self.until = dump, since, time.monotonic() + SECONDS
         self.process = next((one for one in (pid, dump.pid) if one and self._is_it(one)), None)
         if pid and self.process != pid:
             raise Failure(f"process {pid} is not the one that this profile is of, or may not be looked at")
@@ -86,7 +86,7 @@ class Places:
         return found
 
     def begin(self):
-        """When the process started, in seconds since 1970, if it still runs."""
+        """When the process started, in seconds since 1970, as far as we know."""
         started = proc.started(self.process) if self.process else None
         found = re.search(rb"^btime (\d+)$", files.head("/proc/stat", 1 << 22), re.M) if started else None
-        return int(found[1]) + started / os.sysconf("SC_CLK_TCK") if found else 0
+        return int(found[1]) + started / os.sysconf("SC_CLK_TCK") if found else self.since

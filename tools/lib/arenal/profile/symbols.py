@@ -134,5 +134,5 @@ class Symbols:
     def _note(self, name, why, addresses):
         missing = sum(address not in self.named for address in addresses)
         if missing:
-            part = f"{missing} of {len(addresses)} addresses have" if missing < len(addresses) else "it has"
-            self.notes.append(f"{name}: {why}: {part} no name")
+            part = f" ({missing} of {len(addresses)} addresses have no name)" if missing < len(addresses) else ""
+            self.notes.append(f"no names for {name}: {why}{part}")
