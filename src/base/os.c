@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -254,6 +256,11 @@ bool os_is_readable(const void *address) {
 	return result >= 0 || result == -EAGAIN;
 }
 
+bool os_copy_memory(void *to, uintptr_t from, size_t size) {
+	const struct iovec here = { to, size }, there = { (void *)from, size };
+	return !sandbox_is_on() && CALL(SYS_process_vm_readv, os_process_id(), &here, 1, &there, 1, 0) == (long)size;
+}
+
 size_t os_resident(void *address, size_t size) {
 	unsigned char pages[1024];
 	size_t resident = 0, step = sizeof pages * os_page_size;
@@ -291,6 +298,11 @@ uint64_t os_random(void) {
 	/* None of the two tells the other. */
 	atomic_fetch_xor(&known.random, random_next(&from));
 	return random_next(&from);
+}
+
+const char *os_program(void) {
+	const char *name = (const char *)system_auxiliary(AT_EXECFN);
+	return name != NULL ? name : "";
 }
 
 bool os_is_secure(void) { return system_auxiliary(AT_SECURE) != 0; }
@@ -367,23 +379,24 @@ static int open_file(const char *path, int flags, int mode) {
 
 static void close_file(int file) { CALL(SYS_close, file); }
 
-int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666); }
+int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600); }
+
+int os_rename_file(const char *from, const char *to) { return (int)-CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
+
+void os_remove_file(const char *path) { CALL(SYS_unlinkat, AT_FDCWD, path, 0); }
+
+int os_may_replace(const char *path) {
+	struct stat about;
+	const int error = (int)-CALL(SYS_newfstatat, AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
+	if (error != 0) return error == ENOENT ? 0 : error;
+	return S_ISREG(about.st_mode) ? 0 : S_ISDIR(about.st_mode) ? EISDIR : EEXIST;
+}
+
+size_t os_file_limit(void) { return limit_of(RLIMIT_FSIZE); }
 
 int os_close(int fd) {
 	const int error = (int)-CALL(SYS_close, fd);
 	return error == EINTR ? 0 : error;
-}
-
-int os_copy_file(const char *path, int fd) {
-	char text[4096];
-	int result = 0;
-	const int file = open_file(path, O_RDONLY, 0);
-	long length = file;
-	while (length >= 0 && result == 0 && (length = CALL(SYS_read, file, text, sizeof text)) != 0)
-		if (length > 0) result = os_write(fd, text, (size_t)length);
-	if (length < 0) result = (int)-length;
-	if (file >= 0) close_file(file);
-	return result;
 }
 
 /* A thread with a table of its own has none of the program's descriptors. What it has to say goes to theirs. */
@@ -448,12 +461,31 @@ static void *map_file(int file, size_t size) {
 	return NULL;
 }
 
-int os_memory_file(const char *name) {
-	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (low < 0) return -1;
+/* The descriptor by another number: what is written to number 2 goes to the program's. */
+static int lift(int low) {
 	const int file = (int)CALL(SYS_fcntl, low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close_file(low);
 	return file < 0 ? -1 : file;
+}
+
+int os_memory_file(const char *name) {
+	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return low < 0 ? -1 : lift(low);
+}
+
+bool os_pipe(int ends[2]) {
+	if (sandbox_is_on() || CALL(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
+	for (int i = 0; i < 2; i++) ends[i] = lift(ends[i]);
+	if (ends[0] >= 0 && ends[1] >= 0) return true;
+	for (int i = 0; i < 2; i++)
+		if (ends[i] >= 0) close_file(ends[i]);
+	return false;
+}
+
+bool os_wait_to_write(int fd, unsigned milliseconds) {
+	struct pollfd poll = { .fd = fd, .events = POLLOUT };
+	const struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	return CALL(SYS_ppoll, &poll, 1, &limit, NULL, 0) == 1 && (poll.revents & POLLOUT) != 0;
 }
 
 void *os_map_file(const char *name, size_t size) {
@@ -489,6 +521,15 @@ bool os_file_exists(const char *path) { return !sandbox_is_on() && CALL(SYS_facc
 
 int os_open_file(const char *path) { return sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0); }
 
+/* The file of the first thread is empty after that has ended; emulators know no other name. */
+int os_open_maps(void) {
+	char byte;
+	const int file = os_open_file("/proc/self/maps");
+	if (file < 0 || CALL(SYS_pread64, file, &byte, 1, 0) == 1) return file;
+	close_file(file);
+	return os_open_file("/proc/thread-self/maps");
+}
+
 size_t os_read(int fd, char *text, size_t size) {
 	const long length = CALL(SYS_read, fd, text, size - 1);
 	text[length > 0 ? length : 0] = 0;
@@ -508,7 +549,7 @@ size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 }
 
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
-	const size_t longest = limit_of(RLIMIT_FSIZE);
+	const size_t longest = os_file_limit();
 	if (longest < size) size = ALIGN_DOWN(longest, SLICE_SIZE);
 	const int fd = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0) return -fd;
@@ -520,7 +561,7 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 			result = CALL(SYS_mmap, NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (is_error(result)) {
 		if (size < least) result = -EFBIG;
-		CALL(SYS_unlinkat, AT_FDCWD, path, 0);
+		os_remove_file(path);
 	} else {
 		*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
 		*address = (void *)result;
@@ -550,7 +591,7 @@ bool os_back_file(void *address, size_t size) {
 
 bool os_wipe_on_fork(void *address, size_t size) { return advise(address, size, MADV_WIPEONFORK) == 0; }
 
-bool os_directory(char *path, size_t size) { return CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
+bool os_directory(char *path, size_t size) { return !sandbox_is_on() && CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
 
 void os_thread_name(char *name) {
 	memset(name, 0, 16);

@@ -29,8 +29,12 @@ enum window_kind {
 	WINDOW_PURGE,    /* what arenal_purge does. answer.value: bytes given back */
 	WINDOW_PROFILE_START, /* value: what arenal_profile_start takes */
 	WINDOW_PROFILE_STOP,
-	WINDOW_PROFILE_DUMP,  /* answer.value: the thread's descriptor of a file in memory that has the dump, until the next request */
+	WINDOW_PROFILE_DUMP_IN_MEMORY, /* no more: the file in memory was the process's, whose limit might not have had room for it */
+	WINDOW_PROFILE_DUMP,  /* answer.value: the thread's descriptor of a pipe that the dump is written to as it is read, until the next
+	                         request, or until nobody has read for WINDOW_PATIENCE */
 };
+
+#define WINDOW_PATIENCE 2000 /* milliseconds */
 
 #define WINDOW_RESIDENT 1 /* also what of the heap is in memory, for which all of it is walked */
 
@@ -135,8 +139,8 @@ void window_after_fork_in_parent(void);
 /* Writes everything to the page that no request changes. */
 void window_describe(struct window_page *page);
 
-/* Does what the request says, which is a copy, and writes the answer, but for its number. *file: a descriptor that is kept open
- * until the next request, or -1. */
-void window_answer(struct window_page *page, const struct window_request *request, int *file);
+/* Does what the request says, which is a copy, and writes the answer, but for its number. dump: a pipe that the dump of the profile is to be
+ * written to when the answer has its number, or -1 twice. */
+void window_answer(struct window_page *page, const struct window_request *request, int dump[2]);
 
 #endif

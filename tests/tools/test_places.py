@@ -14,6 +14,7 @@ import unittest
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
 
 WORDS = [WORKLOAD, "1", "1", "1", "0"]
+PROFILED = os.environ["TEST_PROFILED"]
 CALLS, READER = os.environ["TEST_CALLS"], os.environ["TEST_READER"]
 IS_ROOT = os.getuid() == 0
 UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
@@ -132,6 +133,19 @@ class Places(ToolTest):
         other = [*UNSHARE, "sh", "-c", ROOT, "sh", jail]
         self.works(*self.making(), prefix=other)
         self.works_or_is_refused(*self.looking(str(self.on_arenal(*WORDS).pid)), prefix=other)
+
+    def test_after_the_first_thread(self):
+        """What the kernel shows of it is empty then, while the process goes on."""
+        process = self.on_arenal(PROFILED, "last", "wait")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "done\n")
+        row = next(row for row in json.loads(self.arenal("ps", "--json").stdout) if row["pid"] == process.pid)
+        self.assertGreater(row["rss"], 1 << 20)
+        self.assertIn(PROFILED, row["command"])
+        self.assertIn("brk heap", self.arenal("maps", str(process.pid)).stdout)
+        self.assertNotRegex(self.arenal("top", "--batch", "-n", "1", str(process.pid)).stdout, r"RSS +0")
+        self.works(*self.looking(str(process.pid)))
 
     def test_without_its_locale(self):
         process = self.on_arenal(*WORDS)

@@ -1,6 +1,7 @@
 """arenal ctl PID ACTION"""
 
 import argparse
+import re
 
 from arenal import files
 from arenal.commands import SHAPE, number, process_id, sample_size
@@ -113,5 +114,7 @@ def profile_stop(options, _command):
 def profile_dump(options, _command):
     with Window(options.pid) as window:
         data = window.profile_dump()
-    files.write(options.file, data)
+    # In its container it has another number. That which it has here leads to its files.
+    data = re.sub(rb"^pid [0-9]+$", b"pid %d" % options.pid, data, count=1, flags=re.M)
+    files.replace(options.file, data, private=True)
     return 0

@@ -9,7 +9,7 @@ import sys
 from arenal import files as proc_files
 from arenal import library, memfile, start, trace
 from arenal.errors import Failure
-from arenal.proc import MAPS_LIMIT, started
+from arenal.proc import MAPS_LIMIT, folder, started
 from arenal.text import printable
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
@@ -69,7 +69,7 @@ def may_be_written(path):
     mapping = re.compile(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if mapping.search(proc_files.head(f"/proc/{pid}/maps", MAPS_LIMIT)):
+            if mapping.search(proc_files.head(f"{folder(pid)}/maps", MAPS_LIMIT)):
                 return True
         except PermissionError:
             if os.getuid() in memfile.owners_now(pid) and (started(pid) or 0) >= started(os.getpid()):
