@@ -1,0 +1,38 @@
+# cmake -D BUILD=DIRECTORY -D "FOLDERS=FOLDER;..." -P uninstall.cmake: removes what was installed from this build last, each component
+# by itself or all of them, and those FOLDERS (ends of paths) that are empty then. With the DESTDIR that was there, too.
+cmake_minimum_required(VERSION 3.21)
+
+file(GLOB manifests ${BUILD}/install_manifest*.txt)
+if(NOT manifests)
+  message(FATAL_ERROR "Nothing was installed from ${BUILD}.")
+endif()
+list(JOIN FOLDERS "|" folders)
+
+set(emptied)
+foreach(manifest IN LISTS manifests)
+  file(STRINGS ${manifest} files)
+  foreach(file IN LISTS files)
+    string(PREPEND file "$ENV{DESTDIR}")
+    message(STATUS "Removing: ${file}")
+    file(REMOVE ${file})
+    if(EXISTS ${file} OR IS_SYMLINK ${file})
+      message(FATAL_ERROR "${file} cannot be removed: try as root.")
+    endif()
+    while(file MATCHES "(^|/)(${folders})/")
+      get_filename_component(file ${file} DIRECTORY)
+      list(APPEND emptied ${file})
+    endwhile()
+  endforeach()
+endforeach()
+
+# The deepest first. Python leaves caches of its modules beside them.
+list(REMOVE_DUPLICATES emptied)
+list(SORT emptied ORDER DESCENDING)
+foreach(folder IN LISTS emptied)
+  file(GLOB left ${folder}/*)
+  list(REMOVE_ITEM left ${folder}/__pycache__)
+  if(NOT left)
+    file(REMOVE_RECURSE ${folder})
+  endif()
+endforeach()
+file(REMOVE ${manifests})
