@@ -1,6 +1,7 @@
 """What a build says that cannot be: one sentence, with the packages to install and how to go without; and tools/quickstart
 says the same sentence, not a line beside it."""
 
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,15 @@ class Configure(unittest.TestCase):
         with open(file, "w", encoding="utf-8"):
             pass
         self.assertRegex(self.configure(*ALONE), f"^[A-Z].*{re.escape(file)}")
+
+
+class Versions(unittest.TestCase):
+    def test_least_cmake(self):
+        with open(os.path.join(ROOT, "CMakePresets.json"), encoding="utf-8") as file:
+            least = json.load(file)["cmakeMinimumRequired"]
+        for path in ("CMakeLists.txt", "src/inner_names.cmake", "src/uninstall.cmake", "tests/linking/consumer.cmake"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+                self.assertRegex(file.read(), rf"(?m)^cmake_minimum_required\(VERSION {least['major']}\.{least['minor']}\)")
 
 
 class Shown(unittest.TestCase):

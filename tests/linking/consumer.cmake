@@ -1,4 +1,4 @@
-# The CMakeLists.txt of a project that uses Arenal: its own sources by add_subdirectory or FetchContent, or an installation. Copied
+# The CMakeLists.txt of a project that uses Arenal: its sources by add_subdirectory or FetchContent, or an installation. Copied
 # next to the programs' sources. ARENAL_BY says how, ARENAL_SOURCE where the sources are, WITH_CXX whether it is one of C++, too.
 cmake_minimum_required(VERSION 3.21)
 project(consumer LANGUAGES C)
