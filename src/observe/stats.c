@@ -157,13 +157,13 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 }
 
 static void print_arenas(struct writer *w) {
+	static const char kinds[][8] = { [REGION_MAPPED] = "regions", [REGION_BRK] = "brk", [REGION_GUARDED] = "guarded" };
 	line(w, "arena      prefers  threads    spans   blocks out");
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++) {
 		struct arena_stats s;
 		stats_of_arena(a, &s);
-		line(w, "%5u %12s %8u %8zu %12s", a, s.kind == REGION_BRK ? "brk" : "regions", s.threads, s.spans,
-		     human(s.bytes).text);
+		line(w, "%5u %12s %8u %8zu %12s", a, kinds[s.kind], s.threads, s.spans, human(s.bytes).text);
 	}
 }
 

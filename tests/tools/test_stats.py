@@ -211,10 +211,11 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     def test_guarded_arenas_are_called_so(self):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *WORDS], env=environment(ARENAL_HARDEN="1"))
         kinds = {arena["kind"] for arena in json.loads(self.arenal_says("stats", str(process.pid), "--json"))["arenas"]}
-        text = self.arenal_says("stats", str(process.pid))
-        shown = set(re.findall(r"(?m)^ +\d+ +([a-z]+) +\d+ +\d+ +[\d.]+ [KMGTi]*B$", text))
-        self.assertEqual(shown, {kind.split()[0] for kind in kinds})
-        self.assertIn("guarded", shown)
+        own = self.arenal("run", "--stats", "--", *WORDS, env=environment(ARENAL_HARDEN="1"), stdin=subprocess.DEVNULL).stderr
+        for text in (self.arenal_says("stats", str(process.pid)), own):
+            shown = set(re.findall(r"(?m)^ +\d+ +([a-z]+) +\d+ +\d+ +[\d.]+ [KMGTi]*B$", text))
+            self.assertEqual(shown, {kind.split()[0] for kind in kinds})
+            self.assertIn("guarded", shown)
 
     def test_a_slow_peer_keeps_nobody_waiting(self):
         path = os.path.join(self.folder, "socket")
