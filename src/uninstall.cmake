@@ -6,6 +6,7 @@ file(GLOB manifests ${BUILD}/install_manifest*.txt)
 if(NOT manifests)
   message(FATAL_ERROR "Nothing was installed from ${BUILD}.")
 endif()
+list(TRANSFORM FOLDERS REPLACE "^/" "")
 list(JOIN FOLDERS "|" folders)
 
 set(emptied)

@@ -839,11 +839,21 @@ static size_t unsure_slices(const struct region *r) {
 	return count;
 }
 
+/* Regions that are looked at in one hold of the lock: a microsecond. */
+#define LOOK 16
+
 void heap_stats_get(struct heap_stats *out) {
+	size_t unsure = 0, looked = 0;
 	lock_take(&heap.lock, RANK_HEAP);
+	for (const struct region *r = heap_regions(); r != NULL; r = r->next) {
+		if (++looked % LOOK == 0) {
+			lock_drop(&heap.lock, RANK_HEAP);
+			lock_take(&heap.lock, RANK_HEAP);
+		}
+		unsure += unsure_slices(r) * SLICE_SIZE;
+	}
 	*out = heap.stats;
-	out->unsure = 0;
-	for (const struct region *r = heap_regions(); r != NULL; r = r->next) out->unsure += unsure_slices(r) * SLICE_SIZE;
+	out->unsure = min_size(unsure, out->mapped - out->used - out->dirty); /* of other moments: what it is a part of bounds it */
 	struct brk_range brk = brk_extent();
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;
