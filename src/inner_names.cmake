@@ -1,6 +1,6 @@
 # cmake -DREADELF= -DOBJCOPY= -DDEFINES=OBJECT -DUSES=OBJECT -P inner_names.cmake: makes the hidden names of both objects local,
 # but for those that one has from the other. These become arenal_inner_NAME.
-cmake_minimum_required(VERSION 3.20)
+cmake_minimum_required(VERSION 3.21)
 
 # The names of the object's symbols whose lines in readelf's table match.
 function(symbols result object pattern)

@@ -71,25 +71,25 @@ typedef unsigned id;
 static_assert(sizeof(uid_t) == sizeof(id) && sizeof(gid_t) == sizeof(id), "functions of one ID take either");
 
 static int change_one(_Atomic(void *) *known, const char *name, id a) {
-	int (*next)(id) = (int (*)(id))find(known, name);
+	int (*function)(id) = (int (*)(id))find(known, name);
 	const bool back = stand_back_if_differing();
-	const int result = next(a);
+	const int result = function(a);
 	come_back(back);
 	return result;
 }
 
 static int change_two(_Atomic(void *) *known, const char *name, id a, id b) {
-	int (*next)(id, id) = (int (*)(id, id))find(known, name);
+	int (*function)(id, id) = (int (*)(id, id))find(known, name);
 	const bool back = stand_back_if_differing();
-	const int result = next(a, b);
+	const int result = function(a, b);
 	come_back(back);
 	return result;
 }
 
 static int change_three(_Atomic(void *) *known, const char *name, id a, id b, id c) {
-	int (*next)(id, id, id) = (int (*)(id, id, id))find(known, name);
+	int (*function)(id, id, id) = (int (*)(id, id, id))find(known, name);
 	const bool back = stand_back_if_differing();
-	const int result = next(a, b, c);
+	const int result = function(a, b, c);
 	come_back(back);
 	return result;
 }

@@ -122,7 +122,7 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 			if (r->slices_used == r->slices_total) link_free(r);
 			bits_set(r->ours, first, count);
 			bits_set(r->free, first, count);
-			r->slices_total += count;
+			r->slices_total += (uint32_t)count;
 			r->run_bound = REGION_SLICES;
 			heap.stats.mapped += stop - start;
 			if (r->kind == REGION_BRK) heap.stats.brk_bytes += stop - start;
@@ -135,9 +135,9 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 
 /* Forgets slices that are free and about to go back to the kernel. */
 static void remove_slices(struct region *r, size_t first, size_t count) {
-	r->slices_total -= count;
+	r->slices_total -= (uint32_t)count;
 	size_t dirty = bits_count(r->dirty, first, count);
-	r->slices_dirty -= dirty;
+	r->slices_dirty -= (uint32_t)dirty;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	bits_clear(r->dirty, first, count);
 	bits_clear(r->lazy, first, count);
@@ -287,8 +287,8 @@ static struct span *take_run(struct region *r, size_t first, size_t slices, stru
 	bits_clear(r->free, first, slices);
 	bits_clear(r->dirty, first, slices);
 	if (unlikely(heap.any_lazy)) bits_clear(r->lazy, first, slices);
-	r->slices_used += slices;
-	r->slices_dirty -= dirty;
+	r->slices_used += (uint32_t)slices;
+	r->slices_dirty -= (uint32_t)dirty;
 	heap.stats.used += slices * SLICE_SIZE;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
@@ -386,12 +386,12 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 static void put_free(struct region *r, size_t first, size_t count, bool dirty) {
 	if (r->slices_used == r->slices_total) link_free(r);
 	bits_set(r->free, first, count);
-	r->slices_used -= count;
+	r->slices_used -= (uint32_t)count;
 	heap.stats.used -= count * SLICE_SIZE;
 	r->run_bound = REGION_SLICES;
 	if (dirty) {
 		bits_set(r->dirty, first, count);
-		r->slices_dirty += count;
+		r->slices_dirty += (uint32_t)count;
 		heap.stats.dirty += count * SLICE_SIZE;
 	}
 }
@@ -622,7 +622,7 @@ static void unmap_idle(void) {
 	for (int kind = REGION_MAPPED; kind <= REGION_GUARDED; kind++) {
 		struct region *found = NULL;
 		for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
-			r->idle = is_idle(r) && r->slices_dirty == 0 ? min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
+			r->idle = is_idle(r) && r->slices_dirty == 0 ? (uint16_t)min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
 			if (r->idle == 0 || !has_other(r)) continue;
 			heap.any_idle = true;
 			if (r->idle == IDLE_INTERVALS) found = r;
@@ -783,7 +783,7 @@ static void recall_lazy(void) {
 		size_t slices = bits_count(r->lazy, 0, REGION_SLICES);
 		for (size_t w = 0; w < REGION_SLICES / 64; w++) r->dirty[w] |= r->lazy[w];
 		bits_clear(r->lazy, 0, REGION_SLICES);
-		r->slices_dirty += slices;
+		r->slices_dirty += (uint32_t)slices;
 		heap.stats.dirty += slices * SLICE_SIZE;
 	}
 }
@@ -839,11 +839,21 @@ static size_t unsure_slices(const struct region *r) {
 	return count;
 }
 
+/* Regions that are looked at in one hold of the lock: a microsecond. */
+#define LOOK 16
+
 void heap_stats_get(struct heap_stats *out) {
+	size_t unsure = 0, looked = 0;
 	lock_take(&heap.lock, RANK_HEAP);
+	for (const struct region *r = heap_regions(); r != NULL; r = r->next) {
+		if (++looked % LOOK == 0) {
+			lock_drop(&heap.lock, RANK_HEAP);
+			lock_take(&heap.lock, RANK_HEAP);
+		}
+		unsure += unsure_slices(r) * SLICE_SIZE;
+	}
 	*out = heap.stats;
-	out->unsure = 0;
-	for (const struct region *r = heap_regions(); r != NULL; r = r->next) out->unsure += unsure_slices(r) * SLICE_SIZE;
+	out->unsure = min_size(unsure, out->mapped - out->used - out->dirty); /* of other moments: what it is a part of bounds it */
 	struct brk_range brk = brk_extent();
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;

@@ -434,14 +434,31 @@ void huge_stats_get(struct huge_stats *out) {
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
-size_t huge_resident(void) {
-	size_t resident = 0;
+/* Counts what there is, and writes it down as long as there is room. Returns how many there are then. */
+static size_t note(struct mapping m, struct mapping *out, size_t room, size_t count) {
+	if (m.size == 0) return count;
+	if (count < room) out[count] = m;
+	return count + 1;
+}
+
+size_t huge_mappings(struct mapping *out, size_t room) {
+	size_t kept = 0, count = 0;
 	lock_take(&huge.lock, RANK_HUGE);
-	for (uint32_t i = 0; i < huge.capacity; i++)
-		if (huge.entries[i].address > ENTRY_DELETED)
-			resident += os_resident((void *)huge.entries[i].address, huge.entries[i].size);
+	for (size_t i = 0; i < HUGE_CACHE_ENTRIES; i++) kept = note(huge_cache_entries[i], out, room, kept);
 	lock_drop(&huge.lock, RANK_HUGE);
-	return resident;
+	const struct huge_entry *entries = NULL;
+	for (uint32_t from = 0, capacity = 1; from < capacity; from += WALK) {
+		lock_take(&huge.lock, RANK_HUGE);
+		if (entries != huge.entries) from = 0;
+		if (from == 0) count = kept;
+		entries = huge.entries;
+		capacity = huge.capacity;
+		for (uint32_t i = from; i < min_size(from + WALK, capacity); i++)
+			if (entries[i].address > ENTRY_DELETED)
+				count = note((struct mapping){ (char *)entries[i].address, entries[i].size }, out, room, count);
+		lock_drop(&huge.lock, RANK_HUGE);
+	}
+	return max_size(count, kept);
 }
 
 struct huge_place huge_find(const char *address) {

@@ -2,7 +2,7 @@
 #ifndef ARENA_HUGE_H
 #define ARENA_HUGE_H
 
-#include "base/base.h"
+#include "arena/huge_cache.h"
 
 /* Entries of the table, read by tools/arenal from outside: part of struct arenal_layout's version. */
 struct huge_entry {
@@ -42,8 +42,9 @@ struct huge_stats {
 };
 void huge_stats_get(struct huge_stats *out);
 
-/* Bytes of all huge blocks that are backed by memory now. */
-size_t huge_resident(void);
+/* Writes down all huge blocks and the mappings that are kept, up to `room` of them, in no order. Returns how many there are. The lock is
+ * dropped in between: what comes, goes or moves meanwhile may be missed, or be there twice. */
+size_t huge_mappings(struct mapping *out, size_t room);
 
 /* The huge block, or the mapping kept for the next one, that the address lies in; start NULL: none. Slow. */
 struct huge_place {

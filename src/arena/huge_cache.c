@@ -53,12 +53,12 @@ struct piece huge_cache_take(size_t size) {
 	return (struct piece){ NULL, 0, 0 };
 }
 
-size_t huge_cache_take_behind(struct piece block, size_t least, size_t most) {
+size_t huge_cache_take_behind(struct piece block, size_t min, size_t max) {
 	for (size_t i = 0; i < count; i++) {
 		struct mapping *m = &huge_cache_entries[i];
-		if (m->address != block.address + block.size || origins[i] != block.origin || m->size < least) continue;
-		if (m->size <= most) return take_out(i).size;
-		return cut_head(i, most).size;
+		if (m->address != block.address + block.size || origins[i] != block.origin || m->size < min) continue;
+		if (m->size <= max) return take_out(i).size;
+		return cut_head(i, max).size;
 	}
 	return 0;
 }

@@ -30,9 +30,9 @@ extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
  * that the caller grows. Address NULL when nothing is worth taking. */
 struct piece huge_cache_take(size_t size);
 
-/* Takes at least `least` and at most `most` bytes that lie right behind the block and have its origin, so that it grows where it is.
+/* Takes at least `min` and at most `max` bytes that lie right behind the block and have its origin, so that it grows where it is.
  * Returns how many; 0 when they are not in the cache. */
-size_t huge_cache_take_behind(struct piece block, size_t least, size_t most);
+size_t huge_cache_take_behind(struct piece block, size_t min, size_t max);
 
 /* Keeps the piece (size 0: none), and drops the oldest until all together are at most `limit` bytes. What is dropped, the new one
  * perhaps, is written to victims[HUGE_CACHE_ENTRIES + 1], for the caller to unmap without the lock. Returns how many. */

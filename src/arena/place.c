@@ -38,7 +38,7 @@ struct place_range place_init(void) {
 	if (start > (UINT64_C(1) << ADDRESS_BITS) - spread) return (struct place_range){ 0, 0 };
 	struct random random = { os_random() };
 	places.table = (char *)start + TABLE_FROM(spread) + (spread == FIRST_SPREAD ? random_below(&random, TABLE_CHOICES) * os_page_size : 0);
-	places.next = start + DRAWN_FROM(spread) + random_below(&random, DRAWN_SIZE(spread) / REGION_SIZE) * REGION_SIZE;
+	places.next = start + DRAWN_FROM(spread) + random_below(&random, (uint32_t)(DRAWN_SIZE(spread) / REGION_SIZE)) * REGION_SIZE;
 	return (struct place_range){ start, start + spread };
 }
 

@@ -31,8 +31,9 @@
 #define MIN_ALIGN 16
 #define CACHE_LINE 64
 
-#define ALIGN_UP(n, a) (((n) + ((a)-1)) & ~((a)-1))
-#define ALIGN_DOWN(n, a) ((n) & ~((a)-1))
+#define LOW_BITS(n, a) ((__typeof__((n) + (a)))(a)-1) /* as wide as both */
+#define ALIGN_UP(n, a) (((n) + LOW_BITS(n, a)) & ~LOW_BITS(n, a))
+#define ALIGN_DOWN(n, a) ((n) & ~LOW_BITS(n, a))
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

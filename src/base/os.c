@@ -261,14 +261,28 @@ bool os_copy_memory(void *to, uintptr_t from, size_t size) {
 	return !sandbox_is_on() && CALL(SYS_process_vm_readv, os_process_id(), &here, 1, &there, 1, 0) == (long)size;
 }
 
-size_t os_resident(void *address, size_t size) {
-	unsigned char pages[1024];
-	size_t resident = 0, step = sizeof pages * os_page_size;
-	for (size_t done = 0; done < size && !sandbox_is_on(); done += step) {
-		size_t part = min_size(step, size - done);
-		if (CALL(SYS_mincore, (char *)address + done, part, pages) != 0) continue;
-		for (size_t i = 0; i < (part + os_page_size - 1) / os_page_size; i++) resident += pages[i] & 1;
+/* Pages that the kernel is asked about in one call. */
+#define RESIDENT_PAGES 1024
+
+/* Of at most so many pages. The kernel tells nothing when a part of them is not mapped: then each half is asked for, down to what is not
+ * worth it. */
+static size_t resident_pages(char *address, size_t count) {
+	unsigned char pages[RESIDENT_PAGES];
+	size_t resident = 0;
+	if (CALL(SYS_mincore, address, count * os_page_size, pages) == 0) {
+		for (size_t i = 0; i < count; i++) resident += pages[i] & 1;
+	} else if (count > RESIDENT_PAGES / 64) {
+		const size_t half = count / 2;
+		resident = resident_pages(address, half) + resident_pages(address + half * os_page_size, count - half);
 	}
+	return resident;
+}
+
+size_t os_resident(void *address, size_t size) {
+	size_t resident = 0;
+	const size_t count = (size + os_page_size - 1) / os_page_size;
+	for (size_t done = 0; done < count && !sandbox_is_on(); done += RESIDENT_PAGES)
+		resident += resident_pages((char *)address + done * os_page_size, min_size(RESIDENT_PAGES, count - done));
 	return resident * os_page_size;
 }
 

@@ -61,10 +61,10 @@ void tcache_init(void) {
 static struct arena *choose_arena(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	struct arena *best = arena_list[0];
-	const bool hardened = best->kind == REGION_GUARDED;
+	const bool hardens = best->kind == REGION_GUARDED;
 	for (uint32_t i = 1; i < count; i++) {
 		struct arena *a = arena_list[i];
-		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardened && !a->of_samples) best = a;
+		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardens && !a->of_samples) best = a;
 	}
 	if (best->threads == 0) return best;
 	struct arena *created = arena_create();
@@ -394,8 +394,10 @@ bool tcache_drain(unsigned looks) {
 	bool more_later = adopt();
 	while (looks == 0 && more_later) more_later = adopt();
 	lock_take(&threads.lock, RANK_THREADS);
-	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next)
-		more_later |= magazine_drain(tc, looks) | run_cache_drain(tc, looks);
+	for (struct tcache *tc = threads.first; tc != NULL; tc = tc->next) {
+		more_later |= magazine_drain(tc, looks);
+		more_later |= run_cache_drain(tc, looks);
+	}
 	lock_drop(&threads.lock, RANK_THREADS);
 	return more_later;
 }

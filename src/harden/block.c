@@ -48,7 +48,7 @@ static COLD _Noreturn void report_changed(const void *block, size_t size) {
 /* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
 static inline bool freed_intact(const void *block, size_t size) {
 	const uint64_t last = load_word((const char *)block + size - CANARY_SIZE);
-	return reads_as_zero(block, size - CANARY_SIZE) & ((last == canary_of(block)) | (last == 0));
+	return (int)reads_as_zero(block, size - CANARY_SIZE) & ((last == canary_of(block)) | (last == 0));
 }
 
 void *small_alloc(unsigned class_, size_t size, enum family family) {

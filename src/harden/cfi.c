@@ -21,7 +21,10 @@ static bool fits(int64_t value) { return value >= -RULE_VALUE_MAX && value <= RU
 static bool set_rule(struct machine *m, uint64_t number, enum rule_kind kind, int64_t value) {
 	if (number >= UNWIND_REGISTERS) return true;
 	if (!fits(value)) return false;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion" /* it fits */
 	m->row->registers[number] = (struct rule){ kind, (int32_t)value };
+#pragma GCC diagnostic pop
 	m->row->set |= 1u << number;
 	return true;
 }

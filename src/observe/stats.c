@@ -1,11 +1,8 @@
 #include "observe/stats.h"
 
-#include <string.h>
-
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
-#include "base/bitmap.h"
 #include "base/meta.h"
 #include "base/print.h"
 #include "cache/tcache.h"
@@ -99,22 +96,6 @@ void stats_get(struct arenal_stats *out) {
 	};
 }
 
-size_t stats_resident(void) {
-	size_t resident = 0;
-	for (struct region *r = heap_regions(); r != NULL; r = r->next) {
-		uint64_t ours[REGION_SLICES / 64];
-		heap_lock();
-		memcpy(ours, r->ours, sizeof ours);
-		heap_unlock();
-		/* Slice by slice in a brk window, for what is not ours there may be resident as well. */
-		for (size_t i = 0; i < REGION_SLICES; i++)
-			if (bit_get(ours, i)) resident += os_resident((char *)r->base + i * SLICE_SIZE, SLICE_SIZE);
-	}
-	struct guard_stats guard;
-	guard_stats_get(&guard);
-	return resident + huge_resident() + guard.pages; /* all written to */
-}
-
 /* ---- the table ---- */
 
 struct writer {
@@ -163,7 +144,6 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 	memory_line(w, "active", s->active, "in spans, runs and huge blocks, without their holes");
 	memory_line(w, "dirty", s->dirty, "free, kept for reuse");
 	memory_line(w, "resident", s->resident, "backed by memory, as far as Arenal knows: at most");
-	memory_line(w, "in memory", stats_resident(), "backed by memory, says the kernel");
 	memory_line(w, "mapped", s->mapped, "address space for blocks");
 	memory_line(w, "metadata", s->metadata, "address space for Arenal's own records");
 	memory_line(w, "purged", s->purged_total, "given back to the kernel since the start");
@@ -177,13 +157,13 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 }
 
 static void print_arenas(struct writer *w) {
+	static const char kinds[][8] = { [REGION_MAPPED] = "regions", [REGION_BRK] = "brk", [REGION_GUARDED] = "guarded" };
 	line(w, "arena      prefers  threads    spans   blocks out");
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++) {
 		struct arena_stats s;
 		stats_of_arena(a, &s);
-		line(w, "%5u %12s %8u %8zu %12s", a, s.kind == REGION_BRK ? "brk" : "regions", s.threads, s.spans,
-		     human(s.bytes).text);
+		line(w, "%5u %12s %8u %8zu %12s", a, kinds[s.kind], s.threads, s.spans, human(s.bytes).text);
 	}
 }
 

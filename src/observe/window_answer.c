@@ -97,7 +97,8 @@ static void take_snapshot(struct window_page *page, struct window_answer *answer
 	memcpy(page->stats, &stats, sizeof stats);
 	answer->brk_start = heap.brk_start;
 	answer->brk_end = heap.brk_end;
-	if ((flags & WINDOW_RESIDENT) != 0) answer->resident = stats_resident();
+	/* The two were read at different moments. */
+	if ((flags & WINDOW_RESIDENT) != 0) answer->resident = min_size(stats_resident(), stats.mapped);
 	answer->stats = (struct window_table){ offsetof(struct window_page, stats), sizeof stats, 1, 0 };
 	answer->classes = (struct window_table)TABLE(page, classes, fill_classes(page->classes));
 	answer->arenas = (struct window_table)TABLE(page, arenas, fill_arenas(page->arenas));

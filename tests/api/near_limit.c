@@ -215,6 +215,6 @@ int main(int argc, char **argv) {
 	if (argc < 2 || strcmp(argv[1], "group") != 0)
 		return cmocka_run_group_tests(by_hand, require_arenal, NULL);
 	if (!make_group("/sys/fs/cgroup/memory", "memory.limit_in_bytes") && !make_group("/sys/fs/cgroup", "memory.max"))
-		return SKIPPED; /* no memory cgroups, or not ours to make */
+		return puts("skipped: no cgroup whose memory may be limited"), SKIPPED;
 	return cmocka_run_group_tests(in_group, require_arenal, remove_group);
 }

@@ -91,7 +91,7 @@ static void keeps_capabilities(void *change) {
 
 static void users_change_with_capabilities_kept(void **state) {
 	(void)state;
-	if (!is_root()) skip();
+	if (!is_root()) SKIP("only root can become another user");
 	for (size_t i = 0; i < COUNT_OF(changes); i++) assert_int_equal(run_in_child(keeps_capabilities, (void *)&changes[i]), 0);
 }
 
@@ -121,7 +121,7 @@ static void gives_rights_away(void *unused) {
 
 static void no_thread_keeps_rights(void **state) {
 	(void)state;
-	if (!is_root()) skip();
+	if (!is_root()) SKIP("only root can become another user");
 	assert_int_equal(run_in_child(gives_rights_away, NULL), 0);
 }
 
@@ -146,7 +146,7 @@ static void goes_back_and_forth(void *unused) {
 
 static void ordinary_changes_end_no_thread(void **state) {
 	(void)state;
-	if (!is_root()) skip();
+	if (!is_root()) SKIP("only root can become another user");
 	assert_int_equal(run_in_child(goes_back_and_forth, NULL), 0);
 }
 
@@ -155,7 +155,7 @@ static void setpriv_runs(void **state) {
 	static struct outcome with, without;
 	const char *const arguments[] = { "/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/true", NULL };
 	const char *const libc[] = { "LD_PRELOAD", NULL };
-	if (!is_root() || access(arguments[0], X_OK) != 0) skip();
+	if (!is_root() || access(arguments[0], X_OK) != 0) SKIP("only root can become another user, and it takes setpriv");
 	run_program(&with, arguments, NULL, NULL);
 	run_program(&without, arguments, libc, NULL);
 	assert_int_equal(with.status, without.status);

@@ -226,7 +226,7 @@ static void be_idle(void) { CHILD_CHECK(sched_setscheduler(0, SCHED_IDLE, &(stru
 
 static void own_threads_of_an_idle_process_are_idle(void **state) {
 	(void)state;
-	if (geteuid() != 0) skip(); /* who becomes anything else cannot come back */
+	if (geteuid() != 0) SKIP("only root comes back from SCHED_IDLE");
 	expect_success("own_threads", "5", be_idle);
 }
 

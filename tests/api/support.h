@@ -14,6 +14,10 @@ extern "C" {
 
 #include <cmocka.h>
 
+/* Says why, for the last lines of tools/test. Only what the machine is, has or allows may be a reason, never what the code under test says:
+ * it would say so when it is broken, too. */
+#define SKIP(reason) (print_message("skipped: %s\n", reason), skip())
+
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* Sizes around every quarter of every power of two: 1 to 64 one by one, then 79, 80, 81, 95, 96, 97, ... */

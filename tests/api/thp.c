@@ -58,7 +58,7 @@ static void check(size_t i) { assert_true(stamp_holds(blocks[i], SIZE, i)); }
 
 static void growing_and_shrinking(void **state) {
 	(void)state;
-	if (!available()) skip();
+	if (!available()) SKIP("the system gives huge pages to nobody");
 	/* A small process does not pay for what a large one wants. */
 	fill(0, MANY / 8);
 	if (is("on"))

@@ -334,7 +334,7 @@ static void become_another_user(void) {
 static void set_uid_programs_ignore_the_environment(void **state) {
 	(void)state;
 	if (geteuid() != 0)
-		skip();
+		SKIP("only root makes a set-uid program of another user");
 	const char *const plain[] = { TUNABLES_PROBE_STATIC, NULL }, *const set_uid[] = { set_uid_program, NULL };
 	static const char *const changes[] = {
 		"LD_PRELOAD", "ARENAL_ARENA_MAX=3", "ARENAL_STATS=1", "MALLOC_TOP_PAD_=300000",

@@ -418,7 +418,7 @@ static void sizes_are_had_again_without_mappings(void **state) {
 
 	(void)state;
 	if (mappings_are_many())
-		skip();
+		SKIP("vm.max_map_count is far higher than by default");
 	for (size_t i = 0; i < COUNT_OF(kinds); i++)
 		assert_int_equal(run_in_child(have_sizes_again, (void *)&kinds[i]), 0);
 }
@@ -426,14 +426,14 @@ static void sizes_are_had_again_without_mappings(void **state) {
 static void what_was_altered_is_nobodys(void **state) {
 	(void)state;
 	if (mappings_are_many())
-		skip();
+		SKIP("vm.max_map_count is far higher than by default");
 	assert_int_equal(run_in_child(have_no_altered_block, NULL), 0);
 }
 
 static void no_more_mappings(void **state) {
 	(void)state;
 	if (mappings_are_many())
-		skip();
+		SKIP("vm.max_map_count is far higher than by default");
 	assert_int_equal(run_in_child(run_out_of_mappings, NULL), 0);
 }
 

@@ -1,15 +1,33 @@
 #!/bin/sh
-# install_test.sh CMAKE BUILD_DIRECTORY CONFIGURATION C_COMPILER SOURCE_DIRECTORY WORK_DIRECTORY
+# install_test.sh CMAKE BUILD_DIRECTORY CONFIGURATION C_COMPILER CXX_COMPILER SOURCE_DIRECTORY WORK_DIRECTORY
 #
-# Installs the library to a prefix of its own and builds a program on the installation: through pkg-config, shared and
+# Installs the library to a prefix of its own and builds programs of C and C++ on the installation: through pkg-config, shared and
 # static, and through find_package. A second prefix, to which the first one is moved, shows that nothing in the
-# installation knows where it was.
+# installation knows where it was. Its components are the whole, and all of it can be uninstalled.
 set -eu
-cmake=$1 build=$2 configuration=$3 compiler=$4 source=$5 work=$6
+cmake=$1 build=$2 configuration=$3 compiler=$4 cxx=$5 source=$6 work=$7
 
 rm -rf "$work"
 mkdir -p "$work"
+
+# By component: what is preloaded, what programs are built with, the tools.
+for component in library dev tools; do
+    "$cmake" --install "$build" --config "$configuration" --prefix "$work/$component" --component "$component" >"$work/install.log"
+done
+for component in library dev tools; do
+    (cd "$work/$component" && find . ! -type d | sort) >"$work/$component.files"
+done
+if grep -v '/libarenal\.so[.0-9]*$' "$work/library.files" || grep -E '/(bin|share|libexec)/|\.so' "$work/dev.files" ||
+    grep -E '\.(so|a|h|cmake|pc)$' "$work/tools.files"; then
+    echo "these are in the wrong component" >&2
+    exit 1
+fi
 "$cmake" --install "$build" --config "$configuration" --prefix "$work/first" >"$work/install.log"
+(cd "$work/first" && find . ! -type d | sort) >"$work/all.files"
+sort "$work/library.files" "$work/dev.files" "$work/tools.files" | diff "$work/all.files" - >&2 || {
+    echo "the components are not the whole" >&2
+    exit 1
+}
 mv "$work/first" "$work/prefix"
 
 file_in_prefix() {
@@ -50,6 +68,13 @@ expect_version "pkg-config, shared" env LD_LIBRARY_PATH="$library_directory" "$w
     $(pkg-config --static --cflags --libs arenal)
 expect_version "pkg-config, static" "$work/static"
 
+# C++: caught where the library is one of the program's, and in it.
+"$cxx" -std=c++17 -Wall -Wextra -Werror "$source/bad_alloc.cpp" -o "$work/shared_cxx" $(pkg-config --cflags --libs arenal)
+LD_LIBRARY_PATH="$library_directory" "$work/shared_cxx"
+"$cxx" -std=c++17 -Wall -Wextra -Werror "$source/bad_alloc.cpp" -o "$work/static_cxx" -static -pthread \
+    $(pkg-config --static --cflags --libs arenal)
+"$work/static_cxx"
+
 output=$("$work/prefix/bin/arenal" run --stats -- true 2>&1)
 case $output in
 "arenal "[0-9]*" statistics"*) ;;
@@ -68,12 +93,39 @@ prefix=$(PKG_CONFIG_PATH="$work/usr/lib/machine/pkgconfig" pkg-config --variable
 }
 
 mkdir "$work/project"
-cp "$source/linked_program.c" "$work/project"
+for file in linked_program.c own_names.c bad_alloc.cpp; do
+    cp "$source/$file" "$work/project"
+done
 cp "$source/consumer.cmake" "$work/project/CMakeLists.txt"
-"$cmake" -S "$work/project" -B "$work/project/build" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release \
-    -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/project.log"
-"$cmake" --build "$work/project/build" --config Release >>"$work/project.log"
+configure_project() { # OPTION...
+    "$cmake" -S "$work/project" -B "$work/project/build" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_CXX_COMPILER="$cxx" -DWITH_CXX=ON \
+        -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$work/prefix" "$@" >"$work/project.log" 2>&1
+}
+# While the version is 0.x, another x is another interface.
+for version in 0.0 0.2 1.0; do
+    if configure_project -DARENAL_VERSION=$version || ! grep -q 'considered but not accepted' "$work/project.log"; then
+        echo "find_package takes this version for $version" >&2
+        exit 1
+    fi
+done
+configure_project -DARENAL_VERSION=0.1 || { cat "$work/project.log" >&2; exit 1; }
+"$cmake" --build "$work/project/build" --config Release >"$work/project.log" 2>&1 || { cat "$work/project.log" >&2; exit 1; }
 for variant in arenal arenal_static; do
     expect_version "find_package, $variant" "$(find "$work/project/build" -name "consumer_$variant" -type f)"
+    "$(find "$work/project/build" -name "consumer_cxx_$variant" -type f)"
 done
+
+# Whatever was installed from a build is gone, caches of Python included, and nothing else.
+"$cmake" --build "$work/packaged" --target arenal-trace >"$work/packaged.log"
+"$cmake" --install "$work/packaged" --prefix "$work/usr" --component tools >"$work/install.log"
+mkdir "$work/usr/share/arenal/arenal/__pycache__"
+: >"$work/usr/bin/other"
+: >"$work/usr/share/arenal/arenal/__pycache__/run.pyc"
+"$cmake" --build "$work/packaged" --target uninstall >"$work/install.log"
+left=$(cd "$work/usr" && find . -path '*arenal*' ! -path './lib/machine/pkgconfig/*' -o -name other)
+[ "$left" = ./bin/other ] || { echo "after uninstalling, there is" "$left" >&2; exit 1; }
+if "$cmake" --build "$work/packaged" --target uninstall >"$work/install.log" 2>&1; then
+    echo "what is not installed can be uninstalled" >&2
+    exit 1
+fi
 rm -rf "$work"

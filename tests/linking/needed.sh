@@ -23,6 +23,11 @@ esac
 case $dynamic in
 *TEXTREL*) echo "$library has text relocations" >&2; exit 1 ;;
 esac
+segments=$("$readelf" --program-headers --wide "$library" | sed -n 's/^ *LOAD\( *0x[0-9a-f]*\)\{5\}\(.*\)0x.*/[\2]/p' | tr -d ' ')
+case $(echo "$segments" | grep E) in
+"[RE]") ;;
+*) echo "$library has not one segment of code that cannot be written to, but" $segments >&2; exit 1 ;;
+esac
 if "$readelf" --program-headers --wide "$library" | grep GNU_STACK | grep -q E; then
     echo "$library wants an executable stack" >&2
     exit 1

@@ -104,6 +104,7 @@ class ProgramTest(unittest.TestCase):
 
     def skip(self, row, reason):
         row["skipped"] = reason
+        print(f"skipped: {reason}")
         self.skipTest(f"{row['program']}: {reason}")
 
     def write_row(self, row):

@@ -94,7 +94,7 @@ sys.stdin.read()"""
 
 class Stats(Steered):
     def test_text_is_the_library_s_own_table(self):
-        text = self.arenal_says("stats", self.pid, "--resident").splitlines()
+        text = self.arenal_says("stats", self.pid).splitlines()
         own = self.arenal("run", "--stats", "--", "true").stderr.splitlines()
         self.assertRegex(text[0], rf"^arenal [0-9.]+ statistics of process {self.pid} \(tools_workload\)$")
 
@@ -103,6 +103,11 @@ class Stats(Steered):
             return [re.sub(r" *(0x)?[\da-f]+(\.\d)?( [KMGT]i?B| B)?(?=\b)", "#", line) for line in lines[1:end + 1]
                     if not re.match(r" +\d", line)]
         self.assertEqual(shape(text), shape(own))
+        walked = shape(self.arenal_says("stats", self.pid, "--resident").splitlines())
+        more = [line for line in walked if line not in shape(text)]
+        self.assertEqual(len(more), 1)
+        self.assertRegex(more[0], "^  in memory")
+        self.assertEqual([line for line in walked if line not in more], shape(own))
 
     def test_json(self):
         found = json.loads(self.arenal_says("stats", self.pid, "--json"))
@@ -206,10 +211,11 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     def test_guarded_arenas_are_called_so(self):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *WORDS], env=environment(ARENAL_HARDEN="1"))
         kinds = {arena["kind"] for arena in json.loads(self.arenal_says("stats", str(process.pid), "--json"))["arenas"]}
-        text = self.arenal_says("stats", str(process.pid))
-        shown = set(re.findall(r"(?m)^ +\d+ +([a-z]+) +\d+ +\d+ +[\d.]+ [KMGTi]*B$", text))
-        self.assertEqual(shown, {kind.split()[0] for kind in kinds})
-        self.assertIn("guarded", shown)
+        own = self.arenal("run", "--stats", "--", *WORDS, env=environment(ARENAL_HARDEN="1"), stdin=subprocess.DEVNULL).stderr
+        for text in (self.arenal_says("stats", str(process.pid)), own):
+            shown = set(re.findall(r"(?m)^ +\d+ +([a-z]+) +\d+ +\d+ +[\d.]+ [KMGTi]*B$", text))
+            self.assertEqual(shown, {kind.split()[0] for kind in kinds})
+            self.assertIn("guarded", shown)
 
     def test_a_slow_peer_keeps_nobody_waiting(self):
         path = os.path.join(self.folder, "socket")

@@ -230,7 +230,7 @@ static void functions_of_the_kernel(void **state) {
 	const uintptr_t base = getauxval(AT_SYSINFO_EHDR); /* 0 under valgrind */
 	assert_null(vdso_function(0, name));
 	assert_null(vdso_function(base, "no_such_function"));
-	if (base == 0) skip();
+	if (base == 0) SKIP("there is no vDSO, as under valgrind");
 	struct timespec now = { 0 };
 	int (*function)(clockid_t, struct timespec *) = (int (*)(clockid_t, struct timespec *))vdso_function(base, name);
 	assert_non_null(function);
@@ -410,7 +410,7 @@ static void threads_with_own_descriptors_are_heard(void **state) {
 	(void)state;
 	char text[16] = "";
 	int ends[2], old = dup(2), own = (int)syscall(SYS_pidfd_open, getpid(), 0), got = (int)syscall(SYS_pidfd_getfd, own, 2, 0);
-	if (got < 0) skip(); /* before Linux 5.6, or forbidden */
+	if (got < 0) SKIP("pidfd_getfd is missing (Linux 5.6) or forbidden");
 	assert_int_equal(pipe(ends), 0);
 	assert_int_equal(dup2(ends[1], 2), 2);
 	pthread_t thread;

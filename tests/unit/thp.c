@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 static struct region region;
 
@@ -35,7 +36,7 @@ static int drop_region(void **state) {
 }
 
 static void need_huge_pages(void) {
-	if (!os_advise_huge((void *)region.base, REGION_SIZE, false)) skip();
+	if (madvise((void *)region.base, REGION_SIZE, MADV_NOHUGEPAGE) != 0) SKIP("the kernel has no huge pages");
 }
 
 static void use(size_t first, size_t count) { bits_clear(region.free, first, count); }

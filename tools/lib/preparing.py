@@ -40,12 +40,21 @@ def build(targets):
 
 
 def build_error(output):
-    """The first line that says what went wrong; CMake puts the reason under its headline."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    """What went wrong, in one line."""
+    lines = [line.rstrip() for line in output.splitlines()]
     for pattern in (r"No space left on device", r"\berror\b|\bError:|undefined reference"):
         for position, line in enumerate(lines):
             if re.search(pattern, line, re.IGNORECASE):
-                if line.startswith("CMake Error") and position + 1 < len(lines):
-                    return lines[position + 1]
-                return line
-    return lines[-1] if lines else "no message"
+                return cmake_error(lines[position:]) if line.startswith("CMake Error") else line.strip()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+
+
+def cmake_error(lines):
+    """CMake's reason is behind "CMake Error: ", or the paragraph under "CMake Error at FILE:LINE (COMMAND):"."""
+    reason = [re.sub(r"^CMake Error(?: at .*? \(.*?\))?: ?", "", lines[0])]
+    if not reason[0] or reason[0].endswith(":"):
+        for line in lines[1:]:
+            if not line or line.startswith(("CMake ", "Call Stack", "-- ")):
+                break
+            reason.append(line.strip())
+    return " ".join(filter(None, reason))

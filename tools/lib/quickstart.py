@@ -78,7 +78,7 @@ def quickstart(options):
     packages = ["time"] + choice.server.packages + (["libjemalloc2"] if "jemalloc" in options.allocators else [])
     if not need_packages(packages + ([] if options.build_dir else BUILD_PACKAGES), "quickstart"):
         return 1  # it has said why
-    build_dir = os.path.abspath(options.build_dir) if options.build_dir else build(["arenal", "cache_server", "cache_load"])
+    build_dir = os.path.abspath(options.build_dir) if options.build_dir else build(["arenal", "arenal_cache_server", "arenal_cache_load"])
     if options.json:
         open(options.json, "a").close()  # a wrong path shall not be found out at the end
 

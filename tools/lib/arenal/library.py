@@ -10,7 +10,7 @@ import stat
 import subprocess
 import tempfile
 
-from arenal import elf
+from arenal import elf, installed
 from arenal.errors import Failure
 
 NAME = "libarenal.so"
@@ -38,8 +38,9 @@ def find(tool):
     here = os.path.dirname(tool)
     above = os.path.dirname(here)
     places = [os.path.join(above, "build", "release", "src", NAME)]
-    for folder in ("lib*", "lib*/*"):       # lib, lib64, lib/x86_64-linux-gnu
-        places += sorted(glob.glob(os.path.join(glob.escape(above), folder, NAME + "*")))
+    here_it_is = os.path.normpath(os.path.join(here, installed.LIBRARY))
+    for folder in (glob.escape(here_it_is), glob.escape(above) + "/lib*", glob.escape(above) + "/lib*/*"):  # lib64, lib/x86_64-linux-gnu
+        places += sorted(glob.glob(os.path.join(folder, NAME + "*")))
     for place in places:
         if os.path.exists(place):
             return _checked(place, "the library is")
@@ -137,9 +138,8 @@ def _tunable(word):
 
 def version(tool):
     """The version in the header beside the tool, in the source tree or installed; else what the library says."""
-    above = os.path.dirname(os.path.dirname(tool))
     try:
-        with open(os.path.join(above, "include", "arenal", "arenal.h"), encoding="utf-8") as file:
+        with open(os.path.join(os.path.dirname(tool), installed.HEADERS, "arenal.h"), encoding="utf-8") as file:
             found = re.search(r'#define\s+ARENAL_VERSION_STRING\s+"([^"]+)"', file.read())
         if found:
             return found.group(1)

@@ -132,7 +132,7 @@ def prepare(options, names, needs_benchmarks):
         if not os.path.isdir(options.build_dir):
             raise Failed(f"there is no directory {options.build_dir}")
         return os.path.abspath(options.build_dir)
-    return build(["arenal", "benchmarks"] if needs_benchmarks else ["arenal"])
+    return build(["arenal", "arenal_benchmarks"] if needs_benchmarks else ["arenal"])
 
 
 def choose(settings, only, wanted):

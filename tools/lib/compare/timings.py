@@ -54,7 +54,7 @@ def find_cases(names, build_dir):
 
 def target(name):
     """What has to be built for a case."""
-    return "arenal_micro" if name.startswith("micro/") else name.split("/")[1]
+    return "arenal_micro" if name.startswith("micro/") else "arenal_workload_" + name.split("/")[1]
 
 
 def measure_once(name, case, build, build_dir, directory):

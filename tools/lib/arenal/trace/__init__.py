@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 
-from arenal import library
+from arenal import installed, library
 from arenal.errors import Failure
 
 NAME = "arenal-trace"
@@ -16,8 +16,9 @@ NAME = "arenal-trace"
 def reader(tool):
     """The path of arenal-trace: where the library was built, else where this tool is installed."""
     built = os.path.dirname(os.path.dirname(library.find(tool)))
-    above = os.path.dirname(os.path.dirname(tool))
-    places = [os.path.join(built, "tools", "trace", NAME), os.path.join(above, "libexec", "arenal", NAME)]
+    here = os.path.dirname(tool)
+    above = os.path.dirname(here)
+    places = [os.path.join(built, "tools", "trace", NAME), os.path.normpath(os.path.join(here, installed.PROGRAMS, NAME))]
     places += glob.glob(os.path.join(glob.escape(above), "lib*", "arenal", NAME))
     for place in places:
         if os.access(place, os.X_OK):
