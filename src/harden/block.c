@@ -5,7 +5,14 @@
 
 static COLD _Noreturn void report_not_live(const void *block, uint32_t record, const char *function) {
 	if (RECORD_STATE(record) == BLOCK_FREED) report_pointer(function, block, NULL);
-	report_end(function, block, "the address is not a block: none was handed out there yet");
+	report_end(function, block, RECORD_STATE(record) == BLOCK_HELD
+	                                ? "another thread reallocates the block at this moment"
+	                                : "the address is not a block: none was handed out there yet");
+}
+
+/* The record is not what it was a moment ago: another thread has freed the block, or moved it, since this call looked. */
+static COLD _Noreturn void report_overtaken(const void *block, const char *function) {
+	report_end(function, block, "the block was freed already, by another thread at the same moment");
 }
 
 /* The record of a block that the program holds. */
@@ -86,12 +93,24 @@ static inline bool front_intact(const struct span *s, const char *block) {
 
 bool small_front_intact(const struct span *s, const char *block) { return front_intact(s, block); }
 
-static inline void check_edges(const struct span *s, const void *block, uint32_t record, const char *function) {
-	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(record);
-	if (unlikely(!canary_edges_intact(block, size, end)))
-		report_end(function, block, "something wrote behind the block's %zu bytes", size);
-	if (unlikely(!front_intact(s, block)))
-		report_end(function, block, "something wrote in front of the block of %zu bytes", size);
+static COLD _Noreturn void report_edges(const void *block, block_record *record, uint32_t value, size_t size, const char *function) {
+	const bool behind = !canary_edges_intact(block, size, size + RECORD_SLACK(value));
+	/* Who frees it meanwhile clears the canary, after the record was changed. Not a load: it could come before the reads above. */
+	if (!atomic_compare_exchange_strong(record, &(uint32_t){ value }, value)) report_overtaken(block, function);
+	if (behind) report_end(function, block, "something wrote behind the block's %zu bytes", size);
+	report_end(function, block, "something wrote in front of the block of %zu bytes", size);
+}
+
+static inline void check_edges(const struct span *s, const void *block, block_record *record, uint32_t value, const char *function) {
+	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(value);
+	if (unlikely(!canary_edges_intact(block, size, end)) || unlikely(!front_intact(s, block)))
+		report_edges(block, record, value, size, function);
+}
+
+/* From one value of the record to the next, for the one call that may: of two threads that free a block at the same moment, both have
+ * found it live. */
+static inline void change(const void *block, block_record *record, uint32_t value, uint32_t to, const char *function) {
+	if (unlikely(!atomic_compare_exchange_strong(record, &value, to))) report_overtaken(block, function);
 }
 
 /* As free's fast path. */
@@ -106,17 +125,11 @@ static inline void give(struct tcache *tc, unsigned class_, void *block) {
 	}
 }
 
-void small_free(struct span *s, void *block, const struct claim *claim) {
-	const unsigned class_ = s->class_;
-	const size_t end = size_classes[class_].size;
-	uint32_t value;
-	block_record *record = live_record(s, block, &value, claim->function);
-	harden_check_claim(block, end - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
-	check_edges(s, block, value, claim->function);
-	atomic_store_explicit(record, record_of(RECORD_TURN(value), 0, FAMILY_MALLOC, BLOCK_FREED), memory_order_relaxed);
+/* The block, which is free by its record, becomes so. */
+static void take_back(unsigned class_, void *block) {
 	/* A patrol that finds the canary gone finds the record changed. */
 	atomic_thread_fence(memory_order_release);
-	memset(block, 0, end - CANARY_SIZE);
+	memset(block, 0, size_classes[class_].size - CANARY_SIZE);
 	struct tcache *tc = tcache_hidden;
 	if (unlikely(tc == NULL)) {
 		tcache_free(class_, block); /* makes the thread's cache, when it may still have one */
@@ -131,25 +144,63 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 	quarantine_push(q, class_, block);
 }
 
+static inline uint32_t freed(uint32_t value) { return record_of(RECORD_TURN(value), 0, FAMILY_MALLOC, BLOCK_FREED); }
+
+void small_free(struct span *s, void *block, const struct claim *claim) {
+	uint32_t value;
+	block_record *record = live_record(s, block, &value, claim->function);
+	harden_check_claim(block, size_classes[s->class_].size - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
+	check_edges(s, block, record, value, claim->function);
+	change(block, record, value, freed(value), claim->function);
+	take_back(s->class_, block);
+}
+
 /* ---- the rest ---- */
 
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family) {
 	uint32_t value;
-	live_record(s, block, &value, function);
-	check_edges(s, block, value, function);
+	block_record *record = live_record(s, block, &value, function);
+	check_edges(s, block, record, value, function);
 	*family = RECORD_FAMILY(value);
 	return size_classes[s->class_].size - RECORD_SLACK(value);
 }
 
-void small_resize(struct span *s, void *block, size_t size, const char *function) {
-	const size_t end = size_classes[s->class_].size;
+/* ---- realloc ---- */
+
+static inline uint32_t with_state(uint32_t value, enum block_state state) { return (value & ~UINT32_C(3)) | state; }
+
+size_t small_hold(struct span *s, void *block, enum family *family) {
 	uint32_t value;
-	block_record *record = live_record(s, block, &value, function);
+	block_record *record = live_record(s, block, &value, "realloc");
+	check_edges(s, block, record, value, "realloc");
+	change(block, record, value, with_state(value, BLOCK_HELD), "realloc");
+	*family = RECORD_FAMILY(value);
+	return size_classes[s->class_].size - RECORD_SLACK(value);
+}
+
+static block_record *held_record(const struct span *s, const void *block) {
+	return hard_span_record(s, block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start)));
+}
+
+void small_let_go(struct span *s, void *block) {
+	block_record *record = held_record(s, block);
+	atomic_store_explicit(record, with_state(atomic_load_explicit(record, memory_order_relaxed), BLOCK_LIVE), memory_order_release);
+}
+
+void small_free_held(struct span *s, void *block) {
+	block_record *record = held_record(s, block);
+	atomic_store_explicit(record, freed(atomic_load_explicit(record, memory_order_relaxed)), memory_order_relaxed);
+	take_back(s->class_, block);
+}
+
+void small_resize(struct span *s, void *block, size_t size) {
+	const size_t end = size_classes[s->class_].size;
+	block_record *record = held_record(s, block);
+	const uint32_t value = atomic_load_explicit(record, memory_order_relaxed);
 	const size_t old = end - RECORD_SLACK(value);
-	const uint32_t resized = record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE);
-	/* What the record promises is there at any moment. The program does not get to see the canary. */
 	canary_fill_edges(block, size, end);
-	atomic_store_explicit(record, resized, memory_order_release);
-	atomic_thread_fence(memory_order_release);
+	/* The program does not get to see the canary. */
 	if (size > old) memset((char *)block + old, 0, size - old);
+	/* Who sees the record finds the canaries. */
+	atomic_store_explicit(record, record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE), memory_order_release);
 }

@@ -40,7 +40,7 @@ struct entry {
 	size_t size;       /* bytes asked for */
 	uint32_t guard;    /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
 	uint16_t family;
-	bool resizing;     /* by realloc, which owns the block until it is done */
+	bool held;         /* by realloc, which owns the block until it is done */
 	bool altered;      /* large_hard_alter was called for it */
 };
 
@@ -132,12 +132,19 @@ static bool add(const struct entry *e) {
 	return done;
 }
 
-/* Takes the block out: the caller owns it then, alone. False when it is not there, or another thread resizes it; *freed tells
- * whether it was there. `resized`: the caller is who resizes it. */
-static bool take_out(const void *block, struct entry *out, bool resized, bool *freed) {
+/* Does it wait? Under the lock. */
+static bool is_waiting(const void *block) {
+	bool found = false;
+	for (size_t i = 0; i < WAITING; i++) found |= large.waiting[i].block == block;
+	return found;
+}
+
+/* Takes the block out: the caller owns it then, alone. False when it is not there, or another thread's realloc holds it; *freed tells
+ * whether it was there. `held`: the caller is that realloc. */
+static bool take_out(const void *block, struct entry *out, bool held, bool *freed) {
 	lock_take(&large.lock, RANK_HUGE);
 	struct entry *e = find(block);
-	*freed = e != NULL && e->resizing && !resized;
+	*freed = e != NULL && e->held && !held;
 	if (*freed) e = NULL;
 	if (unlikely(atomic_load_explicit(&large.alter_all, memory_order_relaxed)) && atomic_exchange(&large.alter_all, false))
 		for (uint32_t i = 0; i < large.capacity; i++) large.entries[i].altered = true;
@@ -149,20 +156,21 @@ static bool take_out(const void *block, struct entry *out, bool resized, bool *f
 		large.bytes -= pages_of(out->size);
 		tell_pressure();
 	} else {
-		for (size_t i = 0; i < WAITING; i++) *freed |= large.waiting[i].block == block;
+		*freed |= is_waiting(block);
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return e != NULL;
 }
 
-/* Marks the block as being resized, so that nobody else may free or resize it, or takes the mark back; *out becomes its entry. False
- * when it is not there, or another thread came first. */
-static bool set_resizing(const void *block, bool resizing, struct entry *out) {
+/* Marks the block as realloc's, so that nobody else may free or resize it, or takes the mark back; *out becomes its entry. False
+ * when it is not there, or another thread came first; *freed tells whether it was there. */
+static bool set_held(const void *block, bool held, struct entry *out, bool *freed) {
 	lock_take(&large.lock, RANK_HUGE);
 	struct entry *e = find(block);
-	const bool mine = e != NULL && e->resizing != resizing;
+	const bool mine = e != NULL && e->held != held;
+	*freed = e != NULL || is_waiting(block);
 	if (mine) {
-		e->resizing = resizing;
+		e->held = held;
 		*out = *e;
 	}
 	lock_drop(&large.lock, RANK_HUGE);
@@ -383,6 +391,36 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	return true;
 }
 
+bool large_hard_hold(void *block, size_t *size, enum family *family) {
+	struct entry e;
+	bool freed;
+	gate_enter();
+	const bool mine = set_held(block, true, &e, &freed);
+	gate_leave();
+	if (!mine && freed) report_end("realloc", block, "the large block was freed already");
+	if (!mine) return false;
+	check(&e, "realloc");
+	*size = e.size;
+	*family = e.family;
+	return true;
+}
+
+void large_hard_let_go(void *block) {
+	struct entry e;
+	bool freed;
+	set_held(block, false, &e, &freed);
+}
+
+void large_hard_free_held(void *block) {
+	struct entry e;
+	bool freed;
+	gate_enter();
+	if (take_out(block, &e, true, &freed))
+		retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e), .altered = e.altered });
+	gate_leave();
+	purger_poke();
+}
+
 bool large_hard_size(const void *block, size_t *size, enum family *family) {
 	struct entry e;
 	if (!look_up(block, &e)) return false;
@@ -404,7 +442,7 @@ static bool move_block(const struct entry *old, struct entry *e) {
 	if (start == NULL) return false;
 	e->address = (uintptr_t)start + os_page_size;
 	e->guard = 1;
-	e->resizing = false;
+	e->held = false;
 	/* In the table before it is there, for nothing may fail afterwards. Nobody else knows the address yet. */
 	const bool added = add(e);
 	if (!added || !os_remap_to(block, pages_of(old->size), pages, (void *)e->address)) {
@@ -422,8 +460,7 @@ void *large_hard_resize(void *block, size_t size) {
 	bool freed;
 	if (size > PTRDIFF_MAX - 2 * os_page_size) return NULL;
 	gate_enter();
-	if (!set_resizing(block, true, &old)) report_end("realloc", block, "the large block was freed already");
-	check(&old, "realloc");
+	if (!look_up(block, &old)) report_end("realloc", block, "the large block was freed already");
 	e = old;
 	e.size = size;
 	if (pages_of(size) == pages_of(old.size)) {
@@ -431,13 +468,12 @@ void *large_hard_resize(void *block, size_t size) {
 		lock_take(&large.lock, RANK_HUGE);
 		struct entry *in_place = find(block);
 		in_place->size = size;
-		in_place->resizing = false;
+		in_place->held = false;
 		lock_drop(&large.lock, RANK_HUGE);
 		gate_leave();
 		return block;
 	}
 	if (old.guard == 0 || !move_block(&old, &e)) {
-		set_resizing(block, false, &left);
 		gate_leave();
 		return NULL;
 	}

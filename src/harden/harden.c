@@ -131,11 +131,35 @@ bool harden_size(const void *block, const char *function, size_t *size) {
 	return find(block, function, size, &family);
 }
 
-static bool resize(void *block, size_t old, size_t size, void **moved) {
+/* Nobody else can free the block, or resize it, until it is let go, resized or freed: blocks of no size are theirs who frees them first. */
+static bool hold(void *block, size_t *size, enum family *family) {
 	struct span *s = hard_span_of(block);
+	if (s == NULL && span_of(block) == NULL && !zero_owns(block)) return large_hard_hold(block, size, family);
+	if (s == NULL) return find(block, "realloc", size, family);
+	*size = small_hold(s, block, family);
+	return true;
+}
+
+static void let_go(struct span *s, void *block) {
+	if (s != NULL)
+		small_let_go(s, block);
+	else if (!zero_owns(block))
+		large_hard_let_go(block);
+}
+
+static void free_held(struct span *s, void *block) {
+	if (s != NULL)
+		small_free_held(s, block);
+	else if (zero_owns(block))
+		zero_free(block, "realloc");
+	else
+		large_hard_free_held(block);
+}
+
+static bool resize(struct span *s, void *block, size_t old, size_t size, void **moved) {
 	*moved = block;
 	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
-		small_resize(s, block, size, "realloc");
+		small_resize(s, block, size);
 	else if (s == NULL && old > 0 && size > HARD_SMALL_MAX)
 		return (*moved = large_hard_resize(block, size)) != NULL;
 	else
@@ -147,11 +171,13 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 	const struct claim claim = { "realloc", FAMILY_MALLOC, SIZE_UNKNOWN };
 	size_t old;
 	enum family family;
-	if (!find(block, "realloc", &old, &family)) return false;
+	if (!hold(block, &old, &family)) return false;
+	struct span *s = hard_span_of(block);
 	harden_check_claim(block, old, family, &claim);
-	if (resize(block, old, size, moved)) return true;
+	if (resize(s, block, old, size, moved)) return true;
 	*moved = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
 	if (*moved == NULL) {
+		let_go(s, block);
 		/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
 		if (size <= old) {
 			atomic_store_explicit(&shrink_failed, true, memory_order_relaxed);
@@ -160,6 +186,6 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 		return true;
 	}
 	memcpy(*moved, block, min_size(old, size));
-	harden_free(block, &claim);
+	free_held(s, block);
 	return true;
 }
