@@ -26,6 +26,8 @@ static inline block_record *live_record(const struct span *s, const void *block,
 	return record;
 }
 
+static inline uint64_t word_of(const struct span *s, const void *block) { return canary_of(hard_span_secret(s)->key, (uintptr_t)block); }
+
 /* ---- handing out ---- */
 
 unsigned small_class(size_t align, size_t size) { return class_of_aligned(align, size + CANARY_SIZE); }
@@ -53,9 +55,9 @@ static COLD _Noreturn void report_changed(const void *block, size_t size) {
 }
 
 /* Was a free block left alone? Its last word may be zero: pages of free blocks go back to the kernel. */
-static inline bool freed_intact(const void *block, size_t size) {
+static inline bool freed_intact(const void *block, uint64_t word, size_t size) {
 	const uint64_t last = load_word((const char *)block + size - CANARY_SIZE);
-	return reads_as_zero(block, size - CANARY_SIZE) & ((last == canary_of(block)) | (last == 0));
+	return reads_as_zero(block, size - CANARY_SIZE) & ((last == word) | (last == 0));
 }
 
 void *small_alloc(unsigned class_, size_t size, enum family family) {
@@ -65,14 +67,15 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 	const struct span *s = span_of(block);
 	const struct size_class *c = &size_classes[class_];
 	const size_t end = c->size;
+	const uint64_t word = word_of(s, block);
 	block_record *record = hard_span_record(s, block_number(c, (size_t)(block - s->start)));
 	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
-	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, end))) report_changed(block, end);
-	canary_fill_edges(block, size, end);
+	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, word, end))) report_changed(block, end);
+	canary_fill_edges(block, word, size, end);
 	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
 	if (block != s->start) {
 		/* Mostly it is there, and the neighbour's cache line need not be written to. */
-		const uint64_t front = canary_of(block - end);
+		const uint64_t front = word_of(s, block - end);
 		if (unlikely(load_word(block - CANARY_SIZE) != front)) store_word(block - CANARY_SIZE, front);
 	}
 	atomic_store_explicit(record, record_of(RECORD_TURN(old) + RECORD_TURN_ONE, end - size, family, BLOCK_LIVE),
@@ -86,15 +89,15 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 static inline bool front_intact(const struct span *s, const char *block) {
 	if (unlikely(block == s->start)) return true; /* the guard is there */
 	const uint64_t front = load_word(block - CANARY_SIZE);
-	if (likely(front == canary_of(block - size_classes[s->class_].size))) return true;
+	if (likely(front == word_of(s, block - size_classes[s->class_].size))) return true;
 	/* The word lies on another page, which may have gone back to the kernel, and reads as zero then. */
 	return (uintptr_t)block % os_page_size == 0 && front == 0;
 }
 
 bool small_front_intact(const struct span *s, const char *block) { return front_intact(s, block); }
 
-static COLD _Noreturn void report_edges(const void *block, block_record *record, uint32_t value, size_t size, const char *function) {
-	const bool behind = !canary_edges_intact(block, size, size + RECORD_SLACK(value));
+static COLD _Noreturn void report_edges(const void *block, block_record *record, uint32_t value, size_t size, bool behind,
+                                        const char *function) {
 	/* Who frees it meanwhile clears the canary, after the record was changed. Not a load: it could come before the reads above. */
 	if (!atomic_compare_exchange_strong(record, &(uint32_t){ value }, value)) report_overtaken(block, function);
 	if (behind) report_end(function, block, "something wrote behind the block's %zu bytes", size);
@@ -103,8 +106,8 @@ static COLD _Noreturn void report_edges(const void *block, block_record *record,
 
 static inline void check_edges(const struct span *s, const void *block, block_record *record, uint32_t value, const char *function) {
 	const size_t end = size_classes[s->class_].size, size = end - RECORD_SLACK(value);
-	if (unlikely(!canary_edges_intact(block, size, end)) || unlikely(!front_intact(s, block)))
-		report_edges(block, record, value, size, function);
+	if (unlikely(!canary_edges_intact(block, word_of(s, block), size, end))) report_edges(block, record, value, size, true, function);
+	if (unlikely(!front_intact(s, block))) report_edges(block, record, value, size, false, function);
 }
 
 /* From one value of the record to the next, for the one call that may: of two threads that free a block at the same moment, both have
@@ -126,10 +129,15 @@ static inline void give(struct tcache *tc, unsigned class_, void *block) {
 }
 
 /* The block, which is free by its record, becomes so. */
-static void take_back(unsigned class_, void *block) {
+static void take_back(const struct span *s, void *block) {
+	const unsigned class_ = s->class_;
 	/* A patrol that finds the canary gone finds the record changed. */
 	atomic_thread_fence(memory_order_release);
 	memset(block, 0, size_classes[class_].size - CANARY_SIZE);
+	if (unlikely(hard_span_is_inherited(s))) {
+		arena_give_alone(class_, block); /* nobody gets it again */
+		return;
+	}
 	struct tcache *tc = tcache_hidden;
 	if (unlikely(tc == NULL)) {
 		tcache_free(class_, block); /* makes the thread's cache, when it may still have one */
@@ -152,7 +160,7 @@ void small_free(struct span *s, void *block, const struct claim *claim) {
 	harden_check_claim(block, size_classes[s->class_].size - RECORD_SLACK(value), RECORD_FAMILY(value), claim);
 	check_edges(s, block, record, value, claim->function);
 	change(block, record, value, freed(value), claim->function);
-	take_back(s->class_, block);
+	take_back(s, block);
 }
 
 /* ---- the rest ---- */
@@ -190,7 +198,7 @@ void small_let_go(struct span *s, void *block) {
 void small_free_held(struct span *s, void *block) {
 	block_record *record = held_record(s, block);
 	atomic_store_explicit(record, freed(atomic_load_explicit(record, memory_order_relaxed)), memory_order_relaxed);
-	take_back(s->class_, block);
+	take_back(s, block);
 }
 
 void small_resize(struct span *s, void *block, size_t size) {
@@ -198,7 +206,7 @@ void small_resize(struct span *s, void *block, size_t size) {
 	block_record *record = held_record(s, block);
 	const uint32_t value = atomic_load_explicit(record, memory_order_relaxed);
 	const size_t old = end - RECORD_SLACK(value);
-	canary_fill_edges(block, size, end);
+	canary_fill_edges(block, word_of(s, block), size, end);
 	/* The program does not get to see the canary. */
 	if (size > old) memset((char *)block + old, 0, size - old);
 	/* Who sees the record finds the canaries. */

@@ -38,6 +38,7 @@ static_assert(LATE_TURNS * WAITING_EACH < WAITING_BYTES, "there are others to gi
 struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
 	size_t size;       /* bytes asked for */
+	uint64_t canary;
 	uint32_t guard;    /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
 	uint16_t family;
 	bool held;         /* by realloc, which owns the block until it is done */
@@ -65,6 +66,8 @@ static struct {
 	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
 	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
 	uint64_t turn;                /* counts frees */
+	uint64_t key[4];              /* of canaries */
+	uint64_t blocks_total;        /* since the start: the next one at the same address has another canary */
 	struct random random;
 	int random_process;           /* whose random numbers these are; 0: none were drawn yet */
 	_Atomic bool alter_all;       /* large_hard_alter could not get the lock: it may have been about any block */
@@ -335,23 +338,38 @@ static bool map(struct entry *e, size_t align) {
 static bool has_word_behind(size_t size) { return pages_of(size) - size >= CANARY_SIZE; }
 
 /* The last word of the page, with its canary in place behind the block. */
-static uint64_t last_word(const char *block, size_t size) {
-	const uint64_t word = load_word(block + pages_of(size) - CANARY_SIZE);
-	if (size == pages_of(size)) return word;
-	const uint64_t mask = ~UINT64_C(0) << size % CANARY_SIZE * 8;
-	return (word & ~mask) | (canary_of(block) & mask);
+static uint64_t last_word(const struct entry *e) {
+	const uint64_t word = load_word((const char *)e->address + pages_of(e->size) - CANARY_SIZE);
+	if (e->size == pages_of(e->size)) return word;
+	const uint64_t mask = ~UINT64_C(0) << e->size % CANARY_SIZE * 8;
+	return (word & ~mask) | (e->canary & mask);
 }
 
-static void fill_tail(char *block, size_t size) {
-	if (has_word_behind(size))
-		canary_fill(block, size, pages_of(size));
+static void fill_tail(const struct entry *e) {
+	char *block = (char *)e->address;
+	if (has_word_behind(e->size))
+		canary_fill(block, e->canary, e->size, pages_of(e->size));
 	else
-		store_word(block + pages_of(size) - CANARY_SIZE, last_word(block, size));
+		store_word(block + pages_of(e->size) - CANARY_SIZE, last_word(e));
 }
 
-static bool tail_intact(const char *block, size_t size) {
-	if (has_word_behind(size)) return canary_intact(block, size, pages_of(size));
-	return last_word(block, size) == load_word(block + pages_of(size) - CANARY_SIZE);
+static bool tail_intact(const struct entry *e) {
+	const char *block = (const char *)e->address;
+	if (has_word_behind(e->size)) return canary_intact(block, e->canary, e->size, pages_of(e->size));
+	return last_word(e) == load_word(block + pages_of(e->size) - CANARY_SIZE);
+}
+
+void large_hard_draw_key(void) {
+	struct random random = { os_random() };
+	lock_take(&large.lock, RANK_HUGE);
+	for (size_t i = 0; i < sizeof large.key / sizeof *large.key; i++) large.key[i] = random_next(&random);
+	lock_drop(&large.lock, RANK_HUGE);
+}
+
+static void draw_canary(struct entry *e) {
+	lock_take(&large.lock, RANK_HUGE);
+	e->canary = canary_of(large.key, e->address | ++large.blocks_total << ADDRESS_BITS);
+	lock_drop(&large.lock, RANK_HUGE);
 }
 
 /* ---- blocks ---- */
@@ -362,7 +380,8 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (!map(&e, align) && !(large_hard_release() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
 	count_pressure(pages_of(size));
-	fill_tail(block, size);
+	draw_canary(&e);
+	fill_tail(&e);
 	if (add(&e)) return block;
 	unmap((struct waiting){ .block = block, .pages = pages_of(size), .guard = guard_of(&e) });
 	return NULL;
@@ -370,7 +389,7 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 
 /* Of a block that the program closed, or a part of it, the canary cannot be read. */
 static void check(const struct entry *e, const char *function) {
-	if (unlikely(!e->altered && !tail_intact((const char *)e->address, e->size)))
+	if (unlikely(!e->altered && !tail_intact(e)))
 		report_end(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
 }
 
@@ -430,9 +449,9 @@ bool large_hard_size(const void *block, size_t *size, enum family *family) {
 }
 
 /* What was canary is the program's now. */
-static void settle(char *block, size_t old, size_t size) {
-	if (size > old) memset(block + old, 0, min_size(size, pages_of(old)) - old);
-	fill_tail(block, size);
+static void settle(const struct entry *e, size_t old) {
+	if (e->size > old) memset((char *)e->address + old, 0, min_size(e->size, pages_of(old)) - old);
+	fill_tail(e);
 }
 
 /* Moves it between new guards; *e is its new entry. False: it is as it was. */
@@ -464,7 +483,7 @@ void *large_hard_resize(void *block, size_t size) {
 	e = old;
 	e.size = size;
 	if (pages_of(size) == pages_of(old.size)) {
-		settle(block, old.size, size);
+		settle(&e, old.size);
 		lock_take(&large.lock, RANK_HUGE);
 		struct entry *in_place = find(block);
 		in_place->size = size;
@@ -484,7 +503,7 @@ void *large_hard_resize(void *block, size_t size) {
 	gate_leave();
 	char *moved = (char *)e.address;
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
-	settle(moved, old.size, size);
+	settle(&e, old.size);
 	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));
 	return moved;
 }

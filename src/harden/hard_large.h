@@ -6,6 +6,9 @@
 
 #include "harden/harden.h"
 
+/* The canaries of blocks from now on are those of another key. At the start, and in a child. */
+void large_hard_draw_key(void);
+
 /* size > 0. NULL when out of memory. */
 void *large_hard_alloc(size_t align, size_t size, enum family family);
 

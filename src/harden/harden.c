@@ -4,12 +4,11 @@
 #include "arena/zero.h"
 #include "base/conf.h"
 #include "base/print.h"
+#include "base/process.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
 #include "harden/hard_large.h"
 #include "harden/misuse.h"
-
-uint64_t canary_key;
 
 /* A block was left longer than it was asked to be (harden_realloc): sizes tell less from then on. */
 static _Atomic bool shrink_failed;
@@ -43,13 +42,21 @@ static void forget_tags(void) {
 }
 
 void harden_start(void) {
-	canary_key = os_random();
+	process_watch(); /* children are to have other keys */
 	if (!tcache_harden()) {
 		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
 		os_abort();
 	}
+	large_hard_draw_key();
 	forget_tags();
 	modes |= MODE_HARDEN;
+}
+
+/* In a child: said first, for what is to be done may come back here. */
+static COLD void draw_secrets(void) {
+	process_set_secrets(true);
+	tcache_harden_anew();
+	large_hard_draw_key();
 }
 
 static NOINLINE void *alloc_other(size_t align, size_t size, enum family family) {
@@ -71,6 +78,7 @@ static COLD void *alloc_again(size_t align, size_t size, enum family family) {
 }
 
 void *harden_alloc(size_t align, size_t size, enum family family) {
+	if (unlikely(!process_has_secrets())) draw_secrets();
 	void *block = alloc_once(align, size, family);
 	return likely(block != NULL) ? block : alloc_again(align, size, family);
 }
