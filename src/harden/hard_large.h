@@ -6,7 +6,10 @@
 
 #include "harden/harden.h"
 
-/* The canaries of blocks from now on are those of another key. At the start, and in a child. */
+/* Once, at the start. */
+void large_hard_start(void);
+
+/* In a child: the canaries of blocks from now on are those of another key. */
 void large_hard_draw_key(void);
 
 /* size > 0. NULL when out of memory. */

@@ -47,7 +47,7 @@ void harden_start(void) {
 		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
 		os_abort();
 	}
-	large_hard_draw_key();
+	large_hard_start();
 	forget_tags();
 	modes |= MODE_HARDEN;
 }
