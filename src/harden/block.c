@@ -12,7 +12,7 @@ static COLD _Noreturn void report_not_live(const void *block, uint32_t record, c
 
 /* The record is not what it was a moment ago: another thread has freed the block, or moved it, since this call looked. */
 static COLD _Noreturn void report_overtaken(const void *block, const char *function) {
-	report_end(function, block, "the block was freed already, by another thread at the same moment");
+	report_end(function, block, "the block was freed already, or moved, by another thread at the same moment");
 }
 
 /* The record of a block that the program holds. */

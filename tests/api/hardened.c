@@ -20,29 +20,10 @@ static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
 
 static size_t size; /* of the blocks of the running case */
 
-/* Runs the body in a child. Returns what it wrote to stderr. */
-static const char *written_by(void (*body)(void *), int *status) {
-	static char text[4096];
-	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
-
-	assert_true(file >= 0 && saved >= 0);
-	assert_true(dup2(file, STDERR_FILENO) >= 0);
-	void (*abort_handler)(int) = signal(SIGABRT, SIG_DFL), (*fault_handler)(int) = signal(SIGSEGV, SIG_DFL);
-	*status = run_in_child(body, NULL);
-	signal(SIGABRT, abort_handler);
-	signal(SIGSEGV, fault_handler);
-	assert_true(dup2(saved, STDERR_FILENO) >= 0);
-	close(saved);
-	ssize_t length = pread(file, text, sizeof text - 1, 0);
-	close(file);
-	text[length > 0 ? length : 0] = '\0';
-	return text;
-}
-
 /* The body ends by the signal; with SIGABRT, stderr has one line, with the text in it. */
 static void expect_end(void (*body)(void *), int signal_, const char *text) {
 	int status;
-	const char *line = written_by(body, &status);
+	const char *line = written_by_child(body, NULL, &status);
 	if (status != 128 + signal_ || (signal_ == SIGABRT && (strncmp(line, "arenal: ", 8) != 0 || !strstr(line, text))))
 		fail_msg("%zu bytes: ended with %d and wrote \"%s\" instead of \"%s\"", size, status, line, text);
 }
@@ -50,7 +31,7 @@ static void expect_end(void (*body)(void *), int signal_, const char *text) {
 /* The body goes on, and stderr has one report, with the text in it; NULL: nothing. */
 static void expect_report(void (*body)(void *), const char *text) {
 	int status;
-	const char *line = written_by(body, &status), *found = text != NULL ? strstr(line, text) : NULL;
+	const char *line = written_by_child(body, NULL, &status), *found = text != NULL ? strstr(line, text) : NULL;
 	const bool reported = found != NULL && strstr(line, "; the program goes on") != NULL && strstr(line, "  freed by thread ") != NULL &&
 	                      strstr(found, "arenal: ") == NULL;
 	if (status != 0 || (text != NULL ? !reported : *line != '\0'))
