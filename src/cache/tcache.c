@@ -64,7 +64,7 @@ static struct arena *choose_arena(void) {
 	const bool hardens = best->kind == REGION_GUARDED;
 	for (uint32_t i = 1; i < count; i++) {
 		struct arena *a = arena_list[i];
-		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardens && !a->of_samples) best = a;
+		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardens && !a->of_samples && !a->inherited) best = a;
 	}
 	if (best->threads == 0) return best;
 	struct arena *created = arena_create();
@@ -225,6 +225,24 @@ bool tcache_harden(void) {
 	else
 		quarantine_destroy(quarantine);
 	return done;
+}
+
+/* When there is no memory for it, the child goes on as its parent. */
+void tcache_harden_anew(void) {
+	struct tcache *tc = own_cache();
+	lock_take(&threads.lock, RANK_THREADS);
+	const bool done = arena_harden_anew();
+	if (done && tc != NULL) {
+		tc->arena->threads--;
+		tc->arena = arena_list[0];
+		tc->arena->threads++;
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+	if (!done || tc == NULL || tc->quarantine == NULL) return;
+	gate_enter();
+	quarantine_empty(tc->quarantine);
+	gate_leave();
+	dispose(tc);
 }
 
 void tcache_started(void) {
