@@ -39,6 +39,9 @@ enum own_start own_thread_start(struct own_thread *thread);
 /* Would it be OWN_NOT_NOW? A hint, for those who have something to prepare. */
 bool own_threads_may_start(void);
 
+/* Is this surely the process that has them, or would have them? Not a child by vfork, nor one by clone that has not shown itself yet. */
+bool own_threads_know_process(void);
+
 /* For body: shall it return? Until then, `state` is OWN_PRESENT. */
 #define OWN_PRESENT 2
 static inline bool own_thread_shall_end(const struct own_thread *thread) {

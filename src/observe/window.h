@@ -131,6 +131,10 @@ void window_start(void);
 /* Opens it if that is due: the tunable may have changed. */
 void window_look(void);
 
+/* Somebody outside asks for one (observe/door.h): opens it, whatever the process is like, unless the tunable is 0. Returns an enum
+ * door_answer. Without any lock. */
+uint32_t window_ask_to_open(void);
+
 /* Around fork, without any lock. */
 void window_after_fork(void); /* in the child */
 void window_after_fork_in_parent(void);
