@@ -370,6 +370,11 @@ void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
 		*earlier = (sigset_t){ { before } };
 }
 
+uint64_t os_pending_signals(void) {
+	uint64_t set = 0;
+	return CALL(SYS_rt_sigpending, &set, sizeof set) == 0 ? set : 0;
+}
+
 void os_send_again(int signal, siginfo_t *info) {
 	const int process = (int)CALL(SYS_getpid, 0), thread = (int)CALL(SYS_gettid, 0);
 	if (CALL(SYS_rt_tgsigqueueinfo, process, thread, signal, info) != 0) CALL(SYS_tgkill, process, thread, signal);

@@ -115,6 +115,9 @@ bool os_signal_restore(int signal, const struct sigaction *action);
 /* Changes which signals the calling thread gets, as pthread_sigmask. */
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier);
 
+/* The signals that wait until the calling thread lets them through: bit 0 is signal 1. */
+uint64_t os_pending_signals(void);
+
 /* Sends the calling thread the signal that it has just got, with all that is known of it. */
 void os_send_again(int signal, siginfo_t *info);
 

@@ -12,6 +12,7 @@
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
+#include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "harden/canary.h"
 #include "harden/hard_waiting.h"
@@ -341,7 +342,9 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	count_pressure(pages_of(size));
 	draw_canary(&e);
 	fill_tail(&e);
-	if (add(&e)) return block;
+	const bool added = add(&e);
+	cache_hook_call(&cache_hooks.slow_moment);
+	if (added) return block;
 	unmap((struct waiting){ .block = block, .pages = pages_of(size), .guard = guard_of(&e) });
 	return NULL;
 }
@@ -470,6 +473,7 @@ void *large_hard_resize(void *block, size_t size) {
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
 	settle(&e, old.size);
 	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));
+	cache_hook_call(&cache_hooks.slow_moment);
 	return moved;
 }
 

@@ -4,9 +4,11 @@
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/process.h"
+#include "base/sandbox.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"
+#include "observe/door.h"
 #include "observe/profile.h"
 
 enum state {
@@ -131,6 +133,16 @@ void window_look(void) {
 		await_slow_moment(); /* later, or of another thread */
 }
 
+uint32_t window_ask_to_open(void) {
+	if (conf.window == 0) return DOOR_NEVER;
+	if (sandbox_is_on()) return DOOR_LOCKED_IN;
+	if (!own_threads_know_process()) return DOOR_LATER;
+	if (!change(CLOSED, DUE)) change(FAILED, DUE);
+	window_look();
+	const uint32_t now = atomic_load(&state);
+	return now == OPEN ? DOOR_OPEN : now == DUE ? DOOR_LATER : DOOR_REFUSED;
+}
+
 /* It sleeps until somebody asks. */
 static void wake_thread(void) {
 	struct window_page *page = atomic_load(&shared);
@@ -152,5 +164,6 @@ void window_start(void) {
 	atomic_store(&cache_hooks.last_exit, close_window);
 	atomic_store(&cache_hooks.purger_started, window_look);
 	atomic_store(&cache_hooks.new_process, window_after_fork);
-	if (conf.window == 1) window_look();
+	door_start();
+	if (conf.window == 1 || atomic_load(&state) == DUE) window_look();
 }

@@ -4,15 +4,18 @@
  * neither sees nor closes it. Whoever may open /proc/PID/task/TID/fd/N may look in: that is the kernel's decision (the rules
  * of ptrace(2), PTRACE_MODE_READ_FSCREDS: the same user, and the process may be dumped; or root). Nothing is in any file system.
  *
- * The file is struct window_page. All figures are little-endian, and as wide as declared. A client
+ * The file is struct window_page. All figures are little-endian, and as wide as declared. Anybody may call a file so: a client
+ *   0. makes sure that it is a file in memory of one of the process's users, sealed against another size, and begins with the magic. Until
+ *      then it writes nothing to it (that could be any file, mounted under this name), and a lock is nothing but a way to be kept waiting;
  *   1. takes flock(LOCK_EX) on the file: one client at a time. The lock goes with the client;
  *   2. writes 0 to request.number, then the request, then request.number: anything but 0, the last request's, and the last answer's;
  *   3. wakes the thread (FUTEX_WAKE on request.number, shared), which sleeps while nobody asks;
  *   4. waits until answer.number is request.number (FUTEX_WAIT), with a time limit: the process may have been stopped;
  *   5. reads the answer, and drops the lock.
- * Places and sizes of the first two structures never change, so that any client can ask any library for its version: when
- * the magic is missing, WINDOW_HELLO makes the library write it anew. The library writes the page and never goes by what it
- * finds there, but for the request, which it copies first: whoever scribbles over the page harms only those who read it. */
+ * Places and sizes of the first two structures never change, so that any client can ask any library for its version. When what is behind
+ * the magic makes no sense, WINDOW_HELLO makes the library write it anew; where the magic is missing, nobody is greeted. The library
+ * writes the page and never goes by what it finds there, but for the request, which it copies first: whoever scribbles over the page
+ * harms only those who read it. */
 #ifndef OBSERVE_WINDOW_H
 #define OBSERVE_WINDOW_H
 
@@ -131,6 +134,10 @@ void window_start(void);
 
 /* Opens it if that is due: the tunable may have changed. */
 void window_look(void);
+
+/* Somebody outside asks for one (observe/door.h): opens it, whatever the process is like, unless the tunable is 0. Returns an enum
+ * door_answer. Without any lock. */
+uint32_t window_ask_to_open(void);
 
 /* Around fork, without any lock. */
 void window_after_fork(void); /* in the child */

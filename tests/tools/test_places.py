@@ -64,7 +64,7 @@ class Places(ToolTest):
 
     def looking(self, pid):
         """The commands that have to do with another process."""
-        return ["stats", pid], ["ctl", pid, "get", "decay"], ["top", "--batch", "-n", "1", pid], ["maps", pid]
+        return ["stats", pid], ["ctl", pid, "get", "decay"], ["ctl", pid, "open"], ["top", "--batch", "-n", "1", pid], ["maps", pid]
 
     def making(self):
         """The others."""

@@ -42,8 +42,8 @@ ALLOCATORS = (
 )
 
 
-def locate(process):
-    """The address of arenal_layout in the process, or None when it is not on Arenal: in the mapped libarenal.so, else
+def locate(process, symbol="arenal_layout"):
+    """The address of arenal_layout (or another symbol of the library's) in the process, or None when it is not on Arenal: in the mapped libarenal.so, else
     in the program itself, which may be linked with libarenal.a."""
     seen = set()
     libraries = [m for m in process.mappings if os.path.basename(m.path).startswith("libarenal")]
@@ -51,20 +51,32 @@ def locate(process):
         if first.offset == 0 and first.path not in seen and len(seen) < LIBRARIES_LIMIT:
             seen.add(first.path)
             for name in process.file_of(first):
-                address = _symbol_address(name, first.start)
+                address = _symbol_address(name, first.start, symbol)
                 if address:
                     return address
     program = process.executable()
     for first in process.mappings:
         if first.offset == 0 and first.path == program:
-            return _symbol_address(f"{process.root}/exe", first.start)
+            return _symbol_address(f"{process.root}/exe", first.start, symbol)
     return None
 
 
-def _symbol_address(path, start):
+def symbol_in(process, first, symbol):
+    """Whether the file of a mapping defines the symbol."""
+    for name in process.file_of(first):
+        try:
+            return elf.symbol(name, symbol) is not None
+        except OSError:
+            continue
+        except elf.NotElf:
+            return False
+    return False
+
+
+def _symbol_address(path, start, symbol):
     """Where the symbol lies in memory, when the first byte of its file lies at `start`."""
     try:
-        found = elf.symbol(path, "arenal_layout")
+        found = elf.symbol(path, symbol)
     except (elf.NotElf, OSError):
         return None
     return found and start - found[1] + found[0]

@@ -416,8 +416,8 @@ def _file_of(pid, thread):
 def _no_window(pid):
     with proc.Process(pid) as process:          # raises what there is to say about processes that may not be looked at
         if layout.has_library(process) or layout.locate(process):
-            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: start it with "
-                            "ARENAL_WINDOW=1 or arenal run (before Linux 5.9 there is none)", True)
+            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: arenal ctl {pid} open opens "
+                            "one, as ARENAL_WINDOW=1 and arenal run do from the start (before Linux 5.9 there is none)", True)
         return NoWindow(f"process {pid} ({process.name}) is not on Arenal: it seems to be on "
                         f"{layout.allocator(process)}", False)
 
