@@ -11,6 +11,7 @@
 #include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/trace.h"
+#include "observe/trace_end.h"
 #include "observe/window.h"
 
 _Atomic bool started;
@@ -76,5 +77,5 @@ __attribute__((constructor)) static void late_start(void) {
 __attribute__((destructor)) static void at_exit(void) {
 	if (conf.stats) stats_print(2);
 	profile_at_exit();
-	if (modes & MODE_TRACE) trace_finish();
+	if (modes & MODE_TRACE) trace_end_by_exit();
 }

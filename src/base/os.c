@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -530,14 +531,33 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 	return (int)-result;
 }
 
-void os_cut_file(const char *path, const struct os_file *file, size_t size) {
-	const int fd = open_file(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+/* That file, if it still has this name, locked as `lock` says. A negative number when that is refused. */
+static int open_locked(const char *path, const struct os_file *file, int lock) {
+	const int fd = sandbox_is_on() ? -1 : open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct stat about;
-	if (fd < 0) return;
-	/* Where that is refused, it stays long, and without contents there. */
-	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number)
-		CALL(SYS_ftruncate, fd, size);
+	if (fd < 0 || (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
+	               CALL(SYS_flock, fd, lock | LOCK_NB) == 0))
+		return fd;
 	close_file(fd);
+	return -1;
+}
+
+void *os_hold_file(const char *path, const struct os_file *file) {
+	const int fd = open_locked(path, file, LOCK_SH);
+	if (fd < 0) return NULL;
+	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. */
+	const long place = CALL(SYS_mmap, NULL, os_page_size, PROT_NONE, MAP_SHARED, fd, 0);
+	close_file(fd);
+	return is_error(place) ? NULL : (void *)place;
+}
+
+bool os_cut_file(const char *path, const struct os_file *file, size_t size) {
+	const int fd = open_locked(path, file, LOCK_EX);
+	if (fd < 0) return false;
+	/* Where that is refused, it stays long, and without contents there. */
+	CALL(SYS_ftruncate, fd, size);
+	close_file(fd);
+	return true;
 }
 
 bool os_back_file(void *address, size_t size) {

@@ -1,4 +1,5 @@
 #include "observe/trace.h"
+#include "observe/trace_end.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -38,6 +39,7 @@ static struct shared {
 	size_t opened;              /* bytes of the mapping that are accessible */
 	struct trace_writer *free;  /* of threads that have ended, with the rest of their chunks */
 	struct trace_writer late;   /* of threads without a cache, for a record at a time. Owner: lock */
+	struct trace_chunk *_Atomic latest; /* of this process; NULL: it has recorded nothing */
 	struct trace_writer writers[WRITERS];
 } *shared;
 
@@ -48,16 +50,7 @@ static char path[2 * CONF_PATH_MAX];
 static bool use_counter;
 
 static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
-static _Atomic bool stopped, ending;
-
-/* The process that header->users counts. In a child it is another one at first: of fork until trace_after_fork, of clone, which no handler
- * hears of, until it takes a chunk. */
-static _Atomic int counted;
-
-static void count_process(void) {
-	const int own = os_process_id();
-	if (atomic_exchange(&counted, own) != own) __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED);
-}
+static _Atomic bool stopped;
 
 /* ---- time ---- */
 
@@ -95,7 +88,7 @@ static bool counter_is_good(void) {
 static COLD void stop(enum trace_state state) {
 	if (atomic_exchange(&stopped, true)) return;
 	tcache_hide_no_more();
-	if (atomic_load(&ending)) return;
+	if (trace_is_ending()) return;
 	header->state = state;
 	if (state == TRACE_FULL)
 		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path, file.size);
@@ -163,7 +156,6 @@ static void put_thread(struct trace_writer *w, enum trace_op op) {
 /* Takes a new chunk. Several are taken by several threads at once, without a lock. */
 static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
-	count_process();
 	const uint64_t number = __atomic_fetch_add(&header->chunks, 1, __ATOMIC_RELAXED);
 	if (number >= file.size / TRACE_CHUNK || !open_up((number + 1) * TRACE_CHUNK)) {
 		stop(TRACE_FULL);
@@ -176,9 +168,12 @@ static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	}
 	/* The one that is full need not be in memory for our sake. */
 	if (w->at != NULL) os_purge((char *)header + ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK), TRACE_CHUNK, false);
-	*(struct trace_chunk *)start = (struct trace_chunk){
-		.magic = TRACE_CHUNK_MAGIC, .pid = (uint32_t)os_process_id(), .stamp = trace_now(), .ns = os_nanoseconds()
-	};
+	const int process = os_process_id();
+	struct trace_chunk *chunk = (struct trace_chunk *)start;
+	*chunk = (struct trace_chunk){ .pid = (uint32_t)process, .stamp = trace_now(), .ns = os_nanoseconds() };
+	__atomic_store_n(&chunk->magic, TRACE_CHUNK_MAGIC, __ATOMIC_RELEASE); /* last: the file may be read meanwhile */
+	atomic_store(&shared->latest, chunk);
+	trace_end_owner(process);
 	w->at = start + sizeof(struct trace_chunk);
 	w->limit = start + TRACE_CHUNK - TRACE_RECORD_MAX - sizeof(uint64_t);
 	w->thread = 0;
@@ -370,7 +365,7 @@ void trace_start(void) {
 	header->stamp = trace_now();
 	header->ns = os_nanoseconds();
 	os_thread_name(header->name);
-	count_process();
+	header->held = trace_end_expect(path, &file, header, &shared->latest);
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
@@ -378,20 +373,10 @@ void trace_start(void) {
 	modes |= MODE_TRACE;
 }
 
-void trace_before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
-void trace_after_fork(void) { atomic_store(&counted, os_process_id()); }
+void trace_after_fork(void) { trace_end_owner(os_process_id()); }
 
 void trace_late_start(void) {
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
-}
-
-void trace_finish(void) {
-	atomic_store(&ending, true);
-	header->later_stamp = trace_now();
-	header->later_ns = os_nanoseconds();
-	if (atomic_load(&counted) != os_process_id() || __atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
-	if (header->state == TRACE_RUNNING) header->state = TRACE_ENDED;
-	/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
-	os_cut_file(path, &file, min_size(__atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, file.size));
+	trace_end_expect_status();
 }
