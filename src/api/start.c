@@ -11,7 +11,6 @@
 #include "observe/profile.h"
 #include "observe/stats.h"
 #include "observe/trace.h"
-#include "observe/trace_end.h"
 #include "observe/window.h"
 
 _Atomic bool started;
@@ -68,7 +67,7 @@ __attribute__((constructor)) static void late_start(void) {
 		start_modes();
 		if (modes & MODE_HARDEN) tcache_started();
 	}
-	if (modes & MODE_TRACE) trace_late_start();
+	if (modes & MODE_TRACE) trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
 	profile_init();
 	own_threads_in_new_process();
 	window_start();
@@ -77,5 +76,4 @@ __attribute__((constructor)) static void late_start(void) {
 __attribute__((destructor)) static void at_exit(void) {
 	if (conf.stats) stats_print(2);
 	profile_at_exit();
-	if (modes & MODE_TRACE) trace_end_by_exit();
 }

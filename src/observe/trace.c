@@ -375,8 +375,8 @@ void trace_start(void) {
 
 void trace_after_fork(void) { trace_end_owner(os_process_id()); }
 
-void trace_late_start(void) {
+void trace_late_start(bool stays) {
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
-	trace_end_expect_status();
+	trace_end_expect_exit(stays);
 }

@@ -13,8 +13,8 @@
 /* Makes the file that conf_files.trace_file names, and records from now on; what is wrong is said on stderr. Once. */
 void trace_start(void);
 
-/* The loader and libc are ready: the clocks are compared once more. */
-void trace_late_start(void);
+/* The loader and libc are ready: the clocks are compared once more, and exit is waited for. `stays`: nobody will unload us. */
+void trace_late_start(bool stays);
 
 /* A call that is recorded. Owner: its thread. */
 struct trace_call {

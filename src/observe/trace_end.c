@@ -12,7 +12,7 @@ static struct {
 } traced;
 
 static void *_Atomic hold;
-static _Atomic int owner, exit_status;
+static _Atomic int owner;
 static _Atomic bool ending;
 
 bool trace_is_ending(void) { return atomic_load(&ending); }
@@ -28,17 +28,6 @@ bool trace_end_expect(const char *path, const struct os_file *file, struct trace
 	atomic_store(&hold, held);
 	return held != NULL;
 }
-
-/* on_exit would go on calling a plugin that was unloaded. libc gives the status to these functions, too. */
-extern int expect_exit(void (*function)(void *, int), void *argument, void *library) __asm__("__cxa_atexit");
-extern void *__dso_handle __attribute__((visibility("hidden")));
-
-static void keep_status(void *unused, int status) {
-	(void)unused;
-	atomic_store(&exit_status, status);
-}
-
-void trace_end_expect_status(void) { expect_exit(keep_status, NULL, &__dso_handle); }
 
 static void say(enum trace_end how, int status) {
 	struct trace_chunk *chunk = atomic_load(traced.latest);
@@ -60,13 +49,22 @@ static void let_go(void) {
 	if (traced.header->state == TRACE_RUNNING) traced.header->state = TRACE_ENDED;
 }
 
-void trace_end_by_exit(void) {
+static void at_exit(void *unused, int status) {
+	(void)unused;
 	atomic_store(&ending, true);
 	traced.header->later_stamp = trace_now();
 	traced.header->later_ns = os_nanoseconds();
-	say(TRACE_EXIT, atomic_load(&exit_status));
+	say(TRACE_EXIT, status);
 	let_go();
 }
+
+/* libc gives the status to these functions, too. Those of on_exit would be called when a plugin that they are in is not there any more. */
+extern int expect_exit(void (*function)(void *, int), void *argument, void *library) __asm__("__cxa_atexit");
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+/* The shared library is never unloaded. As no library's function, this one is called behind all destructors, which do not know the
+ * status. */
+void trace_end_expect_exit(bool stays) { expect_exit(at_exit, NULL, stays ? NULL : &__dso_handle); }
 
 /* In a sandbox, a child by vfork cannot be told from its parent. */
 static bool is_owner(void) { return traced.header != NULL && !sandbox_is_on() && atomic_load(&owner) == os_process_id(); }

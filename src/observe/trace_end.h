@@ -16,17 +16,14 @@
  * file cannot be held, and nobody will know who writes to it: it stays long. */
 bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header, struct trace_chunk *_Atomic *latest);
 
-/* When libc is ready: exit is to tell its status. */
-void trace_end_expect_status(void);
+/* When libc is ready: exit is to be noted. `stays`: nobody will unload us. */
+void trace_end_expect_exit(bool stays);
 
 /* The process that what is here belongs to. A child by vfork is another one, and has the same memory. */
 void trace_end_owner(int process);
 
 /* It has said that it ends: what is still recorded is of no importance. */
 bool trace_is_ending(void);
-
-/* In the destructor of the library. */
-void trace_end_by_exit(void);
 
 /* The process is about to end, or to execute a program, if it is not one by vfork. For signal handlers, too. */
 void trace_end_by(enum trace_end how, int status);
