@@ -162,6 +162,9 @@ bool os_cut_file(const char *path, const struct os_file *file, size_t size);
  * 5.14), refuses: to touch one would end the process. */
 bool os_back_file(void *address, size_t size);
 
+/* Puts zeroed memory of the process's own in the place of pages of a mapped file, for who writes to them at this moment. */
+bool os_replace_file(void *address, size_t size);
+
 /* The child of a fork finds zeros there. False: the kernel (before 4.14) does not do that. */
 bool os_wipe_on_fork(void *address, size_t size);
 

@@ -13,6 +13,7 @@
 #include "base/lock.h"
 #include "base/print.h"
 #include "cache/tcache.h"
+#include "harden/action.h"
 
 /* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no room. */
 #define FILE_MAX (64 * GIB)
@@ -89,11 +90,22 @@ static COLD void stop(enum trace_state state) {
 	if (atomic_exchange(&stopped, true)) return;
 	tcache_hide_no_more();
 	if (trace_is_ending()) return;
-	header->state = state;
+	if (os_back_file(header, os_page_size)) header->state = state;
 	if (state == TRACE_FULL)
 		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path, file.size);
 	else
 		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
+}
+
+/* A chunk that was backed cannot be written to any more: its file system keeps no room for what it has written once (btrfs), or somebody
+ * has cut the file. What is there is left as it is. */
+static bool mend(const siginfo_t *info) {
+	const size_t offset = (size_t)((char *)info->si_addr - (char *)header);
+	if (info->si_signo != SIGBUS || info->si_code <= 0 || offset >= file.size) return false;
+	char *chunk = (char *)header + ALIGN_DOWN(offset, TRACE_CHUNK);
+	if (!os_replace_file(chunk, TRACE_CHUNK)) return false;
+	stop(TRACE_NO_SPACE);
+	return true;
 }
 
 /* Makes the first bytes of the mapping accessible. */
@@ -156,6 +168,10 @@ static void put_thread(struct trace_writer *w, enum trace_op op) {
 /* Takes a new chunk. Several are taken by several threads at once, without a lock. */
 static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
+	if (!os_back_file(header, os_page_size)) {
+		stop(TRACE_NO_SPACE);
+		return false;
+	}
 	const uint64_t number = __atomic_fetch_add(&header->chunks, 1, __ATOMIC_RELAXED);
 	if (number >= file.size / TRACE_CHUNK || !open_up((number + 1) * TRACE_CHUNK)) {
 		stop(TRACE_FULL);
@@ -329,7 +345,9 @@ static const char *begin_file(void) {
 		case EACCES: case EPERM: case EROFS: return "it may not be made there";
 		case ENOENT: case ENOTDIR: return "there is no such directory";
 		case EEXIST: return "there are too many files of this name";
-		case EFBIG: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
+		case ENOSPC: case EDQUOT: return "there is no room for it";
+		case ENODEV: case EINVAL: return "files cannot be mapped and shared there";
+		case EFBIG: case ENOMEM: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
 		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
 		}
 	}
@@ -379,4 +397,5 @@ void trace_late_start(bool stays) {
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
 	trace_end_expect_exit(stays);
+	action_install_mending(mend);
 }

@@ -29,9 +29,12 @@ bool trace_end_expect(const char *path, const struct os_file *file, struct trace
 	return held != NULL;
 }
 
+/* Where the file system keeps no room for what was written once, there may be none now. */
+static bool can_write(void *piece) { return os_back_file(piece, os_page_size); }
+
 static void say(enum trace_end how, int status) {
 	struct trace_chunk *chunk = atomic_load(traced.latest);
-	if (chunk == NULL) return;
+	if (chunk == NULL || !can_write(chunk)) return;
 	__atomic_store_n(&chunk->status, (uint32_t)status, __ATOMIC_RELAXED);
 	__atomic_store_n(&chunk->end, (uint32_t)how, __ATOMIC_RELEASE);
 }
@@ -46,14 +49,16 @@ static void let_go(void) {
 	if (held == NULL) return;
 	os_unmap(held, os_page_size);
 	if (traced.header->held == 0 || !os_cut_file(traced.path, traced.file, length())) return;
-	if (traced.header->state == TRACE_RUNNING) traced.header->state = TRACE_ENDED;
+	if (can_write(traced.header) && traced.header->state == TRACE_RUNNING) traced.header->state = TRACE_ENDED;
 }
 
 static void at_exit(void *unused, int status) {
 	(void)unused;
 	atomic_store(&ending, true);
-	traced.header->later_stamp = trace_now();
-	traced.header->later_ns = os_nanoseconds();
+	if (can_write(traced.header)) {
+		traced.header->later_stamp = trace_now();
+		traced.header->later_ns = os_nanoseconds();
+	}
 	say(TRACE_EXIT, status);
 	let_go();
 }
@@ -84,6 +89,7 @@ void trace_end_not(void) {
 	if (!is_owner()) return;
 	say(TRACE_NO_END, 0);
 	if (atomic_load(&hold) != NULL) return;
+	if (!can_write(traced.header)) return;
 	if (traced.header->state == TRACE_ENDED) {
 		traced.header->state = TRACE_RUNNING;
 		os_cut_file(traced.path, traced.file, traced.file->size);

@@ -1,6 +1,8 @@
 """Tests of how a trace ends: what each process says when it does, who cuts the file, and what is read while it is written."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -144,6 +146,58 @@ class Running(EndsTest):
         self.assert_cut()
         self.assertEqual(sum(" 111 " in line for line in [first, *reader.stdout]), COUNT)
         self.assertEqual((reader.wait(), reader.stderr.read()), (0, ""))
+
+
+class Refused(EndsTest):
+    """What could be written to once cannot be any more: recording stops, with a sentence, and the program goes on."""
+
+    def write(self, process):
+        process.stdin.write("x")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "done\n")
+
+    def assert_sentence_and_end(self, process):
+        process.stdin.close()
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(len(process.stderr.readlines()), 1)
+
+    def waiting(self):
+        return self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace), stderr=subprocess.PIPE)
+
+    def test_somebody_cuts_the_file(self):
+        for length in (0, CHUNK, CHUNK + 4096):
+            process = self.waiting()
+            os.truncate(self.trace, length)
+            self.write(process)
+            self.write(process)
+            self.assert_sentence_and_end(process)
+            os.unlink(self.trace)
+
+    @unittest.skipIf(os.getuid() != 0 or not shutil.which("mkfs.btrfs"), "only root can mount a file system, and it takes btrfs-progs")
+    def test_a_full_disk_that_keeps_no_room_for_what_was_written(self):
+        image, disk = os.path.join(self.folder, "image"), os.path.join(self.folder, "disk")
+        with open(image, "wb") as file:
+            file.truncate(120 << 20)
+        os.mkdir(disk)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        if subprocess.run(["mount", "-o", "loop", image, disk], check=False, stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no btrfs can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
+        self.trace = os.path.join(disk, "trace")
+        process = self.waiting()
+        with contextlib.suppress(OSError), open(os.path.join(disk, "rest"), "wb") as file:
+            while True:
+                file.write(os.urandom(1 << 16))
+                file.flush()
+        os.sync()                                       # what is written next takes room that is not there
+        self.write(process)
+        self.assert_sentence_and_end(process)
+        self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
+
+    def test_a_limit_on_the_length_of_files_that_comes_later(self):
+        output = self.run_ends("limited")
+        self.assertIn("calls are not recorded any more", output)
+        self.assertEqual(len(output.splitlines()), 1)
 
 
 class Told(EndsTest):

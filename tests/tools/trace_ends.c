@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,6 +59,13 @@ static void execute(const char *how) {
 static void not_executed(void) {
 	for (int i = 0; i < 3; i++)
 		if (execl("/no/such/program", "program", (char *)NULL) != -1 || errno != ENOENT) abort();
+}
+
+/* The file may not be made as long again as it was. */
+static void limited(void) {
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 1 << 20, 1 << 20 });
+	not_executed();
+	take(222);
 }
 
 /* A child that was not the first to go tries in vain, and goes on when its parent has ended. */
@@ -131,12 +138,11 @@ static void daemon_by_hand(void) {
 }
 
 static void waits(void) {
+	setvbuf(stdout, NULL, _IONBF, 0);
 	puts("ready");
-	fflush(stdout);
 	while (getchar() == 'x') {
 		take(222);
 		puts("done");
-		fflush(stdout);
 	}
 }
 
@@ -147,6 +153,7 @@ int main(int count, char **words) {
 	if (strcmp(mode, "executed") == 0) executed(words);
 	if (strncmp(mode, "exec", 4) == 0 && strcmp(mode, "executed") != 0) execute(mode);
 	if (strcmp(mode, "not executed") == 0) not_executed(), take(222);
+	if (strcmp(mode, "limited") == 0) limited();
 	if (strcmp(mode, "outlives failure") == 0) outlives_failure();
 	if (strcmp(mode, "exit") == 0) exit(3);
 	if (strcmp(mode, "_exit") == 0) _exit(4);
