@@ -116,10 +116,9 @@ static void leave(const sigset_t *mask) {
 	os_signal_mask(SIG_SETMASK, mask, NULL);
 }
 
-/* The kernel's action for what the program asked for. An ignored signal interrupts nobody: the kernel has to ignore it. */
+/* The kernel's action for what the program asked for. */
 static struct sigaction wrap(const struct sigaction *asked) {
 	struct sigaction ours = *asked;
-	if (asked->sa_handler == SIG_IGN) return ours;
 	ours.sa_sigaction = on_fault;
 	ours.sa_flags = (asked->sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO;
 	/* Room to report a fault that left none; and what is sent again must wait until the handler is through. */
@@ -134,6 +133,8 @@ static bool put(int signal, struct kept *k, const struct sigaction *asked, struc
 	k->restorer = asked->sa_restorer;
 	atomic_store(&k->flags, asked->sa_flags);
 	atomic_store(&k->handler, (uintptr_t)asked->sa_handler);
+	/* An ignored signal interrupts nobody: the kernel has to ignore it, and does. */
+	if (asked->sa_handler == SIG_IGN) return *replaced = *asked, true;
 	return os_signal_action(signal, &ours, replaced);
 }
 
