@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -579,7 +580,6 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 		if (!is_error(result = CALL(SYS_ftruncate, fd, size)) && !is_error(result = CALL(SYS_fstat, fd, &about)))
 			result = CALL(SYS_mmap, NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (is_error(result)) {
-		if (size < least) result = -EFBIG;
 		os_remove_file(path);
 	} else {
 		*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
@@ -590,14 +590,38 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 	return (int)-result;
 }
 
-void os_cut_file(const char *path, const struct os_file *file, size_t size) {
-	const int fd = open_file(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+/* That file, if it still has this name, locked as `lock` says, and its length. A negative number when that is refused. */
+static int open_locked(const char *path, const struct os_file *file, int lock, size_t *length) {
+	const int fd = sandbox_is_on() ? -1 : open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct stat about;
-	if (fd < 0) return;
-	/* Where that is refused, it stays long, and without contents there. */
-	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number)
-		CALL(SYS_ftruncate, fd, size);
+	if (fd < 0) return -1;
+	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
+	    CALL(SYS_flock, fd, lock | LOCK_NB) == 0) {
+		*length = (size_t)about.st_size;
+		return fd;
+	}
 	close_file(fd);
+	return -1;
+}
+
+void *os_hold_file(const char *path, const struct os_file *file) {
+	size_t length;
+	const int fd = open_locked(path, file, LOCK_SH, &length);
+	if (fd < 0) return NULL;
+	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. */
+	const long place = CALL(SYS_mmap, NULL, os_page_size, PROT_NONE, MAP_SHARED, fd, 0);
+	close_file(fd);
+	return is_error(place) ? NULL : (void *)place;
+}
+
+bool os_cut_file(const char *path, const struct os_file *file, size_t size) {
+	size_t length;
+	const int fd = open_locked(path, file, LOCK_EX, &length);
+	if (fd < 0) return false;
+	/* Where that is refused, it stays long, and without contents there. To make it longer than it may be now would end the process. */
+	if (size < length || size <= limit_of(RLIMIT_FSIZE)) CALL(SYS_ftruncate, fd, size);
+	close_file(fd);
+	return true;
 }
 
 bool os_back_file(void *address, size_t size) {
@@ -606,6 +630,10 @@ bool os_back_file(void *address, size_t size) {
 		error = advise(address, size, MADV_POPULATE_WRITE);
 	while (error == EINTR || error == EAGAIN);
 	return error == 0;
+}
+
+bool os_replace_file(void *address, size_t size) {
+	return map(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1) != NULL;
 }
 
 bool os_wipe_on_fork(void *address, size_t size) { return advise(address, size, MADV_WIPEONFORK) == 0; }

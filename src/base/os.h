@@ -173,12 +173,19 @@ struct os_file {
  * its owner can read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address);
 
-/* Cuts that file, if it still has this name. */
-void os_cut_file(const char *path, const struct os_file *file, size_t size);
+/* Holds that file, if it still has this name, until os_unmap of the page that is returned: this process does, and so do children that it has
+ * by then. The kernel lets go for those that end, however they do, or execute a program. NULL when it is refused. */
+void *os_hold_file(const char *path, const struct os_file *file);
+
+/* Gives that file this size, if it still has this name. False when that cannot be, or somebody holds it. */
+bool os_cut_file(const char *path, const struct os_file *file, size_t size);
 
 /* Backs pages of a mapped file with memory, and what they hold with room in its file system. False when that, or the kernel (before
  * 5.14), refuses: to touch one would end the process. */
 bool os_back_file(void *address, size_t size);
+
+/* Puts zeroed memory of the process's own in the place of pages of a mapped file, for who writes to them at this moment. */
+bool os_replace_file(void *address, size_t size);
 
 /* The child of a fork finds zeros there. False: the kernel (before 4.14) does not do that. */
 bool os_wipe_on_fork(void *address, size_t size);
