@@ -46,7 +46,7 @@ class OwnCommandTest(CommandTest):
     def test_short_commands(self):
         done = self.compare("--allocators", "arenal,glibc", command=["true"])
         self.assertEqual(done.returncode, 0, done)
-        self.assertEqual(self.results()["rounds"], 5)
+        self.assertEqual(self.results()["rounds"], 7)
 
     def test_output_is_dropped_and_the_reason_of_a_failure_kept(self):
         done = self.compare("--allocators", "glibc", command=["sh", "-c", "echo LOUD; echo first >&2; echo why >&2; exit 4"])
@@ -99,7 +99,7 @@ class OwnCommandTest(CommandTest):
 
     def test_against(self):
         old = os.path.join(self.folder, "old.json")
-        arguments = ("--allocators", "arenal,glibc", "--rounds", "3")
+        arguments = ("--allocators", "arenal,glibc", "--rounds", "4")
         self.assertEqual(self.compare(*arguments, command=[TOUCHER, "20", "100"]).returncode, 0)
         shutil.copy(self.json, old)
         done = self.compare(*arguments, "--against", old, command=[TOUCHER, "20", "100"])

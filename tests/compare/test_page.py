@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tools", "lib")]
 from browser import Browser             # pylint: disable=wrong-import-position
 from arenal import html                # pylint: disable=wrong-import-position
-from compare import page                # pylint: disable=wrong-import-position
+from compare import numbers, page       # pylint: disable=wrong-import-position
 from sample_results import ALLOCATORS, HOSTILE, generate     # pylint: disable=wrong-import-position
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
@@ -64,8 +64,11 @@ def setUpModule():
 
 
 def times(results, case, allocator):
-    one = next(one for one in results["cases"] if one["name"] == case)
-    return [run["metrics"]["time"] for run in one["results"][allocator]["runs"]]
+    return [run["metrics"]["time"] for run in one_case(results, case)["results"][allocator]["runs"]]
+
+
+def one_case(results, name):
+    return next(one for one in results["cases"] if one["name"] == name)
 
 
 class PageTest(unittest.TestCase):
@@ -184,8 +187,8 @@ class Content(PageTest):
             for name, value in medians.items():
                 self.assertAlmostEqual(float(cells[name].replace(",", "")), value, delta=value * 0.005, msg=name)
             self.assertEqual(cells["arenal / best peer"], f"{statistics.median(pairs):.2f}")
-            inside = min(pairs) <= 1 <= max(pairs)
-            self.assertEqual(cells["verdict"], "inside the noise" if inside else
+            chance = numbers.ratio_to_best(results, one_case(results, case), "time", "arenal").may_be_chance
+            self.assertEqual(cells["verdict"], "may be chance" if chance else
                              "ahead" if statistics.median(pairs) < 1 else "behind")
 
     def test_what_is_lost_comes_first_and_worst_first(self):
@@ -228,7 +231,7 @@ class Content(PageTest):
         self.show({**generate(rounds=1), "interrupted": True, "other_load": 0.4})
         notices = self.browser.run("""
             return Array.from(document.querySelectorAll('.notice'), one => one.innerText).join(' ')""")
-        for word in ("interrupted", "40%", "one round"):
+        for word in ("interrupted", "40%", "cannot tell a difference from chance"):
             self.assertIn(word, notices)
 
     def test_hostile_names_are_shown_as_they_are(self):

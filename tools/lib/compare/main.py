@@ -14,6 +14,7 @@ import time  # noqa: E402
 from arenal.errors import Failure  # noqa: E402
 from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
+from compare.paired import LEAST_PAIRS  # noqa: E402
 from compare.process import locate  # noqa: E402
 from compare.progress import progress  # noqa: E402
 from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
@@ -29,9 +30,8 @@ GATE_PACKAGES = ["cmake", "make", "gcc", "g++", "libc6-dev", "pkg-config", "git"
 WHOLE_SECONDS = {"quick": 165, "full": 1500}
 BUDGET_SECONDS = {"quick": 150, "full": 1320}
 LEAST_SECONDS = {"quick": 100, "full": 1200}
-ROUNDS = {"quick": 3, "full": 7}
+ROUNDS = LEAST_PAIRS     # as many as a claim takes; with --quick and all cases and allocators, about 3 fit
 QUICK_TIMEOUT = 20
-COMMAND_ROUNDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -184,12 +184,12 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
 
 def limits_of(options, passed):
     if options.mode == "command":
-        return Limits(options.rounds or COMMAND_ROUNDS, options.budget, options.timeout)
+        return Limits(options.rounds or ROUNDS, options.budget, options.timeout)
     budget = options.budget
     if not budget and not options.rounds:  # rounds that are asked for are made, however long they take
         left = WHOLE_SECONDS[options.mode] - passed
         budget = max(LEAST_SECONDS[options.mode], min(BUDGET_SECONDS[options.mode], left))
-    return Limits(options.rounds or ROUNDS[options.mode], budget,
+    return Limits(options.rounds or ROUNDS, budget,
                   options.timeout or (QUICK_TIMEOUT if options.mode == "quick" else None))
 
 
