@@ -22,19 +22,6 @@ COUNT_RATIO = 1.01
 COUNT_DIFFERENCE = 0.5
 
 
-def add_options(parser):
-    parser.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
-                        help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is "
-                        "worse than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
-                        "HEAD if the library was changed since, else HEAD~1. --only also knows counts/*")
-    parser.add_argument("--counts", action="store_true",
-                        help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
-    parser.add_argument("--baseline", action="store_true",
-                        help="with --gate: compare the working tree's counts with benchmarks/counts/baseline.json")
-    parser.add_argument("--update-baseline", action="store_true",
-                        help="with --gate: count, and write benchmarks/counts/baseline.json anew")
-
-
 def run(options):
     """What `--gate` does; returns the exit code."""
     try:
@@ -224,14 +211,17 @@ def _gate_baseline(wanted, directory):
 
     ours = _counted_with(directory)
     if theirs != (_major(ours["compiler"]), ours["architecture"]):
-        # Another compiler makes other instructions of the same source. Comparing revisions is the same question.
-        print(f"The baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on {ours['architecture']}: "
-              "its counts do not compare.")
+        # Another compiler makes other instructions of the same source: the baseline is counted anew, of its own revision.
+        difference = (f"the baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on "
+                      f"{ours['architecture']}")
         try:
-            return _gate_revisions([], wanted, False, directory)
+            revision = builds.last_change(ROOT, os.path.relpath(BASELINE, ROOT))
         except CannotCompare as problem:
-            print(f"Nothing was compared: {problem}.")
-            return 0
+            raise CannotCompare(f"nothing was compared: {difference}, and {problem}") from None
+        print(f"{difference[0].upper()}{difference[1:]}: the revision that wrote it is built here.")
+        return _gate_revisions([revision], wanted, False, directory)
+    if not expected:
+        raise CannotCompare("--only leaves nothing to compare")
     print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
           f"({ours['compiler']})\n")
     status = _conclude(_judge_counts(expected, _count_working_tree(wanted, directory)))

@@ -71,16 +71,11 @@ def parse(arguments):
         position = arguments.index("--")
         arguments, command = arguments[:position], arguments[position + 1:]
     parser = option_list.parser()
-    gate.add_options(parser)
     options = parser.parse_args(arguments)
-    option_list.check(parser, options)
-    if options.gate is None and (options.counts or options.baseline or options.update_baseline):
-        parser.error("--counts, --baseline and --update-baseline go with --gate")
     if command is not None and not command:
         parser.error("there is no command after --")
-    if command and (options.only or options.full or options.quick or options.threads or options.list):
-        parser.error("--quick, --full, --only, --threads and --list choose among Arenal's own cases; they do not go "
-                     "with a command")
+    option_list.check(parser, options, option_list.given(arguments), command)
+    options.seed = 1 if options.seed is None else options.seed
     options.mode = "command" if command else "full" if options.full else "quick"
     return options, command
 
@@ -91,7 +86,7 @@ def compare(options, command, arguments, started):
         locate(command[0], os.getcwd())
     names = options.allocators or allocators.NAMES
     build_dir = prepare(options, names, needs_benchmarks=not command)
-    settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads,
+    settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads or [],
                               build_dir=build_dir)
     wanted = option_list.matcher(options.only) if options.only else lambda name: True
     chosen = [CommandCase(command)] if command else choose(settings, options.only, wanted)
