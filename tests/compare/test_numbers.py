@@ -155,6 +155,18 @@ class TablesTest(unittest.TestCase):
         self.assertRegex(self.text, r"(?m)^micro/slow +3\.0 +2\.0 +- +1\.50 +1\.50\.\.1\.50$")  # peak RSS
         self.assertRegex(self.text, r"(?m)^arenal +12 +- +- +- +- +123,456$")
 
+    def test_a_table_has_one_clock_and_names_it(self):
+        slow, noisy, fast = self.results["cases"]
+        slow["clock"], noisy["clock"] = "wall", "CPU"
+        text = tables.report(self.results)
+        self.assertRegex(text, r"(?m)^wall time .*\nmicro/slow, .*\nprogram/fast, .*\n\nCPU time .*\nmicro/noisy, .*\n\n")
+        titles = [(table["caption"].split(":")[0], [row[0]["text"] for row in table["rows"]])
+                  for group in page_tables.groups(self.results, [{"name": "arenal", "measured": True}], "arenal")
+                  for table in group["tables"]]
+        self.assertIn(("CPU time", ["micro/noisy"]), titles)
+        self.assertIn(("Wall time", ["micro/slow"]), titles)
+        self.assertIn(("Wall time", ["program/fast"]), titles)
+
     def test_more_about_memory(self):
         MIB = 1 << 20
         case = case_of("workload/x", "workload", glibc={"time": [1]},

@@ -183,7 +183,7 @@ class Content(PageTest):
             medians = {one[0]: statistics.median(times(results, case, one[0])) for one in ALLOCATORS}
             peer = min((value, name) for name, value in medians.items() if name != "arenal")[1]
             pairs = [own / other for own, other in zip(times(results, case, "arenal"), times(results, case, peer))]
-            cells = self.cells("Time: median", case)
+            cells = self.cells("Wall time: median", case)
             for name, value in medians.items():
                 self.assertAlmostEqual(float(cells[name].replace(",", "")), value, delta=value * 0.005, msg=name)
             self.assertEqual(cells["arenal / best peer"], f"{statistics.median(pairs):.2f}")
@@ -221,8 +221,8 @@ class Content(PageTest):
 
     def test_failures_and_missing_allocators_say_so(self):
         self.show(generate())
-        self.assertEqual(self.cells("Time: median", "workload/burst_idle")["tbbmalloc"], "crashed: SIGSEGV after 0.3 s")
-        self.assertEqual(self.cells("Time: median", "program/nginx")["glibc"], "nginx is not installed; --install gets it")
+        self.assertEqual(self.cells("Wall time: median", "workload/burst_idle")["tbbmalloc"], "crashed: SIGSEGV after 0.3 s")
+        self.assertEqual(self.cells("Wall time: median", "program/nginx")["glibc"], "nginx is not installed; --install gets it")
         self.assertIn("libtcmalloc-minimal4 is not installed", self.text("#machine"))
 
     def test_what_makes_the_figures_doubtful_is_said(self):
@@ -239,7 +239,7 @@ class Content(PageTest):
         self.assert_painted(34 + 3)
         self.assertEqual(self.browser.messages(), [])
         self.assertEqual(self.browser.run("return document.title"), "Arenal and its peers")
-        cells = self.cells("Time: median", f"workload/{HOSTILE}")
+        cells = self.cells("Wall time: median", f"workload/{HOSTILE}")
         self.assertEqual(cells[HOSTILE], HOSTILE)
         self.assertEqual(self.browser.run("return Object.values(Chart.instances)[0].data.datasets[5].label"), HOSTILE)
         self.assertEqual(self.browser.run("return document.querySelectorAll('main b').length"), 0)
@@ -322,7 +322,7 @@ class Odd(PageTest):
             self.show(generate())
         self.assert_painted(0)
         self.assertIn("libjs-chart.js", self.browser.run("return document.querySelector('.notice').innerText"))
-        self.assertIsNotNone(self.cells("Time: median", "micro/pair/64"))
+        self.assertIsNotNone(self.cells("Wall time: median", "micro/pair/64"))
         self.assertEqual(self.browser.messages(), [])
 
 

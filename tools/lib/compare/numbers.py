@@ -37,6 +37,11 @@ def is_bytes(metric):
     return metric.endswith("_bytes") or "rss" in metric.split("_") and not metric.endswith("_per_live_byte")
 
 
+def clock(case):
+    """What its time is of: "CPU" or "wall"."""
+    return case.get("clock", "wall")
+
+
 def values(case, allocator, metric):
     """{round: value} of what was measured; a figure of nothing or less is none."""
     found = {}

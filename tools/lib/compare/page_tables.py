@@ -113,7 +113,7 @@ def metric_table(results, cases, metric, title, allocators, own):
     if own:
         columns += [{"text": f"{own} / best peer"}, {"text": "verdict", "class": "words"}]
     columns += [{"text": one["name"]} for one in allocators]
-    caption = title if metric == "time" else f"{title}, MiB"
+    caption = title[0].upper() + title[1:] if metric == "time" else f"{title}, MiB"
     return {"caption": f"{caption}: median, and the lowest to the highest round", "columns": columns, "rows": rows}
 
 
@@ -133,12 +133,21 @@ def other_table(cases, allocators):
             "columns": [{"text": text} for text in ["case", *(one["name"] for one in allocators)]], "rows": rows}
 
 
+def split(cases, metric, title):
+    """[(title of a table, its cases)]: one clock in a table of times."""
+    if metric != "time":
+        return [(title, cases)]
+    clocks = dict.fromkeys(map(numbers.clock, cases))
+    return [(f"{clock} time", [case for case in cases if numbers.clock(case) == clock]) for clock in sorted(clocks)]
+
+
 def groups(results, allocators, own):
     shown = [one for one in allocators if one["measured"] or not one.get("problem")]
     made = []
     for group in groups_of(results):
         cases = [case for case in results["cases"] if case["group"] == group]
-        tables = [metric_table(results, cases, metric, title, shown, own) for metric, _, title in METRICS]
+        tables = [metric_table(results, some, metric, shown_title, shown, own) for metric, _, title in METRICS
+                  for shown_title, some in split(cases, metric, title)]
         tables.append(other_table(cases, shown))
         title = group_title(group)
         made.append({"id": f"group-{len(made)}", "title": f"{title}: all figures", "short": title, "cases": cases,

@@ -130,17 +130,19 @@ def _behind(results):
 
 def _times(results):
     names, own = measured_names(results), numbers.own(results)
-    rows = []
+    tables = {}
     for case in results["cases"]:
         if any(numbers.median(case, name, "time") is not None for name in names):
             medians = [figure(numbers.median(case, name, "time")) for name in names]
-            rows.append([f"{case['name']}, {case['unit']}", *medians, *_own_ratio(results, case, "time", own)])
-    if not rows:
+            row = [f"{case['name']}, {case['unit']}", *medians, *_own_ratio(results, case, "time", own)]
+            tables.setdefault(numbers.clock(case), []).append(row)
+    if not tables:
         return ""
     text = "Medians of the rounds."
     if own:
         text += f" Ratio: {own} to the best peer, lowest and highest round; ~ marks a difference that may be chance."
-    return textwrap.fill(text, WIDTH) + "\n\n" + grid([["time", *names, *_ratio_head(own)], *rows])
+    return textwrap.fill(text, WIDTH) + "\n\n" + "\n".join(
+        grid([[f"{clock} time", *names, *_ratio_head(own)], *rows]) for clock, rows in tables.items())
 
 
 def _ratio_head(own):
