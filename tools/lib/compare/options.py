@@ -67,7 +67,7 @@ def _add_gate_options(made):
     made.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
                       help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is "
                       "worse than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
-                      "HEAD if the library was changed since, else HEAD~1. --only also knows counts/*")
+                      "HEAD if the library was changed since, else HEAD~1. --only also knows counts/* and promise/*")
     made.add_argument("--counts", action="store_true",
                       help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
     made.add_argument("--baseline", action="store_true",
