@@ -31,13 +31,13 @@ def build_type():
 
 
 def gate_command(root, *arguments):
-    """The gate of the sources in a directory, without a time measured."""
-    return [sys.executable, "-B", os.path.join(root, "tools", "lib", "compare", "main.py"), "--gate", *arguments, "--counts"]
+    """The gate of the sources in a directory."""
+    return [sys.executable, "-B", os.path.join(root, "tools", "lib", "compare", "main.py"), "--gate", *arguments]
 
 
 def run_gate(root, *arguments, **variables):
     env = {**builds.clean_environment(), **variables}
-    return subprocess.run(gate_command(root, *arguments), cwd="/", env=env, stdin=subprocess.DEVNULL,
+    return subprocess.run(gate_command(root, *arguments, "--counts"), cwd="/", env=env, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=280, check=False)
 
 
@@ -230,14 +230,21 @@ class Gate(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("No regression", done.stdout)
 
-    def test_a_slower_malloc_and_a_comment(self):
+    def test_a_slower_malloc_other_defaults_and_a_comment(self):
+        """The gate says of each what has become worse; nothing does of a comment."""
         root = self.repository()
         self.slow_down(root)
-        self.commit(root, "malloc is slower")
-        done = self.gate(root, "HEAD~1", "HEAD", "--only", "counts/pair")
+        self.replace(root, "src/base/conf.c", "\t.guard_sample = 5000,\n", "\t.guard_sample = 20,\n")
+        self.replace(root, "src/base/conf.c", "\t.decay = 1000,\n", "\t.decay = -1,\n")
+        self.commit(root, "malloc is slower, guards more, and gives nothing back")
+        done = subprocess.run(gate_command(root, "HEAD~1", "HEAD", "--only", "counts/pair,counts/random by default,rest_10s"),
+                              env={**builds.clean_environment(), "TMPDIR": self.temporary}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=280, check=False)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
-        self.assertRegex(done.stdout, r"Regression: .*pair takes [1-9]")
+        for pattern in (r"pair takes [1-9]", r"random by default takes [1-9]", r"resting RSS 10 s after it: "):
+            self.assertRegex(done.stdout, f"Regression: .*{pattern}")
         self.assertRegex(done.stdout, r"(?m)^pair .*worse$")
+        self.assertRegex(done.stdout, r"(?m)^resting RSS 10 s.*worse$")
         self.assertNotIn("lifo", done.stdout)
 
         self.replace(root, "src/api/malloc.c", "/* malloc and free:", "/* Once more. malloc and free:")
@@ -296,7 +303,7 @@ class Gate(unittest.TestCase):
         self.assert_sentence(self.gate(root, "--baseline"), "baseline.json")
 
     def test_ended_by_a_signal(self):
-        process = subprocess.Popen(gate_command(ROOT, "--baseline"), cwd="/", text=True,
+        process = subprocess.Popen(gate_command(ROOT, "--baseline", "--counts"), cwd="/", text=True,
                                    env={**builds.clean_environment(), "TMPDIR": self.temporary},
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(process.kill)
