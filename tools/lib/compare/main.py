@@ -12,7 +12,7 @@ import tempfile  # noqa: E402
 import time  # noqa: E402
 
 from arenal.errors import Failure  # noqa: E402
-from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
+from compare import allocators, cases, gate, numbers, options as option_list, suite, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
 from compare.paired import LEAST_PAIRS  # noqa: E402
 from compare.process import locate  # noqa: E402
@@ -76,7 +76,7 @@ def parse(arguments):
         parser.error("there is no command after --")
     option_list.check(parser, options, option_list.given(arguments), command)
     options.seed = 1 if options.seed is None else options.seed
-    options.mode = "command" if command else "full" if options.full else "quick"
+    options.mode = "command" if command else "suite" if options.suite else "full" if options.full else "quick"
     return options, command
 
 
@@ -85,11 +85,12 @@ def compare(options, command, arguments, started):
     if command:
         locate(command[0], os.getcwd())
     names = options.allocators or allocators.NAMES
-    build_dir = prepare(options, names, needs_benchmarks=not command)
+    build_dir = prepare(options, names, needs_benchmarks=not command and not options.suite)
     settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads or [],
                               build_dir=build_dir)
     wanted = option_list.matcher(options.only) if options.only else lambda name: True
-    chosen = [CommandCase(command)] if command else choose(settings, options.only, wanted)
+    everything = suite.cases(options.suite) if options.suite else cases.collect(settings) if not command else []
+    chosen = [CommandCase(command)] if command else choose(everything, settings, options.only, wanted)
     if options.list:
         print_list(chosen, settings, wanted)
         return 0
@@ -102,7 +103,7 @@ def compare(options, command, arguments, started):
 
     with tempfile.TemporaryDirectory(prefix="arenal-compare-", dir=scratch_parent(),
                                      ignore_cleanup_errors=True) as scratch:
-        compared = allocators.find(names, build_dir, scratch)
+        compared = allocators.find(names, build_dir, scratch, options.allocator or ())
         if options.allocators and all(one.problem for one in compared):
             raise Failed(f"{compared[0].name}: {compared[0].problem}")
         results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
@@ -120,7 +121,7 @@ def prepare(options, names, needs_benchmarks):
     if not options.build_dir:
         packages += BUILD_PACKAGES + (["libbenchmark-dev"] if needs_benchmarks else [])
     if options.install:
-        packages += [one.package for one in allocators.find_all(names) if one.package]
+        packages += dict.fromkeys(one.package for one in allocators.find_all(names) if one.package)
     if not need_packages(packages, TOOL):
         sys.exit(1)  # it has said why
     if options.build_dir:
@@ -130,8 +131,7 @@ def prepare(options, names, needs_benchmarks):
     return build(["arenal", "benchmarks"] if needs_benchmarks else ["arenal"])
 
 
-def choose(settings, only, wanted):
-    found = cases.collect(settings)
+def choose(found, settings, only, wanted):
     for pattern in only or ():
         one = option_list.matcher([pattern])
         if not any(case.narrowed(one, settings) for case in found):
@@ -164,6 +164,7 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
     limits = limits_of(options, time.monotonic() - started)
     results = {"version": VERSION, "tool": "arenal compare", "command": "", "mode": options.mode, "seed": options.seed,
                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": describe(),
+               "suite": suite.describe(options.suite) if options.suite else None,
                "allocators": [one.to_json() for one in compared]}
     before = cpu_seconds()
     start = time.monotonic()
@@ -178,7 +179,7 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
 
 
 def limits_of(options, passed):
-    if options.mode == "command":
+    if options.mode in ("command", "suite"):
         return Limits(options.rounds or ROUNDS, options.budget, options.timeout)
     budget = options.budget
     if not budget and not options.rounds:  # rounds that are asked for are made, however long they take
@@ -228,7 +229,8 @@ def write(results, files):
 
 def succeeded(results, options):
     """No row failed. An allocator that is not installed counts when it was asked for by name."""
-    problems = options.allocators and any(one["problem"] for one in results["allocators"])
+    asked = [one[0] for one in options.allocator or ()]
+    problems = any(one["problem"] for one in results["allocators"] if options.allocators or one["name"] in asked)
     failures = any(result["failure"] and not result["absent"]
                    for case in results["cases"] for result in case["results"].values())
     return bool(results["cases"]) and not problems and not failures

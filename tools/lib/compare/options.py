@@ -25,6 +25,7 @@ after everything that was measured until then was printed and written"""
 WITH_GATE = {"gate", "only", "counts", "baseline", "update_baseline"}
 WITH_LIST = {"list", "only", "quick", "full", "threads", "build_dir", "suite"}
 NOT_WITH_COMMAND = {"gate", "only", "quick", "full", "threads", "list", "seed", "suite"}
+NOT_WITH_SUITE = {"quick", "full", "threads", "seed"}
 
 
 def parser(unless_given=None):
@@ -41,6 +42,10 @@ def parser(unless_given=None):
     made.add_argument("--allocators", metavar="LIST", type=_allocators,
                       help=f"some of {','.join(allocators.NAMES)}, and paths of libraries, each also with variables "
                            "before it (\"ARENAL_DECAY=-1 arenal\"): default: all that are installed")
+    made.add_argument("--allocator", metavar="NAME=PATH.so[,VARIABLE=VALUE]...", action="append", type=_allocator,
+                      help="one more, under a name of yours; may be given several times")
+    made.add_argument("--suite", metavar="DIR",
+                      help="measure the programs of mimalloc-bench, of which DIR is a checkout with its programs built")
     made.add_argument("--threads", metavar="LIST", type=_counts,
                       help="numbers of threads, for the cases that can run with several")
     made.add_argument("--rounds", metavar="N", type=number(int, 1, 1000), help="how often to measure everything")
@@ -87,6 +92,7 @@ def check(made, options, found, command=None):
                          (found & WITH_GATE - {"gate", "only"} if "gate" not in found else (), "a run without --gate"),
                          (found - WITH_LIST if "list" in found else (), "--list"),
                          (found & NOT_WITH_COMMAND if command else (), "a command, which is all that is measured"),
+                         (found & NOT_WITH_SUITE if "suite" in found else (), "--suite"),
                          ({"counts", "baseline"} & found if "update_baseline" in found else (), "--update-baseline")):
         if wrong:
             names = ", ".join(sorted("--" + name.replace("_", "-") for name in wrong))
@@ -137,6 +143,14 @@ def _comma_list(text, split=lambda text: text.split(",")):
 
 def _allocators(text):
     return _comma_list(text, allocators.entries)
+
+
+def _allocator(text):
+    found = allocators.given(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"\"{text}\" is not NAME=PATH.so[,VARIABLE=VALUE]... with a name that is not "
+                                         "taken yet")
+    return found
 
 
 def _counts(text):

@@ -46,10 +46,11 @@ def notices(results):
 
 
 def facts(results):
-    machine = results.get("machine") or {}
+    machine, suite = results.get("machine") or {}, results.get("suite")
     memory = machine.get("memory_bytes")
     shown = [("processor", machine.get("cpu")), ("cores", machine.get("cores")),
              ("memory", f"{memory / (1 << 30):.1f} GiB" if usable(memory) else None), ("kernel", machine.get("kernel")),
+             ("suite", " ".join(map(str, (suite["name"], suite["version"]))) if suite else None),
              ("libc", machine.get("libc")), ("compiler", machine.get("compiler")),
              ("transparent huge pages", machine.get("transparent_hugepages")),
              ("frequency governor", machine.get("governor")), ("started", results.get("started")),
@@ -67,7 +68,8 @@ def machine_line(results):
 
 
 def allocator_table(allocators):
-    rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words"},
+    rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words", "note": " ".join(
+                 f"{name}={value}" for name, value in (one.get("environment") or {}).items()) or None},
              {"text": one["problem"], "class": "failed"} if one.get("problem") else
              {"text": one.get("library") or "the program's own libc", "class": "words"}] for one in allocators]
     columns = [{"text": text, "class": "words"} for text in ("name", "version", "library")]

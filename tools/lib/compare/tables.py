@@ -224,7 +224,12 @@ def _notes(results):
     machine = results["machine"]
     rounds = "1 round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
     load = results["other_load"]
-    lines = [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
+    lines = [*map(_allocator_line, (one for one in results["allocators"] if not one["problem"]))]
+    suite = results.get("suite")
+    if suite:
+        missing = f"; not built there: {', '.join(suite['missing'])}" if suite["missing"] else ""
+        lines.append(f"{suite['name']} {suite['version']}{missing}.")
+    lines += [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
              f"{machine['libc']}, Linux {machine['kernel']}."]
     if results["rounds"] < paired.LEAST_PAIRS:
         lines.append(f"So few rounds cannot tell a difference from chance, and every ratio is marked ~. "
@@ -233,6 +238,11 @@ def _notes(results):
     if load is not None and load >= 0.05:
         lines.append(f"Other programs used {load:.0%} of the CPUs meanwhile: expect other figures on a quiet machine.")
     return "\n".join(textwrap.fill(line, WIDTH) for line in lines) + "\n"
+
+
+def _allocator_line(one):
+    settings = " ".join(f"{name}={value}" for name, value in (one.get("environment") or {}).items())
+    return f"{one['name']}: {one['version'] or 'of unknown version'}" + (f", {settings}" if settings else "") + "."
 
 
 def agreement_report(found, path):
