@@ -399,11 +399,15 @@ int os_close(int fd) {
 	return error == EINTR ? 0 : error;
 }
 
+/* systemd's units have filters that kill for what no service needs: mincore and pidfd_getfd among it. */
+bool os_is_filtered(void) { return sandbox_is_on() || CALL(SYS_prctl, PR_GET_SECCOMP) > 0; }
+
 /* A thread with a table of its own has none of the program's descriptors. What it has to say goes to theirs. */
 static __thread __attribute__((tls_model("initial-exec"))) bool has_own_descriptors;
 
 /* The program's descriptor as one of the calling thread, since Linux 5.6. */
 static int borrow(int fd) {
+	if (os_is_filtered()) return -EBADF;
 	const int process = (int)CALL(SYS_pidfd_open, os_process_id(), 0);
 	if (process < 0) return -EBADF;
 	const int borrowed = (int)CALL(SYS_pidfd_getfd, process, fd, 0);
