@@ -44,11 +44,12 @@ void build_id_read(uintptr_t start, struct build_id *out) {
 	if (!os_copy_memory(&header, start, sizeof header)) return;
 	if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64) return;
 	if (header.e_phentsize != sizeof segment || header.e_phnum > SEGMENTS_MAX) return;
-	unsigned i = 0;
-	while (read_segment(start, &header, i, &segment) && segment.p_type != PT_LOAD) i++;
-	if (i == header.e_phnum || segment.p_type != PT_LOAD) return;
+	for (unsigned i = 0;; i++) {
+		if (!read_segment(start, &header, i, &segment)) return;
+		if (segment.p_type == PT_LOAD) break;
+	}
 	const uintptr_t shift = start - (segment.p_vaddr - segment.p_offset); /* from the file's addresses to the process's */
-	for (i = 0; read_segment(start, &header, i, &segment); i++) {
+	for (unsigned i = 0; read_segment(start, &header, i, &segment); i++) {
 		const uintptr_t at = shift + segment.p_vaddr;
 		if (segment.p_type != PT_NOTE || segment.p_memsz > UINTPTR_MAX - at) continue;
 		if (read_notes(at, at + segment.p_memsz, segment.p_align, out)) return;

@@ -147,6 +147,9 @@ int os_close(int fd);
 
 bool os_file_exists(const char *path);
 
+/* Is there a filter of system calls, set by the process or before its start, that may end it for one that few make? */
+bool os_is_filtered(void);
+
 /* Opens a file to read. A negative number when that is refused. */
 int os_open_file(const char *path);
 

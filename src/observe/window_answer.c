@@ -121,7 +121,13 @@ void window_answer(struct window_page *page, const struct window_request *reques
 	struct window_answer answer = { 0 };
 	switch (request->kind) {
 	case WINDOW_HELLO: break;
-	case WINDOW_SNAPSHOT: take_snapshot(page, &answer, request->value); break;
+	case WINDOW_SNAPSHOT:
+		/* The kernel is asked by mincore, which few filters know. */
+		if ((request->value & WINDOW_RESIDENT) != 0 && conf.sandbox != 0 && os_is_filtered())
+			answer.error = EPERM;
+		else
+			take_snapshot(page, &answer, request->value);
+		break;
 	case WINDOW_GET: answer.error = conf_get(request->name, &answer.value); break;
 	case WINDOW_SET:
 		answer.error = conf_set(request->name, request->value);

@@ -65,7 +65,38 @@ class WindowTest(ToolTest):
             return int(file.read())
 
 
+# Runs a command under a filter that kills for mincore and pidfd_getfd, as the units of services do.
+FILTERED = """
+import ctypes, os, struct, sys
+numbers = {"x86_64": (27, 438), "aarch64": (232, 438)}[os.uname().machine]
+load, kill, allow = (0x20, 0, 0, 0), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7fff0000)
+code = [load, (0x15, 1, 0, numbers[0]), (0x15, 0, 1, numbers[1]), kill, allow]
+filter = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *word) for word in code))
+program = struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(filter))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 class Answers(WindowTest):
+    def test_a_filter_that_kills(self):
+        """Nobody is ended for being looked at."""
+        for sandbox, word in ((None, "a filter of system calls"), ("0", None)):
+            prefix = [sys.executable, "-c", FILTERED] if sandbox is None else []
+            process = self.start([*prefix, sys.executable, "-B", TOOL, "run", "--", WORKLOAD, "1", "1", "1", "0"],
+                                 env=environment(ARENAL_SANDBOX=sandbox))
+            pid = str(process.pid)
+            done = self.arenal("stats", "--resident", pid)
+            if word:
+                self.assert_sentence(done, word)
+            else:
+                self.assertEqual(done.returncode, 0)
+            for words in (["stats", pid], ["ctl", pid, "profile", "start", "1"], ["ctl", pid, "profile", "dump", f"{self.folder}/heap"],
+                          ["ctl", pid, "purge"]):
+                self.assertEqual(self.arenal(*words).returncode, 0, words)
+            self.assertIsNone(process.poll())
+
     def test_an_idle_process_answers_at_once(self):
         process = self.on_arenal(*WORDS)
         with window.Window(process.pid) as opened:

@@ -438,6 +438,9 @@ def _refusal(code, kind, name, value):
         return Failure(f"{name} cannot be {value}: that is not in its range")
     if kind == SET and code == errno.EPERM:
         return Failure(f"{name} cannot be changed while the program runs: set it before the start")
+    if kind == SNAPSHOT and code == errno.EPERM:
+        return Failure("what is in memory is not known: the process has a filter of system calls, which may end it for "
+                       "asking the kernel (started with ARENAL_SANDBOX=0, it asks)")
     if kind == PROFILE_DUMP and code == errno.ENODATA:
         return Failure("there is no heap profile: it was never on in this process (arenal ctl PID profile start)")
     if kind == PROFILE_START and code == errno.ENOTSUP:
