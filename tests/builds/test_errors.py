@@ -32,7 +32,7 @@ class Configure(unittest.TestCase):
         done = subprocess.run([CMAKE, "-S", ROOT, "-B", os.path.join(self.directory, "build"), *options],
                               env={**environment, **variables}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, errors="replace", check=False)
-        output = done.stderr + done.stdout
+        output = done.stderr + "\n\n" + done.stdout
         self.assertNotEqual(done.returncode, 0, output)
         self.assertEqual(len(re.findall("^CMake Error", output, re.M)), 1, output)
         return build_error(output)
@@ -95,7 +95,7 @@ class Configure(unittest.TestCase):
         file = os.path.join(self.directory, "build")
         with open(file, "w", encoding="utf-8"):
             pass
-        self.assertRegex(self.configure(*ALONE), f"^[A-Z].*{re.escape(file)}")
+        self.assertRegex(self.configure(*ALONE), f"^[A-Z][^:]*: {re.escape(file)}[^ ]*$")
 
 
 class Versions(unittest.TestCase):

@@ -35,7 +35,8 @@ def build(targets):
         except FileNotFoundError:
             raise NotPrepared("cmake is not installed") from None
         if result.returncode != 0:
-            raise NotPrepared(f"{' '.join(command)} failed: {build_error(result.stderr + result.stdout)}")
+            reason = build_error("\n\n".join((result.stderr, result.stdout)))
+            raise NotPrepared(f"{' '.join(command)} failed: {reason}")
     return os.path.join(ROOT, "build", "release")
 
 
