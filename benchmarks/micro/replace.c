@@ -32,11 +32,12 @@ void register_replace(void)
 
     BENCH_ARG_NAMES(by_slots, "slots");
     BENCH_ARGS(by_slots, 100);
+    BENCH_ARGS(by_slots, 1000); // by processor time, as all that has a single thread
     BENCH_ARGS(by_slots, MAX_SLOTS);
     bench_threads(by_slots, 1);
 
     BENCH_ARG_NAMES(by_threads, "slots");
     BENCH_ARGS(by_threads, 1000);
-    bench_thread_range(by_threads, 1, BENCH_MAX_THREADS);
+    bench_thread_range(by_threads, 2, BENCH_MAX_THREADS);
     bench_use_clock(by_threads);
 }

@@ -80,7 +80,8 @@ ARENAL_API int arenal_stats_print(int fd);
 
 /* The heap profile: a sample of all allocations with the stack of each, from which it is estimated what the blocks of each stack
  * hold now, and have held since the profile was started. About one byte in `bytes` is looked at, at most 1 GiB; 0: in what the
- * tunable profile_sample says (512 KiB). Starting forgets what was collected before. Returns 0; EINVAL when `bytes` is too large;
+ * tunable profile_sample says (512 KiB). Starting forgets what was collected before. At most 16,383 stacks are told
+ * apart, in 9 MiB: what further ones hold or have held is counted as that of one stack, "(other)". Returns 0; EINVAL when `bytes` is too large;
  * ENOMEM; or ENOTSUP in programs that are linked statically at a fixed address, whose stacks cannot be taken. */
 ARENAL_API int arenal_profile_start(size_t bytes);
 

@@ -3,6 +3,7 @@
 #include "arena/large.h"
 #include "base/os.h"
 #include "base/conf.h"
+#include "cache/own_thread.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/trace.h"
@@ -24,7 +25,9 @@ static NOINLINE bool allocate_aligned_in_mode(size_t align, size_t size, enum fa
 static NOINLINE void *allocate_large(size_t align, size_t size) {
 	const enum region_kind kind = (enum region_kind)tcache_arena()->kind;
 	void *block = large_alloc(size, align, false, kind);
-	return unlikely(block == NULL) && harden_reclaim(size) ? large_alloc(size, align, false, kind) : block;
+	if (unlikely(block == NULL) && harden_reclaim(size)) block = large_alloc(size, align, false, kind);
+	cache_hook_call(&cache_hooks.slow_moment);
+	return block;
 }
 
 void *allocate_aligned(size_t align, size_t size, enum family family) {

@@ -31,7 +31,6 @@ extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak)
 /* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one thread has no need of
  * it, and writes to no page for it. */
 static void before_fork(void) {
-	if (modes & MODE_TRACE) trace_before_fork();
 	if (os_is_single_threaded() || lock_is_ignored()) return;
 	if (stdio_lock != NULL) stdio_lock();
 	gate_close();

@@ -3,6 +3,7 @@
 #include "arena/huge.h"
 #include "arena/large.h"
 #include "base/conf.h"
+#include "cache/own_thread.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "harden/misuse.h"
@@ -49,6 +50,7 @@ static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	void *moved = huge_resize(block, size);
 	/* A longer mapping needs less address space than another one. */
 	if (unlikely(moved == NULL) && size > usable && harden_reclaim(size)) moved = huge_resize(block, size);
+	cache_hook_call(&cache_hooks.slow_moment);
 	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
 	return moved != NULL ? profile_count(moved, size) : move(block, size, usable);
 }

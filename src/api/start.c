@@ -67,7 +67,7 @@ __attribute__((constructor)) static void late_start(void) {
 		start_modes();
 		if (modes & MODE_HARDEN) tcache_started();
 	}
-	if (modes & MODE_TRACE) trace_late_start();
+	if (modes & MODE_TRACE) trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
 	profile_init();
 	own_threads_in_new_process();
 	window_start();
@@ -76,5 +76,4 @@ __attribute__((constructor)) static void late_start(void) {
 __attribute__((destructor)) static void at_exit(void) {
 	if (conf.stats) stats_print(2);
 	profile_at_exit();
-	if (modes & MODE_TRACE) trace_finish();
 }

@@ -23,6 +23,8 @@ _Atomic uint32_t arena_count;
 static struct arena main_arena;
 struct arena *_Atomic arena_of_samples;
 
+uint64_t hard_span_generation;
+
 /* What arenas are made of: regions, or guarded ones in hardened mode. */
 static enum region_kind kind_of_arenas = REGION_MAPPED;
 
@@ -55,6 +57,13 @@ void arena_init(void) {
 	atomic_store_explicit(&arena_count, 1, memory_order_release);
 }
 
+/* Those that threads may use. */
+static uint32_t count_in_use(uint32_t count) {
+	uint32_t in_use = 0;
+	for (uint32_t i = 0; i < count; i++) in_use += !arena_list[i]->of_samples && !arena_list[i]->inherited;
+	return in_use;
+}
+
 static struct arena *add_arena(enum region_kind kind, bool of_samples) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	if (count >= ARENAS_MAX) return NULL;
@@ -69,7 +78,7 @@ static struct arena *add_arena(enum region_kind kind, bool of_samples) {
 struct arena *arena_create(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : cpus_count();
-	if (count - (arena_of_samples != NULL) >= limit) return NULL;
+	if (count_in_use(count) >= limit) return NULL;
 	return add_arena(kind_of_arenas, false);
 }
 
@@ -80,15 +89,23 @@ bool arena_for_samples(void) {
 }
 
 bool arena_harden(void) {
-	struct arena *first = meta_alloc(sizeof *first);
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	struct arena *first = count < ARENAS_MAX ? meta_alloc(sizeof *first) : NULL;
 	if (first == NULL) return false;
 	kind_of_arenas = REGION_GUARDED;
 	setup(first, REGION_GUARDED, false);
-	/* The ordinary ones stay at the end, for the blocks that came from there. */
-	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	/* The others stay at the end, for the blocks that came from there. */
 	arena_list[count] = arena_list[0];
 	arena_list[0] = first;
 	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
+	return true;
+}
+
+bool arena_harden_anew(void) {
+	if (!arena_harden()) return false;
+	hard_span_generation++;
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	for (uint32_t i = 1; i < count; i++) arena_list[i]->inherited = arena_list[i]->kind == REGION_GUARDED;
 	return true;
 }
 
@@ -114,8 +131,12 @@ static struct span *hard_span_slices(const struct size_class *c) {
 		return NULL;
 	}
 	if (stale.slices > 0) memset(s->start, 0, c->slices * SLICE_SIZE);
-	s->free_blocks = (uint64_t *)(metadata + hard_span_records_size(c));
+	s->free_blocks = (uint64_t *)(metadata + hard_span_metadata(c)) - bitmap_words(c);
 	s->hard = true;
+	struct random random = { os_random() };
+	struct hard_span_secret *secret = hard_span_secret(s);
+	for (size_t i = 0; i < sizeof secret->key / sizeof *secret->key; i++) secret->key[i] = random_next(&random);
+	secret->generation = hard_span_generation;
 	return s;
 }
 
@@ -224,6 +245,7 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 #define HARD_KEPT (128 * KIB)
 
 static bool has_enough(const struct bin *bin, const struct span *s, const struct size_class *c) {
+	if (unlikely(bin->arena->inherited)) return true;
 	if (bin->partial == NULL || (bin->partial == s && s->next == NULL)) return false;
 	if (likely(!s->hard)) return true;
 	const size_t room = (size_t)bin->spans * c->blocks, free_blocks = room > bin->blocks_out ? room - bin->blocks_out : 0;

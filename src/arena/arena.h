@@ -33,6 +33,7 @@ struct arena {
 	uint32_t threads;       /* that use this arena. Owner: threads lock (cache/) */
 	uint32_t kind;          /* enum region_kind: where it likes its spans */
 	bool of_samples;        /* no thread uses it, see below */
+	bool inherited;         /* nor this one: arena_harden_anew */
 	struct random random[CLASS_COUNT]; /* for the choice of hardened blocks. Owner: the bin's lock */
 };
 
@@ -55,6 +56,11 @@ bool arena_for_samples(void);
 /* From now on, all arenas are made of hardened spans (hard_span.h), arena_list[0] first. Those that were there before take
  * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */
 bool arena_harden(void);
+
+/* The same in a child of a hardened process, which has its parent's spans, and with them keys that its parent and its brothers know, and tell who
+ * can make them: its own blocks come from spans of its own. No thread uses the arenas that were there before, which
+ * go on to take back what is theirs. Called under the threads lock. */
+bool arena_harden_anew(void);
 
 /* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns how many;
  * 0 means out of memory. */

@@ -2,7 +2,7 @@
 
 struct arenal_layout arenal_layout = {
 	.magic = "ARENAL",
-	.version = 2,
+	.version = 3,
 	.slice_shift = SLICE_SHIFT,
 	.region_shift = REGION_SHIFT,
 	.kept_table = (uintptr_t)huge_cache_entries,

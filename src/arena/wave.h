@@ -19,10 +19,16 @@ struct wave {
 #define ALLOWANCE_LEAST (16 * MIB)
 extern _Atomic size_t wave_highest;
 
+/* Said when more is in use than before: the layer above is waiting for that. With locks held. NULL: nobody is. */
+extern void (*_Atomic wave_rises)(void);
+
 static inline void wave_note(struct wave *w, size_t used) {
-	w->peak = max_size(w->peak, used);
+	if (used <= w->peak) return;
+	w->peak = used;
 	if (unlikely(used > atomic_load_explicit(&wave_highest, memory_order_relaxed)))
 		atomic_store_explicit(&wave_highest, used, memory_order_relaxed);
+	void (*rises)(void) = atomic_load_explicit(&wave_rises, memory_order_acquire);
+	if (rises != NULL) rises();
 }
 
 /* Is the running interval over? Then the next one begins. */

@@ -21,6 +21,19 @@ static size_t read_file(const char *directory, const char *name, size_t offset) 
 	return os_read_file(file_path, offset, text, sizeof text);
 }
 
+/* What the kernel says of this process. The first thread has ended, perhaps: then "self" is empty, or in the group "/". */
+static const char *const own_places[] = { "proc/thread-self", "proc/self" };
+
+static size_t read_own(const char *prefix, const char *name) {
+	static char directory[sizeof file_path];
+	size_t length = 0;
+	for (size_t i = 0; i < 2 && length == 0; i++) {
+		print_text(directory, sizeof directory, "%s/%s", prefix, own_places[i]);
+		length = read_file(directory, name, 0);
+	}
+	return length;
+}
+
 static bool read_number(const char *directory, const char *name, int64_t *value) {
 	return read_file(directory, name, 0) > 0 && conf_parse(text, strcspn(text, "\n"), value) && *value >= 0;
 }
@@ -51,11 +64,11 @@ static bool is_listed(const char *list, size_t length, const char *word) {
 	return false;
 }
 
-/* /proc/self/cgroup, each line "NUMBER:CONTROLLERS:PATH": the path of the v1 group for memory, or of the v2 group, which
+/* The file "cgroup", each line "NUMBER:CONTROLLERS:PATH": the path of the v1 group for memory, or of the v2 group, which
  * has no controllers there. Both may exist, and memory is where v1 has it. Empty when there is neither. */
 static void read_own_path(const char *prefix, char *path, size_t size, bool *v1) {
 	path[0] = 0;
-	if (read_file(prefix, "proc/self/cgroup", 0) == 0) return;
+	if (read_own(prefix, "cgroup") == 0) return;
 	*v1 = false;
 	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL && !*v1; line = end + 1) {
 		*end = 0;
@@ -161,8 +174,11 @@ void limits_find_cgroup(struct cgroup *group, const char *prefix) {
 	read_own_path(prefix, own, sizeof own, &group->v1);
 	if (own[0] == 0) return;
 	if (is_in_usual_place(own, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", prefix, group)) return;
-	const size_t length = print_text(file_path, sizeof file_path, "%s/proc/self/mountinfo", prefix);
-	const int file = length < sizeof file_path - 1 ? os_open_file(file_path) : -1;
+	int file = -1;
+	for (size_t i = 0; i < 2 && file < 0; i++) {
+		const size_t length = print_text(file_path, sizeof file_path, "%s/%s/mountinfo", prefix, own_places[i]);
+		if (length < sizeof file_path - 1) file = os_open_file(file_path);
+	}
 	if (file < 0) return;
 	find_mount(file, own, prefix, group);
 	os_close(file);
@@ -213,7 +229,7 @@ struct headroom limits_headroom(const struct cgroup *group) {
 size_t limits_resident(const char *prefix) {
 	int64_t pages;
 	/* "TOTAL RESIDENT ...", in pages */
-	if (read_file(prefix, "proc/self/statm", 0) == 0) return 0;
+	if (read_own(prefix, "statm") == 0) return 0;
 	const char *resident = strchr(text, ' ');
 	if (resident == NULL || !conf_parse(resident + 1, strcspn(resident + 1, " \n"), &pages) || pages < 0) return 0;
 	return (size_t)pages * os_page_size;

@@ -8,16 +8,19 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -254,6 +257,11 @@ bool os_is_readable(const void *address) {
 	return result >= 0 || result == -EAGAIN;
 }
 
+bool os_copy_memory(void *to, uintptr_t from, size_t size) {
+	const struct iovec here = { to, size }, there = { (void *)from, size };
+	return !sandbox_is_on() && CALL(SYS_process_vm_readv, os_process_id(), &here, 1, &there, 1, 0) == (long)size;
+}
+
 /* Pages that the kernel is asked about in one call. */
 #define RESIDENT_PAGES 1024
 
@@ -307,6 +315,11 @@ uint64_t os_random(void) {
 	return random_next(&from);
 }
 
+const char *os_program(void) {
+	const char *name = (const char *)system_auxiliary(AT_EXECFN);
+	return name != NULL ? name : "";
+}
+
 bool os_is_secure(void) { return system_auxiliary(AT_SECURE) != 0; }
 
 char **os_environ(void) { return environ; }
@@ -358,6 +371,11 @@ void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
 		*earlier = (sigset_t){ { before } };
 }
 
+uint64_t os_pending_signals(void) {
+	uint64_t set = 0;
+	return CALL(SYS_rt_sigpending, &set, sizeof set) == 0 ? set : 0;
+}
+
 void os_send_again(int signal, siginfo_t *info) {
 	const int process = (int)CALL(SYS_getpid, 0), thread = (int)CALL(SYS_gettid, 0);
 	if (CALL(SYS_rt_tgsigqueueinfo, process, thread, signal, info) != 0) CALL(SYS_tgkill, process, thread, signal);
@@ -381,23 +399,24 @@ static int open_file(const char *path, int flags, int mode) {
 
 static void close_file(int file) { CALL(SYS_close, file); }
 
-int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666); }
+int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600); }
+
+int os_rename_file(const char *from, const char *to) { return (int)-CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
+
+void os_remove_file(const char *path) { CALL(SYS_unlinkat, AT_FDCWD, path, 0); }
+
+int os_may_replace(const char *path) {
+	struct stat about;
+	const int error = (int)-CALL(SYS_newfstatat, AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
+	if (error != 0) return error == ENOENT ? 0 : error;
+	return S_ISREG(about.st_mode) ? 0 : S_ISDIR(about.st_mode) ? EISDIR : EEXIST;
+}
+
+size_t os_file_limit(void) { return limit_of(RLIMIT_FSIZE); }
 
 int os_close(int fd) {
 	const int error = (int)-CALL(SYS_close, fd);
 	return error == EINTR ? 0 : error;
-}
-
-int os_copy_file(const char *path, int fd) {
-	char text[4096];
-	int result = 0;
-	const int file = open_file(path, O_RDONLY, 0);
-	long length = file;
-	while (length >= 0 && result == 0 && (length = CALL(SYS_read, file, text, sizeof text)) != 0)
-		if (length > 0) result = os_write(fd, text, (size_t)length);
-	if (length < 0) result = (int)-length;
-	if (file >= 0) close_file(file);
-	return result;
 }
 
 /* A thread with a table of its own has none of the program's descriptors. What it has to say goes to theirs. */
@@ -462,12 +481,31 @@ static void *map_file(int file, size_t size) {
 	return NULL;
 }
 
-int os_memory_file(const char *name) {
-	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (low < 0) return -1;
+/* The descriptor by another number: what is written to number 2 goes to the program's. */
+static int lift(int low) {
 	const int file = (int)CALL(SYS_fcntl, low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close_file(low);
 	return file < 0 ? -1 : file;
+}
+
+int os_memory_file(const char *name) {
+	const int low = sandbox_is_on() ? -1 : (int)CALL(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return low < 0 ? -1 : lift(low);
+}
+
+bool os_pipe(int ends[2]) {
+	if (sandbox_is_on() || CALL(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
+	for (int i = 0; i < 2; i++) ends[i] = lift(ends[i]);
+	if (ends[0] >= 0 && ends[1] >= 0) return true;
+	for (int i = 0; i < 2; i++)
+		if (ends[i] >= 0) close_file(ends[i]);
+	return false;
+}
+
+bool os_wait_to_write(int fd, unsigned milliseconds) {
+	struct pollfd poll = { .fd = fd, .events = POLLOUT };
+	const struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	return CALL(SYS_ppoll, &poll, 1, &limit, NULL, 0) == 1 && (poll.revents & POLLOUT) != 0;
 }
 
 void *os_map_file(const char *name, size_t size) {
@@ -503,6 +541,15 @@ bool os_file_exists(const char *path) { return !sandbox_is_on() && CALL(SYS_facc
 
 int os_open_file(const char *path) { return sandbox_is_on() ? -1 : open_file(path, O_RDONLY, 0); }
 
+/* The file of the first thread is empty after that has ended; emulators know no other name. */
+int os_open_maps(void) {
+	char byte;
+	const int file = os_open_file("/proc/self/maps");
+	if (file < 0 || CALL(SYS_pread64, file, &byte, 1, 0) == 1) return file;
+	close_file(file);
+	return os_open_file("/proc/thread-self/maps");
+}
+
 size_t os_read(int fd, char *text, size_t size) {
 	const long length = CALL(SYS_read, fd, text, size - 1);
 	text[length > 0 ? length : 0] = 0;
@@ -522,7 +569,7 @@ size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
 }
 
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {
-	const size_t longest = limit_of(RLIMIT_FSIZE);
+	const size_t longest = os_file_limit();
 	if (longest < size) size = ALIGN_DOWN(longest, SLICE_SIZE);
 	const int fd = open_file(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0) return -fd;
@@ -533,8 +580,7 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 		if (!is_error(result = CALL(SYS_ftruncate, fd, size)) && !is_error(result = CALL(SYS_fstat, fd, &about)))
 			result = CALL(SYS_mmap, NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (is_error(result)) {
-		if (size < least) result = -EFBIG;
-		CALL(SYS_unlinkat, AT_FDCWD, path, 0);
+		os_remove_file(path);
 	} else {
 		*file = (struct os_file){ about.st_dev, about.st_ino, (size_t)about.st_size };
 		*address = (void *)result;
@@ -544,14 +590,38 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 	return (int)-result;
 }
 
-void os_cut_file(const char *path, const struct os_file *file, size_t size) {
-	const int fd = open_file(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+/* That file, if it still has this name, locked as `lock` says, and its length. A negative number when that is refused. */
+static int open_locked(const char *path, const struct os_file *file, int lock, size_t *length) {
+	const int fd = sandbox_is_on() ? -1 : open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct stat about;
-	if (fd < 0) return;
-	/* Where that is refused, it stays long, and without contents there. */
-	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number)
-		CALL(SYS_ftruncate, fd, size);
+	if (fd < 0) return -1;
+	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
+	    CALL(SYS_flock, fd, lock | LOCK_NB) == 0) {
+		*length = (size_t)about.st_size;
+		return fd;
+	}
 	close_file(fd);
+	return -1;
+}
+
+void *os_hold_file(const char *path, const struct os_file *file) {
+	size_t length;
+	const int fd = open_locked(path, file, LOCK_SH, &length);
+	if (fd < 0) return NULL;
+	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. */
+	const long place = CALL(SYS_mmap, NULL, os_page_size, PROT_NONE, MAP_SHARED, fd, 0);
+	close_file(fd);
+	return is_error(place) ? NULL : (void *)place;
+}
+
+bool os_cut_file(const char *path, const struct os_file *file, size_t size) {
+	size_t length;
+	const int fd = open_locked(path, file, LOCK_EX, &length);
+	if (fd < 0) return false;
+	/* Where that is refused, it stays long, and without contents there. To make it longer than it may be now would end the process. */
+	if (size < length || size <= limit_of(RLIMIT_FSIZE)) CALL(SYS_ftruncate, fd, size);
+	close_file(fd);
+	return true;
 }
 
 bool os_back_file(void *address, size_t size) {
@@ -562,9 +632,13 @@ bool os_back_file(void *address, size_t size) {
 	return error == 0;
 }
 
+bool os_replace_file(void *address, size_t size) {
+	return map(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1) != NULL;
+}
+
 bool os_wipe_on_fork(void *address, size_t size) { return advise(address, size, MADV_WIPEONFORK) == 0; }
 
-bool os_directory(char *path, size_t size) { return CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
+bool os_directory(char *path, size_t size) { return !sandbox_is_on() && CALL(SYS_getcwd, path, size) > 0 && path[0] == '/'; }
 
 void os_thread_name(char *name) {
 	memset(name, 0, 16);

@@ -77,6 +77,10 @@ void *os_brk_move(intptr_t delta);
  * it must not be asked. */
 bool os_is_readable(const void *address);
 
+/* Copies memory of the process's own that may be inaccessible, gone in a moment, or a file that was cut: false then, and what was copied
+ * is unknown; nothing faults. False also where the kernel must not be asked. */
+bool os_copy_memory(void *to, uintptr_t from, size_t size);
+
 /* Does the system give huge pages to those who did not ask for them? Opens a file. */
 bool os_thp_always(void);
 
@@ -111,6 +115,9 @@ bool os_signal_restore(int signal, const struct sigaction *action);
 /* Changes which signals the calling thread gets, as pthread_sigmask. */
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier);
 
+/* The signals that wait until the calling thread lets them through: bit 0 is signal 1. */
+uint64_t os_pending_signals(void);
+
 /* Sends the calling thread the signal that it has just got, with all that is known of it. */
 void os_send_again(int signal, siginfo_t *info);
 
@@ -120,19 +127,34 @@ uint64_t os_milliseconds(void);
 /* Writes all of it. Returns 0 or the errno. */
 int os_write(int fd, const char *text, size_t length);
 
-/* Makes an empty file, or empties it. Returns the descriptor, or the errno, negative. */
+/* Makes a new file that only its owner can read. Returns the descriptor, or the errno, negative: of EEXIST also when the name is a
+ * link's. */
 int os_create_file(const char *path);
+
+/* Gives the file another name; what had that name before is gone. Returns 0 or the errno. */
+int os_rename_file(const char *from, const char *to);
+
+void os_remove_file(const char *path);
+
+/* 0 when the name is nobody's, or a plain file's; the errno else: EISDIR, or EEXIST for what must not be replaced: a link, a pipe, a device. */
+int os_may_replace(const char *path);
+
+/* How long files of the process may be: who writes more gets a signal that ends him. SIZE_MAX: as they like. */
+size_t os_file_limit(void);
 
 /* Returns 0 or the errno: of a write, too, that failed only now. */
 int os_close(int fd);
-
-/* Writes what the file has to the descriptor. Returns 0 or the errno. */
-int os_copy_file(const char *path, int fd);
 
 bool os_file_exists(const char *path);
 
 /* Opens a file to read. A negative number when that is refused. */
 int os_open_file(const char *path);
+
+/* Opens the list of the process's mappings. A negative number where there is no /proc. */
+int os_open_maps(void);
+
+/* The name of the program's file as it was executed; "" when that is not known. */
+const char *os_program(void);
 
 /* Reads on, and adds a zero behind the end of what was read, size - 1 bytes at most. Returns the bytes read, 0 at the end. */
 size_t os_read(int fd, char *text, size_t size);
@@ -151,12 +173,19 @@ struct os_file {
  * its owner can read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address);
 
-/* Cuts that file, if it still has this name. */
-void os_cut_file(const char *path, const struct os_file *file, size_t size);
+/* Holds that file, if it still has this name, until os_unmap of the page that is returned: this process does, and so do children that it has
+ * by then. The kernel lets go for those that end, however they do, or execute a program. NULL when it is refused. */
+void *os_hold_file(const char *path, const struct os_file *file);
+
+/* Gives that file this size, if it still has this name. False when that cannot be, or somebody holds it. */
+bool os_cut_file(const char *path, const struct os_file *file, size_t size);
 
 /* Backs pages of a mapped file with memory, and what they hold with room in its file system. False when that, or the kernel (before
  * 5.14), refuses: to touch one would end the process. */
 bool os_back_file(void *address, size_t size);
+
+/* Puts zeroed memory of the process's own in the place of pages of a mapped file, for who writes to them at this moment. */
+bool os_replace_file(void *address, size_t size);
 
 /* The child of a fork finds zeros there. False: the kernel (before 4.14) does not do that. */
 bool os_wipe_on_fork(void *address, size_t size);
@@ -188,6 +217,12 @@ bool os_own_descriptors(void);
 
 /* An empty file in memory of this name. Returns its descriptor, none of the first three; -1 when the kernel refuses. */
 int os_memory_file(const char *name);
+
+/* A pipe whose ends never wait: ends[0] reads, ends[1] writes. They are none of the first three. False when the kernel refuses. */
+bool os_pipe(int ends[2]);
+
+/* Waits until a pipe has room. False when it has none after so many milliseconds. */
+bool os_wait_to_write(int fd, unsigned milliseconds);
 
 /* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing, but not in the
  * children of a fork. Its descriptor stays open; it is none of the first three. NULL when the kernel refuses. */

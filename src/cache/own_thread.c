@@ -141,6 +141,8 @@ enum own_start own_thread_start(struct own_thread *t) {
 	return started;
 }
 
+bool own_threads_know_process(void) { return os_process_id() == atomic_load(&home); }
+
 bool own_threads_may_start(void) {
 	return !sandbox_is_on() && atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) && os_milliseconds() >= atomic_load(&not_before);
 }

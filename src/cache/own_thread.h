@@ -39,6 +39,9 @@ enum own_start own_thread_start(struct own_thread *thread);
 /* Would it be OWN_NOT_NOW? A hint, for those who have something to prepare. */
 bool own_threads_may_start(void);
 
+/* Is this surely the process that has them, or would have them? Not a child by vfork, nor one by clone that has not shown itself yet. */
+bool own_threads_know_process(void);
+
 /* For body: shall it return? Until then, `state` is OWN_PRESENT. */
 #define OWN_PRESENT 2
 static inline bool own_thread_shall_end(const struct own_thread *thread) {
@@ -64,10 +67,14 @@ void own_threads_in_new_process(void);
 
 /* What layers above want to be told. Set when libc is ready for threads, before which nothing is; NULL: nobody asks. */
 struct cache_hooks {
-	/* The background thread was started: the process has threads, and more than a little memory. */
+	/* The background thread was started, or might have been: the process has threads, and more than a little memory. */
 	void (*_Atomic purger_started)(void);
 	/* A slow path, without any lock: a moment at which a thread may be started. Set only while somebody waits for that. */
 	void (*_Atomic slow_moment)(void);
+	/* Somebody outside wants something: not 0. A process of one thread looks there when it gives blocks back or its heap grows; another one,
+	 * while it has no background thread. The tool writes a byte of it (observe/door.h). */
+	_Atomic uint32_t knock;
+	void (*_Atomic knocked)(void); /* a slow path, without any lock: it sees to that */
 	/* The last thread with a cache ends, and perhaps the process with it. */
 	void (*_Atomic last_exit)(void);
 	/* From now on, the child of a fork needs our handlers: a thread is about to get a cache while another one has one, or the first

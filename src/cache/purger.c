@@ -132,7 +132,24 @@ void purger_wake(void) {
 	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
 	         os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
 		start_thread();
+	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed))) cache_hook_call(&cache_hooks.knocked);
 	cache_hook_call(&cache_hooks.slow_moment);
 }
+
+/* Without any lock. Threads may be started here. */
+static void after_rise(void) {
+	atomic_store(&cache_hooks.slow_moment, NULL);
+	purger_wake();
+	cache_hook_call(&cache_hooks.purger_started); /* who waited for a slow moment before says so again */
+}
+
+/* Where nobody frees, nobody pokes: a program that only takes more and more, a leak, is to have the thread, too, and what comes with it. */
+static void rise(void) {
+	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed)) ||
+	    (wave_is_large() && atomic_load_explicit(&purger_state, memory_order_relaxed) == PURGER_OFF && tcache_count() > 1))
+		atomic_store(&cache_hooks.slow_moment, after_rise);
+}
+
+void purger_expect(void) { atomic_store(&wave_rises, rise); }
 
 void purger_after_fork(void) { set_off(); }

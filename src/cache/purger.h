@@ -1,6 +1,6 @@
 /* The background thread that gives memory of idle programs back.
  *
- * It is started when a process has threads and more than a little memory, looks four times in conf.decay while there is
+ * It is started when a process has threads and more than a little memory, as soon as somebody frees or the heap grows, looks four times in conf.decay while there is
  * something to look at, sleeps without a timer's tick when there is nothing, and ends when that lasts. In a process
  * without threads, and where it cannot be started, those who free do what can be done (holes.h, heap.c). */
 #ifndef CACHE_PURGER_H
@@ -28,6 +28,9 @@ void purger_look_at_process(void);
 static inline void purger_poke(void) {
 	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE || process_may_be_new())) purger_wake();
 }
+
+/* Once, at start-up: from now on, growth starts the thread as well. */
+void purger_expect(void);
 
 /* The last thread with a cache ends, and perhaps the process with it: the handlers of exit, which the last thread runs, want the
  * program's descriptors. Returns when the thread has ended. */

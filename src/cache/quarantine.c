@@ -11,12 +11,16 @@ struct quarantine *quarantine_create(void) {
 	return q;
 }
 
-void quarantine_destroy(struct quarantine *q) {
+void quarantine_empty(struct quarantine *q) {
 	while (q->count > 0) {
 		unsigned class_;
 		void *block = quarantine_pop(q, &class_);
 		arena_give(class_, &block, 1);
 	}
+}
+
+void quarantine_destroy(struct quarantine *q) {
+	quarantine_empty(q);
 	meta_free(q, sizeof *q);
 }
 

@@ -29,7 +29,10 @@ static_assert(ADDRESS_BITS <= 48, "a class fits above an address");
 
 struct quarantine *quarantine_create(void);
 
-/* Gives all blocks back to their arenas, and the quarantine up. Inside of the gate, or under the threads lock. */
+/* Gives all blocks back to their arenas. Inside of the gate, or under the threads lock. */
+void quarantine_empty(struct quarantine *q);
+
+/* The same, and the quarantine up. */
 void quarantine_destroy(struct quarantine *q);
 
 /* The same for that of a thread that is not there any more, wherever that was in malloc or free. */

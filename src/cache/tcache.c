@@ -54,6 +54,7 @@ void tcache_init(void) {
 	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
 	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
 	threads.has_key = libc_key_create(&threads.key, thread_exit) == 0;
+	purger_expect();
 }
 
 /* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are such: the first
@@ -64,7 +65,7 @@ static struct arena *choose_arena(void) {
 	const bool hardens = best->kind == REGION_GUARDED;
 	for (uint32_t i = 1; i < count; i++) {
 		struct arena *a = arena_list[i];
-		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardens && !a->of_samples) best = a;
+		if (a->threads < best->threads && (a->kind == REGION_GUARDED) == hardens && !a->of_samples && !a->inherited) best = a;
 	}
 	if (best->threads == 0) return best;
 	struct arena *created = arena_create();
@@ -227,6 +228,24 @@ bool tcache_harden(void) {
 	return done;
 }
 
+/* When there is no memory for it, the child goes on as its parent. */
+void tcache_harden_anew(void) {
+	struct tcache *tc = own_cache();
+	lock_take(&threads.lock, RANK_THREADS);
+	const bool done = arena_harden_anew();
+	if (done && tc != NULL) {
+		tc->arena->threads--;
+		tc->arena = arena_list[0];
+		tc->arena->threads++;
+	}
+	lock_drop(&threads.lock, RANK_THREADS);
+	if (!done || tc == NULL || tc->quarantine == NULL) return;
+	gate_enter();
+	quarantine_empty(tc->quarantine);
+	gate_leave();
+	dispose(tc);
+}
+
 void tcache_started(void) {
 	struct tcache *tc = own_cache();
 	if (tc != NULL) notice_exit(tc);
@@ -309,7 +328,6 @@ void tcache_free(unsigned class_, void *block) {
 
 void *tcache_alloc_large(size_t size, bool zero) {
 	struct tcache *tc = get();
-	cache_hook_call(&cache_hooks.slow_moment);
 	if (tc != NULL) {
 		void *guarded = alloc_guarded(tc, size);
 		if (guarded != NULL) return guarded; /* it reads as zero */
@@ -322,7 +340,9 @@ void *tcache_alloc_large(size_t size, bool zero) {
 			return run->start;
 		}
 	}
-	return large_alloc(size, MIN_ALIGN, zero, (enum region_kind)(tc != NULL ? tc->arena : arena_list[0])->kind);
+	void *block = large_alloc(size, MIN_ALIGN, zero, (enum region_kind)(tc != NULL ? tc->arena : arena_list[0])->kind);
+	cache_hook_call(&cache_hooks.slow_moment);
+	return block;
 }
 
 void tcache_free_run(struct span *run) {

@@ -83,6 +83,10 @@ void tcache_init(void);
 bool tcache_harden(void);
 void tcache_started(void);
 
+/* In a child of a hardened process, however it was made, before it allocates for the first time: the calling thread, which is the only one,
+ * has no block of its parent's spans any more, and gets none. */
+COLD void tcache_harden_anew(void);
+
 /* From now on, threads hide their caches. */
 void tcache_hide(void);
 /* New ones need not any more. */

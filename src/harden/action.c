@@ -23,7 +23,8 @@ static struct kept {
 static struct lock changing;
 
 static _Atomic bool installed;
-static void (*look_at_fault)(siginfo_t *info, void *context);
+static void (*_Atomic look_at_fault)(siginfo_t *info, void *context);
+static bool (*_Atomic mend_fault)(const siginfo_t *info);
 
 /* A child by vfork has this memory, and actions of its own: nothing of what it asks for is kept. Nor is it in a child by clone
  * or _Fork, which cannot be told from one. */
@@ -85,7 +86,10 @@ __attribute__((optimize("optimize-sibling-calls")))
 #endif
 static void on_fault(int signal, siginfo_t *info, void *context) {
 	struct kept *k = signal == SIGSEGV ? &kept_segv : &kept_bus;
-	look_at_fault(info, context);
+	bool (*mend)(const siginfo_t *) = mend_fault;
+	if (unlikely(mend != NULL) && mend(info)) return;
+	void (*look)(siginfo_t *, void *) = look_at_fault;
+	if (likely(look != NULL)) look(info, context);
 	uintptr_t handler = atomic_load_explicit(&k->handler, memory_order_relaxed);
 	if (handler != (uintptr_t)SIG_DFL && handler != (uintptr_t)SIG_IGN && (atomic_load(&k->flags) & (int)SA_RESETHAND) != 0)
 		handler = take_once(signal, k, handler);
@@ -112,10 +116,9 @@ static void leave(const sigset_t *mask) {
 	os_signal_mask(SIG_SETMASK, mask, NULL);
 }
 
-/* The kernel's action for what the program asked for. An ignored signal interrupts nobody: the kernel has to ignore it. */
+/* The kernel's action for what the program asked for. */
 static struct sigaction wrap(const struct sigaction *asked) {
 	struct sigaction ours = *asked;
-	if (asked->sa_handler == SIG_IGN) return ours;
 	ours.sa_sigaction = on_fault;
 	ours.sa_flags = (asked->sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO;
 	/* Room to report a fault that left none; and what is sent again must wait until the handler is through. */
@@ -130,6 +133,8 @@ static bool put(int signal, struct kept *k, const struct sigaction *asked, struc
 	k->restorer = asked->sa_restorer;
 	atomic_store(&k->flags, asked->sa_flags);
 	atomic_store(&k->handler, (uintptr_t)asked->sa_handler);
+	/* An ignored signal interrupts nobody: the kernel has to ignore it, and does. */
+	if (asked->sa_handler == SIG_IGN) return *replaced = *asked, true;
 	return os_signal_action(signal, &ours, replaced);
 }
 
@@ -148,15 +153,26 @@ static void install(int signal, struct kept *k) {
 	}
 }
 
-void action_install(void (*look)(siginfo_t *info, void *context)) {
+static void install_both(void) {
 	sigset_t mask;
 	enter(&mask);
-	look_at_fault = look;
 	atomic_store(&owner, os_process_id());
-	install(SIGSEGV, &kept_segv);
-	install(SIGBUS, &kept_bus);
+	if (!atomic_load(&installed)) {
+		install(SIGSEGV, &kept_segv);
+		install(SIGBUS, &kept_bus);
+	}
 	atomic_store_explicit(&installed, true, memory_order_release);
 	leave(&mask);
+}
+
+void action_install(void (*look)(siginfo_t *info, void *context)) {
+	look_at_fault = look;
+	install_both();
+}
+
+void action_install_mending(bool (*mend)(const siginfo_t *info)) {
+	mend_fault = mend;
+	install_both();
 }
 
 bool action_is_kept(int signal) {

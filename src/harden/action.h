@@ -1,4 +1,4 @@
-/* The actions of SIGSEGV and SIGBUS: what the program asked for, and what the kernel has instead, once there is a guarded pool.
+/* The actions of SIGSEGV and SIGBUS: what the program asked for, and what the kernel has instead, once there is a guarded pool, or a trace.
  *
  * A program sees what it asked for, and gets it. The kernel's action is ours from the first guarded block on, with the
  * program's mask and flags, so that its handler runs where, and with what is blocked, as it wants; what it asked for is
@@ -20,6 +20,10 @@
 /* Puts our action over the program's, with this function for faults that may concern the pool: it returns when the program is to
  * have its turn. Once, under the guard lock. */
 void action_install(void (*look)(siginfo_t *info, void *context));
+
+/* The same, with a function for faults in what else is ours: if it has mended what is wrong, it says so, and the instruction is tried again. The
+ * program never hears of it. Once. */
+void action_install_mending(bool (*mend)(const siginfo_t *info));
 
 /* Is the signal's action kept here? False: the program's own is with the kernel. */
 bool action_is_kept(int signal);

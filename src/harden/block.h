@@ -15,6 +15,7 @@ enum block_state {
 	BLOCK_FRESH, /* never handed out: it reads as zero to its end */
 	BLOCK_LIVE,
 	BLOCK_FREED, /* in a quarantine, a magazine or its span */
+	BLOCK_HELD,  /* by realloc: nobody else may free it until that is done */
 };
 #define RECORD_STATE(record) ((enum block_state)((record) & 3))
 #define RECORD_FAMILY(record) ((enum family)((record) >> 2 & 7))
@@ -39,8 +40,14 @@ void *small_alloc(unsigned class_, size_t size, enum family family);
 void small_free(struct span *s, void *block, const struct claim *claim);
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family);
 
+/* The same as small_size, for realloc: the block is its own then, until one of the others below. Of several calls that free a block,
+ * or resize it, at the same moment, one gets it, and each other one ends the program. */
+size_t small_hold(struct span *s, void *block, enum family *family);
+void small_let_go(struct span *s, void *block);
+void small_free_held(struct span *s, void *block);
+
 /* Changes the size in place; the class must be the same. */
-void small_resize(struct span *s, void *block, size_t size, const char *function);
+void small_resize(struct span *s, void *block, size_t size);
 
 /* Looks at what the thread got and freed last: each time that it fetches blocks from its arena. */
 void patrol(struct tcache *tc);

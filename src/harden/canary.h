@@ -1,6 +1,8 @@
 /* Canaries: words that nobody but us knows, between blocks. A write beyond a block changes them.
  *
- * Each block has its own word, with no zero byte in it: the zero behind a string that is one too long is seen, too. */
+ * Each block has its own word, with no zero byte in it: the zero behind a string that is one too long is seen, too. Who reads a few bytes too
+ * many learns words, which must not tell him those of other blocks: a word is the block's address under a key of 256 bits, by two
+ * multiplications of which both halves are folded together. Each span has a key, and so do all large blocks of a process together. */
 #ifndef HARDEN_CANARY_H
 #define HARDEN_CANARY_H
 
@@ -12,12 +14,13 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first bytes of a word are its low ones");
 
-/* Random; written once. */
-extern uint64_t canary_key;
+static inline uint64_t canary_fold(uint64_t a, uint64_t b) {
+	__extension__ const unsigned __int128 product = (unsigned __int128)a * b;
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
 
-static inline uint64_t canary_of(const void *block) {
-	const uint64_t mixed = ((uintptr_t)block ^ canary_key) * UINT64_C(0x9E3779B97F4A7C15);
-	return (mixed ^ mixed >> 32) | UINT64_C(0x0101010101010101);
+static inline uint64_t canary_of(const uint64_t key[4], uintptr_t block) {
+	return canary_fold(canary_fold(block ^ key[0], key[1]) ^ key[2], key[3]) | UINT64_C(0x0101010101010101);
 }
 
 /* Without ThreadSanitizer: the last word lies between two blocks, whose owners may be two threads. Either may write it while
@@ -39,16 +42,16 @@ static inline uint64_t canary_from(uint64_t word, size_t size) {
 	return word >> bits | word << (-bits & 63);
 }
 
-UNSANITIZED static inline void canary_fill(void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+UNSANITIZED static inline void canary_fill(void *block, uint64_t word, size_t size, size_t end) {
+	const uint64_t rotated = canary_from(word, size);
 	char *at = (char *)block + size, *last = (char *)block + end - CANARY_SIZE;
 	store_word(at, rotated);
 	store_word(last, word);
 	while (unlikely((at += CANARY_SIZE) < last)) store_word(at, rotated);
 }
 
-UNSANITIZED static inline bool canary_intact(const void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+UNSANITIZED static inline bool canary_intact(const void *block, uint64_t word, size_t size, size_t end) {
+	const uint64_t rotated = canary_from(word, size);
 	const char *at = (const char *)block + size, *last = (const char *)block + end - CANARY_SIZE;
 	uint64_t wrong = (load_word(at) ^ rotated) | (load_word(last) ^ word);
 	while (unlikely((at += CANARY_SIZE) < last)) wrong |= load_word(at) ^ rotated;
@@ -60,8 +63,8 @@ UNSANITIZED static inline bool canary_intact(const void *block, size_t size, siz
  * write that leaves out more than the first 40 bytes behind the block, and harms nobody. */
 #define CANARY_WORDS 5
 
-UNSANITIZED static inline void canary_fill_edges(void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+UNSANITIZED static inline void canary_fill_edges(void *block, uint64_t word, size_t size, size_t end) {
+	const uint64_t rotated = canary_from(word, size);
 	const size_t last = end - size - CANARY_SIZE, most = last / CANARY_SIZE * CANARY_SIZE;
 	char *at = (char *)block + size;
 	store_word(at, rotated);
@@ -70,8 +73,8 @@ UNSANITIZED static inline void canary_fill_edges(void *block, size_t size, size_
 		for (size_t i = 1; i < CANARY_WORDS; i++) store_word(at + min_size(i * CANARY_SIZE, most), rotated);
 }
 
-UNSANITIZED static inline bool canary_edges_intact(const void *block, size_t size, size_t end) {
-	const uint64_t word = canary_of(block), rotated = canary_from(word, size);
+UNSANITIZED static inline bool canary_edges_intact(const void *block, uint64_t word, size_t size, size_t end) {
+	const uint64_t rotated = canary_from(word, size);
 	const size_t last = end - size - CANARY_SIZE, most = last / CANARY_SIZE * CANARY_SIZE;
 	const char *at = (const char *)block + size;
 	uint64_t wrong = (load_word(at) ^ rotated) | (load_word(at + last) ^ word);

@@ -1,6 +1,7 @@
 #include "harden/hard_large.h"
 
 #include "arena/clear.h"
+#include "arena/layout.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/thp.h"
@@ -11,8 +12,10 @@
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
+#include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "harden/canary.h"
+#include "harden/hard_waiting.h"
 
 /* Open addressing with linear probing; at most half of the entries are in use or deleted. */
 #define CAPACITY_FIRST 64
@@ -22,35 +25,25 @@
 /* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no guards. */
 #define GUARDED_MAX 8192
 
-/* Freed blocks whose addresses wait: each takes the place of a random one, and all together are no longer than this. No address
- * comes back before LATE_TURNS other blocks have been freed. */
-#define WAITING 256
-#define WAITING_BYTES (128 * MIB)
-#define WAITING_EACH (8 * MIB) /* longer ones do not wait */
-#define LATE_TURNS 8
-static_assert(LATE_TURNS * WAITING_EACH < WAITING_BYTES, "there are others to give back");
+/* Addresses of long blocks that wait are no more than this share of what the process may have, which is 2^47 bytes at most. */
+#define WAITING_SHARE 16
 
 /* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again: page
  * faults and the kernel's zeroing would cost more than ours. A quarter of what is in use is kept, or KEPT_BYTES. */
 #define KEPT_MAX MIB
 #define KEPT_BYTES DIRTY_MIN
 
+/* Entries that are looked at in one hold of the lock. */
+#define WALK 1024
+
 struct entry {
 	uintptr_t address; /* 0: free, 1: deleted */
-	size_t size;       /* bytes asked for */
+	size_t size;       /* bytes asked for. Tools read this and the address from outside (arena/layout.h) */
+	uint64_t canary;
 	uint32_t guard;    /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
 	uint16_t family;
-	bool resizing;     /* by realloc, which owns the block until it is done */
+	bool held;         /* by realloc, which owns the block until it is done */
 	bool altered;      /* large_hard_alter was called for it */
-};
-
-struct waiting {
-	char *block;
-	size_t pages; /* bytes of the block, in whole pages */
-	size_t guard; /* bytes in front */
-	uint64_t turn; /* the number of the free */
-	bool altered;  /* of its entry */
-	bool kept;     /* with its memory */
 };
 
 static struct {
@@ -61,12 +54,8 @@ static struct {
 	size_t bytes, blocks;   /* bytes: in pages */
 	struct wave wave;
 	_Atomic size_t guarded; /* of the blocks; also read without the lock */
-	struct waiting waiting[WAITING];
-	_Atomic size_t waiting_bytes; /* of addresses; also read without the lock */
-	_Atomic size_t kept_bytes;    /* of memory, of those that wait with theirs; also read without the lock */
-	uint64_t turn;                /* counts frees */
-	struct random random;
-	int random_process;           /* whose random numbers these are; 0: none were drawn yet */
+	uint64_t key[4];              /* of canaries */
+	uint64_t blocks_total;        /* since the start: the next one at the same address has another canary */
 	_Atomic bool alter_all;       /* large_hard_alter could not get the lock: it may have been about any block */
 } large;
 
@@ -106,6 +95,8 @@ static bool make_room(void) {
 	large.entries = entries;
 	large.capacity = capacity;
 	large.filled = filled;
+	arenal_layout.hard_table = (uintptr_t)entries;
+	arenal_layout.hard_capacity = capacity;
 	return true;
 }
 
@@ -114,7 +105,7 @@ static size_t guard_of(const struct entry *e) { return e->guard * os_page_size; 
 
 /* Under the lock. */
 static void tell_pressure(void) {
-	atomic_store_explicit(&pressure.above, large.bytes + large.kept_bytes, memory_order_relaxed);
+	atomic_store_explicit(&pressure.above, large.bytes + waiting_kept_bytes, memory_order_relaxed);
 }
 
 static bool add(const struct entry *e) {
@@ -132,12 +123,12 @@ static bool add(const struct entry *e) {
 	return done;
 }
 
-/* Takes the block out: the caller owns it then, alone. False when it is not there, or another thread resizes it; *freed tells
- * whether it was there. `resized`: the caller is who resizes it. */
-static bool take_out(const void *block, struct entry *out, bool resized, bool *freed) {
+/* Takes the block out: the caller owns it then, alone. False when it is not there, or another thread's realloc holds it; *freed tells
+ * whether it was there. `held`: the caller is that realloc. */
+static bool take_out(const void *block, struct entry *out, bool held, bool *freed) {
 	lock_take(&large.lock, RANK_HUGE);
 	struct entry *e = find(block);
-	*freed = e != NULL && e->resizing && !resized;
+	*freed = e != NULL && e->held && !held;
 	if (*freed) e = NULL;
 	if (unlikely(atomic_load_explicit(&large.alter_all, memory_order_relaxed)) && atomic_exchange(&large.alter_all, false))
 		for (uint32_t i = 0; i < large.capacity; i++) large.entries[i].altered = true;
@@ -149,20 +140,21 @@ static bool take_out(const void *block, struct entry *out, bool resized, bool *f
 		large.bytes -= pages_of(out->size);
 		tell_pressure();
 	} else {
-		for (size_t i = 0; i < WAITING; i++) *freed |= large.waiting[i].block == block;
+		*freed |= waiting_has(block);
 	}
 	lock_drop(&large.lock, RANK_HUGE);
 	return e != NULL;
 }
 
-/* Marks the block as being resized, so that nobody else may free or resize it, or takes the mark back; *out becomes its entry. False
- * when it is not there, or another thread came first. */
-static bool set_resizing(const void *block, bool resizing, struct entry *out) {
+/* Marks the block as realloc's, so that nobody else may free or resize it, or takes the mark back; *out becomes its entry. False
+ * when it is not there, or another thread came first; *freed tells whether it was there. */
+static bool set_held(const void *block, bool held, struct entry *out, bool *freed) {
 	lock_take(&large.lock, RANK_HUGE);
 	struct entry *e = find(block);
-	const bool mine = e != NULL && e->resizing != resizing;
+	const bool mine = e != NULL && e->held != held;
+	*freed = e != NULL || waiting_has(block);
 	if (mine) {
-		e->resizing = resizing;
+		e->held = held;
 		*out = *e;
 	}
 	lock_drop(&large.lock, RANK_HUGE);
@@ -179,115 +171,83 @@ static bool look_up(const void *block, struct entry *out) {
 
 /* ---- mappings ---- */
 
-static size_t extent(struct waiting w) { return w.guard + w.pages + (w.guard > 0 ? os_page_size : 0); }
-
 static void unmap(struct waiting w) {
 	if (w.block == NULL) return;
-	os_unmap(w.block - w.guard, extent(w));
+	os_unmap(w.block - w.guard, waiting_extent(w));
 	PROBE(huge_unmapped, w.block, w.pages);
 }
-
-#define NOTHING_WAITS ((struct waiting){ .block = NULL })
-
-static size_t kept(struct waiting w) { return w.kept ? w.pages : 0; }
-
-/* Its address is not to come back yet, by the kernel neither. Under the lock. */
-static bool is_recent(struct waiting w) { return w.block != NULL && large.turn - w.turn < LATE_TURNS; }
-
-/* Returns what waited there. Under the lock. */
-static struct waiting exchange_waiting(uint32_t i, struct waiting by) {
-	const struct waiting w = large.waiting[i];
-	large.waiting[i] = by;
-	if (w.block != NULL) large.waiting_bytes -= extent(w);
-	if (by.block != NULL) large.waiting_bytes += extent(by);
-	large.kept_bytes += kept(by) - kept(w);
-	tell_pressure();
-	return w;
-}
-
-/* Gives back what waits there, if it is one of those. Returns the bytes of memory that it kept. */
-static size_t drop_waiting(uint32_t i, bool (*one_of)(struct waiting)) {
-	struct waiting w = NOTHING_WAITS;
-	gate_enter();
-	lock_take(&large.lock, RANK_HUGE);
-	if (one_of(large.waiting[i])) w = exchange_waiting(i, NOTHING_WAITS);
-	lock_drop(&large.lock, RANK_HUGE);
-	unmap(w);
-	gate_leave();
-	return kept(w);
-}
-
-static bool waits(struct waiting w) { return w.block != NULL; }
-static bool is_kept(struct waiting w) { return w.kept; }
-static bool has_waited(struct waiting w) { return w.block != NULL && !is_recent(w); }
 
 /* Closes the block for those who still have its address: it waits with its memory, or without. To clear what was hardly used would
  * take more memory than it had. */
 static bool close_block(struct waiting *w, bool keep) {
 	if (keep && looks_written(w->block, w->pages)) {
 		memset(w->block, 0, w->pages);
-		w->kept = os_guard(w->block, w->pages);
+		if (os_guard(w->block, w->pages)) w->kept = w->pages;
 	}
-	return w->kept || os_decommit(w->block, w->pages) == DECOMMITTED;
+	return w->kept > 0 || os_decommit(w->block, w->pages) == DECOMMITTED;
 }
-
-/* The number of a random place, or of the next one whose block has waited long enough. Under the lock. */
-static uint32_t choose_place(void) {
-	const int process = os_process_id();
-	if (large.random_process != process) large.random.state = os_random();
-	large.random_process = process;
-	uint32_t i = random_below(&large.random, WAITING);
-	while (is_recent(large.waiting[i])) i = (i + 1) % WAITING;
-	return i;
-}
-static_assert(LATE_TURNS < WAITING, "there is such a place");
 
 static bool may_keep(size_t pages) {
 	lock_take(&large.lock, RANK_HUGE);
-	const bool room = large.kept_bytes + pages <= max_size(KEPT_BYTES, large.bytes / 4);
+	const bool room = waiting_kept_bytes + pages <= max_size(KEPT_BYTES, large.bytes / 4);
 	lock_drop(&large.lock, RANK_HUGE);
 	return room && pages <= KEPT_MAX && !pressure_is_on();
 }
 
-static void retire(struct waiting w) {
-	/* The addresses of others are given back. */
-	if (w.guard == 0 || extent(w) > WAITING_EACH || !close_block(&w, !w.altered && may_keep(w.pages))) {
-		unmap(w);
-		return;
-	}
+/* A closed block waits. */
+static void keep_address(struct waiting w) {
+	const size_t limit = min_size(os_address_space_limit(), (size_t)1 << 47) / WAITING_SHARE;
 	lock_take(&large.lock, RANK_HUGE);
-	w.turn = ++large.turn;
-	const uint32_t place = choose_place();
-	const struct waiting before = exchange_waiting(place, w);
+	struct waiting leaves = waiting_put(w);
+	do {
+		tell_pressure();
+		lock_drop(&large.lock, RANK_HUGE);
+		unmap(leaves);
+		lock_take(&large.lock, RANK_HUGE);
+		leaves = waiting_take_excess(limit);
+	} while (leaves.block != NULL);
 	lock_drop(&large.lock, RANK_HUGE);
-	unmap(before);
-	for (uint32_t n = 1; n < WAITING && large.waiting_bytes > WAITING_BYTES; n++) drop_waiting((place + n) % WAITING, has_waited);
+}
+
+static void retire(struct waiting w) {
+	if (close_block(&w, w.guard > 0 && !w.altered && may_keep(w.pages)))
+		keep_address(w);
+	else
+		unmap(w);
+}
+
+/* Gives back what waits at the place. Returns the bytes of memory that it kept. */
+static size_t drop_waiting(uint32_t place, bool only_kept) {
+	gate_enter();
+	lock_take(&large.lock, RANK_HUGE);
+	const struct waiting w = waiting_take_at(place, only_kept);
+	tell_pressure();
+	lock_drop(&large.lock, RANK_HUGE);
+	unmap(w);
+	gate_leave();
+	return w.kept;
 }
 
 /* A block that waited with its memory; NULL: there is none of this length. */
 static char *reopen(size_t pages) {
-	char *block = NULL;
 	lock_take(&large.lock, RANK_HUGE);
-	for (uint32_t i = 0; i < WAITING && block == NULL; i++) {
-		const struct waiting w = large.waiting[i];
-		if (kept(w) != pages || w.guard != os_page_size || is_recent(w)) continue;
-		block = exchange_waiting(i, NOTHING_WAITS).block;
-	}
+	const struct waiting w = waiting_take_kept(pages);
+	tell_pressure();
 	lock_drop(&large.lock, RANK_HUGE);
-	if (block == NULL || os_commit(block, pages)) return block;
-	unmap((struct waiting){ .block = block, .pages = pages, .guard = os_page_size });
+	if (w.block == NULL || os_commit(w.block, pages)) return w.block;
+	unmap(w);
 	return NULL;
 }
 
 bool large_hard_release(void) {
-	const bool any = large.waiting_bytes > 0;
-	for (uint32_t i = 0; any && i < WAITING; i++) drop_waiting(i, waits);
+	const bool any = waiting_count > 0;
+	for (uint32_t i = 0; any && i < WAITING_PLACES; i++) drop_waiting(i, false);
 	return any;
 }
 
 size_t large_hard_purge(void) {
 	size_t bytes = 0;
-	for (uint32_t i = 0; i < WAITING; i++) bytes += drop_waiting(i, is_kept);
+	for (uint32_t i = 0; i < WAITING_PLACES; i++) bytes += drop_waiting(i, true);
 	return bytes;
 }
 
@@ -295,7 +255,7 @@ size_t large_hard_purge(void) {
 static void count_pressure(size_t bytes) {
 	pressure_count(bytes);
 	pressure_poke();
-	if (pressure_is_on() && large.kept_bytes > 0) large_hard_purge();
+	if (pressure_is_on() && waiting_kept_bytes > 0) large_hard_purge();
 }
 
 static char *map_guarded(size_t pages, size_t guard) {
@@ -327,23 +287,49 @@ static bool map(struct entry *e, size_t align) {
 static bool has_word_behind(size_t size) { return pages_of(size) - size >= CANARY_SIZE; }
 
 /* The last word of the page, with its canary in place behind the block. */
-static uint64_t last_word(const char *block, size_t size) {
-	const uint64_t word = load_word(block + pages_of(size) - CANARY_SIZE);
-	if (size == pages_of(size)) return word;
-	const uint64_t mask = ~UINT64_C(0) << size % CANARY_SIZE * 8;
-	return (word & ~mask) | (canary_of(block) & mask);
+static uint64_t last_word(const struct entry *e) {
+	const uint64_t word = load_word((const char *)e->address + pages_of(e->size) - CANARY_SIZE);
+	if (e->size == pages_of(e->size)) return word;
+	const uint64_t mask = ~UINT64_C(0) << e->size % CANARY_SIZE * 8;
+	return (word & ~mask) | (e->canary & mask);
 }
 
-static void fill_tail(char *block, size_t size) {
-	if (has_word_behind(size))
-		canary_fill(block, size, pages_of(size));
+static void fill_tail(const struct entry *e) {
+	char *block = (char *)e->address;
+	if (has_word_behind(e->size))
+		canary_fill(block, e->canary, e->size, pages_of(e->size));
 	else
-		store_word(block + pages_of(size) - CANARY_SIZE, last_word(block, size));
+		store_word(block + pages_of(e->size) - CANARY_SIZE, last_word(e));
 }
 
-static bool tail_intact(const char *block, size_t size) {
-	if (has_word_behind(size)) return canary_intact(block, size, pages_of(size));
-	return last_word(block, size) == load_word(block + pages_of(size) - CANARY_SIZE);
+static bool tail_intact(const struct entry *e) {
+	const char *block = (const char *)e->address;
+	if (has_word_behind(e->size)) return canary_intact(block, e->canary, e->size, pages_of(e->size));
+	return last_word(e) == load_word(block + pages_of(e->size) - CANARY_SIZE);
+}
+
+void large_hard_draw_key(void) {
+	struct random random = { os_random() };
+	lock_take(&large.lock, RANK_HUGE);
+	for (size_t i = 0; i < sizeof large.key / sizeof *large.key; i++) large.key[i] = random_next(&random);
+	lock_drop(&large.lock, RANK_HUGE);
+}
+
+void large_hard_start(void) {
+	large_hard_draw_key();
+	arenal_layout.hard_stride = sizeof(struct entry);
+	arenal_layout.hard_kept_table = (uintptr_t)waiting_places;
+	arenal_layout.hard_kept_capacity = WAITING_PLACES;
+	arenal_layout.hard_kept_stride = sizeof(struct waiting);
+}
+static_assert(offsetof(struct entry, address) == 0 && offsetof(struct entry, size) == 8 && offsetof(struct waiting, block) == 0 &&
+                  offsetof(struct waiting, kept) == 8,
+              "the records of layout version 3");
+
+static void draw_canary(struct entry *e) {
+	lock_take(&large.lock, RANK_HUGE);
+	e->canary = canary_of(large.key, e->address | ++large.blocks_total << ADDRESS_BITS);
+	lock_drop(&large.lock, RANK_HUGE);
 }
 
 /* ---- blocks ---- */
@@ -354,15 +340,18 @@ void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (!map(&e, align) && !(large_hard_release() && map(&e, align))) return NULL;
 	char *block = (char *)e.address;
 	count_pressure(pages_of(size));
-	fill_tail(block, size);
-	if (add(&e)) return block;
+	draw_canary(&e);
+	fill_tail(&e);
+	const bool added = add(&e);
+	cache_hook_call(&cache_hooks.slow_moment);
+	if (added) return block;
 	unmap((struct waiting){ .block = block, .pages = pages_of(size), .guard = guard_of(&e) });
 	return NULL;
 }
 
 /* Of a block that the program closed, or a part of it, the canary cannot be read. */
 static void check(const struct entry *e, const char *function) {
-	if (unlikely(!e->altered && !tail_intact((const char *)e->address, e->size)))
+	if (unlikely(!e->altered && !tail_intact(e)))
 		report_end(function, (void *)e->address, "something wrote behind the block's %zu bytes", e->size);
 }
 
@@ -383,6 +372,36 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	return true;
 }
 
+bool large_hard_hold(void *block, size_t *size, enum family *family) {
+	struct entry e;
+	bool freed;
+	gate_enter();
+	const bool mine = set_held(block, true, &e, &freed);
+	gate_leave();
+	if (!mine && freed) report_end("realloc", block, "the large block was freed already");
+	if (!mine) return false;
+	check(&e, "realloc");
+	*size = e.size;
+	*family = e.family;
+	return true;
+}
+
+void large_hard_let_go(void *block) {
+	struct entry e;
+	bool freed;
+	set_held(block, false, &e, &freed);
+}
+
+void large_hard_free_held(void *block) {
+	struct entry e;
+	bool freed;
+	gate_enter();
+	if (take_out(block, &e, true, &freed))
+		retire((struct waiting){ .block = block, .pages = pages_of(e.size), .guard = guard_of(&e), .altered = e.altered });
+	gate_leave();
+	purger_poke();
+}
+
 bool large_hard_size(const void *block, size_t *size, enum family *family) {
 	struct entry e;
 	if (!look_up(block, &e)) return false;
@@ -392,9 +411,9 @@ bool large_hard_size(const void *block, size_t *size, enum family *family) {
 }
 
 /* What was canary is the program's now. */
-static void settle(char *block, size_t old, size_t size) {
-	if (size > old) memset(block + old, 0, min_size(size, pages_of(old)) - old);
-	fill_tail(block, size);
+static void settle(const struct entry *e, size_t old) {
+	if (e->size > old) memset((char *)e->address + old, 0, min_size(e->size, pages_of(old)) - old);
+	fill_tail(e);
 }
 
 /* Moves it between new guards; *e is its new entry. False: it is as it was. */
@@ -404,7 +423,7 @@ static bool move_block(const struct entry *old, struct entry *e) {
 	if (start == NULL) return false;
 	e->address = (uintptr_t)start + os_page_size;
 	e->guard = 1;
-	e->resizing = false;
+	e->held = false;
 	/* In the table before it is there, for nothing may fail afterwards. Nobody else knows the address yet. */
 	const bool added = add(e);
 	if (!added || !os_remap_to(block, pages_of(old->size), pages, (void *)e->address)) {
@@ -422,34 +441,39 @@ void *large_hard_resize(void *block, size_t size) {
 	bool freed;
 	if (size > PTRDIFF_MAX - 2 * os_page_size) return NULL;
 	gate_enter();
-	if (!set_resizing(block, true, &old)) report_end("realloc", block, "the large block was freed already");
-	check(&old, "realloc");
+	if (!look_up(block, &old)) report_end("realloc", block, "the large block was freed already");
 	e = old;
 	e.size = size;
 	if (pages_of(size) == pages_of(old.size)) {
-		settle(block, old.size, size);
+		settle(&e, old.size);
 		lock_take(&large.lock, RANK_HUGE);
 		struct entry *in_place = find(block);
 		in_place->size = size;
-		in_place->resizing = false;
+		in_place->held = false;
 		lock_drop(&large.lock, RANK_HUGE);
 		gate_leave();
 		return block;
 	}
 	if (old.guard == 0 || !move_block(&old, &e)) {
-		set_resizing(block, false, &left);
 		gate_leave();
 		return NULL;
 	}
-	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. */
+	/* The kernel has moved the pages: what is left at the old place are its guards. Its entry goes first. The old address waits like a freed
+	 * one, unless somebody else has it already. */
 	take_out(block, &left, true, &freed);
-	os_unmap((char *)block - guard_of(&old), guard_of(&old));
-	os_unmap((char *)block + pages_of(old.size), os_page_size);
+	const struct waiting place = { .block = block, .pages = pages_of(old.size), .guard = guard_of(&old) };
+	if (os_map_at(block, place.pages, false)) {
+		keep_address(place);
+	} else {
+		os_unmap((char *)block - place.guard, place.guard);
+		os_unmap((char *)block + place.pages, os_page_size);
+	}
 	gate_leave();
 	char *moved = (char *)e.address;
 	PROBE(huge_resized, block, pages_of(old.size), moved, pages_of(size));
-	settle(moved, old.size, size);
+	settle(&e, old.size);
 	if (size > old.size) count_pressure(pages_of(size) - pages_of(old.size));
+	cache_hook_call(&cache_hooks.slow_moment);
 	return moved;
 }
 
@@ -468,8 +492,37 @@ void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes) {
 	lock_take(&large.lock, RANK_HUGE);
 	*bytes = large.bytes;
 	*blocks = large.blocks;
-	*kept_bytes = large.kept_bytes;
+	*kept_bytes = waiting_kept_bytes;
 	lock_drop(&large.lock, RANK_HUGE);
+}
+
+/* Counts what there is, and writes it down as long as there is room. Returns how many there are then. */
+static size_t note(char *block, size_t pages, size_t guard, struct mapping *out, size_t room, size_t count) {
+	if (count < room) out[count] = (struct mapping){ block - guard, guard + pages + (guard > 0 ? os_page_size : 0) };
+	return count + 1;
+}
+
+size_t harden_large_mappings(struct mapping *out, size_t room) {
+	size_t kept = 0, count = 0;
+	lock_take(&large.lock, RANK_HUGE);
+	for (uint32_t i = 0; i < WAITING_PLACES; i++) {
+		const struct waiting w = waiting_places[i];
+		if (w.kept > 0) kept = note(w.block, w.pages, w.guard, out, room, kept);
+	}
+	lock_drop(&large.lock, RANK_HUGE);
+	const struct entry *entries = NULL;
+	for (uint32_t from = 0, capacity = 1; from < capacity; from += WALK) {
+		lock_take(&large.lock, RANK_HUGE);
+		if (entries != large.entries) from = 0; /* it is another table: all over again */
+		if (from == 0) count = kept;
+		entries = large.entries;
+		capacity = large.capacity;
+		for (uint32_t i = from; i < min_size(from + WALK, capacity); i++)
+			if (entries[i].address > ENTRY_DELETED)
+				count = note((char *)entries[i].address, pages_of(entries[i].size), guard_of(&entries[i]), out, room, count);
+		lock_drop(&large.lock, RANK_HUGE);
+	}
+	return max_size(count, kept);
 }
 
 void harden_lock(void) { lock_take(&large.lock, RANK_HUGE); }

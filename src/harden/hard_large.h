@@ -6,6 +6,12 @@
 
 #include "harden/harden.h"
 
+/* Once, at the start. */
+void large_hard_start(void);
+
+/* In a child: the canaries of blocks from now on are those of another key. */
+void large_hard_draw_key(void);
+
 /* size > 0. NULL when out of memory. */
 void *large_hard_alloc(size_t align, size_t size, enum family family);
 
@@ -13,7 +19,13 @@ void *large_hard_alloc(size_t align, size_t size, enum family family);
 bool large_hard_free(void *block, const struct claim *claim);
 bool large_hard_size(const void *block, size_t *size, enum family *family);
 
-/* Makes the block, which is there, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it. */
+/* The same, for realloc, after a look at the canary: nobody else may free the block, or resize it, until it is let go, resized or freed. Ends
+ * the program when somebody else has it. */
+bool large_hard_hold(void *block, size_t *size, enum family *family);
+void large_hard_let_go(void *block);
+void large_hard_free_held(void *block);
+
+/* Makes the block, which is held, `size` bytes long, moving its pages if need be. NULL: the kernel does not do it, and it is still held. */
 void *large_hard_resize(void *block, size_t size);
 
 /* The program changes attributes of the memory in this range: its blocks do not keep their memory when they are freed. Never waits. */

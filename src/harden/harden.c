@@ -4,12 +4,11 @@
 #include "arena/zero.h"
 #include "base/conf.h"
 #include "base/print.h"
+#include "base/process.h"
 #include "cache/tcache.h"
 #include "harden/block.h"
 #include "harden/hard_large.h"
 #include "harden/misuse.h"
-
-uint64_t canary_key;
 
 /* A block was left longer than it was asked to be (harden_realloc): sizes tell less from then on. */
 static _Atomic bool shrink_failed;
@@ -43,13 +42,21 @@ static void forget_tags(void) {
 }
 
 void harden_start(void) {
-	canary_key = os_random();
+	process_watch(); /* children are to have other keys */
 	if (!tcache_harden()) {
 		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
 		os_abort();
 	}
+	large_hard_start();
 	forget_tags();
 	modes |= MODE_HARDEN;
+}
+
+/* In a child: said first, for what is to be done may come back here. */
+static COLD void draw_secrets(void) {
+	process_set_secrets(true);
+	tcache_harden_anew();
+	large_hard_draw_key();
 }
 
 static NOINLINE void *alloc_other(size_t align, size_t size, enum family family) {
@@ -71,6 +78,7 @@ static COLD void *alloc_again(size_t align, size_t size, enum family family) {
 }
 
 void *harden_alloc(size_t align, size_t size, enum family family) {
+	if (unlikely(!process_has_secrets())) draw_secrets();
 	void *block = alloc_once(align, size, family);
 	return likely(block != NULL) ? block : alloc_again(align, size, family);
 }
@@ -131,11 +139,35 @@ bool harden_size(const void *block, const char *function, size_t *size) {
 	return find(block, function, size, &family);
 }
 
-static bool resize(void *block, size_t old, size_t size, void **moved) {
+/* Nobody else can free the block, or resize it, until it is let go, resized or freed: blocks of no size are theirs who frees them first. */
+static bool hold(void *block, size_t *size, enum family *family) {
 	struct span *s = hard_span_of(block);
+	if (s == NULL && span_of(block) == NULL && !zero_owns(block)) return large_hard_hold(block, size, family);
+	if (s == NULL) return find(block, "realloc", size, family);
+	*size = small_hold(s, block, family);
+	return true;
+}
+
+static void let_go(struct span *s, void *block) {
+	if (s != NULL)
+		small_let_go(s, block);
+	else if (!zero_owns(block))
+		large_hard_let_go(block);
+}
+
+static void free_held(struct span *s, void *block) {
+	if (s != NULL)
+		small_free_held(s, block);
+	else if (zero_owns(block))
+		zero_free(block, "realloc");
+	else
+		large_hard_free_held(block);
+}
+
+static bool resize(struct span *s, void *block, size_t old, size_t size, void **moved) {
 	*moved = block;
 	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
-		small_resize(s, block, size, "realloc");
+		small_resize(s, block, size);
 	else if (s == NULL && old > 0 && size > HARD_SMALL_MAX)
 		return (*moved = large_hard_resize(block, size)) != NULL;
 	else
@@ -147,11 +179,13 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 	const struct claim claim = { "realloc", FAMILY_MALLOC, SIZE_UNKNOWN };
 	size_t old;
 	enum family family;
-	if (!find(block, "realloc", &old, &family)) return false;
+	if (!hold(block, &old, &family)) return false;
+	struct span *s = hard_span_of(block);
 	harden_check_claim(block, old, family, &claim);
-	if (resize(block, old, size, moved)) return true;
+	if (resize(s, block, old, size, moved)) return true;
 	*moved = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
 	if (*moved == NULL) {
+		let_go(s, block);
 		/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
 		if (size <= old) {
 			atomic_store_explicit(&shrink_failed, true, memory_order_relaxed);
@@ -160,6 +194,6 @@ bool harden_realloc(void *block, size_t size, void **moved) {
 		return true;
 	}
 	memcpy(*moved, block, min_size(old, size));
-	harden_free(block, &claim);
+	free_held(s, block);
 	return true;
 }

@@ -62,6 +62,11 @@ size_t harden_purge_all(size_t keep_top);
 /* Of large blocks, for statistics; kept_bytes: of those that wait with their memory. */
 void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes);
 
+/* Writes down all large blocks, and those that wait with their memory, each with its guards, so that neighbours touch; up to `room` of them, in no
+ * order. Returns how many there are. The lock is dropped in between: what comes, goes or moves meanwhile may be missed, or be there twice. */
+struct mapping;
+size_t harden_large_mappings(struct mapping *out, size_t room);
+
 /* Around fork. */
 void harden_lock(void);
 void harden_unlock(void);

@@ -19,7 +19,8 @@ static void look_at_live(struct bin *bin, const struct span *s, const char *bloc
 	const uint32_t value = atomic_load_explicit(record, memory_order_acquire);
 	if (RECORD_STATE(value) != BLOCK_LIVE) return;
 	const size_t size = c->size - RECORD_SLACK(value);
-	const bool behind = canary_edges_intact(block, size, c->size), front = small_front_intact(s, block);
+	const uint64_t word = canary_of(hard_span_secret(s)->key, (uintptr_t)block);
+	const bool behind = canary_edges_intact(block, word, size, c->size), front = small_front_intact(s, block);
 	if (likely(behind && front)) return;
 	/* Not a load: it could come before the reads above. */
 	if (!atomic_compare_exchange_strong(record, &(uint32_t){ value }, value)) return;

@@ -3,7 +3,9 @@
 #include <elf.h>
 #include <string.h>
 
+#include "base/build_id.h"
 #include "base/conf.h"
+#include "base/loaded.h"
 #include "base/os.h"
 #include "base/print.h"
 #include "harden/unwind.h"
@@ -59,12 +61,15 @@ uint32_t stack_of_program(uintptr_t *frames, uint32_t max) {
 static struct place {
 	char file[200];     /* "": in none */
 	uintptr_t address;  /* that the file knows it by */
+	struct build_id id; /* the file's */
 } places[STACK_FRAMES];
 
 /* The file whose mappings the lines are about now. */
 struct module {
 	char file[sizeof places[0].file];
 	uintptr_t base;
+	bool is_known; /* which `id` it has */
+	struct build_id id;
 };
 
 static uintptr_t read_hex(const char **text) {
@@ -100,30 +105,65 @@ static void look_at_line(const char *line, struct module *module, const uintptr_
 	if (file == NULL) return;
 	if (offset == 0 && readable) {
 		module->base = start;
+		module->is_known = false;
 		print_text(module->file, sizeof module->file, "%s", file);
 	}
 	if (strncmp(module->file, file, sizeof module->file - 1) != 0) return;
 	for (uint32_t i = 0; i < count; i++) {
 		if (frames[i] < start || frames[i] >= end) continue;
+		if (!module->is_known) build_id_read(module->base, &module->id);
+		module->is_known = true;
+		places[i].id = module->id;
 		memcpy(places[i].file, module->file, sizeof places[i].file);
 		places[i].address = address_in_file(module, frames[i]);
 	}
 }
 
-static void find_places(const uintptr_t *frames, uint32_t count) {
+static bool find_in_maps(const uintptr_t *frames, uint32_t count) {
 	static char text[4096 + 1]; /* the kernel gives no more of this file at once, and whole lines */
 	static struct module module;
+	const int file = os_open_maps();
+	if (file < 0) return false;
 	module.file[0] = 0;
-	memset(places, 0, sizeof places);
-	size_t length;
-	for (size_t done = 0; (length = os_read_file("/proc/self/maps", done, text, sizeof text)) > 0; done += length) {
+	size_t length, kept = 0; /* of a line that is cut, the beginning is kept */
+	while ((length = os_read(file, text + kept, sizeof text - kept)) > 0) {
 		char *line = text, *end;
 		for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
 			*end = 0;
 			look_at_line(line, &module, frames, count);
 		}
-		if (line > text) length = (size_t)(line - text);
+		kept = strlen(line);
+		if (kept == sizeof text - 1) kept = 0; /* in the middle of a very long name */
+		memmove(text, line, kept);
 	}
+	os_close(file);
+	return true;
+}
+
+/* Where there is no /proc, what the loader knows. */
+static void find_among_loaded(const uintptr_t *frames, uint32_t count) {
+	static struct loaded_segment s;
+	uintptr_t begin = 0; /* of the file */
+	for (size_t i = 0; loaded_segment(i, &s); i++) {
+		if (s.offset == 0) begin = s.start;
+		for (uint32_t f = 0; f < count; f++) {
+			if (frames[f] < s.start || frames[f] >= s.end) continue;
+			print_text(places[f].file, sizeof places[f].file, "%s", s.file);
+			places[f].address = frames[f] - s.shift;
+			build_id_read(begin, &places[f].id);
+		}
+	}
+}
+
+static void find_places(const uintptr_t *frames, uint32_t count) {
+	memset(places, 0, sizeof places);
+	if (!find_in_maps(frames, count)) find_among_loaded(frames, count);
+}
+
+static bool is_first_of_file(uint32_t place) {
+	uint32_t i = 0;
+	while (strcmp(places[i].file, places[place].file) != 0) i++;
+	return i == place;
 }
 
 void stack_print_frames(const uintptr_t *frames, uint32_t count) {
@@ -131,7 +171,11 @@ void stack_print_frames(const uintptr_t *frames, uint32_t count) {
 	find_places(frames, count);
 	for (uint32_t i = 0; i < count; i++) {
 		void *frame = (void *)frames[i];
-		if (places[i].file[0] != 0)
+		char id[2 * BUILD_ID_MAX + 1];
+		build_id_text(id, &places[i].id);
+		if (places[i].file[0] != 0 && places[i].id.size > 0 && is_first_of_file(i))
+			print_fd(2, "    %p  %s+%p (BuildId: %s)\n", frame, places[i].file, (void *)places[i].address, id);
+		else if (places[i].file[0] != 0)
 			print_fd(2, "    %p  %s+%p\n", frame, places[i].file, (void *)places[i].address);
 		else
 			print_fd(2, "    %p\n", frame);

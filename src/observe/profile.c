@@ -21,20 +21,27 @@ static _Atomic uint8_t filter[1 << FILTER_BITS];
 struct sample {
 	const void *block; /* NULL: a free place */
 	size_t size;       /* that was asked for */
-	struct profile_stack *stack;
+	uint32_t stack;    /* number */
 };
 
-/* Both tables have a power of two of places, and double when they are three quarters full. */
+/* The table of samples has a power of two of places, and doubles when it is three quarters full. */
 #define PLACES_MIN 1024
+
+/* Stacks lie in chunks, so that their memory comes as they do. */
+#define CHUNK (64 * KIB)
+#define STACKS_OF_CHUNK (CHUNK / sizeof(struct profile_stack))
+
+/* So many are looked at for one that gives its place. */
+#define SEARCHED 64
 
 static struct {
 	struct lock lock;
 	uint64_t mean;                 /* of all that is in here; 0: nothing was ever sampled */
 	struct sample *samples;        /* open addressing, linear probing */
 	size_t sample_places, sample_count;
-	struct profile_stack **stacks; /* buckets */
-	size_t stack_places, stack_count;
-	struct profile_stack *newest;
+	struct profile_stack *chunks[PROFILE_STACKS / STACKS_OF_CHUNK + 1]; /* never freed: the next profile uses them */
+	uint32_t *buckets;             /* PROFILE_STACKS of them: the number of a stack, or 0 */
+	uint32_t stack_count, hand;    /* hand: where the search goes on */
 } profile;
 
 void profile_lock(void) { lock_take(&profile.lock, RANK_PROFILE); }
@@ -98,38 +105,55 @@ static uint64_t hash_of(const uintptr_t *frames, uint32_t count) {
 	return hash;
 }
 
-static bool grow_stacks(void) {
-	const size_t places = max_size(profile.stack_places * 2, PLACES_MIN);
-	struct profile_stack **buckets = meta_alloc(places * sizeof *buckets);
-	if (buckets == NULL) return false;
-	for (struct profile_stack *s = profile.newest; s != NULL; s = s->older) {
-		s->next = buckets[s->hash & (places - 1)];
-		buckets[s->hash & (places - 1)] = s;
-	}
-	if (profile.stacks != NULL) meta_free(profile.stacks, profile.stack_places * sizeof *buckets);
-	profile.stacks = buckets;
-	profile.stack_places = places;
-	return true;
+static struct profile_stack *stack_at(uint32_t number) {
+	return &profile.chunks[number / STACKS_OF_CHUNK][number % STACKS_OF_CHUNK];
 }
 
-/* NULL when out of memory. */
-static struct profile_stack *stack_of(const uintptr_t *frames, uint32_t count) {
-	if (profile.stack_count >= profile.stack_places / 4 * 3 && !grow_stacks()) return NULL;
+static uint32_t *bucket_of(uint64_t hash) { return &profile.buckets[hash & (PROFILE_STACKS - 1)]; }
+
+static bool make_chunk(uint32_t number) {
+	struct profile_stack **chunk = &profile.chunks[number / STACKS_OF_CHUNK];
+	if (*chunk == NULL) *chunk = meta_alloc(CHUNK);
+	return *chunk != NULL;
+}
+
+/* Of the next ones that nothing lives from, the one that held least; 0: there is none. */
+static uint32_t take_place(void) {
+	uint32_t found = 0;
+	for (uint32_t i = 0; i < SEARCHED; i++) {
+		profile.hand = profile.hand % (profile.stack_count - 1) + 1;
+		const struct profile_counts *c = &stack_at(profile.hand)->counts;
+		if (c->live_blocks == 0 && (found == 0 || c->total_bytes < stack_at(found)->counts.total_bytes)) found = profile.hand;
+	}
+	if (found == 0) return 0;
+	const struct profile_stack *gone = stack_at(found);
+	struct profile_counts *other = &stack_at(0)->counts;
+	other->total_blocks += gone->counts.total_blocks;
+	other->total_bytes += gone->counts.total_bytes;
+	uint32_t *link = bucket_of(gone->hash);
+	while (*link != found) link = &stack_at(*link)->next;
+	*link = gone->next;
+	return found;
+}
+
+/* The number of the stack; 0 where it has no place. */
+static uint32_t stack_of(const uintptr_t *frames, uint32_t count) {
 	const uint64_t hash = hash_of(frames, count);
-	struct profile_stack **bucket = &profile.stacks[hash & (profile.stack_places - 1)];
-	for (struct profile_stack *s = *bucket; s != NULL; s = s->next)
-		if (s->hash == hash && s->frame_count == count && memcmp(s->frames, frames, count * sizeof *frames) == 0) return s;
-	struct profile_stack *s = meta_alloc(sizeof *s + count * sizeof *frames);
-	if (s == NULL) return NULL;
+	for (uint32_t n = *bucket_of(hash); n != 0; n = stack_at(n)->next) {
+		const struct profile_stack *s = stack_at(n);
+		if (s->hash == hash && s->frame_count == count && memcmp(s->frames, frames, count * sizeof *frames) == 0) return n;
+	}
+	const bool is_new = profile.stack_count < PROFILE_STACKS && make_chunk(profile.stack_count);
+	const uint32_t number = is_new ? profile.stack_count++ : take_place();
+	if (number == 0) return 0;
+	struct profile_stack *s = stack_at(number);
 	s->hash = hash;
+	s->counts = (struct profile_counts){ 0 };
 	s->frame_count = count;
 	memcpy(s->frames, frames, count * sizeof *frames);
-	s->next = *bucket;
-	*bucket = s;
-	s->older = profile.newest;
-	profile.newest = s;
-	profile.stack_count++;
-	return s;
+	s->next = *bucket_of(hash);
+	*bucket_of(hash) = number;
+	return number;
 }
 
 /* ---- counting ---- */
@@ -149,18 +173,18 @@ static struct weight weight_of(size_t size) {
 /* Without memory for it, the sample is lost. */
 static void add(const void *block, size_t size, const uintptr_t *frames, uint32_t count) {
 	if (profile.sample_count >= profile.sample_places / 4 * 3 && !grow_samples()) return;
-	struct profile_stack *stack = stack_of(frames, count);
-	if (stack == NULL) return;
+	const uint32_t number = stack_of(frames, count);
 	struct sample *sample = find(block);
 	assert(sample->block == NULL && "whoever frees a block says so before it can be handed out again");
-	*sample = (struct sample){ block, size, stack };
+	*sample = (struct sample){ block, size, number };
 	profile.sample_count++;
 	filter_add(block, 1);
 	const struct weight weight = weight_of(size);
-	stack->counts.live_blocks += weight.blocks;
-	stack->counts.live_bytes += weight.bytes;
-	stack->counts.total_blocks += weight.blocks;
-	stack->counts.total_bytes += weight.bytes;
+	struct profile_counts *counts = &stack_at(number)->counts;
+	counts->live_blocks += weight.blocks;
+	counts->live_bytes += weight.bytes;
+	counts->total_blocks += weight.blocks;
+	counts->total_bytes += weight.bytes;
 }
 
 COLD void profile_add(void *block, size_t size, uint64_t mean) {
@@ -185,8 +209,9 @@ static COLD void forget(const void *block) {
 	struct sample *sample = profile.samples != NULL ? find(block) : NULL;
 	if (sample != NULL && sample->block != NULL) {
 		const struct weight weight = weight_of(sample->size);
-		sample->stack->counts.live_blocks -= weight.blocks;
-		sample->stack->counts.live_bytes -= weight.bytes;
+		struct profile_counts *counts = &stack_at(sample->stack)->counts;
+		counts->live_blocks -= weight.blocks;
+		counts->live_bytes -= weight.bytes;
 		remove_sample(sample);
 		filter_add(block, -1);
 	}
@@ -199,21 +224,30 @@ NOINLINE void profile_freed_slowly(const void *block) {
 
 /* ---- on and off ---- */
 
-static void forget_all(uint64_t mean) {
+/* False: there is no memory for the first stacks. */
+static bool forget_all(uint64_t mean) {
 	profile_lock();
-	profile.mean = mean;
+	if (profile.buckets == NULL) profile.buckets = meta_alloc(PROFILE_STACKS * sizeof *profile.buckets);
+	const bool possible = profile.buckets != NULL && make_chunk(0);
+	profile.mean = possible ? mean : 0;
 	if (profile.samples != NULL) memset(profile.samples, 0, profile.sample_places * sizeof *profile.samples);
 	profile.sample_count = 0;
 	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
-	for (struct profile_stack *s = profile.newest; s != NULL; s = s->older) s->counts = (struct profile_counts){ 0 };
+	if (possible) {
+		memset(profile.buckets, 0, PROFILE_STACKS * sizeof *profile.buckets);
+		*stack_at(0) = (struct profile_stack){ 0 };
+		profile.stack_count = 1;
+		profile.hand = 0;
+	}
 	profile_unlock();
+	return possible;
 }
 
 int profile_start(size_t mean) {
 	if (!stack_is_possible()) return ENOTSUP;
 	if (mean == 0) mean = (size_t)conf.profile_sample;
 	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
-	forget_all(mean);
+	if (!forget_all(mean)) return ENOMEM;
 	atomic_store_explicit(&profile_was_on, true, memory_order_relaxed);
 	return tcache_sample(mean) ? 0 : ENOMEM;
 }
@@ -221,6 +255,7 @@ int profile_start(size_t mean) {
 void profile_stop(void) { tcache_sample(0); }
 
 void profile_init(void) {
+	profile_file_start();
 	if (!conf.profile && !conf.leaks) return;
 	const int error = profile_start(0);
 	if (error == ENOTSUP)
@@ -236,16 +271,10 @@ uint64_t profile_mean(void) {
 	return mean;
 }
 
-struct profile_stack *profile_stacks(void) {
+bool profile_stack(uint32_t number, struct profile_stack *copy) {
 	profile_lock();
-	struct profile_stack *newest = profile.newest;
+	const bool found = number < profile.stack_count;
+	if (found) *copy = *stack_at(number);
 	profile_unlock();
-	return newest;
-}
-
-struct profile_counts profile_read(const struct profile_stack *stack) {
-	profile_lock();
-	const struct profile_counts counts = stack->counts;
-	profile_unlock();
-	return counts;
+	return found;
 }

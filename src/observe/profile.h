@@ -16,18 +16,20 @@
 /* Blocks are estimated in fractions. */
 #define PROFILE_BLOCKS_SHIFT 12
 
-/* One stack, and what came from there: estimates. Never freed. Owner of the counts: the profile's lock; the rest is written
- * once. */
+/* So many stacks are told apart, and no more: of further ones, one that nothing lives from gives its place, and what it has held goes to
+ * "(other)", number 0, which has no frames. Where there is none, the new stack is counted there as a whole. */
+#define PROFILE_STACKS 16384
+
+/* One stack, and what came from there: estimates. */
 struct profile_stack {
-	struct profile_stack *next;  /* of the same bucket */
-	struct profile_stack *older; /* of all, the newest first */
 	uint64_t hash;
 	struct profile_counts {
 		uint64_t live_bytes, total_bytes;
 		uint64_t live_blocks, total_blocks; /* << PROFILE_BLOCKS_SHIFT */
 	} counts;
+	uint32_t next;                   /* of the same bucket; 0: none */
 	uint32_t frame_count;
-	uintptr_t frames[];          /* addresses inside of the calls, innermost first */
+	uintptr_t frames[PROFILE_FRAMES]; /* addresses inside of the calls, innermost first */
 };
 
 /* At start-up, when stacks can be taken: switches the profile on, if the tunables say so. */
@@ -63,12 +65,25 @@ static inline void profile_freed(const void *block) {
 /* The mean of what was collected; 0: the profile was never on. */
 uint64_t profile_mean(void);
 
-/* All stacks that there are now, by ->older. */
-struct profile_stack *profile_stacks(void);
-struct profile_counts profile_read(const struct profile_stack *stack);
+/* Copies the stack of this number. False: there are fewer. */
+bool profile_stack(uint32_t number, struct profile_stack *copy);
 
 /* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that failed. */
 int profile_dump(int fd);
+
+/* The same, but EFBIG when it is longer than that. */
+int profile_dump_within(int fd, size_t room);
+
+/* The same into a pipe. When it is full, `wait` says whether to try again. */
+int profile_dump_to_pipe(int fd, bool (*wait)(int fd));
+
+/* ---- profile_file.c ---- */
+
+/* At start-up, before the program can leave its directory. */
+void profile_file_start(void);
+
+/* Writes the dump to the file that the environment named. Says so where that fails. */
+void profile_file_write(void);
 
 /* What the tunables and the environment ask for at exit. */
 void profile_at_exit(void);

@@ -1,19 +1,25 @@
 /* What goes out of the heap profile: the dump, and the report of leaks.
  *
  * The dump is text, of three parts. Lines of a name and its value, in this order:
- *     arenal-heap-profile VERSION      1
+ *     arenal-heap-profile VERSION      2
  *     sample BYTES                     from one sampled byte to the next, on average
  *     pid NUMBER
  *     time SECONDS                     since 1970
  * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal, innermost first; a
  * frame is an address inside of the instruction that calls:
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
+ * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools call it "(other)".
  * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
- * since the profile was started. Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps. */
+ * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
+ *     object START BUILD_ID            START: where the first byte of its file is mapped
+ * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
+ * /proc, such lines of what the loader knows, with 0 for what it does not. Version 1 has no objects. */
 #include <errno.h>
 #include <string.h>
 
+#include "base/build_id.h"
 #include "base/conf.h"
+#include "base/loaded.h"
 #include "base/lock.h"
 #include "base/print.h"
 #include "harden/stack.h"
@@ -23,12 +29,21 @@ static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_S
 
 struct writer {
 	int fd, error;
+	size_t room; /* in the file */
+	bool (*wait)(int fd); /* for a pipe to be read; NULL: nobody waits */
 	size_t length;
 	char text[2048];
 };
 
 static void flush(struct writer *w) {
-	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
+	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
+	if (w->error == 0) {
+		/* A pipe takes so few bytes at once or not at all. */
+		do
+			w->error = os_write(w->fd, w->text, w->length);
+		while (w->error == EAGAIN && w->wait != NULL && w->wait(w->fd));
+	}
+	w->room -= min_size(w->length, w->room);
 	w->length = 0;
 }
 
@@ -41,91 +56,97 @@ static void put(struct writer *w, const char *format, ...) {
 	va_end(args);
 }
 
-static void put_stack(struct writer *w, const struct profile_stack *s) {
-	const struct profile_counts c = profile_read(s);
-	if (c.total_bytes == 0) return; /* from before the last start */
+static void put_stack(struct writer *w, uint32_t number, const struct profile_stack *s) {
+	const struct profile_counts c = s->counts;
+	if (c.total_bytes == 0) return; /* nothing is among the others */
 	put(w, "stack %lu %lu %lu %lu", whole(c.live_blocks), c.live_bytes, whole(c.total_blocks), c.total_bytes);
+	if (number == 0) put(w, " 0");
 	for (uint32_t i = 0; i < s->frame_count; i++) put(w, " %lx", s->frames[i]);
 	put(w, "\n");
 }
 
-int profile_dump(int fd) {
-	struct writer w = { .fd = fd };
-	put(&w, "arenal-heap-profile 1\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) put_stack(&w, s);
+static bool put_maps(struct writer *w) {
+	const int file = os_open_maps();
+	flush(w);
+	while (file >= 0 && (w->length = os_read(file, w->text, sizeof w->text)) > 0) flush(w);
+	if (file >= 0) os_close(file);
+	return file >= 0;
+}
+
+static void put_loaded(struct writer *w) {
+	struct loaded_segment s;
+	for (size_t i = 0; loaded_segment(i, &s); i++) {
+		put(w, "%lx-%lx %s %lx 00:00 0 ", s.start, s.end, s.permissions, s.offset);
+		for (const char *name = s.file; *name != 0; name += strnlen(name, 100)) put(w, "%.*s", 100, name);
+		put(w, "\n");
+	}
+}
+
+static void put_object(void *writer, uintptr_t start, const struct build_id *id) {
+	char text[2 * BUILD_ID_MAX + 1];
+	build_id_text(text, id);
+	put(writer, "object %lx ", start);
+	put(writer, "%s\n", text);
+}
+
+static int dump(int fd, size_t room, bool (*wait)(int fd)) {
+	struct writer w = { .fd = fd, .room = room, .wait = wait };
+	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
+	struct profile_stack s;
+	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
+	build_id_of_all(put_object, &w);
 	put(&w, "maps\n");
-	flush(&w);
-	if (w.error == 0) w.error = os_copy_file("/proc/self/maps", fd);
+	if (!put_maps(&w)) put_loaded(&w);
 	put(&w, "end\n");
 	flush(&w);
 	return w.error;
 }
 
+int profile_dump(int fd) { return dump(fd, SIZE_MAX, NULL); }
+int profile_dump_within(int fd, size_t room) { return dump(fd, room, NULL); }
+int profile_dump_to_pipe(int fd, bool (*wait)(int fd)) { return dump(fd, SIZE_MAX, wait); }
+
 /* ---- at exit ---- */
-
-/* "%p" in the name stands for the process. */
-static bool file_name(char *name, size_t size, const char *pattern) {
-	size_t length = 0;
-	for (const char *p = pattern; *p != 0 && length + 16 < size; p++) {
-		if (p[0] == '%' && p[1] == 'p') {
-			length += print_text(name + length, size - length, "%d", os_process_id());
-			p++;
-		} else {
-			name[length++] = *p;
-		}
-	}
-	name[length] = 0;
-	return length + 16 < size;
-}
-
-static int write_file(const char *name) {
-	const int file = os_create_file(name);
-	if (file < 0) return -file;
-	const int error = profile_dump(file), late_error = os_close(file);
-	return error != 0 ? error : late_error;
-}
-
-static void write_profile(const char *pattern) {
-	char name[CONF_PATH_MAX];
-	const int error = file_name(name, sizeof name, pattern) ? write_file(name) : ENAMETOOLONG;
-	if (error != 0) print_fd(2, "arenal: the heap profile could not be written (%s): %s\n", strerrordesc_np(error), name);
-}
 
 #define LEAKS_SHOWN 10
 
 struct leak {
-	const struct profile_stack *stack;
-	struct profile_counts counts;
+	uint32_t number;
+	struct profile_stack stack;
 };
+
+static void print_leak(const struct leak *leak) {
+	const struct profile_counts *c = &leak->stack.counts;
+	print_fd(2, "  about %lu bytes in %lu blocks, allocated by%s:\n", c->live_bytes, whole(c->live_blocks),
+	         leak->number == 0 ? " more stacks than are told apart" : "");
+	stack_print_frames(leak->stack.frames, leak->stack.frame_count);
+}
 
 /* The largest ones, largest first. */
 static void report_leaks(void) {
-	struct leak leaks[LEAKS_SHOWN] = { 0 };
+	static struct leak leaks[LEAKS_SHOWN + 1]; /* the last one is to be sorted in, or is one too many */
+	struct leak *last = &leaks[LEAKS_SHOWN];
 	uint64_t bytes = 0, blocks = 0, stacks = 0;
-	for (const struct profile_stack *s = profile_stacks(); s != NULL; s = s->older) {
-		struct leak leak = { s, profile_read(s) };
-		if (leak.counts.live_bytes == 0) continue;
-		bytes += leak.counts.live_bytes;
-		blocks += leak.counts.live_blocks;
+	for (uint32_t i = 0; profile_stack(i, &last->stack); i++) {
+		const struct profile_counts *c = &last->stack.counts;
+		if (c->live_bytes == 0) continue;
+		bytes += c->live_bytes;
+		blocks += c->live_blocks;
 		stacks++;
-		for (int i = 0; i < LEAKS_SHOWN; i++) {
-			if (leaks[i].counts.live_bytes >= leak.counts.live_bytes) continue;
-			const struct leak smaller = leaks[i];
-			leaks[i] = leak;
-			leak = smaller;
+		last->number = i;
+		for (struct leak *at = last; at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
+			const struct leak smaller = at[-1];
+			at[-1] = at[0];
+			at[0] = smaller;
 		}
 	}
 	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu blocks that it did not free, from %lu stacks "
 	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, whole(blocks), stacks, profile_mean());
-	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack != NULL; i++) {
-		print_fd(2, "  about %lu bytes in %lu blocks, allocated by:\n", leaks[i].counts.live_bytes,
-		         whole(leaks[i].counts.live_blocks));
-		stack_print_frames(leaks[i].stack->frames, leaks[i].stack->frame_count);
-	}
+	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
 }
 
 void profile_at_exit(void) {
 	if (profile_mean() == 0) return;
-	if (conf_files.profile_file[0] != 0) write_profile(conf_files.profile_file);
+	if (conf_files.profile_file[0] != 0) profile_file_write();
 	if (conf.leaks) report_leaks();
 }

@@ -1,4 +1,5 @@
 #include "observe/trace.h"
+#include "observe/trace_end.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -12,6 +13,7 @@
 #include "base/lock.h"
 #include "base/print.h"
 #include "cache/tcache.h"
+#include "harden/action.h"
 
 /* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no room. */
 #define FILE_MAX (64 * GIB)
@@ -38,6 +40,7 @@ static struct shared {
 	size_t opened;              /* bytes of the mapping that are accessible */
 	struct trace_writer *free;  /* of threads that have ended, with the rest of their chunks */
 	struct trace_writer late;   /* of threads without a cache, for a record at a time. Owner: lock */
+	struct trace_chunk *_Atomic latest; /* of this process; NULL: it has recorded nothing */
 	struct trace_writer writers[WRITERS];
 } *shared;
 
@@ -48,16 +51,7 @@ static char path[2 * CONF_PATH_MAX];
 static bool use_counter;
 
 static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
-static _Atomic bool stopped, ending;
-
-/* The process that header->users counts. In a child it is another one at first: of fork until trace_after_fork, of clone, which no handler
- * hears of, until it takes a chunk. */
-static _Atomic int counted;
-
-static void count_process(void) {
-	const int own = os_process_id();
-	if (atomic_exchange(&counted, own) != own) __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED);
-}
+static _Atomic bool stopped;
 
 /* ---- time ---- */
 
@@ -95,12 +89,23 @@ static bool counter_is_good(void) {
 static COLD void stop(enum trace_state state) {
 	if (atomic_exchange(&stopped, true)) return;
 	tcache_hide_no_more();
-	if (atomic_load(&ending)) return;
-	header->state = state;
+	if (trace_is_ending()) return;
+	if (os_back_file(header, os_page_size)) header->state = state;
 	if (state == TRACE_FULL)
 		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path, file.size);
 	else
 		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
+}
+
+/* A chunk that was backed cannot be written to any more: its file system keeps no room for what it has written once (btrfs), or somebody
+ * has cut the file. What is there is left as it is. */
+static bool mend(const siginfo_t *info) {
+	const size_t offset = (size_t)((char *)info->si_addr - (char *)header);
+	if (info->si_signo != SIGBUS || info->si_code <= 0 || offset >= file.size) return false;
+	char *chunk = (char *)header + ALIGN_DOWN(offset, TRACE_CHUNK);
+	if (!os_replace_file(chunk, TRACE_CHUNK)) return false;
+	stop(TRACE_NO_SPACE);
+	return true;
 }
 
 /* Makes the first bytes of the mapping accessible. */
@@ -163,7 +168,10 @@ static void put_thread(struct trace_writer *w, enum trace_op op) {
 /* Takes a new chunk. Several are taken by several threads at once, without a lock. */
 static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
-	count_process();
+	if (!os_back_file(header, os_page_size)) {
+		stop(TRACE_NO_SPACE);
+		return false;
+	}
 	const uint64_t number = __atomic_fetch_add(&header->chunks, 1, __ATOMIC_RELAXED);
 	if (number >= file.size / TRACE_CHUNK || !open_up((number + 1) * TRACE_CHUNK)) {
 		stop(TRACE_FULL);
@@ -176,9 +184,12 @@ static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	}
 	/* The one that is full need not be in memory for our sake. */
 	if (w->at != NULL) os_purge((char *)header + ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK), TRACE_CHUNK, false);
-	*(struct trace_chunk *)start = (struct trace_chunk){
-		.magic = TRACE_CHUNK_MAGIC, .pid = (uint32_t)os_process_id(), .stamp = trace_now(), .ns = os_nanoseconds()
-	};
+	const int process = os_process_id();
+	struct trace_chunk *chunk = (struct trace_chunk *)start;
+	*chunk = (struct trace_chunk){ .pid = (uint32_t)process, .stamp = trace_now(), .ns = os_nanoseconds() };
+	__atomic_store_n(&chunk->magic, TRACE_CHUNK_MAGIC, __ATOMIC_RELEASE); /* last: the file may be read meanwhile */
+	atomic_store(&shared->latest, chunk);
+	trace_end_owner(process);
 	w->at = start + sizeof(struct trace_chunk);
 	w->limit = start + TRACE_CHUNK - TRACE_RECORD_MAX - sizeof(uint64_t);
 	w->thread = 0;
@@ -334,7 +345,9 @@ static const char *begin_file(void) {
 		case EACCES: case EPERM: case EROFS: return "it may not be made there";
 		case ENOENT: case ENOTDIR: return "there is no such directory";
 		case EEXIST: return "there are too many files of this name";
-		case EFBIG: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
+		case ENOSPC: case EDQUOT: return "there is no room for it";
+		case ENODEV: case EINVAL: return "files cannot be mapped and shared there";
+		case EFBIG: case ENOMEM: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
 		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
 		}
 	}
@@ -370,7 +383,7 @@ void trace_start(void) {
 	header->stamp = trace_now();
 	header->ns = os_nanoseconds();
 	os_thread_name(header->name);
-	count_process();
+	header->held = trace_end_expect(path, &file, header, &shared->latest);
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
@@ -378,20 +391,11 @@ void trace_start(void) {
 	modes |= MODE_TRACE;
 }
 
-void trace_before_fork(void) { __atomic_fetch_add(&header->users, 1, __ATOMIC_RELAXED); }
-void trace_after_fork(void) { atomic_store(&counted, os_process_id()); }
+void trace_after_fork(void) { trace_end_owner(os_process_id()); }
 
-void trace_late_start(void) {
+void trace_late_start(bool stays) {
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
-}
-
-void trace_finish(void) {
-	atomic_store(&ending, true);
-	header->later_stamp = trace_now();
-	header->later_ns = os_nanoseconds();
-	if (atomic_load(&counted) != os_process_id() || __atomic_sub_fetch(&header->users, 1, __ATOMIC_ACQ_REL) > 0) return;
-	if (header->state == TRACE_RUNNING) header->state = TRACE_ENDED;
-	/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
-	os_cut_file(path, &file, min_size(__atomic_load_n(&header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, file.size));
+	trace_end_expect_exit(stays);
+	action_install_mending(mend);
 }

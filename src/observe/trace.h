@@ -13,11 +13,8 @@
 /* Makes the file that conf_files.trace_file names, and records from now on; what is wrong is said on stderr. Once. */
 void trace_start(void);
 
-/* The loader and libc are ready: the clocks are compared once more. */
-void trace_late_start(void);
-
-/* At exit: the file is cut to its length when no other process writes to it. */
-void trace_finish(void);
+/* The loader and libc are ready: the clocks are compared once more, and exit is waited for. `stays`: nobody will unload us. */
+void trace_late_start(bool stays);
 
 /* A call that is recorded. Owner: its thread. */
 struct trace_call {
@@ -43,13 +40,10 @@ void trace_freed(const struct trace_call *call, const void *block, enum family f
 /* Records that realloc, called at that time, has made `moved` of the block. */
 void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size);
 
-/* Counts the child before the fork: the parent may have ended before the child gets to say that it is there. */
-void trace_before_fork(void);
-void trace_after_fork(void); /* in the child */
-
 /* Around fork. */
 void trace_lock(void);
 void trace_unlock(void);
+void trace_after_fork(void); /* in the child */
 
 /* The thread ends. */
 void trace_thread_end(struct trace_writer *writer);

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "ARENALTR"
-#define TRACE_VERSION 1
+#define TRACE_VERSION 2
 #define TRACE_CHUNK ((uint64_t)64 << 10)
 
 enum trace_op {
@@ -52,10 +52,19 @@ enum trace_op {
 #define TRACE_RECORD_MAX (2 + 3 * 8 + TRACE_NAME)
 
 enum trace_state {
-	TRACE_RUNNING,  /* or it crashed */
-	TRACE_ENDED,    /* the last process ended by exit */
+	TRACE_RUNNING,  /* or the last process ended without a word */
+	TRACE_ENDED,    /* the last process has ended, and cut the file to its length */
 	TRACE_NO_SPACE, /* the file system had no room, or the file was cut: recording has stopped */
 	TRACE_FULL,     /* the file has the greatest length that it may: recording has stopped */
+};
+
+/* How a process ended, as far as it could say. */
+enum trace_end {
+	TRACE_NO_END, /* it runs, or a signal ended it, or it called the kernel directly */
+	TRACE_EXIT,   /* exit, or the end of main, or of its last thread */
+	TRACE_EXIT_AT_ONCE, /* _exit or quick_exit */
+	TRACE_EXEC,   /* it went on as another program, whose calls are in a file of their own if anywhere */
+	TRACE_ENDS
 };
 
 struct trace_header {
@@ -69,7 +78,7 @@ struct trace_header {
 	uint64_t later_stamp, later_ns; /* a later moment. Chunks have others: the farthest tells best how long a stamp is */
 	char name[TRACE_NAME];          /* the process's */
 	uint64_t chunks;     /* pieces taken so far, the first included. Changed atomically, by all processes */
-	uint32_t users;      /* processes that may write; at least so many. Likewise */
+	uint32_t held;       /* 1: each process that may write holds a lock on the file (flock), shared, which the kernel drops when it ends */
 	uint32_t unused;
 };
 
@@ -79,7 +88,8 @@ struct trace_chunk {
 	uint32_t magic;
 	uint32_t pid;
 	uint64_t stamp, ns; /* when it was begun */
-	uint64_t unused;
+	uint32_t end;       /* enum trace_end of the process: in the one of its chunks that it began last */
+	uint32_t status;    /* its exit status then */
 };
 
 #endif

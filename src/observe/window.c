@@ -4,9 +4,12 @@
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/process.h"
+#include "base/sandbox.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"
+#include "observe/door.h"
+#include "observe/profile.h"
 
 enum state {
 	CLOSED,  /* opened as soon as the tunable says so */
@@ -33,20 +36,43 @@ static bool take_request(struct window_page *page, uint32_t number, struct windo
 	return atomic_compare_exchange_strong(&page->request.number, &(uint32_t){ number }, number);
 }
 
+static uint32_t last; /* request that was answered */
+
+/* Nobody has read so far: is it worth to go on? Not if there is another request, for it comes from somebody else then. */
+static bool wait_for_reader(int pipe) {
+	struct window_page *page = atomic_load(&shared);
+	for (unsigned waited = 0; waited < WINDOW_PATIENCE && !own_thread_shall_end(&thread); waited += 20) {
+		if (os_wait_to_write(pipe, 20)) return true;
+		if (atomic_load(&page->request.number) != last) return false;
+	}
+	return false;
+}
+
+/* It is written as it is read, through the kernel's 64 KiB: a file that has all of it would count as the process's memory. The reader may
+ * open the pipe until the next request. */
+static void send_dump(int dump[2]) {
+	profile_dump_to_pipe(dump[1], wait_for_reader);
+	os_close(dump[1]);
+	dump[1] = -1;
+}
+
 static void serve(struct window_page *page) {
-	uint32_t last = 0;
-	int file = -1;
+	last = 0;
+	int dump[2] = { -1, -1 };
 	while (!own_thread_shall_end(&thread)) {
 		struct window_request request;
 		const uint32_t number = atomic_load_explicit(&page->request.number, memory_order_acquire);
 		if (number == 0 || number == last) {
 			os_futex_wait_shared((uint32_t *)&page->request.number, number);
 		} else if (take_request(page, number, &request)) {
+			if (dump[0] >= 0) os_close(dump[0]);
+			dump[0] = -1;
 			window_describe(page);
-			window_answer(page, &request, &file);
+			window_answer(page, &request, dump);
 			atomic_store_explicit(&page->answer.number, number, memory_order_release);
 			os_futex_wake_shared((uint32_t *)&page->answer.number);
 			last = number;
+			if (dump[1] >= 0) send_dump(dump);
 		}
 	}
 }
@@ -107,6 +133,16 @@ void window_look(void) {
 		await_slow_moment(); /* later, or of another thread */
 }
 
+uint32_t window_ask_to_open(void) {
+	if (conf.window == 0) return DOOR_NEVER;
+	if (sandbox_is_on()) return DOOR_LOCKED_IN;
+	if (!own_threads_know_process()) return DOOR_LATER;
+	if (!change(CLOSED, DUE)) change(FAILED, DUE);
+	window_look();
+	const uint32_t now = atomic_load(&state);
+	return now == OPEN ? DOOR_OPEN : now == DUE ? DOOR_LATER : DOOR_REFUSED;
+}
+
 /* It sleeps until somebody asks. */
 static void wake_thread(void) {
 	struct window_page *page = atomic_load(&shared);
@@ -128,5 +164,6 @@ void window_start(void) {
 	atomic_store(&cache_hooks.last_exit, close_window);
 	atomic_store(&cache_hooks.purger_started, window_look);
 	atomic_store(&cache_hooks.new_process, window_after_fork);
-	if (conf.window == 1) window_look();
+	door_start();
+	if (conf.window == 1 || atomic_load(&state) == DUE) window_look();
 }

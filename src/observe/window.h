@@ -4,15 +4,18 @@
  * neither sees nor closes it. Whoever may open /proc/PID/task/TID/fd/N may look in: that is the kernel's decision (the rules
  * of ptrace(2), PTRACE_MODE_READ_FSCREDS: the same user, and the process may be dumped; or root). Nothing is in any file system.
  *
- * The file is struct window_page. All figures are little-endian, and as wide as declared. A client
+ * The file is struct window_page. All figures are little-endian, and as wide as declared. Anybody may call a file so: a client
+ *   0. makes sure that it is a file in memory of one of the process's users, sealed against another size, and begins with the magic. Until
+ *      then it writes nothing to it (that could be any file, mounted under this name), and a lock is nothing but a way to be kept waiting;
  *   1. takes flock(LOCK_EX) on the file: one client at a time. The lock goes with the client;
  *   2. writes 0 to request.number, then the request, then request.number: anything but 0, the last request's, and the last answer's;
  *   3. wakes the thread (FUTEX_WAKE on request.number, shared), which sleeps while nobody asks;
  *   4. waits until answer.number is request.number (FUTEX_WAIT), with a time limit: the process may have been stopped;
  *   5. reads the answer, and drops the lock.
- * Places and sizes of the first two structures never change, so that any client can ask any library for its version: when
- * the magic is missing, WINDOW_HELLO makes the library write it anew. The library writes the page and never goes by what it
- * finds there, but for the request, which it copies first: whoever scribbles over the page harms only those who read it. */
+ * Places and sizes of the first two structures never change, so that any client can ask any library for its version. When what is behind
+ * the magic makes no sense, WINDOW_HELLO makes the library write it anew; where the magic is missing, nobody is greeted. The library
+ * writes the page and never goes by what it finds there, but for the request, which it copies first: whoever scribbles over the page
+ * harms only those who read it. */
 #ifndef OBSERVE_WINDOW_H
 #define OBSERVE_WINDOW_H
 
@@ -29,8 +32,12 @@ enum window_kind {
 	WINDOW_PURGE,    /* what arenal_purge does. answer.value: bytes given back */
 	WINDOW_PROFILE_START, /* value: what arenal_profile_start takes */
 	WINDOW_PROFILE_STOP,
-	WINDOW_PROFILE_DUMP,  /* answer.value: the thread's descriptor of a file in memory that has the dump, until the next request */
+	WINDOW_PROFILE_DUMP_IN_MEMORY, /* no more: the file in memory was the process's, whose limit might not have had room for it */
+	WINDOW_PROFILE_DUMP,  /* answer.value: the thread's descriptor of a pipe that the dump is written to as it is read, until the next
+	                         request, or until nobody has read for WINDOW_PATIENCE */
 };
+
+#define WINDOW_PATIENCE 2000 /* milliseconds */
 
 #define WINDOW_RESIDENT 1 /* also what of the heap is in memory, for which all of it is walked */
 
@@ -128,6 +135,10 @@ void window_start(void);
 /* Opens it if that is due: the tunable may have changed. */
 void window_look(void);
 
+/* Somebody outside asks for one (observe/door.h): opens it, whatever the process is like, unless the tunable is 0. Returns an enum
+ * door_answer. Without any lock. */
+uint32_t window_ask_to_open(void);
+
 /* Around fork, without any lock. */
 void window_after_fork(void); /* in the child */
 void window_after_fork_in_parent(void);
@@ -135,8 +146,8 @@ void window_after_fork_in_parent(void);
 /* Writes everything to the page that no request changes. */
 void window_describe(struct window_page *page);
 
-/* Does what the request says, which is a copy, and writes the answer, but for its number. *file: a descriptor that is kept open
- * until the next request, or -1. */
-void window_answer(struct window_page *page, const struct window_request *request, int *file);
+/* Does what the request says, which is a copy, and writes the answer, but for its number. dump: a pipe that the dump of the profile is to be
+ * written to when the answer has its number, or -1 twice. */
+void window_answer(struct window_page *page, const struct window_request *request, int dump[2]);
 
 #endif

@@ -112,16 +112,13 @@ static size_t purge(void) {
 	return harden_purge_all(0);
 }
 
-static int dump_profile(int *file) {
+static int prepare_dump(int dump[2]) {
 	if (profile_mean() == 0) return ENODATA;
-	*file = os_memory_file("arenal-profile");
-	return *file >= 0 ? profile_dump(*file) : ENOMEM;
+	return os_pipe(dump) ? 0 : ENOMEM;
 }
 
-void window_answer(struct window_page *page, const struct window_request *request, int *file) {
+void window_answer(struct window_page *page, const struct window_request *request, int dump[2]) {
 	struct window_answer answer = { 0 };
-	if (*file >= 0) os_close(*file);
-	*file = -1;
 	switch (request->kind) {
 	case WINDOW_HELLO: break;
 	case WINDOW_SNAPSHOT: take_snapshot(page, &answer, request->value); break;
@@ -136,8 +133,8 @@ void window_answer(struct window_page *page, const struct window_request *reques
 		break;
 	case WINDOW_PROFILE_STOP: profile_stop(); break;
 	case WINDOW_PROFILE_DUMP:
-		answer.error = dump_profile(file);
-		answer.value = *file;
+		answer.error = prepare_dump(dump);
+		answer.value = dump[0];
 		break;
 	default: answer.error = ENOSYS;
 	}

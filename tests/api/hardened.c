@@ -20,29 +20,10 @@ static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
 
 static size_t size; /* of the blocks of the running case */
 
-/* Runs the body in a child. Returns what it wrote to stderr. */
-static const char *written_by(void (*body)(void *), int *status) {
-	static char text[4096];
-	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
-
-	assert_true(file >= 0 && saved >= 0);
-	assert_true(dup2(file, STDERR_FILENO) >= 0);
-	void (*abort_handler)(int) = signal(SIGABRT, SIG_DFL), (*fault_handler)(int) = signal(SIGSEGV, SIG_DFL);
-	*status = run_in_child(body, NULL);
-	signal(SIGABRT, abort_handler);
-	signal(SIGSEGV, fault_handler);
-	assert_true(dup2(saved, STDERR_FILENO) >= 0);
-	close(saved);
-	ssize_t length = pread(file, text, sizeof text - 1, 0);
-	close(file);
-	text[length > 0 ? length : 0] = '\0';
-	return text;
-}
-
 /* The body ends by the signal; with SIGABRT, stderr has one line, with the text in it. */
 static void expect_end(void (*body)(void *), int signal_, const char *text) {
 	int status;
-	const char *line = written_by(body, &status);
+	const char *line = written_by_child(body, NULL, &status);
 	if (status != 128 + signal_ || (signal_ == SIGABRT && (strncmp(line, "arenal: ", 8) != 0 || !strstr(line, text))))
 		fail_msg("%zu bytes: ended with %d and wrote \"%s\" instead of \"%s\"", size, status, line, text);
 }
@@ -50,7 +31,7 @@ static void expect_end(void (*body)(void *), int signal_, const char *text) {
 /* The body goes on, and stderr has one report, with the text in it; NULL: nothing. */
 static void expect_report(void (*body)(void *), const char *text) {
 	int status;
-	const char *line = written_by(body, &status), *found = text != NULL ? strstr(line, text) : NULL;
+	const char *line = written_by_child(body, NULL, &status), *found = text != NULL ? strstr(line, text) : NULL;
 	const bool reported = found != NULL && strstr(line, "; the program goes on") != NULL && strstr(line, "  freed by thread ") != NULL &&
 	                      strstr(found, "arenal: ") == NULL;
 	if (status != 0 || (text != NULL ? !reported : *line != '\0'))
@@ -166,6 +147,79 @@ static void large_blocks_come_back(void **state) {
 	assert_int_equal(malloc_trim(0), 0);
 }
 
+/* So do the addresses of longer ones, of any length, and those that realloc has moved a block away from, which is two addresses a round. */
+static void check_late(size_t length, size_t moved_to) {
+	enum { ROUNDS = 60 };
+	static char *freed[ROUNDS];
+	const int late = moved_to > 0 ? 4 : 8;
+	for (int n = 0; n < ROUNDS; n++) {
+		freed[n] = unknown(malloc(length));
+		for (int before = n - late < 0 ? 0 : n - late; before < n; before++) assert_ptr_not_equal(freed[before], freed[n]);
+		char *last = moved_to > 0 ? realloc(unknown(freed[n]), moved_to) : freed[n];
+		assert_true(last && (moved_to == 0 || last != freed[n]));
+		free(last);
+	}
+}
+
+static void addresses_of_long_blocks_come_back_late(void **state) {
+	(void)state;
+	static const size_t lengths[] = { 7 * MIB, 9 * MIB, 64 * MIB, 1000 * MIB };
+	for (size_t i = 0; i < COUNT_OF(lengths); i++) {
+		check_late(lengths[i], 0);
+		check_late(lengths[i], 2 * lengths[i]);
+	}
+	check_late(100000, 300000);
+	malloc_trim(0);
+}
+
+static bool moved; /* the block that is freed twice was realloc's */
+
+static void free_twice_beside_the_next(void *unused) {
+	(void)unused;
+	char *block = unknown(malloc(size)), *copy = unknown(block);
+	free(moved ? realloc(block, 2 * size) : block);
+	/* Who gets that address next would be the one whose block goes. */
+	for (int i = 0; i < 7; i++) unknown(malloc(size));
+	free(copy);
+}
+
+static void long_blocks_freed_twice(void **state) {
+	(void)state;
+	static const size_t lengths[] = { 100000, 5 * MIB, 9 * MIB, 64 * MIB, 2000 * MIB };
+	for (size_t i = 0; i < 2 * COUNT_OF(lengths); i++) {
+		size = lengths[i / 2];
+		moved = i % 2 != 0;
+		expect_end(free_twice_beside_the_next, SIGABRT, "was freed already");
+	}
+	moved = false;
+}
+
+/* Beyond so many large blocks, new ones have no guards. */
+static void free_twice_without_guards(void *unused) {
+	enum { MANY = 8500 };
+	for (int i = 0; i < MANY; i++) unknown(malloc(33000));
+	free_twice_beside_the_next(unused);
+}
+
+static void blocks_without_guards_freed_twice(void **state) {
+	(void)state;
+	size = 33000;
+	expect_end(free_twice_without_guards, SIGABRT, "was freed already");
+}
+
+/* A process with a limit of address space keeps most of it for itself: other mappings of the program are not to fail. */
+static void map_under_a_limit(void *unused) {
+	(void)unused;
+	limit_address_space(virtual_bytes() + 1024 * MIB);
+	for (int i = 0; i < 100; i++) free(unknown(malloc(100 * MIB)));
+	CHILD_CHECK(mmap(NULL, 700 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+}
+
+static void long_addresses_leave_room_under_a_limit(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(map_under_a_limit, NULL), 0);
+}
+
 static void come_near_the_limit(void *unused) {
 	(void)unused;
 	enum { COUNT = 50 };
@@ -197,25 +251,67 @@ static void overflows(void **state) {
 	}
 }
 
+/* ---- guards ---- */
+
+/* The first access to what lies beyond a block's memory: told by a handler, for a program ends by SIGSEGV there under any malloc, sooner or
+ * later, where nothing is mapped. A guard is mapped, and nobody else's memory lies before it. */
+static struct fault {
+	uintptr_t block, address;
+	int code;
+} *fault;
+
+static void tell_fault(int signal, siginfo_t *info, void *context) {
+	(void)signal;
+	(void)context;
+	fault->address = (uintptr_t)info->si_addr;
+	fault->code = info->si_code;
+	_exit(42);
+}
+
+/* Neighbours take up what lies around it. */
+static char *block_among_others(void) {
+	enum { OTHERS = 20 };
+	char *blocks[2 * OTHERS];
+	for (int i = 0; i < 2 * OTHERS; i++) blocks[i] = unknown(malloc(size));
+	CHILD_CHECK(sigaction(SIGSEGV, &(struct sigaction){ .sa_sigaction = tell_fault, .sa_flags = SA_SIGINFO }, NULL) == 0);
+	fault->block = (uintptr_t)blocks[OTHERS];
+	return blocks[OTHERS];
+}
+
 static void write_to_the_guard_behind(void *unused) {
 	(void)unused;
-	char *block = unknown(malloc(size));
-	for (size_t i = 0; i < 16 * MIB; i += 1024) ((volatile char *)block)[i] = 1;
+	volatile char *block = block_among_others();
+	for (size_t i = 0; i < 16 * MIB; i += 1024) block[i] = 1;
 }
 
 static void write_to_the_guard_in_front(void *unused) {
 	(void)unused;
-	char *block = unknown(malloc(size));
-	for (size_t i = 0; i < 16 * MIB; i += 1024) ((volatile char *)block)[-(ptrdiff_t)i] = 1;
+	volatile char *block = block_among_others();
+	for (size_t i = 0; i < 16 * MIB; i += 1024) block[-(ptrdiff_t)i] = 1;
 }
+
+/* A small block lies in a span of up to four slices; a large one's guards touch its pages. */
+#define SPAN_MOST ((uintptr_t)4 * 65536)
 
 static void guards(void **state) {
 	(void)state;
+	fault = mmap(NULL, sizeof *fault, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(fault != MAP_FAILED);
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
 		size = sizes[i];
-		expect_end(write_to_the_guard_behind, SIGSEGV, "");
-		expect_end(write_to_the_guard_in_front, SIGSEGV, "");
+		const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+		const bool large = size > 32760;
+		*fault = (struct fault){ 0, 0, 0 };
+		assert_int_equal(run_in_child(write_to_the_guard_behind, NULL), 42);
+		assert_int_equal(fault->code, SEGV_ACCERR);
+		assert_true(large ? fault->address - fault->block - (size + page - 1) / page * page < 1024
+		                  : fault->address > fault->block && fault->address - fault->block <= SPAN_MOST);
+		*fault = (struct fault){ 0, 0, 0 };
+		assert_int_equal(run_in_child(write_to_the_guard_in_front, NULL), 42);
+		assert_int_equal(fault->code, SEGV_ACCERR);
+		assert_true(fault->address < fault->block && fault->block - fault->address <= (large ? 1024 : SPAN_MOST));
 	}
+	munmap(fault, sizeof *fault);
 }
 
 static void write_after_free(void *unused) {
@@ -429,6 +525,10 @@ int main(void) {
 		cmocka_unit_test(overflows),
 		cmocka_unit_test(overflows_of_some_bytes),
 		cmocka_unit_test(large_blocks_come_back),
+		cmocka_unit_test(addresses_of_long_blocks_come_back_late),
+		cmocka_unit_test(long_blocks_freed_twice),
+		cmocka_unit_test(blocks_without_guards_freed_twice),
+		cmocka_unit_test(long_addresses_leave_room_under_a_limit),
 		cmocka_unit_test(guards),
 		cmocka_unit_test(use_after_free),
 		cmocka_unit_test(freed_blocks_read_as_zero),

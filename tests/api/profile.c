@@ -54,12 +54,21 @@ static char *dump_text(void) {
 	return text; /* never unmapped */
 }
 
+/* Cuts the line off, and returns the next one; sscanf would measure the rest each time. */
+static char *cut_line(char *line) {
+	char *end = strchr(line, '\n');
+	if (end == NULL) return NULL;
+	*end = 0;
+	return end + 1;
+}
+
 /* What the stacks that begin in the function come to; NULL: all of them. The symbol is what dladdr says. */
 static struct counts counted(const void *function) {
 	struct counts sum = { 0 };
 	Dl_info info;
-	for (char *line = dump_text(); line != NULL; line = strchr(line, '\n'), line = line != NULL ? line + 1 : NULL) {
+	for (char *line = dump_text(), *next; line != NULL; line = next) {
 		struct counts c;
+		next = cut_line(line);
 		unsigned long frame;
 		if (sscanf(line, "stack %lf %lf %lf %lf %lx", &c.live_blocks, &c.live_bytes, &c.total_blocks, &c.total_bytes, &frame) != 5)
 			continue;
@@ -322,6 +331,89 @@ static void deep_stacks_are_cut(void **state) {
 	assert_int_equal(longest, 64);
 }
 
+/* ---- more stacks than are told apart ---- */
+
+enum { STACKS = 16384, MANY = 20000, BITS = 15 };
+static void *many[MANY];
+
+/* Each path of so many bits is a stack of its own. */
+NOINLINE void *by_path(unsigned path, int bits) {
+	void *block;
+	if (bits == 0)
+		block = site_200();
+	else if (path & 1)
+		block = by_path(path >> 1, bits - 1);
+	else
+		block = by_path(path >> 1, bits - 1), sink = NULL;
+	sink = block; /* no tail call */
+	return block;
+}
+
+/* Of the dump: its stacks, and what is in the one that stands for all others. */
+static struct counts others(size_t *stacks) {
+	struct counts c, found = { 0 };
+	*stacks = 0;
+	for (char *line = dump_text(), *next; line != NULL; line = next) {
+		int end = 0;
+		next = cut_line(line);
+		if (strncmp(line, "stack ", 6) == 0) ++*stacks;
+		if (sscanf(line, "stack %lf %lf %lf %lf 0%n", &c.live_blocks, &c.live_bytes, &c.total_blocks, &c.total_bytes, &end) == 4 &&
+		    end > 0 && line[end] == 0)
+			found = c;
+	}
+	return found;
+}
+
+static size_t metadata(void) {
+	struct arenal_stats stats;
+	arenal_stats_get(&stats, sizeof stats);
+	return stats.metadata;
+}
+
+static void stacks_are_bounded(void **state) {
+	(void)state;
+	size_t stacks, before = 0;
+	for (int round = 0; round < 2; round++) {
+		start_exactly();
+		void *lives = site_1040(), *larger = site_5000();
+		for (unsigned i = 0; i < MANY; i++) free(by_path(i, BITS));
+		/* All are counted, whatever lives has kept its stack, and so has the last one that came. */
+		assert_counts((const void *)site_200, 0, 0, MANY - others(&stacks).total_blocks);
+		assert_true(others(&stacks).total_blocks >= MANY - STACKS && others(&stacks).live_blocks == 0);
+		assert_true(stacks <= STACKS);
+		assert_counts((const void *)site_1040, 1, 1040, 1);
+		assert_counts((const void *)site_5000, 1, 5000, 1);
+		free(site_16());
+		assert_counts((const void *)site_16, 0, 0, 1);
+		free(lives);
+		free(larger);
+		arenal_profile_stop();
+		if (round == 0) before = metadata();
+	}
+	assert_int_equal(metadata(), before);
+}
+
+/* Where all of them hold something, none gives its place. */
+static void further_stacks_are_one(void **state) {
+	(void)state;
+	size_t stacks;
+	for (int round = 0; round < 2; round++) {
+		start_exactly();
+		for (unsigned i = 0; i < MANY; i++) many[i] = by_path(i, BITS);
+		const struct counts c = others(&stacks);
+		assert_int_equal(stacks, STACKS);
+		assert_true(c.live_blocks >= MANY - STACKS && c.live_blocks < MANY - STACKS + 100);
+		assert_true(c.live_bytes == 200 * c.live_blocks && c.total_blocks == c.live_blocks);
+		assert_counts((const void *)site_200, MANY - c.live_blocks, 200 * (MANY - c.live_blocks), MANY - c.live_blocks);
+		for (unsigned i = 0; i < MANY; i++) free(many[i]);
+		assert_true(others(&stacks).live_blocks == 0);
+		void *block = site_1040();
+		assert_counts((const void *)site_1040, 1, 1040, 1);
+		free(block);
+		arenal_profile_stop();
+	}
+}
+
 static void write_errors_are_told(void **state) {
 	(void)state;
 	const int full = open("/dev/full", O_WRONLY);
@@ -400,6 +492,8 @@ int main(void) {
 		cmocka_unit_test(a_start_forgets),
 		cmocka_unit_test(limits_of_the_mean),
 		cmocka_unit_test(deep_stacks_are_cut),
+		cmocka_unit_test(stacks_are_bounded),
+		cmocka_unit_test(further_stacks_are_one),
 		cmocka_unit_test(write_errors_are_told),
 		cmocka_unit_test(a_child_has_a_copy),
 		cmocka_unit_test(misuse_is_found_as_ever),

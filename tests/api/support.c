@@ -103,6 +103,24 @@ int run_in_child(void (*body)(void *), void *argument) {
 	return wait_for(child);
 }
 
+const char *written_by_child(void (*body)(void *), void *argument, int *status) {
+	static char text[4096];
+	int file = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
+
+	assert_true(file >= 0 && saved >= 0);
+	assert_true(dup2(file, STDERR_FILENO) >= 0);
+	void (*abort_handler)(int) = signal(SIGABRT, SIG_DFL), (*fault_handler)(int) = signal(SIGSEGV, SIG_DFL);
+	*status = run_in_child(body, argument);
+	signal(SIGABRT, abort_handler);
+	signal(SIGSEGV, fault_handler);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	ssize_t length = pread(file, text, sizeof text - 1, 0);
+	close(file);
+	text[length > 0 ? length : 0] = '\0';
+	return text;
+}
+
 void child_failed(const char *file, int line, const char *condition) {
 	dprintf(STDERR_FILENO, "%s:%d: in a child process: %s does not hold\n", file, line, condition);
 	_exit(1);

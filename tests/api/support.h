@@ -44,6 +44,9 @@ void limit_data(size_t bytes);
  * held, or 128 + n when signal n killed it. */
 int run_in_child(void (*body)(void *), void *argument);
 
+/* The same; returns what the child wrote to stderr, until the next call. Of SIGABRT and SIGSEGV, no handlers are left in it. */
+const char *written_by_child(void (*body)(void *), void *argument, int *status);
+
 /* The assertion for children, which cannot jump back into cmocka. Prints without allocating. */
 #define CHILD_CHECK(condition) ((condition) ? (void)0 : child_failed(__FILE__, __LINE__, #condition))
 void child_failed(const char *file, int line, const char *condition) __attribute__((noreturn));

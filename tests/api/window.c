@@ -178,9 +178,100 @@ static void it_is_opened_in_a_running_process(void **state) {
 	assert_int_equal(status, 0);
 }
 
+/* ---- growth: programs that take memory and give none back ---- */
+
+#define MIB ((size_t)1 << 20)
+
+static bool take(size_t size, size_t bytes) {
+	for (size_t taken = 0; taken < bytes; taken += size) {
+		char *block = malloc(size);
+		if (block == NULL) return false;
+		block[0] = 1;
+	}
+	return true;
+}
+
+/* One block that grows by 5% each time. */
+static bool take_one(size_t bytes) {
+	char *block = NULL;
+	for (size_t size = MIB; size < bytes; size += size / 20)
+		if ((block = realloc(block, size)) == NULL) return false;
+	return block != NULL;
+}
+
+/* The size of blocks; 0: one that grows; 1: aligned ones. */
+static size_t size_taken;
+
+static bool take_aligned(size_t bytes) {
+	for (size_t taken = 0; taken < bytes; taken += 100000)
+		if (aligned_alloc(4096, 100000) == NULL) return false;
+	return true;
+}
+
+static bool take_some(size_t bytes) {
+	return size_taken == 0 ? take_one(bytes) : size_taken == 1 ? take_aligned(bytes) : take(size_taken, bytes);
+}
+
+/* Another thread that allocates, and stays. */
+static pthread_barrier_t has_cache;
+
+static void *allocate_and_stay(void *unused) {
+	(void)unused;
+	if (malloc(100) == NULL) _exit(7);
+	pthread_barrier_wait(&has_cache);
+	pause();
+	return NULL;
+}
+
+/* Frees nothing: that would be a slow moment of another kind. */
+static int threads_of_this_process(void) {
+	char text[4096] = "";
+	int file = open("/proc/self/status", O_RDONLY);
+	if (read(file, text, sizeof text - 1) <= 0) return -1;
+	close(file);
+	const char *line = strstr(text, "\nThreads:");
+	return line != NULL ? atoi(line + 9) : -1;
+}
+
+/* In a child. */
+static int grow_with_threads(void) {
+	pthread_t thread;
+	alarm(60);
+	pthread_barrier_init(&has_cache, NULL, 2);
+	if (pthread_create(&thread, NULL, allocate_and_stay, NULL) != 0) return 2;
+	pthread_barrier_wait(&has_cache);
+	if (window_thread(getpid()) != 0) return 3; /* it is small */
+	if (!take_some(24 * MIB)) return 4;
+	if (threads_of_this_process() < 3) return 6; /* it was started by then */
+	struct window window = { 0 };
+	WAIT_FOR(window_open(&window, getpid()));
+	return window_ask(&window, SNAPSHOT, "", 0, NULL) == 0 ? 0 : 5;
+}
+
+/* Programs that call unshare by themselves, or warn of a fork beside threads, as Python does, are to find what they made. */
+static int grow_alone(void) {
+	alarm(60);
+	return take_some(24 * MIB) && threads_of_this_process() == 1 ? 0 : 8;
+}
+
+static void growth_opens_one(void **state) {
+	(void)state;
+	static const size_t sizes[] = { 40, 1000, 50000, 300000, 3000000, 40 * MIB, 0, 1 };
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		for (int alone = 0; alone < 2; alone++) {
+			int status;
+			size_taken = sizes[i];
+			pid_t child = fork();
+			if (child == 0) _exit(alone ? grow_alone() : grow_with_threads());
+			assert_int_equal(waitpid(child, &status, 0), child);
+			if (status != 0) fail_msg("blocks of %zu, %s: %x", sizes[i], alone ? "alone" : "with threads", (unsigned)status);
+		}
+	}
+}
+
 int main(int argc, char **argv) {
-	(void)argv;
 	const struct CMUnitTest later[] = { cmocka_unit_test(it_is_opened_in_a_running_process) };
+	const struct CMUnitTest growth[] = { cmocka_unit_test(growth_opens_one) };
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_process_without_threads_answers),
 		cmocka_unit_test(it_blocks_every_signal),
@@ -189,5 +280,6 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(a_child_of_fork_has_its_own),
 		cmocka_unit_test(a_child_that_libc_knows_nothing_of),
 	};
+	if (argc > 1 && strcmp(argv[1], "growth") == 0) return cmocka_run_group_tests(growth, NULL, NULL);
 	return argc > 1 ? cmocka_run_group_tests(later, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

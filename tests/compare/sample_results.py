@@ -88,7 +88,7 @@ def cases(generator):
         yield case(f"program/{name}", title, unit=unit), generator.uniform(0.8, 2.5)
 
 
-def generate(seed=1, rounds=3, missing=True, failures=True, hostile=False, many=0, allocators=ALLOCATORS):
+def generate(seed=1, rounds=7, missing=True, failures=True, hostile=False, many=0, allocators=ALLOCATORS):
     """`hostile` adds an allocator and a case with names that are markup, `many` so many cases more."""
     generator = random.Random(seed)
     listed = [dict(zip(("name", "library", "version", "own"), one), problem=None) for one in allocators]

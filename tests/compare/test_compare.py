@@ -1,5 +1,7 @@
 """Tests of tools/compare from end to end, on small programs."""
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -10,6 +12,7 @@ import time
 import unittest
 
 from support import ABORTING, BUILD, COMPARE, DEADLINE, HANGING, MIB, TOUCHER, CommandTest
+from compare.main import parse      # pylint: disable=wrong-import-order
 
 PAIR = "micro/pair/size:64/threads:1"
 NOBODY = 65534
@@ -46,7 +49,7 @@ class OwnCommandTest(CommandTest):
     def test_short_commands(self):
         done = self.compare("--allocators", "arenal,glibc", command=["true"])
         self.assertEqual(done.returncode, 0, done)
-        self.assertEqual(self.results()["rounds"], 5)
+        self.assertEqual(self.results()["rounds"], 7)
 
     def test_output_is_dropped_and_the_reason_of_a_failure_kept(self):
         done = self.compare("--allocators", "glibc", command=["sh", "-c", "echo LOUD; echo first >&2; echo why >&2; exit 4"])
@@ -99,7 +102,7 @@ class OwnCommandTest(CommandTest):
 
     def test_against(self):
         old = os.path.join(self.folder, "old.json")
-        arguments = ("--allocators", "arenal,glibc", "--rounds", "3")
+        arguments = ("--allocators", "arenal,glibc", "--rounds", "4")
         self.assertEqual(self.compare(*arguments, command=[TOUCHER, "20", "100"]).returncode, 0)
         shutil.copy(self.json, old)
         done = self.compare(*arguments, "--against", old, command=[TOUCHER, "20", "100"])
@@ -167,21 +170,49 @@ class CasesTest(CommandTest):
         self.assertRegex(done.stdout, rf"(?m)^{PAIR}, ns/op +[\d.]+ +[\d.]+ +[\d.]+~? +[\d.]+\.\.[\d.]+$")
 
     def test_list(self):
-        done = self.compare("--list")
+        done = self.list()
         self.assertEqual(done.returncode, 0, done)
         names = [line.split()[0] for line in done.stdout.splitlines()]
         self.assertIn(PAIR, names)
         self.assertIn("workload/session_churn", names)
         self.assertEqual(len(names), len(set(names)))
-        only = self.compare("--list", "--only", "pair,workload/*").stdout.splitlines()
+        only = self.list("--only", "pair,workload/*").stdout.splitlines()
         self.assertTrue(0 < len(only) < len(names))
         self.assertTrue(all("pair" in line or line.startswith("workload/") for line in only), only)
+
+    def list(self, *arguments):
+        return subprocess.run([COMPARE, "--list", "--build-dir", BUILD, *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=DEADLINE)
+
+    def test_options_that_would_do_nothing(self):
+        values = {"--quick": [], "--full": [], "--allocators": ["arenal"], "--threads": ["2"], "--rounds": ["3"],
+                  "--budget": ["9"], "--timeout": ["9"], "--seed": ["1"], "--json": ["x"], "--html": ["x"],
+                  "--against": ["x"], "--build-dir": ["x"], "--install": [], "--list": []}
+        refused = [(["--gate", option, *value], option) for option, value in values.items()]
+        refused += [(["--list", option, *values[option]], option) for option in (
+            "--allocators", "--rounds", "--budget", "--timeout", "--seed", "--json", "--html", "--against", "--install")]
+        refused += [([option, *values.get(option, ()), "--", "true"], option) for option in (
+            "--quick", "--full", "--threads", "--seed", "--list", "--gate")]
+        refused += [([option], option) for option in ("--counts", "--baseline", "--update-baseline")]
+        refused += [(["--gate", "--update-baseline", option], option) for option in ("--baseline", "--counts")]
+        refused += [(["--gate", "--build-dir=x", "--json=x"], "--build-dir, --json")]
+        for arguments, names in refused:
+            with self.subTest(arguments):
+                self.assertRegex(self.refusal(arguments), rf"^(.*\n)*compare: error: {names} would do nothing with ")
+
+    @staticmethod
+    def refusal(arguments):
+        """What is said about options, which takes no process of its own."""
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+            parse(arguments)
+        return said.getvalue()
 
     def test_wrong_options(self):
         for arguments, words in ((["--only", "("], "no regular expression"), (["--allocators", "foo"], '"foo" is not one of'),
                                  (["--rounds", "0"], "not between"), (["--threads", "0"], "not between"),
                                  (["--threads", "x"], "\"x\" is no list of numbers"), (["--quick", "--full"], "not allowed"),
-                                 (["--counts"], "go with --gate"), (["--only", "a,"], "empty name"),
+                                 (["--counts"], "would do nothing"), (["--only", "a,"], "empty name"),
                                  (["--allocators", "ARENAL_DECAY=-1 foo"], '"foo" is not one of'),
                                  (["--allocators", "arenal,"], "empty name")):
             with self.subTest(arguments):

@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tools", "lib")]
 from browser import Browser             # pylint: disable=wrong-import-position
 from arenal import html                # pylint: disable=wrong-import-position
-from compare import page                # pylint: disable=wrong-import-position
+from compare import numbers, page       # pylint: disable=wrong-import-position
 from sample_results import ALLOCATORS, HOSTILE, generate     # pylint: disable=wrong-import-position
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
@@ -64,8 +64,11 @@ def setUpModule():
 
 
 def times(results, case, allocator):
-    one = next(one for one in results["cases"] if one["name"] == case)
-    return [run["metrics"]["time"] for run in one["results"][allocator]["runs"]]
+    return [run["metrics"]["time"] for run in one_case(results, case)["results"][allocator]["runs"]]
+
+
+def one_case(results, name):
+    return next(one for one in results["cases"] if one["name"] == name)
 
 
 class PageTest(unittest.TestCase):
@@ -180,12 +183,12 @@ class Content(PageTest):
             medians = {one[0]: statistics.median(times(results, case, one[0])) for one in ALLOCATORS}
             peer = min((value, name) for name, value in medians.items() if name != "arenal")[1]
             pairs = [own / other for own, other in zip(times(results, case, "arenal"), times(results, case, peer))]
-            cells = self.cells("Time: median", case)
+            cells = self.cells("Wall time: median", case)
             for name, value in medians.items():
                 self.assertAlmostEqual(float(cells[name].replace(",", "")), value, delta=value * 0.005, msg=name)
             self.assertEqual(cells["arenal / best peer"], f"{statistics.median(pairs):.2f}")
-            inside = min(pairs) <= 1 <= max(pairs)
-            self.assertEqual(cells["verdict"], "inside the noise" if inside else
+            chance = numbers.ratio_to_best(results, one_case(results, case), "time", "arenal").may_be_chance
+            self.assertEqual(cells["verdict"], "may be chance" if chance else
                              "ahead" if statistics.median(pairs) < 1 else "behind")
 
     def test_what_is_lost_comes_first_and_worst_first(self):
@@ -218,8 +221,8 @@ class Content(PageTest):
 
     def test_failures_and_missing_allocators_say_so(self):
         self.show(generate())
-        self.assertEqual(self.cells("Time: median", "workload/burst_idle")["tbbmalloc"], "crashed: SIGSEGV after 0.3 s")
-        self.assertEqual(self.cells("Time: median", "program/nginx")["glibc"], "nginx is not installed; --install gets it")
+        self.assertEqual(self.cells("Wall time: median", "workload/burst_idle")["tbbmalloc"], "crashed: SIGSEGV after 0.3 s")
+        self.assertEqual(self.cells("Wall time: median", "program/nginx")["glibc"], "nginx is not installed; --install gets it")
         self.assertIn("libtcmalloc-minimal4 is not installed", self.text("#machine"))
 
     def test_what_makes_the_figures_doubtful_is_said(self):
@@ -228,7 +231,7 @@ class Content(PageTest):
         self.show({**generate(rounds=1), "interrupted": True, "other_load": 0.4})
         notices = self.browser.run("""
             return Array.from(document.querySelectorAll('.notice'), one => one.innerText).join(' ')""")
-        for word in ("interrupted", "40%", "one round"):
+        for word in ("interrupted", "40%", "cannot tell a difference from chance"):
             self.assertIn(word, notices)
 
     def test_hostile_names_are_shown_as_they_are(self):
@@ -236,7 +239,7 @@ class Content(PageTest):
         self.assert_painted(34 + 3)
         self.assertEqual(self.browser.messages(), [])
         self.assertEqual(self.browser.run("return document.title"), "Arenal and its peers")
-        cells = self.cells("Time: median", f"workload/{HOSTILE}")
+        cells = self.cells("Wall time: median", f"workload/{HOSTILE}")
         self.assertEqual(cells[HOSTILE], HOSTILE)
         self.assertEqual(self.browser.run("return Object.values(Chart.instances)[0].data.datasets[5].label"), HOSTILE)
         self.assertEqual(self.browser.run("return document.querySelectorAll('main b').length"), 0)
@@ -319,7 +322,7 @@ class Odd(PageTest):
             self.show(generate())
         self.assert_painted(0)
         self.assertIn("libjs-chart.js", self.browser.run("return document.querySelector('.notice').innerText"))
-        self.assertIsNotNone(self.cells("Time: median", "micro/pair/64"))
+        self.assertIsNotNone(self.cells("Wall time: median", "micro/pair/64"))
         self.assertEqual(self.browser.messages(), [])
 
 

@@ -50,18 +50,19 @@ class ScheduleTest(unittest.TestCase):
         entry = next(one for one in schedule.results() if one["name"] == case)
         return [run["round"] for run in entry["results"][allocator]["runs"]]
 
-    def test_allocators_of_a_case_are_neighbours_and_take_turns(self):
+    def test_allocators_of_a_case_are_neighbours_in_any_order(self):
         cases = [FakeCase(name, self) for name in ("x", "y", "z", "w")]
-        schedule = self.run_schedule(cases)
-        self.assertEqual(len(self.log), 3 * 4 * 3)
+        schedule = self.run_schedule(cases, rounds=60)
+        self.assertEqual(len(self.log), 60 * 4 * 3)
         blocks = [self.log[start:start + 3] for start in range(0, len(self.log), 3)]
         for block in blocks:
             self.assertEqual(len({case for case, _ in block}), 1, block)
             self.assertEqual({allocator for _, allocator in block}, set("abc"))
         for case in "xyzw":
-            firsts = [block[0][1] for block in blocks if block[0][0] == case]
-            self.assertEqual(sorted(firsts), ["a", "b", "c"], "over three rounds each is first once")
-        self.assertEqual(self.rounds_run(schedule, "x", "b"), [1, 2, 3])
+            found = ["".join(name for _, name in block) for block in blocks if block[0][0] == case]
+            for order in ("abc", "acb", "bac", "bca", "cab", "cba"):
+                self.assertGreater(found.count(order), 2, "each order is as likely")
+        self.assertEqual(self.rounds_run(schedule, "x", "b"), list(range(1, 61)))
         self.assertEqual([entry["name"] for entry in schedule.results()], ["x", "y", "z", "w"])
         orders = [[block[0][0] for block in blocks[start:start + 4]] for start in (0, 4, 8)]
         self.assertTrue(any(one != two for one, two in itertools.combinations(orders, 2)), orders)

@@ -11,7 +11,8 @@
 struct arenal_layout {
 	char magic[8];
 	uint32_t version, slice_shift, region_shift, huge_capacity;
-	uint64_t heap_start, heap_end, regions, huge_table, kept_table, kept_capacity;
+	uint64_t heap_start, heap_end, regions, huge_table, kept_table, kept_capacity, hard_table, hard_kept_table;
+	uint32_t hard_capacity, hard_kept_capacity, hard_stride, hard_kept_stride;
 };
 struct region {
 	uint64_t next, base;
@@ -21,7 +22,7 @@ struct huge {
 	uint64_t address, size;
 };
 
-struct arenal_layout arenal_layout = {"ARENAL\0", 2, 16, 26, 0, 0, 0, 0, 0, 0, 0};
+struct arenal_layout arenal_layout = {"ARENAL\0", 3, 16, 26, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 static struct region regions[2];
 static struct huge table[4];
 
@@ -67,6 +68,10 @@ static int damage(const char *how) {
 		kept[0].size = 8 * MIB;
 		arenal_layout.kept_table = (uint64_t)(uintptr_t)kept;
 		arenal_layout.kept_capacity = 2;
+	} else if (!strcmp(how, "stride")) {
+		arenal_layout.hard_table = (uint64_t)(uintptr_t)table;
+		arenal_layout.hard_capacity = 4;
+		arenal_layout.hard_stride = 1 << 30;
 	} else if (!strcmp(how, "entry")) {
 		table[3] = (struct huge){0xffffffffffff0000, 0xffffffffffffffff};
 	} else if (strcmp(how, "sound")) {

@@ -76,10 +76,24 @@ if mode != "unsealed":
 dump = -1
 if mode == "dump-pipe":
     dump = os.pipe()[0]
-elif mode == "dump-huge":
+elif mode == "dump-flood":
+    dump, other = os.pipe()
+    if os.fork() == 0:
+        libc.prctl(1, 9, 0, 0, 0)       # ends with us
+        os.write(other, b"arenal-heap-profile 1\n")
+        while True:
+            os.write(other, b"stack 1 1 1 1\n" * 1000)
+elif mode == "dump-cut":
+    dump, other = os.pipe()
+    os.write(other, b"arenal-heap-profile 1\nsample 1\n")
+    os.close(other)
+elif mode == "dump-file":
     dump = os.memfd_create("arenal-profile")
     os.ftruncate(dump, 1 << 36)
     os.pwrite(dump, b"arenal-heap-profile 1\n", 0)
+elif mode == "dump-named":
+    os.mkfifo(sys.argv[1] + ".fifo")
+    dump = os.open(sys.argv[1] + ".fifo", os.O_RDWR)
 elif mode == "dump-none":
     dump = 1 << 40
 shared = mmap.mmap(memory, min(size, 1 << 20))

@@ -1,7 +1,8 @@
-/* profiled [wait]: allocates from functions that a heap profile has to name: 300 blocks of 1,000 bytes that leak, 100 of 2,000 that
+/* profiled [last] [wait]: allocates from functions that a heap profile has to name: 300 blocks of 1,000 bytes that leak, 100 of 2,000 that
  * are freed, one of 5 MB that stays, from an inlined function, and a few that stay in a thread. With "wait", it says "ready" first,
- * and goes on when it reads a line; then it says "done", and does it again at the next one. Exits with 3. */
+ * and goes on when it reads a line; then it says "done", and does it again at the next one. With "last", another thread does it, when the first one has ended. Exits with 3. */
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,12 +49,29 @@ static void work(void) {
 	if (pthread_create(&thread, NULL, in_thread, NULL) == 0) pthread_join(thread, NULL);
 }
 
-int main(int argc, char **argv) {
+static int run(bool wait) {
 	char line[16];
-	if (argc == 1 || strcmp(argv[1], "wait") != 0) {
+	if (!wait) {
 		work();
 		return 3;
 	}
 	for (puts("ready"), fflush(stdout); fgets(line, sizeof line, stdin) != NULL; puts("done"), fflush(stdout)) work();
 	return 3;
+}
+
+static pthread_t first;
+static bool waits;
+
+static void *last(void *unused) {
+	pthread_join(first, unused);
+	exit(run(waits));
+}
+
+int main(int argc, char **argv) {
+	pthread_t thread;
+	waits = strcmp(argv[argc - 1], "wait") == 0;
+	if (argc == 1 || strcmp(argv[1], "last") != 0) return run(waits);
+	first = pthread_self();
+	if (pthread_create(&thread, NULL, last, NULL) != 0) return 1;
+	pthread_exit(NULL);
 }

@@ -196,6 +196,21 @@ class Workload(MapsTest):
         self.assertIsNone(process.poll(), "the process survived being looked at")
 
 
+class Hardened(MapsTest):
+    def test_large_blocks_are_shown(self):
+        """The blocks of 48 KiB and the longest one are mappings between guards in hardened mode."""
+        process = self.on_arenal("env", "ARENAL_HARDEN=1", WORKLOAD, "1", "2", "10", "20")
+        found = self.maps_json(process.pid)
+        self.assertTrue(found["exact"])
+        totals, huge = found["totals"]["huge"], self.ranges(found, "huge")
+        self.assertGreaterEqual(totals["used"], 40 * MIB)
+        self.assertLess(totals["used"], 44 * MIB)
+        self.assertGreaterEqual(totals["resident"], 30 * MIB)
+        self.assertEqual(totals["mapped"], totals["used"] + totals["dirty"])
+        self.assertGreaterEqual(len([r for r in huge if r["used"] == 48 << 10]), 2 * (10 * MIB // (48 << 10)))
+        self.assertIn(20 * MIB, [r["used"] for r in huge])
+
+
 class Static(MapsTest):
     """A static program whose records are as the test wants them."""
 
@@ -216,7 +231,7 @@ class Static(MapsTest):
         self.assertEqual(figures, [(0, 8 * MIB), (96 * MIB, 0)])
 
     def test_damaged_records(self):
-        for how in ("circle", "pointer", "figures", "capacity", "table", "shift", "magic", "version"):
+        for how in ("circle", "pointer", "figures", "capacity", "table", "shift", "magic", "version", "stride"):
             with self.subTest(how=how):
                 process = self.start([FAKE_LAYOUT, how])
                 found = self.maps_json(process.pid)

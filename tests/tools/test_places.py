@@ -14,6 +14,7 @@ import unittest
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
 
 WORDS = [WORKLOAD, "1", "1", "1", "0"]
+PROFILED = os.environ["TEST_PROFILED"]
 CALLS, READER = os.environ["TEST_CALLS"], os.environ["TEST_READER"]
 IS_ROOT = os.getuid() == 0
 UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
@@ -63,7 +64,7 @@ class Places(ToolTest):
 
     def looking(self, pid):
         """The commands that have to do with another process."""
-        return ["stats", pid], ["ctl", pid, "get", "decay"], ["top", "--batch", "-n", "1", pid], ["maps", pid]
+        return ["stats", pid], ["ctl", pid, "get", "decay"], ["ctl", pid, "open"], ["top", "--batch", "-n", "1", pid], ["maps", pid]
 
     def making(self):
         """The others."""
@@ -113,7 +114,7 @@ class Places(ToolTest):
             pass
         self.await_(lambda: os.path.exists(os.path.join(self.work, "done")), "the daemon does not end")
         summary = json.loads(subprocess.run([READER, "summary", self.trace, "0"], stdout=subprocess.PIPE, check=True).stdout)
-        self.assertGreaterEqual(sum(calls for _, calls in summary["processes"]), 120000, summary)
+        self.assertGreaterEqual(sum(calls for _, calls, *_ in summary["processes"]), 120000, summary)
 
     @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
     def test_in_a_user_namespace(self):
@@ -132,6 +133,19 @@ class Places(ToolTest):
         other = [*UNSHARE, "sh", "-c", ROOT, "sh", jail]
         self.works(*self.making(), prefix=other)
         self.works_or_is_refused(*self.looking(str(self.on_arenal(*WORDS).pid)), prefix=other)
+
+    def test_after_the_first_thread(self):
+        """What the kernel shows of it is empty then, while the process goes on."""
+        process = self.on_arenal(PROFILED, "last", "wait")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "done\n")
+        row = next(row for row in json.loads(self.arenal("ps", "--json").stdout) if row["pid"] == process.pid)
+        self.assertGreater(row["rss"], 1 << 20)
+        self.assertIn(PROFILED, row["command"])
+        self.assertIn("brk heap", self.arenal("maps", str(process.pid)).stdout)
+        self.assertNotRegex(self.arenal("top", "--batch", "-n", "1", str(process.pid)).stdout, r"RSS +0")
+        self.works(*self.looking(str(process.pid)))
 
     def test_without_its_locale(self):
         process = self.on_arenal(*WORDS)

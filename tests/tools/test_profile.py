@@ -10,21 +10,57 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import unittest
 import urllib.error
 import urllib.request
 
-from support import LIBRARY, TOOL, ToolTest, environment
+from support import DEADLINE, LIBRARY, TOOL, ToolTest, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
+from arenal import window                       # noqa: E402
 from arenal.profile import dump, pprof          # noqa: E402
 
 PROFILED = os.environ["TEST_PROFILED"]
 STATIC = os.environ["TEST_PROFILED_STATIC"]
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiled.c")
 PPROF = (glob.glob("/usr/lib/go-*/pkg/tool/*/pprof") + glob.glob("/usr/share/go-*/pkg/tool/*/pprof") + [None])[0]
+SHOW_FOLDERS = """
+import os, stat
+inner = os.path.dirname(os.environ["ARENAL_PROFILE_FILE"])
+outer = os.path.dirname(inner)
+print(inner, *(oct(stat.S_IMODE(os.stat(folder).st_mode)) for folder in (outer, inner)))
+try:
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    print(os.listdir(outer))
+except PermissionError:
+    print("refused")
+"""
+MANY_STACKS = """
+import json, sys
+print("ready", flush=True)
+sys.stdin.readline()
+kept = []
+def go(path, left):
+    if left == 0:
+        kept.append(json.loads("[1.5, {\\"a\\": 2.5}]"))
+    elif path & 1:
+        sorted([path], key=lambda path: go(path >> 1, left - 1) or 0)
+    else:
+        list(map(lambda path: go(path >> 1, left - 1), [path]))
+for i in range(256):
+    go(i, 8)
+    go(i, i % 5)
+print("done", flush=True)
+sys.stdin.read()
+"""
+UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
+NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
 LEAKED, KEPT, USED = 300 * 1000, 5000000, 100 * 2000
 LEAKED_IN_THREAD = 10 * 40
 LIVE = LEAKED + LEAKED_IN_THREAD + KEPT
@@ -38,13 +74,24 @@ class Profile(ToolTest):
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def dump_of(self, program=PROFILED, **changes):
+    def dump_of(self, *program, prefix=(), **changes):
         """Runs the program to its end; where its dump is."""
         path = self.path("heap")
         changes = {"ARENAL_PROFILE": "1", "ARENAL_PROFILE_SAMPLE": "1", "ARENAL_PROFILE_FILE": path, **changes}
-        done = subprocess.run([program], env=words(**changes), stderr=subprocess.PIPE, text=True, check=False)
+        env = [f"{name}={value}" for name, value in changes.items() if value is not None]
+        preload = [] if "LD_PRELOAD" in changes else [f"LD_PRELOAD={LIBRARY}"]
+        done = subprocess.run([*prefix, "env", *preload, *env, *(program or [PROFILED])], env=environment(), stderr=subprocess.PIPE,
+                              text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (3, ""))
         return path
+
+    def writes(self, path, command=(PROFILED,), **options):
+        """Runs a program whose profile goes there. It ends as it would without, and says one line at most, which is returned."""
+        done = subprocess.run(command, env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=path), check=False, text=True,
+                              stderr=subprocess.PIPE, timeout=DEADLINE, **options)
+        self.assertEqual(done.returncode, 3)
+        self.assertLessEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        return done.stderr
 
     def rows(self, text):
         """Of the list: from functions to (flat, blocks, with calls)."""
@@ -92,13 +139,95 @@ class Profile(ToolTest):
             self.assertEqual(dump.read(self.path(f"{pid}.heap")).pid, pid)
 
     def test_a_file_that_cannot_be_written(self):
-        for path, reason in (("/dev/full", "No space left on device"), ("/nowhere/heap", "No such file or directory"),
-                             (self.folder, "Is a directory"), ("/" + "x" * 1015, "File name too long")):
-            done = subprocess.run([PROFILED], env=words(ARENAL_PROFILE="1", ARENAL_PROFILE_FILE=path), check=False,
-                                  stderr=subprocess.PIPE, text=True)
-            self.assertEqual(done.returncode, 3)
-            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-            self.assertRegex(done.stderr, rf"^arenal: the heap profile could not be written \({reason}\): /.*$")
+        for path, reason in (("/nowhere/heap", "No such file or directory"), (self.folder, "Is a directory"),
+                             ("/dev/full", "It is a link, or no plain file"), ("/" + "x" * 1015, "File name too long"),
+                             ("/dev/fd/77", "Bad file descriptor")):
+            self.assertRegex(self.writes(path), rf"^arenal: the heap profile could not be written \({reason}\): /.*$")
+        with open("/dev/full", "wb") as full:
+            self.assertIn("(No space left on device): /dev/stdout", self.writes("/dev/stdout", stdout=full))
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        """A limit of a file's length would end the process by a signal."""
+        path = self.path("heap")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("old")
+        self.assertIn("(File too large)", self.writes(path, ["sh", "-c", f"ulimit -f 1; '{PROFILED}'"]))
+        self.assertEqual(os.listdir(self.folder), ["heap"])
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "old")
+        self.assertEqual(self.writes(path), "")
+        self.assertEqual(dump.read(path).sample, 512 << 10)
+
+    @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
+    def test_a_disk_that_is_really_full(self):
+        script = f"mount -t tmpfs -o size=64k none '{self.folder}'; head -c 1M /dev/zero 2> /dev/null > '{self.path('fill')}'; env " \
+                 f"LD_PRELOAD='{LIBRARY}' ARENAL_PROFILE=1 ARENAL_PROFILE_SAMPLE=1 ARENAL_PROFILE_FILE='{self.path('heap')}' " \
+                 f"'{PROFILED}'; status=$?; ls -A '{self.folder}'; exit $status"
+        done = subprocess.run([*UNSHARE, "sh", "-c", script], check=False, capture_output=True, text=True, env=environment())
+        self.assertEqual((done.returncode, done.stdout), (3, "fill\n"), done.stderr)
+        self.assertIn("(No space left on device)", done.stderr)
+
+    def test_links_and_pipes_in_its_way(self):
+        """Others may write to the directory, and guess the name."""
+        path, victim = self.path("heap"), self.path("victim")
+        for place in (lambda: os.symlink(victim, path), lambda: os.symlink(self.path("nowhere"), path), lambda: os.mkfifo(path)):
+            with open(victim, "w", encoding="utf-8") as file:
+                file.write("old")
+            place()
+            self.assertIn("(It is a link, or no plain file)", self.writes(path))
+            with open(victim, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "old")
+            os.remove(path)
+            self.assertEqual(os.listdir(self.folder), ["victim"])
+        os.link(victim, path)
+        self.assertEqual(self.writes(path), "")
+        with open(victim, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "old")
+
+    def test_its_own_file_again_and_again(self):
+        """Nobody else reads it, and whoever reads the old one goes on with that."""
+        path = self.path("heap")
+        self.assertEqual(self.writes(path, preexec_fn=lambda: os.umask(0)), "")
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        with open(path, encoding="utf-8") as old:
+            first = old.read(4096)
+            self.assertEqual(self.writes(path), "")
+            old.seek(0)
+            self.assertEqual(old.read(4096), first)
+        self.assertEqual(dump.read(path).sample, 512 << 10)
+
+    def test_a_relative_name(self):
+        """It is of the directory that the process was started in."""
+        self.assertEqual(self.writes("heap", [sys.executable, "-c", "import os; os.chdir('/'); raise SystemExit(3)"],
+                                     cwd=self.folder), "")
+        self.assertEqual(os.listdir(self.folder), ["heap"])
+
+    def test_its_own_descriptors(self):
+        for name, option in (("/dev/stdout", "stdout"), ("/dev/fd/1", "stdout"), ("/dev/fd/0", "stdin")):
+            with open(self.path("out"), "w+b") as out:
+                self.assertEqual(self.writes(name, **{option: out}), "")
+            self.assertEqual(dump.read(self.path("out")).sample, 512 << 10)
+
+    def test_after_the_first_thread(self):
+        """Its files in /proc are empty then."""
+        path = self.dump_of(PROFILED, "last")
+        self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        done = subprocess.run([PROFILED, "last"], env=words(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
+                              stderr=subprocess.PIPE, text=True)
+        self.assertIn(f"  {PROFILED}+0x", done.stderr)
+
+    @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
+    def test_without_proc(self):
+        prefix = [*UNSHARE, "sh", "-c", 'mount -t tmpfs none /proc; exec "$@"', "sh"]
+        for program in (PROFILED, STATIC):
+            preload = {"LD_PRELOAD": None} if program == STATIC else {}
+            path = self.dump_of(program, prefix=prefix, **preload)
+            self.assertEqual(self.rows(self.arenal("profile", path).stdout)["leak_here"][:2], ("293K", 310))
+        done = subprocess.run([*prefix, "env", "LD_PRELOAD=" + LIBRARY, PROFILED], check=False, stderr=subprocess.PIPE, text=True,
+                              env=environment(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"))
+        address = re.search(r"in 300 blocks, allocated by:\n.*" + re.escape(PROFILED) + r"\+(0x[0-9a-f]+)", done.stderr)[1]
+        named = subprocess.run(["addr2line", "-f", "-e", PROFILED, address], stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.assertIn("leak_here", named)
 
     def test_the_report_of_leaks(self):
         done = subprocess.run([PROFILED], env=words(ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
@@ -122,7 +251,8 @@ class Profile(ToolTest):
     def test_the_list(self):
         path = self.dump_of()
         done = self.arenal("profile", path)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn(os.path.basename(PROFILED), done.stderr)       # of libc, not all may be known
         rows = self.rows(done.stdout)
         self.assertEqual(rows["leak_here"], ("293K", 310, "293K"))
         self.assertEqual(rows["inlined"], ("4.8M", 1, "4.8M"))
@@ -238,6 +368,24 @@ class Profile(ToolTest):
         self.assertEqual(values(root, ["in_thread", "leak_here"]), [LEAKED_IN_THREAD])
         self.assertEqual(values(root, ["keep_here", "inlined"]), [KEPT])
 
+    def test_stacks_that_are_not_told_apart(self):
+        path = self.dump_of()
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace("stack ", "stack 7 7000000 9 9000000 0\nstack ", 1))
+        folded, encoded = self.path("folded"), self.path("heap.pb.gz")
+        done = self.arenal("profile", "--folded", folded, "--pprof", encoded, path)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(self.rows(done.stdout)["(other)"], ("6.7M", 7, "6.7M"))
+        with open(folded, encoding="utf-8") as file:
+            self.assertIn("(other) 7000000\n", file.read())
+        message = self.decoded(encoded)
+        sample = next(s for s in message.sample if list(s.value) == [9, 9000000, 7, 7000000])
+        location = next(place for place in message.location if [place.id] == list(sample.location_id))
+        function = next(f for f in message.function if f.id == location.line[0].function_id)
+        self.assertEqual((message.string_table[function.name], location.mapping_id), ("(other)", 0))
+
     def test_without_protobuf(self):
         with open(self.path("sitecustomize.py"), "w", encoding="utf-8") as file:
             file.write("import sys\nsys.modules['google.protobuf'] = None\n")      # as if it were not there
@@ -251,7 +399,7 @@ class Profile(ToolTest):
             text = file.read()
         lines = text.splitlines(keepends=True)
         for name, content, word in (("short", text[:len(text) // 2], "cut short"), ("headless", "".join(lines[1:]), "is not"),
-                                    ("newer", text.replace("profile 1", "profile 2", 1), "version 2"), ("empty", "", "is not"),
+                                    ("newer", text.replace("profile 2", "profile 9", 1), "version 9"), ("empty", "", "is not"),
                                     ("odd", text.replace("stack ", "stick ", 1), "damaged"),
                                     ("words", text.replace("stack 1", "stack x", 1), "damaged"),
                                     ("no pid", "".join(lines[:2] + lines[3:]), "pid")):
@@ -271,6 +419,16 @@ class Profile(ToolTest):
         self.assertEqual(self.arenal("profile").returncode, 2)
         self.assertEqual(self.arenal("profile", "--sample", "2G", "--", "true").returncode, 2)
         self.assertEqual(self.arenal("profile", "--sample", "1", "heap").returncode, 2)
+
+    def test_a_command_s_dumps_are_nobody_else_s(self):
+        """The command may change its user, so everybody may write where they are; but nobody else finds it."""
+        done = self.arenal("profile", "--", sys.executable, "-c", SHOW_FOLDERS)
+        inner, outer_mode, inner_mode, listed = done.stdout.split()
+        self.assertGreaterEqual(len(os.path.basename(inner)), 20)
+        self.assertEqual((outer_mode, inner_mode), ("0o711", "0o1777"))
+        if os.getuid() == 0:
+            self.assertEqual(listed, "refused")
+        self.assertFalse(os.path.exists(os.path.dirname(inner)))
 
     def test_a_command_of_several_processes(self):
         done = self.arenal("profile", "--sample", "1", "--folded", self.path("out.folded"), "--", sys.executable,
@@ -318,8 +476,42 @@ class Profile(ToolTest):
         self.assertEqual(ctl("dump", path).returncode, 0)
         self.assertNotIn("leak_here", self.arenal("profile", path).stdout)
         self.assert_sentence(ctl("dump", "/nowhere/x"), "/nowhere/x")
-        tasks = glob.glob(f"/proc/{pid}/task/*/fd/*")
-        self.assertEqual([t for t in tasks if "arenal-profile" in os.readlink(t)], [])
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        os.chmod(path, 0o640)
+        self.assertEqual(ctl("dump", path).returncode, 0)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o640)
+        self.assertEqual(self.pipes_of_the_window(pid), [])
+
+    def pipes_of_the_window(self, pid):
+        links = []
+        for name in glob.glob(f"/proc/{pid}/task/*/comm"):
+            with open(name, encoding="utf-8") as comm:
+                if comm.read() == "arenal-window\n":
+                    links += [os.readlink(link) for link in glob.glob(os.path.dirname(name) + "/fd/*")]
+        self.assertTrue(links)
+        self.assertFalse([link for link in links if "arenal-profile" in link], links)
+        return [link for link in links if link.startswith("pipe:")]
+
+    def test_a_long_dump_through_the_window(self):
+        """More than the pipe holds, of which the process keeps nothing; whoever does not read it is not waited for."""
+        many = self.on_arenal(sys.executable, "-c", MANY_STACKS)
+        path = self.path("many")
+        self.assertEqual(self.arenal("ctl", str(many.pid), "profile", "start", "1").returncode, 0)
+        many.stdin.write("\n")
+        many.stdin.flush()
+        self.assertEqual(many.stdout.readline(), "done\n")
+        for _ in range(2):
+            with window.Window(many.pid) as unread:
+                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+                self.assertTrue(self.pipes_of_the_window(many.pid))
+                self.assertEqual(unread.get("profile"), 0)      # within its limit
+                self.assertEqual(self.pipes_of_the_window(many.pid), [])
+                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+            done = self.arenal("ctl", str(many.pid), "profile", "dump", path)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertGreater(os.stat(path).st_size, 2 * 65536)
+            self.assertGreater(len(dump.read(path).stacks), 500)
+        self.assertEqual(self.pipes_of_the_window(many.pid), [])
 
 
 if __name__ == "__main__":

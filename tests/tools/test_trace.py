@@ -134,20 +134,20 @@ class Recording(TraceTest):
 
     def test_forked_processes_have_chunks_of_their_own(self):
         self.record("fork", 20000)
-        processes = [pid for pid, _ in self.summary()["processes"]]
+        processes = [pid for pid, *_ in self.summary()["processes"]]
         self.assertEqual(len(processes), 3)
         found = sorted(tuple(self.sizes(pid)[size] for size in (111, 222, 333, 444)) for pid in processes)
         self.assertEqual(found, [(0, 0, 60000, 0), (0, 40000, 0, 0), (20000, 0, 0, 20000)])
 
     def test_a_child_by_clone_does_not_end_the_trace_of_its_parent(self):
         self.record("clone", 50000)
-        processes = [pid for pid, _ in self.summary()["processes"]]
+        processes = [pid for pid, *_ in self.summary()["processes"]]
         found = sorted(tuple(self.sizes(pid)[size] for size in (111, 222, 444)) for pid in processes)
         self.assertEqual(found, [(0, 50000, 0), (50000, 0, 50000)])
 
     def test_a_daemon_goes_on_after_its_parent_has_ended(self):
         self.record("daemon", 50000)        # waits for its output to end, which the daemon holds, too
-        self.assertEqual(sum((self.sizes(pid) for pid, _ in self.summary()["processes"]), collections.Counter())[555], 50000)
+        self.assertEqual(sum((self.sizes(pid) for pid, *_ in self.summary()["processes"]), collections.Counter())[555], 50000)
 
     def test_memory_does_not_grow_with_the_trace(self):
         peaks = []

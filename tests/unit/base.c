@@ -1,16 +1,23 @@
-/* base/: bitmaps, formatted text, tunables' values, metadata memory, locks, the gate. */
+/* base/: bitmaps, formatted text, tunables' values, metadata memory, locks, the gate, build IDs. */
 #include "unit.h"
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bitmap.h"
+#include "base/build_id.h"
 #include "base/conf.h"
 #include "base/cpus.h"
 #include "base/gate.h"
@@ -250,6 +257,133 @@ static void errors_of_calls(void **state) {
 	assert_int_equal(errno, EBADF);
 }
 
+/* ---- build IDs ---- */
+
+/* What is loaded, and the build ID that its own note has. */
+static struct loaded {
+	uintptr_t start;
+	const uint8_t *bytes;
+	bool found;
+} loaded[32];
+static size_t loaded_count;
+
+static int note_build_id(struct dl_phdr_info *info, size_t size, void *unused) {
+	(void)size, (void)unused;
+	struct loaded *out = &loaded[loaded_count];
+	*out = (struct loaded){ 0 };
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *s = &info->dlpi_phdr[i];
+		if (s->p_type == PT_LOAD && s->p_offset == 0) out->start = info->dlpi_addr + s->p_vaddr;
+		if (s->p_type != PT_NOTE) continue;
+		const uint8_t *at = (const uint8_t *)info->dlpi_addr + s->p_vaddr, *end = at + s->p_memsz;
+		for (const ElfW(Nhdr) *note; at < end; at += sizeof *note + ALIGN_UP(note->n_namesz, 4U) + ALIGN_UP(note->n_descsz, 4U)) {
+			note = (const void *)at;
+			if (note->n_type == NT_GNU_BUILD_ID && memcmp(note + 1, "GNU", 4) == 0 && note->n_descsz == 20) out->bytes = at + 16;
+		}
+	}
+	/* The kernel's own is in no file. */
+	if (out->bytes != NULL && out->start != getauxval(AT_SYSINFO_EHDR)) loaded_count++;
+	return loaded_count == 32;
+}
+
+static void found_build_id(void *argument, uintptr_t start, const struct build_id *id) {
+	size_t *count = argument;
+	for (size_t i = 0; i < loaded_count; i++) {
+		if (loaded[i].start != start) continue;
+		assert_int_equal(id->size, 20);
+		assert_memory_equal(id->bytes, loaded[i].bytes, 20);
+		assert_false(loaded[i].found);
+		loaded[i].found = true;
+		++*count;
+	}
+}
+
+/* Not every kernel has this, and some containers forbid it: then nothing is known. */
+static void needs_memory_reading(void) {
+	char from = 1, to = 0;
+	const struct iovec here = { &to, 1 }, there = { &from, 1 };
+	if (syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0) != 1) skip();
+}
+
+static void build_ids_of_what_is_loaded(void **state) {
+	(void)state;
+	needs_memory_reading();
+	size_t count = 0;
+	loaded_count = 0;
+	dl_iterate_phdr(note_build_id, NULL);
+	assert_true(loaded_count > 0); /* libc has one everywhere */
+	build_id_of_all(found_build_id, &count);
+	assert_int_equal(count, loaded_count);
+	struct build_id id = { .size = 2, .bytes = { 0x0f, 0xa0 } };
+	char text[2 * BUILD_ID_MAX + 1];
+	build_id_text(text, &id);
+	assert_string_equal(text, "0fa0");
+}
+
+/* An image of two segments and a note, at the end of what may be touched. */
+struct image {
+	Elf64_Ehdr header;
+	Elf64_Phdr segments[2];
+	Elf64_Nhdr note;
+	char name[4];
+	uint8_t bytes[20];
+};
+
+static void make_image(struct image *image) {
+	*image = (struct image){
+		.header = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64 }, .e_phoff = offsetof(struct image, segments),
+		            .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 },
+		.segments = { { .p_type = PT_NOTE, .p_vaddr = offsetof(struct image, note), .p_memsz = 36, .p_align = 4 },
+		              { .p_type = PT_LOAD, .p_memsz = sizeof(struct image) } },
+		.note = { 4, 20, NT_GNU_BUILD_ID },
+		.name = "GNU",
+		.bytes = { 1, 2, 3 },
+	};
+}
+
+/* Files, and who damages them, decide what is there. */
+static void build_ids_of_nonsense(void **state) {
+	(void)state;
+	needs_memory_reading();
+	struct build_id id;
+	char *pages = mmap(NULL, 2 * os_page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct image *image = (struct image *)(pages + os_page_size) - 1;
+	mprotect(pages + os_page_size, os_page_size, PROT_NONE);
+	make_image(image);
+	build_id_read((uintptr_t)image, &id);
+	assert_int_equal(id.size, 20);
+	assert_int_equal(id.bytes[2], 3);
+	unsigned seed = 1;
+	for (int i = 0; i < 20000; i++) {
+		static const uint32_t odd[] = { 0, 1, 4, 64, 1 << 20, UINT32_MAX, UINT32_MAX - 7 };
+		make_image(image);
+		for (int k = rand_r(&seed) % 4; k >= 0; k--)
+			memcpy((char *)image + rand_r(&seed) % (sizeof *image - 4), &odd[rand_r(&seed) % 7], 4);
+		build_id_read((uintptr_t)image, &id);
+		assert_true(id.size <= BUILD_ID_MAX);
+	}
+	build_id_read((uintptr_t)pages + os_page_size - 8, &id);
+	assert_int_equal(id.size, 0);
+	build_id_read((uintptr_t)pages + os_page_size, &id);
+	assert_int_equal(id.size, 0);
+	munmap(pages, 2 * os_page_size);
+	build_id_read(0, &id);
+	assert_int_equal(id.size, 0);
+	/* A file that was cut: to touch it would end us. */
+	FILE *file = tmpfile();
+	assert_non_null(file);
+	assert_int_equal(ftruncate(fileno(file), (off_t)os_page_size), 0);
+	image = mmap(NULL, os_page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+	make_image(image);
+	build_id_read((uintptr_t)image, &id);
+	assert_int_equal(id.size, 20);
+	assert_int_equal(ftruncate(fileno(file), 0), 0);
+	build_id_read((uintptr_t)image, &id);
+	assert_int_equal(id.size, 0);
+	munmap(image, os_page_size);
+	fclose(file);
+}
+
 /* Those of libc's own can be blocked by nobody, as with libc's function. */
 static void signal_masks(void **state) {
 	(void)state;
@@ -304,7 +438,7 @@ static void answers_in_a_sandbox(void **state) {
 		bool good = sandbox_is_on() && cpus_count() == cpus && os_process_id() == process && os_thread_id() == -1;
 		good = good && os_read_file("/proc/self/maps", 0, text, sizeof text) == 0 && !os_barrier_in_all_threads() && os_memory_file("x") < 0;
 		const uint64_t number = os_random();
-		good = good && number != os_random();
+		good = good && number != os_random() && !os_copy_memory(text, (uintptr_t)&number, sizeof text);
 		os_after_fork(true);
 		good = good && os_process_id() != process;
 		_exit(good ? 0 : 1);
@@ -321,6 +455,7 @@ int main(void) {
 		cmocka_unit_test(metadata), cmocka_unit_test(locks),
 		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
 		cmocka_unit_test(clocks), cmocka_unit_test(functions_of_the_kernel), cmocka_unit_test(errors_of_calls),
+		cmocka_unit_test(build_ids_of_what_is_loaded), cmocka_unit_test(build_ids_of_nonsense),
 		cmocka_unit_test(signal_masks), cmocka_unit_test(threads_with_own_descriptors_are_heard),
 		cmocka_unit_test(answers_in_a_sandbox),
 	};

@@ -307,6 +307,33 @@ static void resize_freed_hardened(void) {
 	large_hard_resize(block, 200000);
 }
 
+static void hold_freed_hardened(void) {
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	size_t size;
+	enum family family;
+	char *block = large_hard_alloc(MIN_ALIGN, 100000, FAMILY_MALLOC);
+	if (!large_hard_free(block, &claim)) _exit(1);
+	large_hard_hold(block, &size, &family);
+}
+
+/* What realloc holds nobody else may free, or hold: also where it moves what is in it by copying. */
+static void free_held_hardened(void) {
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	size_t size;
+	enum family family;
+	char *block = large_hard_alloc(MIN_ALIGN, 100000, FAMILY_MALLOC);
+	if (!large_hard_hold(block, &size, &family)) _exit(1);
+	large_hard_free(block, &claim);
+}
+
+static void hold_held_hardened(void) {
+	size_t size;
+	enum family family;
+	char *block = large_hard_alloc(MIN_ALIGN, 100000, FAMILY_MALLOC);
+	if (!large_hard_hold(block, &size, &family)) _exit(1);
+	large_hard_hold(block, &size, &family);
+}
+
 /* As when another thread frees the block while realloc is on its way to it. */
 static void resizing_what_was_freed_ends_the_program(void **state) {
 	(void)state;
@@ -314,6 +341,9 @@ static void resizing_what_was_freed_ends_the_program(void **state) {
 	assert_int_equal(status_of(resize_freed_run), 128 + SIGABRT);
 	assert_int_equal(status_of(resize_freed_run_longer), 128 + SIGABRT);
 	assert_int_equal(status_of(resize_freed_hardened), 128 + SIGABRT);
+	assert_int_equal(status_of(hold_freed_hardened), 128 + SIGABRT);
+	assert_int_equal(status_of(free_held_hardened), 128 + SIGABRT);
+	assert_int_equal(status_of(hold_held_hardened), 128 + SIGABRT);
 }
 
 static bool is_zero(const char *block, size_t size) {

@@ -156,6 +156,20 @@ static void containers(void **state) {
 	expect_group("/mnt/my groups/my group");
 }
 
+/* What the kernel says of a process whose first thread has ended. */
+static void after_the_first_thread(void **state) {
+	(void)state;
+	put("/proc/self/cgroup", "4:memory:/\n");
+	put("/proc/self/mountinfo", "");
+	put("/proc/self/statm", "0 0 0 0 0 0 0\n");
+	put("/proc/thread-self/cgroup", "4:memory:/a\n");
+	put("/proc/thread-self/mountinfo", V1);
+	put("/proc/thread-self/statm", "1000 20 3 4 0 5 0\n");
+	limits_find_cgroup(&group, tree);
+	expect_group(POINT "/memory/a");
+	assert_int_equal(limits_resident(tree), 20 * os_page_size);
+}
+
 /* At the start, in a container, nobody asks which group is the own one; elsewhere, it is looked for. */
 static void containers_at_the_start(void **state) {
 	(void)state;
@@ -295,7 +309,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_teardown(name, empty_tree)
 	const struct CMUnitTest tests[] = {
 		TEST(v2_takes_max_and_high), TEST(groups_above_count), TEST(idle_files_are_not_counted),
-		TEST(v1_is_preferred_where_it_has_memory), TEST(containers), TEST(containers_at_the_start), TEST(usual_place), TEST(very_many_mounts), TEST(long_and_broken_files), TEST(no_files_at_all),
+		TEST(v1_is_preferred_where_it_has_memory), TEST(containers), TEST(containers_at_the_start), TEST(after_the_first_thread), TEST(usual_place), TEST(very_many_mounts), TEST(long_and_broken_files), TEST(no_files_at_all),
 		TEST(resident_bytes), TEST(stalls_of_the_group_or_the_system),
 	};
 	return cmocka_run_group_tests(tests, make_tree, remove_tree);

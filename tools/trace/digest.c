@@ -207,11 +207,12 @@ void print_summary(const struct trace *t) {
 	printf("{\"name\":");
 	print_string(name);
 	printf(",\"date\":%lu,\"pid\":%u,\"chosen\":%u,\"state\":%u,\"ns\":%lu,\"calls\":%lu,\"bytes\":%lu,\"length\":%lu,\"damaged\":%zu,"
-	       "\"chunks\":%lu,\"threads\":%zu,\"processes\":[",
+	       "\"chunks\":%lu,\"threads\":%zu,\"writers\":%d,\"processes\":[",
 	       t->header.date, t->header.pid, t->pid, t->header.state, t->last_ns, calls, t->used, t->length, t->damaged,
-	       t->header.chunks, t->thread_count);
+	       t->header.chunks, t->thread_count, t->writers);
 	for (size_t i = 0; i < t->process_count && i < 100; i++)
-		printf("%s[%u,%lu]", i > 0 ? "," : "", t->processes[i].pid, t->processes[i].calls);
+		printf("%s[%u,%lu,%u,%d]", i > 0 ? "," : "", t->processes[i].pid, t->processes[i].calls, t->processes[i].end,
+		       (int)t->processes[i].status);
 	printf("]}");
 }
 

@@ -111,7 +111,9 @@ static size_t bytes_of(const char *path) {
 	if (file < 0 || fstat(file, &about) != 0 || pread(file, &header, sizeof header, 0) < 0) fail("%s: %s", path, strerror(errno));
 	close(file);
 	const uint64_t most = (uint64_t)about.st_size / TRACE_CHUNK + 1;
-	return (size_t)((header.chunks < most ? header.chunks : most) * TRACE_CHUNK);
+	uint64_t chunks = header.chunks < most ? header.chunks : most;
+	if (header.state == TRACE_RUNNING) chunks += chunks / 4 + 1024; /* perhaps it grows until it is read */
+	return (size_t)(chunks * TRACE_CHUNK);
 }
 
 const struct plan *plan_make(const char *path, uint32_t pid) {

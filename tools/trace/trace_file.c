@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -91,7 +92,7 @@ static struct process *process_of(struct trace *t, uint32_t pid) {
 		if (t->processes[i].pid == pid) return &t->processes[i];
 	if (t->process_count >= THREADS_MAX) fail("the trace has too many processes");
 	t->processes = take_more(t->processes, t->process_count + 1, sizeof *t->processes);
-	t->processes[t->process_count] = (struct process){ pid, 0 };
+	t->processes[t->process_count] = (struct process){ .pid = pid };
 	return &t->processes[t->process_count++];
 }
 
@@ -111,6 +112,7 @@ static void read_chunk(struct trace *t, const unsigned char *start, const unsign
 	memcpy(&chunk, start, sizeof chunk);
 	const unsigned char *at = start + sizeof chunk;
 	struct process *process = process_of(t, chunk.pid);
+	if (chunk.end != TRACE_NO_END && chunk.end < TRACE_ENDS) process->end = chunk.end, process->status = chunk.status;
 	struct stretch s = { 0 };
 	struct record r;
 	enum decoded what;
@@ -211,6 +213,14 @@ static void cut_meanwhile(int signal) {
 	_exit(1);
 }
 
+/* Does a process write to it? Such hold a lock, which the kernel drops when they end; unless they could have none. */
+static enum writers writers_of(int fd, const struct trace_header *h) {
+	if (h->held == 0) return WRITERS_UNKNOWN;
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK ? WRITERS : WRITERS_UNKNOWN;
+	flock(fd, LOCK_UN);
+	return NO_WRITERS;
+}
+
 static void map(struct trace *t, const char *path) {
 	/* Not to wait for somebody at the other end of a pipe. */
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -226,6 +236,10 @@ static void map(struct trace *t, const char *path) {
 	t->bytes = bytes;
 	memcpy(&t->header, bytes, sizeof t->header);
 	if (memcmp(t->header.magic, TRACE_MAGIC, sizeof t->header.magic) != 0) fail("%s is not a trace", path);
+	t->writers = writers_of(fd, &t->header);
+	/* Who ends cuts the file behind the chunks that there are. */
+	if (t->writers != NO_WRITERS && t->header.chunks > 0 && t->header.chunks < t->length / TRACE_CHUNK)
+		t->length = t->header.chunks * TRACE_CHUNK;
 	if (t->header.version != TRACE_VERSION)
 		fail("%s is a trace of version %u; this program reads version %d", path, t->header.version, TRACE_VERSION);
 	if (t->header.chunk_size != TRACE_CHUNK)

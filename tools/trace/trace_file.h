@@ -42,13 +42,19 @@ struct thread {
 struct process {
 	uint32_t pid;
 	uint64_t calls;
+	uint32_t end;    /* enum trace_end */
+	uint32_t status;
 };
+
+/* Processes that may write to the file still. */
+enum writers { WRITERS_UNKNOWN = -1, NO_WRITERS, WRITERS };
 
 struct trace {
 	const unsigned char *bytes;
 	size_t length;
 	int file;
 	struct trace_header header;
+	enum writers writers;
 	uint64_t used;    /* bytes in records */
 	size_t damaged;   /* chunks that were not read to their end */
 	double ns_per_stamp;

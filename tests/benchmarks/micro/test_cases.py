@@ -68,6 +68,10 @@ class Cases(unittest.TestCase):
         about = CASES["cross"].describe("micro/cross/producers:1/consumers:4/size:64/threads:5")
         self.assertEqual(about["title"], "cross, 1 producer, 4 consumers, size 64 B")
         self.assertEqual(about["threads"], 5)
+        for name, clock in (("pair/size:64/threads:1", "CPU"), ("pair/size:16/threads:1", "CPU"),
+                            ("pair/size:64/threads:2", "wall"), ("batch/lifo/blocks:25/size:64/threads:1", "CPU"),
+                            ("threads/churn/parallel:1/blocks:10/threads:1", "wall")):
+            self.assertEqual(CASES[name.split("/")[0]].describe(f"micro/{name}")["clock"], clock, name)
 
     def test_the_ones_with_threads_are_not_pinned(self):
         self.assertEqual({kind for kind, case in CASES.items() if not case.pinned},

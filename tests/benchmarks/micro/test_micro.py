@@ -43,6 +43,13 @@ class Micro(unittest.TestCase):
             self.assertGreater(result["items_per_second"], 0, name)
             self.assertLess(result["items_per_second"], 1e10, f"{name} seems to be optimised away")
 
+    def test_one_clock_for_what_has_a_single_thread(self):
+        """Processor time: exactly that, for an operation of these is an iteration. On the clock it would differ."""
+        results = measured(MICRO, "--benchmark_min_time=0.001", "--benchmark_filter=^(pair|replace)/.*threads:1$")
+        self.assertGreater(len(results), 10)
+        for name, result in results.items():
+            self.assertAlmostEqual(result["items_per_second"] * result["cpu_time"] / 1e9, 1, delta=1e-6, msg=name)
+
     @unittest.skipIf(LIBC_HAS_FREE_SIZED, "this libc has free_sized")
     def test_what_an_allocator_lacks_is_skipped(self):
         results = measured(MICRO, "--benchmark_min_time=0.0005", "--benchmark_filter=^sized/")

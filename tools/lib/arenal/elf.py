@@ -1,7 +1,8 @@
-"""Just enough of the ELF format to find the address of one symbol in a program or a shared library, all functions, and the build
-ID."""
+"""Just enough of the ELF format to find the address of one symbol in a program or a shared library, the functions that addresses lie
+in, sections, and the build ID."""
 
 import array
+import bisect
 import os
 import struct
 from collections import namedtuple
@@ -12,13 +13,17 @@ ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
 NT_GNU_BUILD_ID = 3
 STT_FUNC, STT_GNU_IFUNC = 2, 10
-SHT_SYMTAB, SHT_DYNSYM = 2, 11
+SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM = 2, 7, 8, 11
+SHF_COMPRESSED = 1 << 11
 SHN_UNDEF = 0
 SYMBOL_SIZE = 24
 # A file may be damaged, or made to keep us busy. These are of a program of some gigabytes.
 TABLE_LIMIT = 1 << 26           # bytes of a symbol table, or of its names
 SECTIONS_LIMIT, SEGMENTS_LIMIT = 4096, 1024
 TABLES_LIMIT, NAMES_LIMIT = 2, 64               # symbol tables; places where a name is
+FUNCTIONS_LIMIT, OVERLAP_LIMIT = 1 << 18, 8     # functions that are looked for; those that may begin inside of another one
+ALL_NAMES_LIMIT = 1 << 25       # characters of all names that are told
+NOTES_LIMIT, NOTE_LIMIT = 1 << 16, 1024         # bytes
 
 Header = namedtuple("Header", "type machine entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx")
 Segment = namedtuple("Segment", "type flags offset vaddr paddr filesz memsz align")
@@ -125,60 +130,102 @@ def _lookup(file, table, strings, wanted):
     return None
 
 
-def functions(path):
-    """The functions that the file's symbol tables name: a sorted list of (start, end, name), addresses as the file counts them.
-    Raises NotElf and OSError."""
-    found = {}
+def loads(file):
+    """The segments that are loaded. Raises NotElf and OSError."""
+    return [s for s in segments(file, header(file)) if s.type == PT_LOAD]
+
+
+def functions(file, addresses):
+    """From those of the addresses that lie in a function of the file's symbol tables to its name. Raises NotElf and OSError."""
+    wanted, names, found = sorted(addresses), [], {}
     try:
-        with _open(path) as file:
-            for table, strings in _symbol_tables(file, header(file)):
-                names = _read(file, strings.offset, strings.size)
-                symbols = _read(file, table.offset, table.size)
-                whole = len(symbols) // SYMBOL_SIZE * SYMBOL_SIZE
-                for st_name, info, _other, shndx, value, size in struct.iter_unpack("<IBBHQQ", symbols[:whole]):
-                    if info & 15 in (STT_FUNC, STT_GNU_IFUNC) and shndx != SHN_UNDEF and size > 0:
-                        name = text.printable(names[st_name:names.index(b"\0", st_name, st_name + text.LIMIT)].decode(errors="replace"))
-                        # Of several names of one function, that without underscores.
-                        old = found.get((value, size))
-                        if old is None or (name.startswith("_"), name) < (old.startswith("_"), old):
-                            found[value, size] = name
+        for table, strings in _symbol_tables(file, header(file)):
+            if SHT_NOBITS in (table.type, strings.type):
+                continue                # in a file that has only what debuggers need
+            names.append(_read(file, strings.offset, strings.size))
+            symbols = _read(file, table.offset, table.size)
+            whole = len(symbols) // SYMBOL_SIZE * SYMBOL_SIZE
+            for st_name, info, _other, shndx, value, size in struct.iter_unpack("<IBBHQQ", symbols[:whole]):
+                if info & 15 in (STT_FUNC, STT_GNU_IFUNC) and shndx != SHN_UNDEF:
+                    at = bisect.bisect_left(wanted, value)
+                    if at < len(wanted) and wanted[at] < value + size and len(found) < FUNCTIONS_LIMIT:
+                        same = found.setdefault((value, size), [])
+                        if len(same) < NAMES_LIMIT:
+                            same.append((len(names) - 1, st_name))
     except (struct.error, OverflowError, ValueError) as error:
         raise NotElf(str(error)) from error
-    return sorted((value, value + size, name) for (value, size), name in found.items())
+    return _innermost(wanted, found, names)
 
 
-def build_id(path):
+def _innermost(wanted, found, names):
+    order, named, result, left = sorted(found), {}, {}, ALL_NAMES_LIMIT
+    for address in wanted:
+        at = bisect.bisect_right(order, (address, 1 << 64))
+        # A function inside of another one, by hand-written assembly: a few steps back will do.
+        for value, size in reversed(order[max(at - OVERLAP_LIMIT, 0):at]):
+            if address < value + size:
+                if (value, size) not in named:
+                    # Of several names of one function, that without underscores.
+                    texts = [_text(names[table], st_name) for table, st_name in found[value, size]] if left > 0 else [""]
+                    named[value, size] = min(texts, key=lambda name: (name == "", name.startswith("_"), name))
+                    left -= sum(map(len, texts))
+                if named[value, size]:
+                    result[address] = named[value, size]
+                break
+    return result
+
+
+def _text(names, at):
+    return text.printable(names[at:at + text.LIMIT].partition(b"\0")[0].decode(errors="replace"))
+
+
+def build_id(file):
     """In hexadecimal; "" when the file has none. Raises NotElf and OSError."""
     try:
-        with _open(path) as file:
-            for segment in segments(file, header(file)):
-                if segment.type != PT_NOTE:
-                    continue
-                notes = _read(file, segment.offset, segment.filesz)
-                at = 0
-                while at + 12 <= len(notes):
-                    name_size, size, kind = struct.unpack_from("<III", notes, at)
-                    name = at + 12
-                    data = name + (name_size + 3) // 4 * 4
-                    if kind == NT_GNU_BUILD_ID and notes[name:name + name_size] == b"GNU\0":
-                        return notes[data:data + size].hex()
-                    at = data + (size + 3) // 4 * 4
+        head = header(file)
+        found = next(filter(None, (_build_id(file, s) for s in segments(file, head) if s.type == PT_NOTE)), "")
+        # Of a file that has only what debuggers need, the segments are those of the other one.
+        return found or next(filter(None, (_build_id(file, s) for s in sections(file, head) if s.type == SHT_NOTE)), "")
     except (struct.error, OverflowError, ValueError) as error:
         raise NotElf(str(error)) from error
+
+
+def _build_id(file, place):
+    """Of a segment or a section with notes."""
+    size, unit = min(place.filesz if isinstance(place, Segment) else place.size, NOTES_LIMIT), 8 if place.align == 8 else 4
+    file.seek(place.offset)
+    notes, at = file.read(size), 0
+    while at + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, at)
+        data = at + (12 + name_size + unit - 1) // unit * unit
+        if kind == NT_GNU_BUILD_ID and notes[at + 12:at + 12 + name_size] == b"GNU\0" and size <= NOTE_LIMIT:
+            return notes[data:data + size].hex()
+        at = data + (size + unit - 1) // unit * unit
     return ""
 
 
-def has_section(path, name):
-    """Whether the file has a section of this name. Raises NotElf and OSError."""
+def section(file, name):
+    """The section of this name that has contents in the file, None if there is none. Raises NotElf and OSError."""
     try:
-        with _open(path) as file:
-            head = header(file)
-            table = sections(file, head)
-            names = table[head.shstrndx]
-            all_names = _read(file, names.offset, names.size)
-            return any(all_names[s.name:s.name + len(name) + 1] == name.encode() + b"\0" for s in table)
-    except (struct.error, OverflowError, ValueError, IndexError) as error:
+        head = header(file)
+        table = sections(file, head)
+        if head.shstrndx >= len(table):
+            return None
+        names = _read(file, table[head.shstrndx].offset, table[head.shstrndx].size)
+        wanted = name.encode() + b"\0"
+        return next((s for s in table if names[s.name:s.name + len(wanted)] == wanted and s.type != SHT_NOBITS), None)
+    except (struct.error, OverflowError, ValueError) as error:
         raise NotElf(str(error)) from error
+
+
+def contents(file, name):
+    """What the section holds; b"" when there is none. Raises NotElf and OSError."""
+    found = section(file, name)
+    if found is None:
+        return b""
+    if found.flags & SHF_COMPRESSED:
+        raise NotElf("a section that should not be compressed is")
+    return _read(file, found.offset, found.size)
 
 
 def is_shared_library(path):

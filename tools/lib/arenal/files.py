@@ -8,6 +8,7 @@ import tempfile
 
 from arenal.errors import Failure
 
+LINKS_LIMIT = 40        # on the way to one file: the kernel's
 
 def _bytes(data):
     return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
@@ -22,8 +23,9 @@ def write(path, data):
         raise Failure(f"{path}: {error.strerror}") from error
 
 
-def replace(path, data):
-    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay. What is no plain
+def replace(path, data, private=False):
+    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay; a new one that is
+    `private` is its owner's only. What is no plain
     file, a pipe or a link, is written to: a link that we followed ourselves could be anybody's, in /tmp for example."""
     try:
         old = os.lstat(path)
@@ -36,7 +38,7 @@ def replace(path, data):
         handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(path) or ".")
         try:
             with open(handle, "wb") as file:
-                _look_like(handle, old)
+                _look_like(handle, old, private)
                 file.write(_bytes(data))
             os.rename(aside, path)
         except BaseException:
@@ -46,7 +48,9 @@ def replace(path, data):
         raise Failure(f"{path}: {error.strerror}") from error
 
 
-def _look_like(handle, old):
+def _look_like(handle, old, private):
+    if old is None and private:
+        return
     if old is None:
         mask = os.umask(0)
         os.umask(mask)
@@ -65,15 +69,50 @@ def regular(path, follow=True):
     more = os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     handle = os.open(path, os.O_PATH | more)
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-        try:
-            return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)
-        except FileNotFoundError:       # no /proc: `arenal run` needs none
-            return os.open(path, flags | more)
+        return _read_only(handle, path, more)
     finally:
         os.close(handle)
+
+
+def _read_only(handle, path, more, folder=None):
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)
+    except FileNotFoundError:       # no /proc: `arenal run` needs none
+        return os.open(path, flags | more, dir_fd=folder)
+
+
+def inside(root, path, follow=True):
+    """The same for the file that has this name for processes whose root folder this is: no link leads out of it. Without `follow`, the
+    last name may not be a link's. Raises OSError."""
+    folders = [os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    names, links = [name for name in reversed(path.split("/")) if name], 0
+    try:
+        while names:
+            name = names.pop()
+            if name == "..":
+                os.close(folders.pop()) if len(folders) > 1 else None
+                continue
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folders[-1])
+            folders.append(handle)
+            kind = os.fstat(handle).st_mode
+            if stat.S_ISLNK(kind):
+                links += 1
+                if links > LINKS_LIMIT or not (follow or names):
+                    raise OSError(errno.ELOOP, "it is a link, or too many")
+                target = os.readlink("", dir_fd=handle)
+                os.close(folders.pop())
+                while target.startswith("/") and len(folders) > 1:
+                    os.close(folders.pop())
+                names += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+            elif not names:
+                return _read_only(handle, name, os.O_NOFOLLOW | os.O_CLOEXEC, folders[-2])
+        raise OSError(errno.EISDIR, "it is a folder")
+    finally:
+        for handle in folders:
+            os.close(handle)
 
 
 def head(path, limit):

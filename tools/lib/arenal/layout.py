@@ -8,14 +8,16 @@ from collections import namedtuple
 
 from arenal import elf
 from arenal.errors import Torn
+from arenal.proc import PAGE
 
 # struct arenal_layout: magic, version, slice_shift, region_shift, huge_capacity, heap_start, heap_end, regions,
-# huge_table, kept_table, kept_capacity. Exported by the library for this tool; struct region below is the start of the
+# huge_table, kept_table, kept_capacity; of hardened mode's large blocks hard_table, hard_kept_table, hard_capacity, hard_kept_capacity,
+# hard_stride, hard_kept_stride. Exported by the library for this tool; struct region below is the start of the
 # library's own.
-LAYOUT = struct.Struct("<8sIIIIQQQQQQ")
+LAYOUT = struct.Struct("<8sIIIIQQQQQQQQIIII")
 REGION = struct.Struct("<QQIIII")           # next, base, kind, slices_total, slices_used, slices_dirty
-HUGE = struct.Struct("<QQ")                 # address, size
-MAGIC, VERSION = b"ARENAL\0\0", 2
+HUGE = struct.Struct("<QQ")                 # address, size: what entries of all tables of blocks start with
+MAGIC, VERSION = b"ARENAL\0\0", 3
 REGION_FROM_MMAP, WINDOW_OVER_HEAP = 0, 1
 HUGE_FREE, HUGE_DELETED = 0, 1
 
@@ -23,6 +25,7 @@ HUGE_FREE, HUGE_DELETED = 0, 1
 # these limits: 8 TiB of regions, and more huge blocks than the kernel allows mappings, by default.
 REGIONS_LIMIT = 1 << 17
 HUGE_LIMIT = 1 << 20
+STRIDE_LIMIT = 64
 
 LIBRARIES_LIMIT = 4     # files that are called so and looked into
 REGION_SIZE = 64 << 20
@@ -39,8 +42,8 @@ ALLOCATORS = (
 )
 
 
-def locate(process):
-    """The address of arenal_layout in the process, or None when it is not on Arenal: in the mapped libarenal.so, else
+def locate(process, symbol="arenal_layout"):
+    """The address of arenal_layout (or another symbol of the library's) in the process, or None when it is not on Arenal: in the mapped libarenal.so, else
     in the program itself, which may be linked with libarenal.a."""
     seen = set()
     libraries = [m for m in process.mappings if os.path.basename(m.path).startswith("libarenal")]
@@ -48,20 +51,32 @@ def locate(process):
         if first.offset == 0 and first.path not in seen and len(seen) < LIBRARIES_LIMIT:
             seen.add(first.path)
             for name in process.file_of(first):
-                address = _symbol_address(name, first.start)
+                address = _symbol_address(name, first.start, symbol)
                 if address:
                     return address
     program = process.executable()
     for first in process.mappings:
         if first.offset == 0 and first.path == program:
-            return _symbol_address(f"{process.root}/exe", first.start)
+            return _symbol_address(f"{process.root}/exe", first.start, symbol)
     return None
 
 
-def _symbol_address(path, start):
+def symbol_in(process, first, symbol):
+    """Whether the file of a mapping defines the symbol."""
+    for name in process.file_of(first):
+        try:
+            return elf.symbol(name, symbol) is not None
+        except OSError:
+            continue
+        except elf.NotElf:
+            return False
+    return False
+
+
+def _symbol_address(path, start, symbol):
     """Where the symbol lies in memory, when the first byte of its file lies at `start`."""
     try:
-        found = elf.symbol(path, "arenal_layout")
+        found = elf.symbol(path, symbol)
     except (elf.NotElf, OSError):
         return None
     return found and start - found[1] + found[0]
@@ -74,8 +89,8 @@ def has_library(process):
 def exact(process, address):
     """The ranges that the library's own records list. Raises Torn when they make no sense (now), PermissionError when
     they cannot be read."""
-    magic, version, slice_shift, region_shift, capacity, heap_start, heap_end, first, table, kept, kept_capacity = \
-        LAYOUT.unpack(process.read(address, LAYOUT.size))
+    magic, version, slice_shift, region_shift, capacity, heap_start, heap_end, first, table, kept, kept_capacity, \
+        hard, hard_kept, hard_capacity, hard_kept_capacity, hard_stride, hard_kept_stride = LAYOUT.unpack(process.read(address, LAYOUT.size))
     if magic != MAGIC:
         raise Torn("not initialised yet")
     if version != VERSION:
@@ -84,8 +99,10 @@ def exact(process, address):
         raise Torn("sizes out of range")
     ranges = _regions(process, first, slice_shift, region_shift, heap_start, heap_end)
     ranges += _rest_of_heap(process, ranges, heap_start, heap_end)
-    ranges += _mappings(process, table, capacity, False)
-    ranges += _mappings(process, kept, kept_capacity, True)
+    ranges += _mappings(process, table, capacity, HUGE.size, False)
+    ranges += _mappings(process, kept, kept_capacity, HUGE.size, True)
+    ranges += _mappings(process, hard, hard_capacity, hard_stride, False)
+    ranges += _mappings(process, hard_kept, hard_kept_capacity, hard_kept_stride, True)
     return _without_overlaps(sorted(ranges, key=lambda r: r.start))
 
 
@@ -144,14 +161,16 @@ def _rest_of_heap(process, ranges, heap_start, heap_end):
     return rest
 
 
-def _mappings(process, table, capacity, kept):
+def _mappings(process, table, capacity, stride, kept):
     """Huge blocks, or freed mappings that the library keeps for the next one: those are dirty, and none of it is used."""
     if capacity == 0:
         return []
-    if capacity > HUGE_LIMIT or capacity & (capacity - 1):
+    if capacity > HUGE_LIMIT or not HUGE.size <= stride <= STRIDE_LIMIT:
         raise Torn("a table of huge blocks with an impossible size")
-    ranges = []
-    for address, size in HUGE.iter_unpack(process.read(table, capacity * HUGE.size)):
+    ranges, table = [], process.read(table, capacity * stride)
+    for at in range(0, capacity * stride, stride):
+        address, size = HUGE.unpack_from(table, at)
+        size = -(-size // PAGE) * PAGE      # of hardened blocks, what was asked for
         if address in (HUGE_FREE, HUGE_DELETED) or size == 0:
             continue
         # An entry may be half written. What is not mapped is not shown; a real block always is.

@@ -1,4 +1,4 @@
-"""Files in memory that another process has (memfd_create). What it calls so may be anything: a file of root's that is mounted
+"""Files in memory that another process has (memfd_create), and its pipes. What it calls so may be anything: a file of root's that is mounted
 under that name, a pipe, a file system of its own that never answers. So nothing is opened, nor even asked for its size, before the kernel
 has said by which mount it was reached: all files in memory share one, which nobody can mount anything on. From then on one handle
 stands for the file, so that nobody can put another one in its place."""
@@ -6,7 +6,9 @@ stands for the file, so that nobody can put another one in its place."""
 import fcntl
 import os
 import re
+import select
 import stat
+import time
 
 from arenal import files
 
@@ -24,20 +26,36 @@ def _mount(handle):
     return found and int(found[1])
 
 
-def hold(path):
-    """A handle of the file; it is not opened. Raises OSError, Strange."""
+def _hold_like(own, path, what):
+    """A handle of the file, if it is of the kind that our own one is."""
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        own = os.memfd_create("arenal-compare", os.MFD_CLOEXEC)
-        try:
-            if _mount(own) is None or _mount(handle) != _mount(own) or not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Strange("it is no file in memory")
-        finally:
-            os.close(own)
+        if _mount(own) is None or _mount(handle) != _mount(own) or \
+                stat.S_IFMT(os.fstat(handle).st_mode) != stat.S_IFMT(os.fstat(own).st_mode):
+            raise Strange(f"it is no {what}")
         return handle
     except BaseException:
         os.close(handle)
         raise
+
+
+def hold(path):
+    """A handle of the file; it is not opened. Raises OSError, Strange."""
+    own = os.memfd_create("arenal-compare", os.MFD_CLOEXEC)
+    try:
+        return _hold_like(own, path, "file in memory")
+    finally:
+        os.close(own)
+
+
+def hold_pipe(path):
+    """The same of a pipe without a name: all of these share one mount, too."""
+    ends = os.pipe()
+    try:
+        return _hold_like(ends[0], path, "pipe")
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def reopen(handle, flags):
@@ -80,17 +98,22 @@ def owners(pid):
     return found
 
 
-def contents(handle, limit, start):
-    """All of it, if it begins so and is not longer than that. Raises OSError, Strange."""
-    file = reopen(handle, os.O_RDONLY)
+def stream(handle, limit, start, patience, until):
+    """All that comes out of a pipe, if it begins so and is not longer than that; within so many seconds from one part to the next, and
+    until that moment. Raises OSError, Strange, TimeoutError."""
+    pipe = reopen(handle, os.O_RDONLY)
     try:
-        size = os.fstat(file).st_size
-        if size > limit or os.pread(file, len(start), 0) != start:
-            raise Strange("its contents make no sense")
-        parts, at = [], 0
-        while at < size and (part := os.pread(file, min(size - at, 1 << 20), at)):
-            parts.append(part)
-            at += len(part)
-        return b"".join(parts)
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        data = bytearray()
+        while True:
+            if not poll.poll(1000 * max(0, min(patience, until - time.monotonic()))):
+                raise TimeoutError
+            part = os.read(pipe, 1 << 16)
+            data += part
+            if len(data) > limit or (data[:len(start)] != start[:len(data)]):
+                raise Strange("its contents make no sense")
+            if not part:
+                return bytes(data)
     finally:
-        os.close(file)
+        os.close(pipe)

@@ -12,6 +12,7 @@ from arenal.text import LIMIT, printable
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 CGROUPS = "/sys/fs/cgroup"
+TASKS = 16                      # threads that are looked at for one that lives
 MAPS_LIMIT = 128 << 20          # of the text of a maps file that is read: a million mappings
 
 Mapping = namedtuple("Mapping", "start end perms offset inode path")
@@ -33,12 +34,29 @@ def parse_mappings(text):
             for start, end, perms, offset, inode, path in _LINE.findall(text)]
 
 
+def folder(pid):
+    """/proc/PID, or that of another thread when the first one has ended before it: of that one, the kernel shows no memory, and no group."""
+    top = f"/proc/{pid}"
+    if _state(f"{top}/stat") == b"Z":
+        try:
+            for task in os.listdir(f"{top}/task")[:TASKS]:
+                if _state(f"{top}/task/{task}/stat") not in (b"Z", b"X", b""):
+                    return f"{top}/task/{task}"
+        except OSError:
+            pass
+    return top
+
+
+def _state(path):
+    return _read(path).rpartition(b") ")[2][:1]
+
+
 class Process:
     """One look at a process. Use it as a context manager: it keeps files open."""
 
     def __init__(self, pid, limit=MAPS_LIMIT):
         self.pid, self._limit = pid, limit
-        self.root = f"/proc/{pid}"
+        self.root = folder(pid)
         self._memory = None
         self._pagemap = None        # -1 when the kernel does not let us have it
         self._smaps = None
@@ -231,7 +249,7 @@ def command_name(pid):
 def command_line(pid):
     """The command, but not more than its first thousands of characters; its short name in brackets where there is none."""
     try:
-        words = files.head(f"/proc/{pid}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        words = files.head(f"{folder(pid)}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         words = ""
     return printable(words) or f"[{command_name(pid)}]"
@@ -239,20 +257,21 @@ def command_line(pid):
 
 def status(pid):
     """The numbers in /proc/PID/status, by name. Raises OSError when the process has ended."""
-    lines = files.head(f"/proc/{pid}/status", 1 << 16)
+    lines = files.head(f"{folder(pid)}/status", 1 << 16)
     return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)}
 
 
 def started(pid):
     """When the process started, in ticks since boot: with its number, what it is known by, also after exec. None: it has ended."""
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return int(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
+    lives = len(fields) > 19 and (fields[0] not in (b"Z", b"X") or folder(pid) != f"/proc/{pid}")
+    return int(fields[19]) if lives else None
 
 
 def whereabouts(pid):
     """The unit of systemd, or the container, that the process belongs to, by its cgroups: {"unit": ...} or {"container": ...} or neither."""
     try:
-        lines = files.head(f"/proc/{pid}/cgroup", 1 << 16).decode(errors="replace").splitlines()
+        lines = files.head(f"{folder(pid)}/cgroup", 1 << 16).decode(errors="replace").splitlines()
     except OSError:
         return {}
     # Of v1, whichever says most: systemd's hierarchy knows units, all know containers.
@@ -269,7 +288,7 @@ def whereabouts(pid):
 def is_frozen(pid):
     """Whether the freezer of its cgroup holds it, as far as we can see: v2's, or v1's."""
     try:
-        for line in files.head(f"/proc/{pid}/cgroup", 1 << 16).splitlines():
+        for line in files.head(f"{folder(pid)}/cgroup", 1 << 16).splitlines():
             _, names, path = line.decode(errors="surrogateescape").split(":", 2)
             if names == "" and any(b"frozen 1" in _read(f"{top}{path}/cgroup.events") for top in (CGROUPS, f"{CGROUPS}/unified")):
                 return True

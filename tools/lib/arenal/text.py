@@ -5,7 +5,8 @@ LIMIT = 4096
 
 def printable(text, limit=LIMIT):
     """At most so many characters, without control characters, escapes, and those that change the direction of what follows."""
-    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+    text = text[:limit]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def field(data):

@@ -7,7 +7,7 @@ from collections import deque, namedtuple
 from arenal import figures
 from arenal.errors import Failure, Gone
 from arenal.picture import percent, size
-from arenal.proc import PAGE, command_name
+from arenal.proc import PAGE, command_name, folder
 from arenal.window import Window
 
 PATIENCE = 0.3                  # seconds that an answer may take
@@ -115,7 +115,7 @@ class Sampler:
 
 def _rss(pid):
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
+        with open(f"{folder(pid)}/statm", "rb") as file:
             return int(file.read().split()[1]) * PAGE
     except (OSError, IndexError):
         return None

@@ -25,14 +25,15 @@ WALK = 10.0                     # and one for which the library walks over its w
 OPENING = 0.3                   # a window may be just being opened: its thread has no name yet, its file no contents
 SIZE_MIN, SIZE_MAX = 1 << 16, 1 << 20           # bytes of the file
 DESCRIPTORS = 16                # its thread has one, or two
-DUMP_MAX, DUMP_START = 256 << 20, b"arenal-heap-profile "
+DUMP_MAX, DUMP_START, DUMP_END = 64 << 20, b"arenal-heap-profile ", b"\nend\n"
+PATIENCE = 2.0                  # seconds until more of a dump comes
 
 HEADER = struct.Struct("<8sIIiI32s8x")          # magic, version, size, pid, answer, library
 REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the number
 NUMBER_AT, REQUEST_AT = HEADER.size, HEADER.size + 4
 NUMBER = struct.Struct("<I")
 ANSWER = struct.Struct("<IiqQQQQ" + "IIII" * 5)  # number, error, value, milliseconds, resident, brk_start, brk_end, tables
-HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, PROFILE_DUMP = range(8)
+HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, _PROFILE_DUMP_IN_MEMORY, PROFILE_DUMP = range(9)
 RESIDENT = 1
 
 # struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends is not read.
@@ -197,20 +198,24 @@ class Window:
         """The bytes of the dump."""
         def take(answer):
             if not 0 <= answer[2] < 1 << 31:
-                raise ValueError("it names no file")
+                raise ValueError("it names no pipe")
             try:
-                handle = memfile.hold(f"/proc/{self.pid}/task/{self._thread}/fd/{answer[2]}")
+                handle = memfile.hold_pipe(f"/proc/{self.pid}/task/{self._thread}/fd/{answer[2]}")
                 try:
-                    return memfile.contents(handle, DUMP_MAX, DUMP_START)
+                    return memfile.stream(handle, DUMP_MAX, DUMP_START, PATIENCE, time.monotonic() + WALK)
                 finally:
                     os.close(handle)
+            except TimeoutError as error:
+                raise self._silence(PATIENCE) from error
             except OSError as error:
                 raise _failure(self.pid, error) from error
             except memfile.Strange as strange:
                 raise ValueError(f"its profile is none: {strange}") from strange
         self._ask(HELLO, 0)
         data = self._ask(PROFILE_DUMP, 0, take=take, limit=WALK)
-        self._ask(HELLO, 0)             # the process need not keep it any longer
+        self._ask(HELLO, 0)             # the process need not keep the pipe any longer
+        if not data.endswith(DUMP_END):
+            raise Failure(f"process {self.pid} did not write all of its profile: it had to wait for too long for us, or has no memory left")
         return data
 
     # One request
@@ -411,8 +416,8 @@ def _file_of(pid, thread):
 def _no_window(pid):
     with proc.Process(pid) as process:          # raises what there is to say about processes that may not be looked at
         if layout.has_library(process) or layout.locate(process):
-            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: start it with "
-                            "ARENAL_WINDOW=1 or arenal run (before Linux 5.9 there is none)", True)
+            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: arenal ctl {pid} open opens "
+                            "one, as ARENAL_WINDOW=1 and arenal run do from the start (before Linux 5.9 there is none)", True)
         return NoWindow(f"process {pid} ({process.name}) is not on Arenal: it seems to be on "
                         f"{layout.allocator(process)}", False)
 

@@ -1,9 +1,11 @@
 """The allocators that are compared: which there are, where Debian installed them, and how they are preloaded."""
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 
 from arenal import peers
@@ -11,7 +13,10 @@ from compare.results import Failed
 from machine import our_libc
 from preparing import ROOT
 
+# A peer as those run it who have read its manual: it gives memory back by itself, and sooner than after ten seconds.
+TUNED = {"jemalloc-tuned": ("jemalloc", {"MALLOC_CONF": "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:1000"})}
 NAMES = ["arenal", "glibc", *peers.DEBIAN]
+NAMES[NAMES.index("jemalloc") + 1:NAMES.index("jemalloc") + 1] = TUNED
 
 # An entry of --allocators: as in a shell, variables may precede what they are for.
 VARIABLE = r"([A-Za-z_]\w*)=('[^']*'|[^\s,']*)\s+"
@@ -30,28 +35,32 @@ class Allocator:
     preload: str = None     # what LD_PRELOAD is set to: a path without spaces and colons that leads to the library
     package: str = None     # of Debian, when it is missing
     environment: dict = field(default_factory=dict)     # variables that it is run with
+    named: bool = False     # its name says what it is: the variables need not
 
     def to_json(self):
         return {"name": self.name, "library": None if self.name == "glibc" else self.library, "version": self.version,
-                "own": self.own, "problem": self.problem}
+                "own": self.own, "problem": self.problem, "environment": self.environment}
 
 
-def find(names, build_dir, scratch):
-    """The allocators of these names or paths, in this order; what is not there has a problem."""
+def find(names, build_dir, scratch, given=()):
+    """The allocators of these names or paths, in this order, then those of --allocator; what is not there has a problem."""
     found = find_all(names, build_dir)
     for allocator in found:
         same = [one for one in found if (one.name, one.environment) == (allocator.name, allocator.environment)]
         for one in same[1:]:  # two builds of one library: tell them apart by their folders
             one.name = f"{os.path.basename(os.path.dirname(one.library or ''))}/{one.name}"
     for allocator in found:
-        allocator.name = " ".join([*(f"{name}={value}" for name, value in allocator.environment.items()), allocator.name])
+        if not allocator.named:
+            allocator.name = " ".join([*(f"{name}={value}" for name, value in allocator.environment.items()), allocator.name])
+    found += [_named(*one) for one in given]
     for other in [one for one in found if one.own][1:]:
         other.own = False  # Arenal beside itself: the first is compared with the others
     if len({one.name for one in found}) < len(found):
-        raise Failed("--allocators names the same allocator twice")
+        raise Failed("the same allocator is named twice")
     for allocator in found:
         if not allocator.problem:
             allocator.preload = _preloadable(allocator.library, scratch)
+            allocator.version = allocator.version or _told_version(allocator)
     return found
 
 
@@ -61,7 +70,23 @@ def find_all(names, build_dir=""):
     for entry in names:
         environment, name = variables(entry)
         found.append(_find_one(name, build_dir))
-        found[-1].environment = environment
+        found[-1].environment = {**found[-1].environment, **environment}
+        found[-1].named &= not environment
+    return found
+
+
+def given(text):
+    """(name, path, {variable: value}) of --allocator NAME=PATH.so[,VARIABLE=VALUE]...; a value with a comma in it needs ''
+    around it. None when it is none of that."""
+    match = re.fullmatch(r"([^=,\s]+)=([^,]+)((?:,[A-Za-z_]\w*=(?:'[^']*'|[^,']*))*)", text)
+    if not match or match[1] in NAMES:
+        return None
+    return match[1], match[2], {name: value.strip("'") for name, value in re.findall(r",(\w+)=('[^']*'|[^,']*)", match[3])}
+
+
+def _named(name, path, environment):
+    found = _given(path)
+    found.name, found.environment, found.named = name, environment, True
     return found
 
 
@@ -86,6 +111,11 @@ def _find_one(name, build_dir):
         library = our_libc()
         return Allocator(name, library and os.path.realpath(library), os.confstr("CS_GNU_LIBC_VERSION").split()[-1],
                          problem=None if library else "this Python does not use glibc")
+    if name in TUNED:
+        plain, environment = TUNED[name]
+        found = _find_one(plain, build_dir)
+        found.name, found.environment, found.named = name, dict(environment), True
+        return found
     if name in peers.DEBIAN:
         path = peers.find(name)
         if path:
@@ -123,6 +153,36 @@ def _package_version(path):
     if version:
         return version[0]
     return os.path.basename(os.path.realpath(path)).partition(".so.")[2]
+
+
+# What those say of themselves that have a function for it.
+VERSION_SCRIPT = """
+import ctypes
+library = ctypes.CDLL(None)
+if hasattr(library, "mi_version"):
+    print("mimalloc", ".".join(str(library.mi_version())))
+elif hasattr(library, "tc_version"):
+    library.tc_version.restype = ctypes.c_char_p
+    print(library.tc_version(None, None, None).decode())
+elif hasattr(library, "mallctl"):
+    text, size = ctypes.c_char_p(), ctypes.c_size_t(8)
+    if library.mallctl(b"version", ctypes.byref(text), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0:
+        print("jemalloc", text.value.decode())
+"""
+
+
+def _told_version(allocator):
+    """What a library that no package has says of itself; of one that says nothing, which file it is."""
+    try:
+        done = subprocess.run([sys.executable, "-c", VERSION_SCRIPT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, errors="replace", timeout=20, check=False,
+                              env={**os.environ, "LD_PRELOAD": allocator.preload})
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.strip()
+    except subprocess.TimeoutExpired:
+        pass
+    with open(allocator.library, "rb") as file:
+        return f"file {hashlib.sha256(file.read()).hexdigest()[:12]}"
 
 
 def _package(name):

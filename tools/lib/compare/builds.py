@@ -73,6 +73,17 @@ def commit_of(root, revision):
                problem=f'there is no revision "{revision}" here').strip()
 
 
+def last_change(root, path):
+    """The commit that last changed a file. In a shallow clone, the first commit seems to have made everything."""
+    git(root, "rev-parse", "--git-dir", problem="there is no git checkout here to build its revision from")
+    commit, *parents = git(root, "log", "-1", "--format=%H %P", "--", path, problem=f"git does not know {path}").split() or [None]
+    if commit is None:
+        raise CannotCompare(f"git does not know {path}")
+    if not parents and git(root, "rev-parse", "--is-shallow-repository", problem="cannot look at the history").strip() == "true":
+        raise CannotCompare("this shallow clone does not have the revision that wrote it")
+    return commit
+
+
 @contextlib.contextmanager
 def workshop():
     """A directory for builds, removed in every case. LD_PRELOAD cannot name a path with a space, a colon or a $ in it:

@@ -35,6 +35,7 @@ class Case:
     title = ""
     about = ""          # one sentence
     unit = "ns/op"
+    clock = "wall"      # or "CPU": what its time is of
     threads = 1
     packages = []       # of Debian; what the case needs beside Arenal's own build
     seconds = 1.5       # what a run takes, about; a guess until the first one was measured
@@ -77,7 +78,7 @@ class Case:
             title, about = self.parts[part]
             family = family and f"{family}/{part}"
         return {"name": name, "group": self.group, "family": family or name, "title": title or name, "about": about,
-                "unit": self.unit, "threads": self.threads}
+                "unit": self.unit, "clock": self.clock, "threads": self.threads}
 
 
 def collect(settings):

@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 
-from compare import builds, counts, timings
+from compare import builds, counts, promises, timings
 from compare.builds import CannotCompare
 from compare.options import matcher
 from compare.results import Failed
@@ -20,19 +20,9 @@ BASELINE = os.path.join(ROOT, "benchmarks", "counts", "baseline.json")
 # instruction, so that a slow path that is taken rarely does not fail a fast one.
 COUNT_RATIO = 1.01
 COUNT_DIFFERENCE = 0.5
-
-
-def add_options(parser):
-    parser.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
-                        help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is "
-                        "worse than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
-                        "HEAD if the library was changed since, else HEAD~1. --only also knows counts/*")
-    parser.add_argument("--counts", action="store_true",
-                        help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
-    parser.add_argument("--baseline", action="store_true",
-                        help="with --gate: compare the working tree's counts with benchmarks/counts/baseline.json")
-    parser.add_argument("--update-baseline", action="store_true",
-                        help="with --gate: count, and write benchmarks/counts/baseline.json anew")
+# In default settings, one guarded block more or less of the run is 3 instructions for each operation.
+DEFAULT_RATIO = 1.2
+DEFAULT_DIFFERENCE = 8
 
 
 def run(options):
@@ -84,10 +74,12 @@ def _gate_revisions(revisions, wanted, with_times, directory):
 
     _progress("building")
     cases = list(filter(wanted, timings.CASES)) if with_times else []
-    programs = builds.build_programs(ROOT, ["arenal_counts", *map(timings.target, cases)],
+    promised = [promise for promise in promises.PROMISES if with_times and wanted(f"promise/{promise.name}")]
+    programs = builds.build_programs(ROOT, list(dict.fromkeys(["arenal_counts", *map(timings.target, cases),
+                                                               *(promises.TARGETS if promised else ())])),
                                      os.path.join(directory, "programs"))
     modes = _modes(programs, wanted)
-    if not modes and not cases:
+    if not modes and not cases and not promised:
         raise CannotCompare("--only leaves nothing to compare")
     pair = [builds.build_library(ROOT, revision, os.path.join(directory, side))
             for side, revision in (("old", old), ("new", new))]
@@ -100,6 +92,8 @@ def _gate_revisions(revisions, wanted, with_times, directory):
     if modes:
         both = [_count(programs, build, modes, directory) for build in pair]
         worse += _judge_counts(*({mode: count.all for mode, count in counted.items()} for counted in both))
+    if promised:
+        worse += _judge_promises(promised, pair[1], programs)
     if cases:
         worse += _judge_times(cases, pair, programs, directory)
     return _conclude(worse)
@@ -133,11 +127,13 @@ def _judge_counts(old, new):
             print(f"{mode:<28}{_figure(before)}{_figure(after)}")
             continue
         ratio, more = after / before, after - before
+        by_default = mode.endswith(counts.DEFAULT_WORD)
+        most_ratio, most = (DEFAULT_RATIO, DEFAULT_DIFFERENCE) if by_default else (COUNT_RATIO, COUNT_DIFFERENCE)
         note = ""
-        if ratio > COUNT_RATIO and more > COUNT_DIFFERENCE:
+        if ratio > most_ratio and more > most:
             note = "  worse"
             worse.append(f"{mode} takes {more:.1f} instructions more ({ratio - 1:+.1%})")
-        elif ratio < 1 / COUNT_RATIO and more < -COUNT_DIFFERENCE:
+        elif ratio < 1 / most_ratio and more < -most:
             note = "  better"
         change = f"{more:+.1f} ({ratio - 1:+.1%})" if abs(more) >= 0.05 else "="
         print(f"{mode:<28}{_figure(before)}{_figure(after)}{change:>22}{note}")
@@ -147,6 +143,20 @@ def _judge_counts(old, new):
 
 def _figure(value):
     return f"{'-':>12}" if value is None else f"{value:>12,.1f}"
+
+
+def _judge_promises(promised, build, programs):
+    """The same for what is promised of the new build, whatever the old one does."""
+    _progress(f"what is promised: {build.name}")
+    names = {promise.name for promise in promised}
+    found = promises.judge(build.library, programs, wanted=names.__contains__)
+    print(f"{'what is promised':<72}{'limit':>12}{'new':>12}")
+    for promise in promised:
+        note = "  worse" if found[promise.name] > promise.limit else ""
+        print(f"{f'{promise.words}, {promise.unit}':<72}{promise.limit:>12,.2f}{found[promise.name]:>12,.2f}{note}")
+    print()
+    return [f"{promise.words}: {promise.text(found[promise.name])}, and {promise.text(promise.limit)} are promised"
+            for promise in promises.broken(found)]
 
 
 def _judge_times(names, pair, programs, directory):
@@ -224,14 +234,17 @@ def _gate_baseline(wanted, directory):
 
     ours = _counted_with(directory)
     if theirs != (_major(ours["compiler"]), ours["architecture"]):
-        # Another compiler makes other instructions of the same source. Comparing revisions is the same question.
-        print(f"The baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on {ours['architecture']}: "
-              "its counts do not compare.")
+        # Another compiler makes other instructions of the same source: the baseline is counted anew, of its own revision.
+        difference = (f"the baseline was counted with {' on '.join(theirs)}, this is {ours['compiler']} on "
+                      f"{ours['architecture']}")
         try:
-            return _gate_revisions([], wanted, False, directory)
+            revision = builds.last_change(ROOT, os.path.relpath(BASELINE, ROOT))
         except CannotCompare as problem:
-            print(f"Nothing was compared: {problem}.")
-            return 0
+            raise CannotCompare(f"nothing was compared: {difference}, and {problem}") from None
+        print(f"{difference[0].upper()}{difference[1:]}: the revision that wrote it is built here.")
+        return _gate_revisions([revision], wanted, False, directory)
+    if not expected:
+        raise CannotCompare("--only leaves nothing to compare")
     print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
           f"({ours['compiler']})\n")
     status = _conclude(_judge_counts(expected, _count_working_tree(wanted, directory)))

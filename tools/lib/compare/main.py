@@ -12,8 +12,9 @@ import tempfile  # noqa: E402
 import time  # noqa: E402
 
 from arenal.errors import Failure  # noqa: E402
-from compare import allocators, cases, gate, numbers, options as option_list, tables  # noqa: E402
+from compare import allocators, cases, gate, numbers, options as option_list, suite, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
+from compare.paired import LEAST_PAIRS  # noqa: E402
 from compare.process import locate  # noqa: E402
 from compare.progress import progress  # noqa: E402
 from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
@@ -29,9 +30,8 @@ GATE_PACKAGES = ["cmake", "make", "gcc", "g++", "libc6-dev", "pkg-config", "git"
 WHOLE_SECONDS = {"quick": 165, "full": 1500}
 BUDGET_SECONDS = {"quick": 150, "full": 1320}
 LEAST_SECONDS = {"quick": 100, "full": 1200}
-ROUNDS = {"quick": 3, "full": 7}
+ROUNDS = LEAST_PAIRS     # as many as a claim takes; with --quick and all cases and allocators, about 3 fit
 QUICK_TIMEOUT = 20
-COMMAND_ROUNDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -71,17 +71,12 @@ def parse(arguments):
         position = arguments.index("--")
         arguments, command = arguments[:position], arguments[position + 1:]
     parser = option_list.parser()
-    gate.add_options(parser)
     options = parser.parse_args(arguments)
-    option_list.check(parser, options)
-    if options.gate is None and (options.counts or options.baseline or options.update_baseline):
-        parser.error("--counts, --baseline and --update-baseline go with --gate")
     if command is not None and not command:
         parser.error("there is no command after --")
-    if command and (options.only or options.full or options.quick or options.threads or options.list):
-        parser.error("--quick, --full, --only, --threads and --list choose among Arenal's own cases; they do not go "
-                     "with a command")
-    options.mode = "command" if command else "full" if options.full else "quick"
+    option_list.check(parser, options, option_list.given(arguments), command)
+    options.seed = 1 if options.seed is None else options.seed
+    options.mode = "command" if command else "suite" if options.suite else "full" if options.full else "quick"
     return options, command
 
 
@@ -90,11 +85,12 @@ def compare(options, command, arguments, started):
     if command:
         locate(command[0], os.getcwd())
     names = options.allocators or allocators.NAMES
-    build_dir = prepare(options, names, needs_benchmarks=not command)
-    settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads,
+    build_dir = prepare(options, names, needs_benchmarks=not command and not options.suite)
+    settings = cases.Settings(quick=options.mode == "quick", seed=options.seed, threads=options.threads or [],
                               build_dir=build_dir)
     wanted = option_list.matcher(options.only) if options.only else lambda name: True
-    chosen = [CommandCase(command)] if command else choose(settings, options.only, wanted)
+    everything = suite.cases(options.suite) if options.suite else cases.collect(settings) if not command else []
+    chosen = [CommandCase(command)] if command else choose(everything, settings, options.only, wanted)
     if options.list:
         print_list(chosen, settings, wanted)
         return 0
@@ -107,7 +103,7 @@ def compare(options, command, arguments, started):
 
     with tempfile.TemporaryDirectory(prefix="arenal-compare-", dir=scratch_parent(),
                                      ignore_cleanup_errors=True) as scratch:
-        compared = allocators.find(names, build_dir, scratch)
+        compared = allocators.find(names, build_dir, scratch, options.allocator or ())
         if options.allocators and all(one.problem for one in compared):
             raise Failed(f"{compared[0].name}: {compared[0].problem}")
         results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
@@ -125,7 +121,7 @@ def prepare(options, names, needs_benchmarks):
     if not options.build_dir:
         packages += BUILD_PACKAGES + (["libbenchmark-dev"] if needs_benchmarks else [])
     if options.install:
-        packages += [one.package for one in allocators.find_all(names) if one.package]
+        packages += dict.fromkeys(one.package for one in allocators.find_all(names) if one.package)
     if not need_packages(packages, TOOL):
         sys.exit(1)  # it has said why
     if options.build_dir:
@@ -135,8 +131,7 @@ def prepare(options, names, needs_benchmarks):
     return build(["arenal", "arenal_benchmarks"] if needs_benchmarks else ["arenal"])
 
 
-def choose(settings, only, wanted):
-    found = cases.collect(settings)
+def choose(found, settings, only, wanted):
     for pattern in only or ():
         one = option_list.matcher([pattern])
         if not any(case.narrowed(one, settings) for case in found):
@@ -169,6 +164,7 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
     limits = limits_of(options, time.monotonic() - started)
     results = {"version": VERSION, "tool": "arenal compare", "command": "", "mode": options.mode, "seed": options.seed,
                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": describe(),
+               "suite": suite.describe(options.suite) if options.suite else None,
                "allocators": [one.to_json() for one in compared]}
     before = cpu_seconds()
     start = time.monotonic()
@@ -183,13 +179,13 @@ def measure(chosen, compared, settings, options, wanted, scratch, started):
 
 
 def limits_of(options, passed):
-    if options.mode == "command":
-        return Limits(options.rounds or COMMAND_ROUNDS, options.budget, options.timeout)
+    if options.mode in ("command", "suite"):
+        return Limits(options.rounds or ROUNDS, options.budget, options.timeout)
     budget = options.budget
     if not budget and not options.rounds:  # rounds that are asked for are made, however long they take
         left = WHOLE_SECONDS[options.mode] - passed
         budget = max(LEAST_SECONDS[options.mode], min(BUDGET_SECONDS[options.mode], left))
-    return Limits(options.rounds or ROUNDS[options.mode], budget,
+    return Limits(options.rounds or ROUNDS, budget,
                   options.timeout or (QUICK_TIMEOUT if options.mode == "quick" else None))
 
 
@@ -233,7 +229,8 @@ def write(results, files):
 
 def succeeded(results, options):
     """No row failed. An allocator that is not installed counts when it was asked for by name."""
-    problems = options.allocators and any(one["problem"] for one in results["allocators"])
+    asked = [one[0] for one in options.allocator or ()]
+    problems = any(one["problem"] for one in results["allocators"] if options.allocators or one["name"] in asked)
     failures = any(result["failure"] and not result["absent"]
                    for case in results["cases"] for result in case["results"].values())
     return bool(results["cases"]) and not problems and not failures

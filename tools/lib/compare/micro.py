@@ -76,8 +76,11 @@ class MicroCase(Case):
         series, threads = split_threads(name)
         if series == self.name:
             return super().describe(name)
+        # A single thread's processor time knows nothing of who else had the processor. That of several threads together
+        # would leave out that they wait for each other. The family "threads" starts some of its own.
+        clock = "CPU" if threads == 1 and self.kind != "threads" else "wall"
         return {"name": name, "group": self.group, "family": series, "title": title(series), "about": self.about,
-                "unit": self.unit, "threads": threads}
+                "unit": self.unit, "clock": clock, "threads": threads}
 
     def _benchmarks(self, build_dir, settings):
         """The names of those that are wanted; at least one."""

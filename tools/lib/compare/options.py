@@ -21,10 +21,18 @@ exit status: 0; 1 when something failed (also a single row); 2 for wrong options
 after everything that was measured until then was printed and written"""
 
 
-def parser():
+# What does something with --gate, --list, or a command; each other option would do nothing, and is an error there.
+WITH_GATE = {"gate", "only", "counts", "baseline", "update_baseline"}
+WITH_LIST = {"list", "only", "quick", "full", "threads", "build_dir", "suite"}
+NOT_WITH_COMMAND = {"gate", "only", "quick", "full", "threads", "list", "seed", "suite"}
+NOT_WITH_SUITE = {"quick", "full", "threads", "seed"}
+
+
+def parser(unless_given=None):
+    """`unless_given` is the value of an option that is not given."""
     made = argparse.ArgumentParser(
         prog="compare", usage="tools/compare [OPTION...] [-- COMMAND [ARG...]]", description=DESCRIPTION, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, argument_default=unless_given)
     mode = made.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="under three minutes on two cores (default)")
     mode.add_argument("--full", action="store_true", help="every case and more rounds, under thirty minutes")
@@ -34,14 +42,18 @@ def parser():
     made.add_argument("--allocators", metavar="LIST", type=_allocators,
                       help=f"some of {','.join(allocators.NAMES)}, and paths of libraries, each also with variables "
                            "before it (\"ARENAL_DECAY=-1 arenal\"): default: all that are installed")
-    made.add_argument("--threads", metavar="LIST", type=_counts, default=[],
+    made.add_argument("--allocator", metavar="NAME=PATH.so[,VARIABLE=VALUE]...", action="append", type=_allocator,
+                      help="one more, under a name of yours; may be given several times")
+    made.add_argument("--suite", metavar="DIR",
+                      help="measure the programs of mimalloc-bench, of which DIR is a checkout with its programs built")
+    made.add_argument("--threads", metavar="LIST", type=_counts,
                       help="numbers of threads, for the cases that can run with several")
     made.add_argument("--rounds", metavar="N", type=number(int, 1, 1000), help="how often to measure everything")
     made.add_argument("--budget", "--seconds-budget", metavar="S", type=number(float, 0.1, 1e6),
                       help="seconds to measure for; a round that does not fit is not begun")
     made.add_argument("--timeout", metavar="S", type=number(float, 0.1, 1e6),
                       help="a run that takes longer hangs (default: 20 with --quick, else what the case says)")
-    made.add_argument("--seed", metavar="N", type=number(int, 0, 2**32 - 1), default=1,
+    made.add_argument("--seed", metavar="N", type=number(int, 0, 2**32 - 1),
                       help="of everything random (default 1)")
     made.add_argument("--json", metavar="FILE", help="where the results go (default: build/compare/results.json)")
     made.add_argument("--html", metavar="FILE", help="where the page goes (default: build/compare/results.html)")
@@ -52,10 +64,39 @@ def parser():
     made.add_argument("--install", action="store_true",
                       help="also install the allocators and programs that are missing")
     made.add_argument("--list", action="store_true", help="print the names of the cases and end")
+    _add_gate_options(made)
     return made
 
 
-def check(made, options):
+def _add_gate_options(made):
+    made.add_argument("--gate", nargs="*", metavar=("OLD", "NEW"),
+                      help="compare two builds of Arenal, made from two git revisions; the exit status is 1 when NEW is "
+                      "worse than OLD, and 2 when there is no verdict. NEW is the working tree as it is, unless given; OLD is "
+                      "HEAD if the library was changed since, else HEAD~1. --only also knows counts/* and promise/*")
+    made.add_argument("--counts", action="store_true",
+                      help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
+    made.add_argument("--baseline", action="store_true",
+                      help="with --gate: compare the working tree's counts with benchmarks/counts/baseline.json")
+    made.add_argument("--update-baseline", action="store_true",
+                      help="with --gate: count, and write benchmarks/counts/baseline.json anew")
+
+
+def given(arguments):
+    """The names of the options that are among the arguments."""
+    return set(vars(parser(argparse.SUPPRESS).parse_args(arguments)))
+
+
+def check(made, options, found, command=None):
+    """`found` is what given() says."""
+    for wrong, where in ((found - WITH_GATE if "gate" in found else (), "--gate"),
+                         (found & WITH_GATE - {"gate", "only"} if "gate" not in found else (), "a run without --gate"),
+                         (found - WITH_LIST if "list" in found else (), "--list"),
+                         (found & NOT_WITH_COMMAND if command else (), "a command, which is all that is measured"),
+                         (found & NOT_WITH_SUITE if "suite" in found else (), "--suite"),
+                         ({"counts", "baseline"} & found if "update_baseline" in found else (), "--update-baseline")):
+        if wrong:
+            names = ", ".join(sorted("--" + name.replace("_", "-") for name in wrong))
+            made.error(f"{names} would do nothing with {where}")
     for entry in options.allocators or ():
         _, name = allocators.variables(entry)
         if name not in allocators.NAMES and "/" not in name:
@@ -102,6 +143,14 @@ def _comma_list(text, split=lambda text: text.split(",")):
 
 def _allocators(text):
     return _comma_list(text, allocators.entries)
+
+
+def _allocator(text):
+    found = allocators.given(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"\"{text}\" is not NAME=PATH.so[,VARIABLE=VALUE]... with a name that is not "
+                                         "taken yet")
+    return found
 
 
 def _counts(text):

@@ -1,6 +1,6 @@
 """Where our own allocator loses: the table at the top of the page, worst first, and the sentence above it."""
 
-from compare import numbers
+from compare import numbers, paired
 from compare.page_allocators import called
 from compare.page_format import count, mebibytes, ratio, short, span
 from compare.page_ratios import METRICS
@@ -9,15 +9,14 @@ SHOWN = 10          # rows before the rest has to be opened
 
 
 def losses(results, own):
-    """(case, metric, its word, peer, ratio) of every median ratio above 1; clear ones first, then noise."""
+    """(case, metric, its word, ratio) of every median ratio above 1; clear ones first, then those that may be chance."""
     found = []
     for case in results["cases"]:
         for metric, word, _ in METRICS:
-            peer = numbers.best_peer(results, case, metric)
-            compared = peer and numbers.ratio(case, metric, own, peer)
+            compared = numbers.ratio_to_best(results, case, metric, own)
             if compared and compared.median > 1:
-                found.append((case, metric, word, peer, compared))
-    return sorted(found, key=lambda one: (one[4].inside_noise, -one[4].median))
+                found.append((case, metric, word, compared))
+    return sorted(found, key=lambda one: (one[3].may_be_chance, -one[3].median))
 
 
 def failures(results, own):
@@ -34,13 +33,14 @@ def value_text(case, name, metric):
 
 
 def table(caption, rows, own):
-    columns = [{"text": "case"}, {"text": f"{own} / best peer"}, {"text": "noise", "class": "words"}, {"text": own},
+    columns = [{"text": "case"}, {"text": f"{own} / best peer"}, {"text": "chance", "class": "words"}, {"text": own},
                {"text": "best peer"}]
     return {"caption": caption, "columns": columns, "rows": rows}
 
 
-def loss_row(case, metric, word, peer, compared, own):
-    noise = {"text": "inside the noise", "class": "words muted"} if compared.inside_noise else \
+def loss_row(case, metric, word, compared, own):
+    peer = compared.peer
+    noise = {"text": "may be chance", "class": "words muted"} if compared.may_be_chance else \
             {"text": "clear", "class": "words bad"}
     note = "\n".join(filter(None, (word, span(compared.low, compared.high, ratio))))
     return [{"text": case["name"], "note": case["title"]},
@@ -57,8 +57,9 @@ def behind(results, own):
             [{"text": ""}] * 3 for case, failure in failures(results, own)]
     found = losses(results, own)
     rows += [loss_row(*one, own) for one in found]
-    clear = sum(not one[4].inside_noise for one in found)
-    text = (f"{count(clear, 'figure')} clearly behind the best peer, {len(found) - clear} more inside the noise: the "
-            "ratios of the rounds lie on both sides of 1. Worst first." if rows else "In no case, in no figure.")
+    clear = sum(not one[3].may_be_chance for one in found)
+    text = (f"{count(clear, 'figure')} clearly behind the best peer, {len(found) - clear} more that may be chance: equal "
+            f"allocators differ so much in more than {paired.SIGNIFICANCE:.0%} of such figures, or there are fewer than "
+            f"{paired.LEAST_PAIRS} rounds. Worst first." if rows else "In no case, in no figure.")
     return {"title": title, "text": text, "table": table(f"{title}, worst first", rows[:SHOWN], own),
             "more": table("The rest of them", rows[SHOWN:], own)}

@@ -45,6 +45,11 @@ def ratio(value):
     return f"{value:.2f}" if 0.01 <= abs(value) < 100 else short(value)
 
 
+def marked(compared):
+    """A ratio of numbers.py; ~ says that it may be chance."""
+    return ratio(compared.median) + ("~" if compared.may_be_chance else "")
+
+
 def span(low, high, show=short):
     """The lowest and the highest of the rounds."""
     if not usable(low) or not usable(high):

@@ -1,11 +1,11 @@
 """The dot plots of ratios: a row for each case, and one for each group. The best peer in each case stands at 1."""
 
 from compare import numbers
-from compare.page_format import ABSENT, positive, ratio, span
+from compare.page_format import ABSENT, marked, positive, ratio, span
 
 ROWS = 40           # of one chart; a phone's browser cannot hold a picture of any height
 GROUPS = (("micro", "Micro-benchmarks"), ("workload", "Workloads"), ("latency", "Single calls"),
-          ("program", "Real programs"), ("command", "Your command"))
+          ("program", "Real programs"), ("suite", "mimalloc-bench"), ("command", "Your command"))
 METRICS = (("time", "time", "Time"), ("peak_rss", "peak memory", "Peak memory"),
            ("rest_rss", "memory at rest", "Memory at rest"))
 
@@ -28,10 +28,7 @@ def short_name(case):
 
 def row_of(results, case, metric, allocators):
     """For each allocator a ratio to the best peer, or None."""
-    peer = numbers.best_peer(results, case, metric)
-    if peer is None:
-        return None
-    return [numbers.ratio(case, metric, one["name"], peer) for one in allocators]
+    return [numbers.ratio_to_best(results, case, metric, one["name"]) for one in allocators]
 
 
 def dot_plot(title, caption, labels, rows, allocators, first):
@@ -47,20 +44,20 @@ def dot_plot(title, caption, labels, rows, allocators, first):
         return None
     extent = [value for one in sets for value in one["points"] if value]
     extent += [value for one in sets for pair in one["ranges"] if pair for value in pair]
-    cells = [[{"text": label}] + [{"text": ratio(one["points"][row]) if one["points"][row] else ABSENT,
+    cells = [[{"text": label}] + [{"text": marked(rows[row][one["allocator"]]) if one["points"][row] else ABSENT,
                                    "note": span(*one["ranges"][row], ratio) if one["ranges"][row] else None}
                                   for one in sets] for row, label in enumerate(labels)]
     names = [{"text": allocators[one["allocator"]]["name"]} for one in sets]
     return {"kind": "ratio", "title": title, "caption": caption, "labels": labels, "sets": sets, "x": "",
             "low": min(0.8, min(extent) / 1.06), "high": max(1.25, max(extent) * 1.06),
-            "table": {"caption": f"{title}, ratio to the best peer", "columns": [{"text": first}, *names],
+            "table": {"caption": f"{title}, ratio to the best peer; ~ may be chance", "columns": [{"text": first}, *names],
                       "rows": cells}}
 
 
 def case_plots(results, metric, group, allocators):
     """The charts of a group: as many as its rows need."""
     rows = [(short_name(case), row) for case in results["cases"] if case["group"] == group
-            if (row := row_of(results, case, metric, allocators)) and any(row)]
+            if any(row := row_of(results, case, metric, allocators))]
     parts = -(-len(rows) // ROWS)
     for part in range(parts):
         some = rows[part * ROWS:(part + 1) * ROWS]
@@ -81,7 +78,8 @@ def summary_plot(results, metric, word, allocators):
         if any(row):
             rows.append(row)
             labels.append(label)
-    return dot_plot("Groups", f"Geometric mean of the ratios of {word}.", labels, rows, allocators, "group")
+    return dot_plot("Groups", f"Geometric mean of the ratios of {word}, over the cases that all have that have one.", labels,
+                    rows, allocators, "group")
 
 
 def sections(results, allocators):

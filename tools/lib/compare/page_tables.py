@@ -1,9 +1,9 @@
 """The words and the tables of the page."""
 
-from compare import numbers
+from compare import numbers, paired
 from compare.page_allocators import called
 from compare.page_behind import behind
-from compare.page_format import ABSENT, count, mebibytes, ratio, short, span, usable
+from compare.page_format import ABSENT, count, marked, mebibytes, ratio, short, span, usable
 from compare.page_ratios import METRICS, group_title, groups_of
 
 KNOWN_METRICS = {name for name, _, _ in METRICS}
@@ -18,19 +18,18 @@ def answer(results, own):
         best = numbers.geometric_mean_ratio(results, cases, metric, own)
         glibc = numbers.geometric_mean_ratio(results, cases, metric, own, "glibc")
         peers = ((best, f"the best peer's {word}"), (glibc, "glibc's"))
-        against = [f"{ratio(one.median)} of {whose}" for one, whose in peers if one]
+        against = [f"{marked(one)} of {whose}" for one, whose in peers if one]
         parts.append(" and ".join(against))
     parts = [part for part in parts if part]
     if not parts:
         return f"{called(own)} was compared with nobody."
-    compared = [numbers.ratio(case, "time", own, peer) for case in cases
-                if (peer := numbers.best_peer(results, case, "time"))]
+    compared = [numbers.ratio_to_best(results, case, "time", own) for case in cases]
     compared = [one for one in compared if one]
     slower = [one for one in compared if one.median > 1]
-    noise = sum(one.inside_noise for one in slower)
-    text = (f"{called(own)} takes {', and '.join(parts)} (geometric means over the cases); it is slower than the best "
-            f"peer in {len(slower)} of {count(len(compared), 'case')}")
-    return text + (f", in {noise} of them inside the noise." if noise else ".")
+    chance = sum(one.may_be_chance for one in slower)
+    text = (f"{called(own)} takes {', and '.join(parts)} (geometric means over the cases that all have that have one; ~ may "
+            f"be chance); it is slower than the best peer in {len(slower)} of {count(len(compared), 'case')}")
+    return text + (f", which may be chance in {chance} of them." if chance else ".")
 
 
 def notices(results):
@@ -41,16 +40,17 @@ def notices(results):
     if usable(load) and load > 0.05:
         made.append(f"Other programs used {100 * load:.0f}% of the machine meanwhile: the figures are less certain "
                     "than usual.")
-    if results.get("rounds") == 1:
-        made.append("There was one round only, so there is no spread, and nothing says what is noise.")
+    if usable(results.get("rounds")) and results["rounds"] < paired.LEAST_PAIRS:
+        made.append(f"So few rounds ({results['rounds']}) cannot tell a difference from chance; it takes {paired.LEAST_PAIRS}.")
     return made
 
 
 def facts(results):
-    machine = results.get("machine") or {}
+    machine, suite = results.get("machine") or {}, results.get("suite")
     memory = machine.get("memory_bytes")
     shown = [("processor", machine.get("cpu")), ("cores", machine.get("cores")),
              ("memory", f"{memory / (1 << 30):.1f} GiB" if usable(memory) else None), ("kernel", machine.get("kernel")),
+             ("suite", " ".join(map(str, (suite["name"], suite["version"]))) if suite else None),
              ("libc", machine.get("libc")), ("compiler", machine.get("compiler")),
              ("transparent huge pages", machine.get("transparent_hugepages")),
              ("frequency governor", machine.get("governor")), ("started", results.get("started")),
@@ -68,7 +68,8 @@ def machine_line(results):
 
 
 def allocator_table(allocators):
-    rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words"},
+    rows = [[{"text": one["name"]}, {"text": one.get("version") or ABSENT, "class": "words", "note": " ".join(
+                 f"{name}={value}" for name, value in (one.get("environment") or {}).items()) or None},
              {"text": one["problem"], "class": "failed"} if one.get("problem") else
              {"text": one.get("library") or "the program's own libc", "class": "words"}] for one in allocators]
     columns = [{"text": text, "class": "words"} for text in ("name", "version", "library")]
@@ -83,22 +84,21 @@ def figure_cell(case, name, metric, show, best):
     value = numbers.median(case, name, metric)
     low, high = numbers.spread(case, name, metric) or (None, None)
     note = span(low, high, show) if high != low else None
-    return {"text": show(value), "note": note, "class": "best" if best and usable(value) and value == best else ""}
+    return {"text": show(value), "note": note, "class": "best" if best == name else ""}
 
 
 def ratio_cells(results, case, metric, own):
-    peer = numbers.best_peer(results, case, metric)
-    compared = peer and numbers.ratio(case, metric, own, peer)
+    compared = numbers.ratio_to_best(results, case, metric, own)
     if not compared:
         return [{"text": ABSENT}, {"text": ""}]
-    verdict = "inside the noise" if compared.inside_noise else "ahead" if compared.median < 1 else "behind"
+    verdict = "may be chance" if compared.may_be_chance else "ahead" if compared.median < 1 else "behind"
     return [{"text": ratio(compared.median), "note": span(compared.low, compared.high, ratio)},
-            {"text": verdict, "note": f"best peer: {peer}",
+            {"text": verdict, "note": f"best peer: {compared.peer}",
              "class": {"ahead": "words good", "behind": "words bad"}.get(verdict, "words muted")}]
 
 
 def metric_table(results, cases, metric, title, allocators, own):
-    """A row for each case that has this figure, or failed under every allocator."""
+    """A row for each case that has this figure, or failed under every allocator. What is clearly best is in bold."""
     rows = []
     for case in cases:
         values = [numbers.median(case, one["name"], metric) for one in allocators]
@@ -106,15 +106,16 @@ def metric_table(results, cases, metric, title, allocators, own):
         if not values and (metric != "time" or not case["results"]):
             continue
         show = short if metric == "time" else mebibytes
+        best = numbers.clear_best(case, metric, [one["name"] for one in allocators])
         note = f"{case['title']}, {case['unit']}" if metric == "time" else case["title"]
         rows.append([{"text": case["name"], "note": note}] +
                     (ratio_cells(results, case, metric, own) if own else []) +
-                    [figure_cell(case, one["name"], metric, show, min(values, default=None)) for one in allocators])
+                    [figure_cell(case, one["name"], metric, show, best) for one in allocators])
     columns = [{"text": "case"}]
     if own:
         columns += [{"text": f"{own} / best peer"}, {"text": "verdict", "class": "words"}]
     columns += [{"text": one["name"]} for one in allocators]
-    caption = title if metric == "time" else f"{title}, MiB"
+    caption = title[0].upper() + title[1:] if metric == "time" else f"{title}, MiB"
     return {"caption": f"{caption}: median, and the lowest to the highest round", "columns": columns, "rows": rows}
 
 
@@ -134,12 +135,21 @@ def other_table(cases, allocators):
             "columns": [{"text": text} for text in ["case", *(one["name"] for one in allocators)]], "rows": rows}
 
 
+def split(cases, metric, title):
+    """[(title of a table, its cases)]: one clock in a table of times."""
+    if metric != "time":
+        return [(title, cases)]
+    clocks = dict.fromkeys(map(numbers.clock, cases))
+    return [(f"{clock} time", [case for case in cases if numbers.clock(case) == clock]) for clock in sorted(clocks)]
+
+
 def groups(results, allocators, own):
     shown = [one for one in allocators if one["measured"] or not one.get("problem")]
     made = []
     for group in groups_of(results):
         cases = [case for case in results["cases"] if case["group"] == group]
-        tables = [metric_table(results, cases, metric, title, shown, own) for metric, _, title in METRICS]
+        tables = [metric_table(results, some, metric, shown_title, shown, own) for metric, _, title in METRICS
+                  for shown_title, some in split(cases, metric, title)]
         tables.append(other_table(cases, shown))
         title = group_title(group)
         made.append({"id": f"group-{len(made)}", "title": f"{title}: all figures", "short": title, "cases": cases,

@@ -1,7 +1,8 @@
 """Which run comes when: rounds, the order inside them, and what still fits into the time.
 
 A round runs every case under every allocator. The allocators of a case follow each other directly, so that what slows
-the machine for a minute slows all of them; which of them comes first changes from round to round and from case to case.
+the machine for a minute slows all of them. Their order is drawn anew for each case and round: what it is worth to come first,
+or after a certain other one, is then as likely anybody's, which the test of what may be chance relies on.
 """
 
 import os
@@ -94,9 +95,9 @@ class Schedule:
 
     def _block(self, number, case, coming):
         """One case under every allocator."""
-        # By the case's place in the list, which is the same in each round.
-        turn = (number - 1 + self.cases.index(case)) % max(1, len(self.allocators))
-        for allocator in self.allocators[turn:] + self.allocators[:turn]:
+        order = list(self.allocators)
+        random.Random(f"{self.settings.seed} {number} {case.name}").shuffle(order)
+        for allocator in order:
             if (case.name, allocator.name) in self._failed:
                 continue
             self.progress(number, self._last_round(number), case, allocator, self._expected_end(number, coming),

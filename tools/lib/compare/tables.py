@@ -3,7 +3,7 @@
 import shutil
 import textwrap
 
-from compare import numbers
+from compare import numbers, paired
 
 WIDTH = 100         # of sentences
 TABLE_WIDTH = 120   # where there is no terminal to ask
@@ -54,12 +54,16 @@ def mebibytes(value):
 
 
 def ratio_text(ratio):
-    """A ratio; ~ marks one whose rounds lie on both sides of 1, or that only one round is known of."""
-    return "-" if ratio is None else f"{ratio.median:.2f}" + ("~" if ratio.inside_noise else " ")
+    """A ratio; ~ marks one that may be chance."""
+    return "-" if ratio is None else f"{ratio.median:.2f}" + _mark(ratio)
 
 
 def range_text(ratio):
-    return f"{ratio.median:.3f} ({ratio.low:.2f}..{ratio.high:.2f})"
+    return f"{ratio.median:.3f} ({ratio.low:.2f}..{ratio.high:.2f}){_mark(ratio)}"
+
+
+def _mark(ratio):
+    return "~" if ratio.may_be_chance else " "
 
 
 def measured_names(results):
@@ -78,15 +82,17 @@ def _summary(results):
     """Per group and allocator the geometric mean of the ratios to the best peer."""
     if not results["cases"]:
         return ""
-    text = "Ratio to the best peer, geometric means (below 1 is better than every peer in each case):\n\n"
-    rows = [["", *METRIC_TITLES.values(), "cases"]]
+    text = textwrap.fill("Ratio to the best peer, geometric means over the cases that all have that have one (below 1 is "
+                         "better than every peer in each case; ~ may be chance):", WIDTH) + "\n\n"
+    rows = [["", *(f"{title} " for title in METRIC_TITLES.values()), "cases"]]
     for group in groups(results):
         cases = [case for case in results["cases"] if case["group"] == group]
         rows.append([group])
         for name in measured_names(results):
             ratios = [numbers.geometric_mean_ratio(results, cases, metric, name) for metric in METRIC_TITLES]
-            count = sum(numbers.median(case, name, "time") is not None for case in cases)
-            rows.append(["  " + name, *[range_text(one) if one else "-" for one in ratios], str(count)])
+            failed = numbers.failures(cases, name)
+            count = f"failed in {failed}" if failed else str(len(numbers.common_cases(results, cases, "time")))
+            rows.append(["  " + name, *[range_text(one) if one else "- " for one in ratios], count])
     text += grid(rows)
     for one in results["allocators"]:
         if one["problem"]:
@@ -95,16 +101,14 @@ def _summary(results):
 
 
 def losses(results):
-    """[(Ratio, case, metric, peer)] where our own allocator's median is behind, worst first; clear ones before those
-    inside the noise."""
+    """[(Ratio, case, metric)] where our own allocator's median is behind, worst first; those that may be chance last."""
     own, found = numbers.own(results), []
     for case in results["cases"] if own else ():
         for metric in METRIC_TITLES:
-            peer = numbers.best_peer(results, case, metric)
-            ratio = peer and numbers.ratio(case, metric, own, peer)
+            ratio = numbers.ratio_to_best(results, case, metric, own)
             if ratio and ratio.median > 1:
-                found.append((ratio, case, metric, peer))
-    return sorted(found, key=lambda one: (one[0].inside_noise, -one[0].median))
+                found.append((ratio, case, metric))
+    return sorted(found, key=lambda one: (one[0].may_be_chance, -one[0].median))
 
 
 def _behind(results):
@@ -115,29 +119,30 @@ def _behind(results):
         return ""  # nothing that could be behind
     if not found:
         return "Where Arenal is behind: in no case, in no figure.\n"
-    clear = sum(not ratio.inside_noise for ratio, *_ in found)
-    rows = [["case", "what", "best peer", "ratio (lowest..highest)"]]
-    for ratio, case, metric, peer in found[:BEHIND_SHOWN]:
-        flag = "~" if ratio.inside_noise else " "
-        rows.append([case["name"], METRIC_TITLES[metric], peer, range_text(ratio) + flag])
-    text = f"{clear} beyond the noise, worst first; {len(found) - clear} more inside it, marked ~"
+    clear = sum(not ratio.may_be_chance for ratio, *_ in found)
+    rows = [["case", "what", "best peer", "ratio (lowest..highest) "]]
+    for ratio, case, metric in found[:BEHIND_SHOWN]:
+        rows.append([case["name"], METRIC_TITLES[metric], ratio.peer, range_text(ratio)])
+    text = f"{clear} beyond chance, worst first; {len(found) - clear} more that may be chance, marked ~"
     return textwrap.fill(f"Where Arenal is behind: {text}.", WIDTH) + "\n\n" + grid(rows) + (
         f"and {len(found) - BEHIND_SHOWN} more\n" if len(found) > BEHIND_SHOWN else "")
 
 
 def _times(results):
     names, own = measured_names(results), numbers.own(results)
-    rows = []
+    tables = {}
     for case in results["cases"]:
         if any(numbers.median(case, name, "time") is not None for name in names):
             medians = [figure(numbers.median(case, name, "time")) for name in names]
-            rows.append([f"{case['name']}, {case['unit']}", *medians, *_own_ratio(results, case, "time", own)])
-    if not rows:
+            row = [f"{case['name']}, {case['unit']}", *medians, *_own_ratio(results, case, "time", own)]
+            tables.setdefault(numbers.clock(case), []).append(row)
+    if not tables:
         return ""
     text = "Medians of the rounds."
     if own:
-        text += (f" Ratio: {own} to the best peer, lowest and highest round; ~ marks a difference inside the noise.")
-    return textwrap.fill(text, WIDTH) + "\n\n" + grid([["time", *names, *_ratio_head(own)], *rows])
+        text += f" Ratio: {own} to the best peer, lowest and highest round; ~ marks a difference that may be chance."
+    return textwrap.fill(text, WIDTH) + "\n\n" + "\n".join(
+        grid([[f"{clock} time", *names, *_ratio_head(own)], *rows]) for clock, rows in tables.items())
 
 
 def _ratio_head(own):
@@ -147,8 +152,7 @@ def _ratio_head(own):
 def _own_ratio(results, case, metric, own):
     if not own:
         return []
-    peer = numbers.best_peer(results, case, metric)
-    ratio = peer and numbers.ratio(case, metric, own, peer)
+    ratio = numbers.ratio_to_best(results, case, metric, own)
     return [ratio_text(ratio), f"{ratio.low:.2f}..{ratio.high:.2f}"] if ratio else ["-", ""]
 
 
@@ -220,20 +224,31 @@ def _notes(results):
     machine = results["machine"]
     rounds = "1 round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
     load = results["other_load"]
-    lines = [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
+    lines = [*map(_allocator_line, (one for one in results["allocators"] if not one["problem"]))]
+    suite = results.get("suite")
+    if suite:
+        missing = f"; not built there: {', '.join(suite['missing'])}" if suite["missing"] else ""
+        lines.append(f"{suite['name']} {suite['version']}{missing}.")
+    lines += [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
              f"{machine['libc']}, Linux {machine['kernel']}."]
-    if results["rounds"] == 1:
-        lines.append("One round has no spread: what is inside the noise cannot be told.")
+    if results["rounds"] < paired.LEAST_PAIRS:
+        lines.append(f"So few rounds cannot tell a difference from chance, and every ratio is marked ~. "
+                     f"--rounds {paired.LEAST_PAIRS} tells more.")
     lines += [sentence[0].upper() + sentence[1:] + "." for sentence in results.get("left_out", [])]
     if load is not None and load >= 0.05:
         lines.append(f"Other programs used {load:.0%} of the CPUs meanwhile: expect other figures on a quiet machine.")
     return "\n".join(textwrap.fill(line, WIDTH) for line in lines) + "\n"
 
 
+def _allocator_line(one):
+    settings = " ".join(f"{name}={value}" for name, value in (one.get("environment") or {}).items())
+    return f"{one['name']}: {one['version'] or 'of unknown version'}" + (f", {settings}" if settings else "") + "."
+
+
 def agreement_report(found, path):
     """What --against says."""
     if not found:
-        return f"Nothing to compare with {path}: it takes the same cases, allocators, and two rounds or more in both.\n"
+        return f"Nothing to compare with {path}: it takes the same cases, allocators, and four rounds or more in both.\n"
     differing = [one for one in found if not one.agrees]
     rows = [[one.case, METRIC_TITLES[one.metric], f"{one.allocator}/{one.peer}",
              f"{one.before.low:.3f}..{one.before.high:.3f}", f"{one.now.low:.3f}..{one.now.high:.3f}"] for one in differing]

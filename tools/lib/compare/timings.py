@@ -16,8 +16,7 @@ from compare.results import Failed
 CASES = ["micro/pair/size:64/threads:1", "workload/session_churn", "workload/producer_consumer", "workload/interpreter",
          "workload/key_value", "workload/short_threads"]
 
-# Enough for the test to find a difference although a pair or two that hardly differ say the opposite.
-PAIRS = 7
+PAIRS = paired.LEAST_PAIRS
 
 # What is smaller than this is not worth an alarm, even if it is certain: moving code about changes as much.
 LIMITS = {"time": 1.02, "peak_rss": 1.03}       # not every case has both

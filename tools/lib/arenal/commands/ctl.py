@@ -1,15 +1,20 @@
 """arenal ctl PID ACTION"""
 
 import argparse
+import re
 
-from arenal import files
+from arenal import door, files
 from arenal.commands import SHAPE, number, process_id, sample_size
 from arenal.window import Window
 
 HELP = """\
 Steers a running process on Arenal: reads and sets tunables, gives free memory back, turns the heap profile on and off.
-The process goes on meanwhile. It needs a window (ARENAL_WINDOW=1, or several threads and 16 MiB). Only its own user and root
-may do so."""
+The process goes on meanwhile. It needs a window (ARENAL_WINDOW=1, or several threads and 16 MiB; "open" opens one). Only its own
+user and root may do so."""
+OPEN = """\
+Opens a window in a process that has none, having one thread or little memory, without a restart. It has a thread more from then on, and
+so have its children. A process that sleeps is stopped for a millisecond or so (ptrace, on x86-64); its system call goes on. One
+that cannot be stopped safely is asked, and opens its window as soon as it takes or gives back a little memory: the status is 1 until then."""
 CODES = """\
 Sizes are in bytes or take K, M or G, as in: arenal ctl 1234 set dirty_max 64M"""
 
@@ -19,10 +24,12 @@ MISUSE = ("ignore", "report", "end")
 
 
 def add(commands):
-    parser = commands.add_parser("ctl", help="steer a process: get or set a tunable, purge", description=HELP,
+    parser = commands.add_parser("ctl", help="steer a process: open a window, get or set a tunable, purge", description=HELP,
                                  epilog=CODES, usage="arenal ctl PID ACTION [ARGUMENT ...]", **SHAPE)
     parser.add_argument("pid", type=process_id, metavar="PID", help="the process to steer")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    action = actions.add_parser("open", help="open a window, where there is none", description=OPEN, usage="arenal ctl PID open", **SHAPE)
+    action.set_defaults(main=open_)
     action = actions.add_parser("get", help="print a tunable, or all of them", usage="arenal ctl PID get [NAME]",
                                 **SHAPE)
     action.add_argument("name", nargs="?", metavar="NAME")
@@ -48,6 +55,12 @@ def add(commands):
     what.add_argument("file", metavar="FILE")
     what.set_defaults(main=profile_dump)
     parser.set_defaults(parser=parser)
+
+
+def open_(options, _command):
+    if door.open_window(options.pid):
+        print(f"process {options.pid} has a window already")
+    return 0
 
 
 def get(options, _command):
@@ -113,5 +126,7 @@ def profile_stop(options, _command):
 def profile_dump(options, _command):
     with Window(options.pid) as window:
         data = window.profile_dump()
-    files.write(options.file, data)
+    # In its container it has another number. That which it has here leads to its files.
+    data = re.sub(rb"^pid [0-9]+$", b"pid %d" % options.pid, data, count=1, flags=re.M)
+    files.replace(options.file, data, private=True)
     return 0

@@ -3,9 +3,10 @@
 import os
 import shutil
 import sys
+import time
 
 from arenal import files
-from arenal.commands import SHAPE, environment_options, sample_size
+from arenal.commands import SHAPE, environment_options, process_id, sample_size
 from arenal.errors import Failure
 
 HELP = """\
@@ -32,6 +33,11 @@ def add(commands):
     parser.add_argument("--top", type=int, default=20, metavar="NUMBER", help="show so many functions (20)")
     parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
+    parser.add_argument("--pid", type=process_id, metavar="PID",
+                        help="the process, if it still runs and has another number for itself, as in a container: its files have the names")
+    parser.add_argument("--root", metavar="FOLDER", help="look for its files below FOLDER, a container's or another machine's")
+    parser.add_argument("--debug", action="append", default=[], metavar="FOLDER",
+                        help="look for separate debug files in FOLDER, too, which is laid out as /usr/lib/debug is")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser, total=False)
 
@@ -43,16 +49,18 @@ def _for_process(path, pid):
     return os.path.join(folder, f"{stem}.{pid}{dot}{suffix}")
 
 
-def convert(path, options, pid=None, further=False):
-    """The list of one dump; of a command's, `pid` wrote it; if that is a `further` process, it has files of its own."""
+def convert(path, options, pid=None, further=False, since=0):
+    """The list of one dump; of a command's, that began then, `pid` wrote it; if that is a `further` process, it has files of its own."""
     from arenal.profile import dump, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path, pid is not None))
+    profile = stacks.Profile(dump.read(path, pid is not None), pid=options.pid, root=options.root, debug=options.debug, since=since)
+    for note in profile.symbols.notes:
+        print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
-        files.write(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile))
+        files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True)
     if options.folded:
         lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        files.write(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"))
+        files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True)
     return stacks.text(profile, options.total, options.top)
 
 
@@ -61,11 +69,12 @@ def _run(options, command):
 
     if options.pprof:
         pprof.profile_class()           # better said now than when the command has ended
+    since = time.time()
     status, child, folder = session.run(options.tool, command, options.settings, options.stats, options.sample)
     try:
         for pid, path in session.dumps(folder, child):
             try:
-                print(convert(path, options, pid, pid != child), file=sys.stderr)
+                print(convert(path, options, pid, pid != child, since), file=sys.stderr)
             except Failure as failure:
                 if pid == child:
                     raise
@@ -73,7 +82,7 @@ def _run(options, command):
     except Failure as failure:
         raise Failure(str(failure), status or failure.status) from failure
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(os.path.dirname(folder), ignore_errors=True)
     return status
 
 
@@ -81,6 +90,8 @@ def main(options, command):
     if (options.dump is None) == (not command):
         options.parser.error('give either the name of a dump, or a command after "--"')
     if command:
+        if options.pid or options.root:
+            options.parser.error("--pid and --root are for a DUMP")
         return _run(options, command)
     if options.settings or options.stats or options.sample:
         options.parser.error("--sample, --set and --stats are for a COMMAND")

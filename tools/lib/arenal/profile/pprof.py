@@ -4,6 +4,7 @@ are described here, for they are few; the field numbers are the format's."""
 import gzip
 
 from arenal.errors import Failure
+from arenal.profile.places import plain_path
 
 MESSAGES = {
     "ValueType": "1 int64 type, 2 int64 unit",
@@ -75,9 +76,12 @@ class _Writer:
         if mapping.start not in self.mappings:
             self.mappings[mapping.start] = len(self.mappings) + 1
             module = self.source.symbols.modules.get(mapping.start)
+            build_id = module.build_id if module else self.source.symbols.object_of(mapping)[1]
+            # What is not there, pprof looks for itself.
             self.out.mapping.add(id=self.mappings[mapping.start], memory_start=mapping.start, memory_limit=mapping.end,
-                                 file_offset=mapping.offset, filename=self.string(mapping.path),
-                                 build_id=self.string(module.build_id if module else ""), has_functions=True)
+                                 file_offset=mapping.offset, filename=self.string(plain_path(mapping)), build_id=self.string(build_id),
+                                 has_functions=bool(module and module.has_functions), has_filenames=bool(module and module.has_files),
+                                 has_line_numbers=bool(module and module.has_lines), has_inline_frames=bool(module and module.has_lines))
         return self.mappings[mapping.start]
 
     def location(self, address):
@@ -85,7 +89,7 @@ class _Writer:
             self.locations[address] = len(self.locations) + 1
             location = self.out.location.add(id=self.locations[address], address=address,
                                              mapping_id=self.mapping(self.source.symbols.mapping_of(address)))
-            for frame in self.source.symbols.frames[address]:
+            for frame in self.source.symbols.frames[address] if address in self.source.symbols.named else ():
                 location.line.add(function_id=self.function(frame), line=frame.line)
         return self.locations[address]
 

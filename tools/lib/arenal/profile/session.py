@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -10,11 +11,15 @@ from arenal import library, start
 
 
 def run(tool, command, settings, stats, sample):
-    """Returns the exit code of the command, negative when a signal ended it, its process, and a folder of dumps by process, which the
-    caller removes."""
-    folder = tempfile.mkdtemp(prefix="arenal-profile-")
+    """Returns the exit code of the command, negative when a signal ended it, its process, and a folder of dumps by process; it is
+    all that is in the folder above it, which the caller removes."""
+    outer = tempfile.mkdtemp(prefix="arenal-profile-")
     try:
-        os.chmod(folder, 0o1777)        # the command may change its user
+        # The command may change its user, so everybody may write there: whoever knows its name, which nobody can list or guess.
+        os.chmod(outer, 0o711)
+        folder = os.path.join(outer, secrets.token_hex(16))
+        os.mkdir(folder)
+        os.chmod(folder, 0o1777)
         env = library.environment(library.find(tool), settings, stats)
         env[b"ARENAL_PROFILE"] = b"1"
         env[b"ARENAL_PROFILE_FILE"] = os.fsencode(os.path.join(folder, "%p"))
@@ -23,7 +28,7 @@ def run(tool, command, settings, stats, sample):
         child = start.child(command, env)
         return start.wait(child), child, folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
         raise
 
 

@@ -6,6 +6,7 @@ from collections import namedtuple
 
 from arenal import picture
 from arenal.profile import dump as dumps
+from arenal.profile.places import Places
 from arenal.profile.symbols import Frame, Symbols
 
 # Functions of Arenal's own: in a program that it is linked into, stacks begin inside of it.
@@ -22,11 +23,11 @@ Row = namedtuple("Row", "function flat_bytes flat_blocks bytes")
 
 
 class Profile:
-    """A dump with names. `stacks` are pairs of Counts and of addresses, innermost first."""
+    """A dump with names; `where` as Places has it. `stacks` are pairs of Counts and of addresses, innermost first."""
 
-    def __init__(self, dump):
+    def __init__(self, dump, **where):
         self.dump = dump
-        self.symbols = Symbols(dump.mappings, {frame for stack in dump.stacks for frame in stack.frames})
+        self.symbols = Symbols(dump, Places(dump, **where))
         self.stacks = [(stack.counts, self._without_own(stack.frames)) for stack in dump.stacks]
 
     def _without_own(self, frames):

@@ -9,6 +9,7 @@ import subprocess
 
 from arenal import installed, library
 from arenal.errors import Failure
+from arenal.trace import ends
 
 NAME = "arenal-trace"
 
@@ -27,7 +28,8 @@ def reader(tool):
 
 
 def ask(tool, what, path, *more, env=None):
-    """What arenal-trace says about a trace."""
+    """What arenal-trace says about a trace. Its file is cut to its length, if nobody writes to it."""
+    ends.settle(path)
     done = subprocess.run([reader(tool), what, path, *map(str, more or (0,))], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env=env, check=False)
     words = done.stderr.decode(errors="replace").strip().splitlines()
@@ -50,14 +52,15 @@ def notes(summary):
     found = []
     if summary["damaged"]:
         found.append(f"{summary['damaged']} of its chunks are damaged; they were read as far as they make sense.")
-    if summary["state"] == 0:
-        found.append("It has no end: the program crashed, or was killed, or runs still.")
     if summary["state"] == 2:
         found.append("Recording stopped before the program did: there was no room for the file.")
     if summary["state"] == 3:
         found.append("Recording stopped before the program did: the file had its greatest length.")
+    chosen = [process for process in summary["processes"] if process[0] == summary["chosen"]]
+    if chosen and (chosen[0][2], chosen[0][3]) != (ends.EXIT, 0):
+        found.append(f"The process {ends.describe(chosen[0], summary)}.")
     others = len(summary["processes"]) - 1
     if others > 0:
         found.append(f"{others} more process{'es were' if others > 1 else ' was'} forked: this is process {summary['chosen']}, --process "
-                     f"chooses another: " + ", ".join(f"{pid} ({calls:,} calls)" for pid, calls in summary["processes"][:10]) + ".")
+                     f"chooses another: " + ", ".join(f"{one[0]} ({one[1]:,} calls; it {ends.describe(one, summary)})" for one in summary["processes"][:10]) + ".")
     return found

@@ -3,17 +3,13 @@
 import glob
 import os
 import re
-import struct
 import sys
 
-from arenal import files as proc_files
-from arenal import library, memfile, start, trace
+from arenal import library, start, trace
 from arenal.errors import Failure
-from arenal.proc import MAPS_LIMIT, started
 from arenal.text import printable
+from arenal.trace import ends
 
-HEADER = struct.Struct("<8sIIIIQQQQQ16sQ")      # struct trace_header of src/observe/trace_format.h, up to `chunks`
-MAGIC = b"ARENALTR"
 NOT_STARTED = (125, 126)                # exit codes of our own
 
 
@@ -33,7 +29,7 @@ def record(tool, command, settings, stats, output):
     path = os.path.abspath(output or f"arenal.{pid}.trace")
     code = start.wait(pid)
     if code not in NOT_STARTED or files(path):          # then it was said why
-        tell(tool, path)
+        tell(tool, path, pid, -code if code < 0 else None)
     return code
 
 
@@ -57,54 +53,28 @@ def files(path):
     return [name for name in [path, *sorted(beside)] if os.path.isfile(name)]
 
 
-def may_be_written(path):
-    """Whether a process has it mapped, or may have: programs like ssh-agent hide their maps from their own user. Of those, only such count as
-    are younger than we are."""
-    try:
-        about = os.stat(path)
-    except OSError:
-        return False
-    if not os.path.exists("/proc/1"):
-        return True                     # /proc shows us some processes only
-    mapping = re.compile(rb" %02x:%02x %d " % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino))
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if mapping.search(proc_files.head(f"/proc/{pid}/maps", MAPS_LIMIT)):
-                return True
-        except PermissionError:
-            if os.getuid() in memfile.owners_now(pid) and (started(pid) or 0) >= started(os.getpid()):
-                return True
-        except OSError:
-            continue
-    return False
+def outcome(summary, command, signalled):
+    """What is known of the file's first process, and of the others."""
+    first = [row for row in summary["processes"] if row[0] == summary["pid"]]
+    words = [ends.describe(row, summary, signalled if row[0] == command else None) for row in first]
+    if summary["writers"] == 1 and words not in (["runs still"], []):
+        words.append("more is being recorded")
+    return "".join(f"; {word}" for word in words)
 
 
-def cut(path):
-    """To its length, where the library could not: a process crashed, or was replaced by another program."""
-    try:
-        with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
-            head = file.read(HEADER.size)
-            if len(head) == HEADER.size:
-                magic, _, chunk, *_, chunks = HEADER.unpack(head)
-                if magic == MAGIC and chunk * chunks < os.fstat(file.fileno()).st_size:
-                    file.truncate(chunk * chunks)
-    except OSError:
-        pass                            # it stays long, without contents
-
-
-def tell(tool, path):
+def tell(tool, path, command, signalled):
     found = files(path)
     if not found:
         print("arenal: nothing was recorded: the command does not run on Arenal, or never allocated", file=sys.stderr)
-    for name in found:
-        if not may_be_written(name):
-            cut(name)
+    for name in found[20:]:
+        ends.settle(name)
     for name in found[:20]:
         summary = trace.ask(tool, "summary", name)
         calls = summary["calls"]
         where = name if name == path else "  " + os.path.basename(name)
         each = f", {summary['bytes'] / calls:.1f} bytes each" if calls else ""
         line = f"{where}: {summary['name']}, {calls:,} calls{each}, {count(summary['threads'], 'thread')}, {summary['ns'] / 1e9:.3f} s"
+        line += outcome(summary, command, signalled)
         print(f"arenal: {printable(line)}", file=sys.stderr)
     if len(found) > 20:
         print(f"arenal: and {len(found) - 20} more", file=sys.stderr)

@@ -1,0 +1,234 @@
+#include "observe/door.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "base/os.h"
+#include "base/sandbox.h"
+#include "cache/own_thread.h"
+#include "observe/window.h"
+
+#if defined(__x86_64__)
+void door_enter(void), door_enter_from_call(void);
+#define ENTER (uint64_t)door_enter
+#define ENTER_FROM_CALL (uint64_t)door_enter_from_call
+#else
+#define ENTER 0
+#define ENTER_FROM_CALL 0
+#endif
+
+struct arenal_door arenal_door = {
+	.magic = DOOR_MAGIC,
+	.version = DOOR_VERSION,
+	.self = (uint64_t)&arenal_door,
+	.knock = (uint64_t)&cache_hooks.knock,
+	.sandbox = (uint64_t)&sandbox_on,
+	.enter = ENTER,
+	.enter_from_call = ENTER_FROM_CALL,
+};
+
+static void open_window(void) {
+	atomic_store(&cache_hooks.knock, 0);
+	atomic_store(&arenal_door.answer, window_ask_to_open());
+}
+
+void door_start(void) { atomic_store(&cache_hooks.knocked, open_window); }
+
+#if defined(__x86_64__)
+/* What the entries below leave on the thread's stack, from its low end, and take from there again. */
+struct door_frame {
+	uint64_t mask; /* of signals */
+	uint64_t unused;
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax, flags;
+	uint64_t call; /* 0, or why the system call shall be made again: as below */
+	uint64_t pc;
+};
+
+/* What the kernel has in a register of a thread whose system call it will make again, negative. */
+enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513 };
+
+#define SYSCALL_LENGTH 2
+
+/* A signal came meanwhile. Had the thread been asleep in its system call, would that have failed with EINTR? The thread may be waiting for
+ * just that. */
+static bool is_interrupted(uint64_t pending, uint64_t call) {
+	for (int number = 1; number <= 64; number++) {
+		struct sigaction action;
+		if (!(pending >> (number - 1) & 1) || !os_signal_ask(number, &action)) continue;
+		if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) continue;
+		if (call != ERESTARTNOINTR && !(call == ERESTARTSYS && (action.sa_flags & SA_RESTART) != 0)) return true;
+	}
+	return false;
+}
+
+__attribute__((used)) static void door_serve(struct door_frame *frame) {
+	const int saved = errno;
+	open_window();
+	errno = saved;
+	if (frame->call != 0 && is_interrupted(os_pending_signals() & ~frame->mask, frame->call)) {
+		frame->rax = (uint64_t)-EINTR;
+		frame->pc += SYSCALL_LENGTH;
+	}
+}
+
+/* The thread's registers are its own, but for the stack pointer, which is 136 bytes lower than it was: behind the 128 bytes that belong to
+ * its code (the red zone) the tool has written where it shall go on. After a system call, rcx holds what `call` above says, for system calls
+ * leave nothing in it; rax is the number of the call, and the thread goes on at its instruction.
+ *
+ * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes. Only one thread comes through
+ * at a time, for there is one stack; another one goes on at once. Vector registers are saved, too: an inlined system call leaves them
+ * alone. The frame is described to unwinders all the way: a thread may be cancelled when signals are let through again. */
+__asm__(".pushsection .bss.door,\"aw\",@nobits\n"
+        ".balign 64\n"
+        "door_stack: .skip 65536\n"
+        "door_stack_end:\n"
+        "door_busy: .skip 4\n"
+        ".popsection\n"
+        ".pushsection .rodata.door,\"a\",@progbits\n"
+        ".balign 8\n"
+        "door_all_signals: .quad 0xfffffffeffffffff\n"
+        ".popsection\n"
+        ".pushsection .text.door,\"ax\",@progbits\n"
+        ".balign 16\n"
+        ".hidden door_enter\n"
+        ".globl door_enter\n"
+        ".type door_enter,@function\n"
+        "door_enter:\n"
+        ".cfi_startproc\n"
+        ".cfi_signal_frame\n"
+        ".cfi_def_cfa rsp, 136\n"
+        ".cfi_offset rip, -136\n"
+        "pushq $0\n"
+        ".cfi_adjust_cfa_offset 8\n"
+        "jmp door_common\n"
+        ".cfi_endproc\n"
+        ".size door_enter, . - door_enter\n"
+        ".hidden door_enter_from_call\n"
+        ".globl door_enter_from_call\n"
+        ".type door_enter_from_call,@function\n"
+        "door_enter_from_call:\n"
+        ".cfi_startproc\n"
+        ".cfi_signal_frame\n"
+        ".cfi_def_cfa rsp, 136\n"
+        ".cfi_offset rip, -136\n"
+        "pushq %rcx\n"
+        ".cfi_adjust_cfa_offset 8\n"
+        "door_common:\n"
+        "pushfq\n"
+        "pushq %rax\n"
+        "pushq %rcx\n"
+        "pushq %rdx\n"
+        "pushq %rbx\n"
+        "pushq %rbp\n"
+        "pushq %rsi\n"
+        "pushq %rdi\n"
+        "pushq %r8\n"
+        "pushq %r9\n"
+        "pushq %r10\n"
+        "pushq %r11\n"
+        "pushq %r12\n"
+        "pushq %r13\n"
+        "pushq %r14\n"
+        "pushq %r15\n"
+        "subq $16, %rsp\n"
+        ".cfi_adjust_cfa_offset 144\n"
+        ".cfi_rel_offset rbx, 104\n"
+        ".cfi_rel_offset rbp, 96\n"
+        ".cfi_rel_offset r12, 40\n"
+        ".cfi_rel_offset r13, 32\n"
+        ".cfi_rel_offset r14, 24\n"
+        ".cfi_rel_offset r15, 16\n"
+        "pushq $2\n" /* no direction, no alignment check */
+        "popfq\n"
+        "movl $14, %eax\n" /* rt_sigprocmask(SIG_SETMASK) */
+        "movl $2, %edi\n"
+        "leaq door_all_signals(%rip), %rsi\n"
+        "movq %rsp, %rdx\n"
+        "movl $8, %r10d\n"
+        "syscall\n"
+        "movl $1, %eax\n"
+        "xchgl %eax, door_busy(%rip)\n"
+        "testl %eax, %eax\n"
+        "jnz 4f\n"
+        "movq %rsp, %rbp\n"
+        ".cfi_def_cfa_register rbp\n"
+        "leaq door_stack_end(%rip), %rsp\n"
+        "movl $1, %eax\n" /* has it xsave, and the system switched it on? */
+        "cpuid\n"
+        "btl $27, %ecx\n"
+        "setc %r12b\n"
+        "movl $512, %ebx\n"
+        "jnc 1f\n"
+        "movl $13, %eax\n"
+        "xorl %ecx, %ecx\n"
+        "cpuid\n" /* ebx: bytes of all that is switched on */
+        "1: subq %rbx, %rsp\n"
+        "andq $-64, %rsp\n"
+        "testb %r12b, %r12b\n"
+        "jz 2f\n"
+        "leaq 512(%rsp), %rdi\n" /* its header has to be zero */
+        "xorl %eax, %eax\n"
+        "movl $8, %ecx\n"
+        "rep stosq\n"
+        "movl $-1, %eax\n"
+        "movl %eax, %edx\n"
+        "xsave64 (%rsp)\n"
+        "jmp 3f\n"
+        "2: fxsave64 (%rsp)\n"
+        "3: movq %rbp, %rdi\n"
+        "call door_serve\n"
+        "movl $-1, %eax\n"
+        "movl %eax, %edx\n"
+        "testb %r12b, %r12b\n"
+        "jz 5f\n"
+        "xrstor64 (%rsp)\n"
+        "jmp 6f\n"
+        "5: fxrstor64 (%rsp)\n"
+        "6: movq %rbp, %rsp\n"
+        ".cfi_def_cfa_register rsp\n"
+        "movl $0, door_busy(%rip)\n"
+        "4: movl $14, %eax\n"
+        "movl $2, %edi\n"
+        "movq %rsp, %rsi\n"
+        "xorl %edx, %edx\n"
+        "movl $8, %r10d\n"
+        "syscall\n"
+        "addq $16, %rsp\n"
+        ".cfi_adjust_cfa_offset -16\n"
+        "popq %r15\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore r15\n"
+        "popq %r14\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore r14\n"
+        "popq %r13\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore r13\n"
+        "popq %r12\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore r12\n"
+        "popq %r11\n"
+        "popq %r10\n"
+        "popq %r9\n"
+        "popq %r8\n"
+        "popq %rdi\n"
+        "popq %rsi\n"
+        ".cfi_adjust_cfa_offset -48\n"
+        "popq %rbp\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore rbp\n"
+        "popq %rbx\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        ".cfi_restore rbx\n"
+        "popq %rdx\n"
+        "popq %rcx\n"
+        "popq %rax\n"
+        ".cfi_adjust_cfa_offset -24\n"
+        "popfq\n"
+        "leaq 8(%rsp), %rsp\n"
+        ".cfi_adjust_cfa_offset -16\n"
+        "ret $128\n"
+        ".cfi_endproc\n"
+        ".size door_enter_from_call, . - door_enter_from_call\n"
+        ".popsection\n");
+#endif

@@ -1,0 +1,313 @@
+/* A program in which a window is opened while it does one thing, and that tells whether that went as if nobody had come by: it says "ready",
+ * does it, and ends with 0, or says what was wrong and ends with 1.
+ *
+ *   sleeper WHAT [THREADS]
+ *
+ * Most things end when standard input ends, which is a pipe, or by SIGUSR1. THREADS more sleep beside it, without having allocated. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "sleeper: %s: %s (errno %d)\n", what, #condition, errno); \
+			_exit(1); \
+		} \
+	} while (0)
+
+static const char *what;
+static volatile sig_atomic_t signals;
+
+static void count(int number) {
+	(void)number;
+	signals = signals + 1;
+}
+
+static void handle(int flags) {
+	struct sigaction action = { .sa_handler = count, .sa_flags = flags };
+	CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+}
+
+static double now(void) {
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void ready(void) { CHECK(write(STDOUT_FILENO, "ready\n", 6) == 6); }
+
+/* ---- things to do ---- */
+
+static void in_read(void) {
+	char byte;
+	CHECK(read(STDIN_FILENO, &byte, 1) == 0);
+}
+
+/* How long it really slept is on standard output. */
+static void in_nanosleep(void) {
+	struct timespec time = { 1, 500000000 }, left = { 77, 77 };
+	const double start = now();
+	CHECK(nanosleep(&time, &left) == 0);
+	dprintf(STDOUT_FILENO, "%f\n", now() - start);
+}
+
+static void in_poll(void) {
+	struct pollfd file = { STDIN_FILENO, POLLIN, 0 };
+	CHECK(poll(&file, 1, 30000) == 1);
+}
+
+static void in_select(void) {
+	fd_set set;
+	FD_ZERO(&set);
+	FD_SET(STDIN_FILENO, &set);
+	struct timeval time = { 30, 0 };
+	CHECK(select(1, &set, NULL, NULL, &time) == 1);
+}
+
+static void epoll(int result) {
+	struct epoll_event event = { .events = EPOLLIN };
+	int set = epoll_create1(0);
+	CHECK(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, STDIN_FILENO, &event) == 0);
+	ready();
+	errno = 0;
+	CHECK(epoll_wait(set, &event, 1, 30000) == result);
+	CHECK(result == 1 || errno == EINTR);
+}
+
+static void in_epoll(void) { epoll(1); }
+
+/* A signal that comes later interrupts it. */
+static void in_epoll_interrupted(void) {
+	handle(SA_RESTART);
+	epoll(-1);
+	CHECK(signals == 1);
+}
+
+static void in_read_interrupted(void) {
+	char byte;
+	handle(0);
+	ready();
+	CHECK(read(STDIN_FILENO, &byte, 1) == -1 && errno == EINTR && signals == 1);
+}
+
+static void in_sigsuspend(void) {
+	sigset_t blocked, before;
+	handle(SA_RESTART);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &blocked, &before);
+	ready();
+	CHECK(sigsuspend(&before) == -1 && errno == EINTR && signals == 1);
+	sigprocmask(SIG_SETMASK, NULL, &before);
+	CHECK(sigismember(&before, SIGUSR1) == 1);
+}
+
+static void in_sigtimedwait(void) {
+	sigset_t wanted;
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &wanted, NULL);
+	ready();
+	CHECK(sigtimedwait(&wanted, NULL, &(struct timespec){ 30, 0 }) == SIGUSR1);
+}
+
+static void in_futex(void) {
+	static sem_t semaphore;
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+	struct timespec until;
+	sem_init(&semaphore, 0, 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2;
+	pthread_mutex_lock(&mutex);
+	CHECK(pthread_cond_timedwait(&condition, &mutex, &until) == ETIMEDOUT);
+	clock_gettime(CLOCK_REALTIME, &until);
+	errno = 0;
+	CHECK(sem_timedwait(&semaphore, &until) == -1 && errno == ETIMEDOUT);
+}
+
+static void in_wait(void) {
+	pid_t child = fork();
+	if (child == 0) {
+		char byte;
+		_exit(read(STDIN_FILENO, &byte, 1) == 0 ? 7 : 8);
+	}
+	int status;
+	ready();
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+/* Its own code, without a call. */
+static void in_loop(void) {
+	uint64_t a[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, b[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	double x = 1, y = 1;
+	while (signals == 0) {
+		for (int i = 0; i < 8; i++) {
+			a[i] = a[i] * 6364136223846793005u + a[(i + 3) % 8];
+			x = x * 1.0000001 + (double)(a[i] >> 60) / 16;
+		}
+		for (int i = 0; i < 8; i++) {
+			b[i] = b[i] * 6364136223846793005u + b[(i + 3) % 8];
+			y = y * 1.0000001 + (double)(b[i] >> 60) / 16;
+		}
+		if (x > 1e100) x = y = 1;
+		CHECK(memcmp(a, b, sizeof a) == 0 && memcmp(&x, &y, sizeof x) == 0);
+	}
+}
+
+/* The fast paths only. */
+static void in_malloc(void) {
+	while (signals == 0) free(malloc(100));
+}
+
+static void *allocate_at_random(void *seed) {
+	unsigned state = (unsigned)(uintptr_t)seed;
+	static __thread char *blocks[200];
+	while (signals == 0) {
+		char **block = &blocks[rand_r(&state) % 200];
+		if (*block != NULL) CHECK(**block == (char)(uintptr_t)*block);
+		free(*block);
+		*block = malloc((size_t)1 << rand_r(&state) % 17);
+		CHECK(*block != NULL);
+		**block = (char)(uintptr_t)*block;
+	}
+	return NULL;
+}
+
+static void in_threads(void) {
+	pthread_t threads[4];
+	for (uintptr_t i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, allocate_at_random, (void *)(i + 1)) == 0);
+	ready();
+	for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+}
+
+/* In a handler that may have interrupted anything. */
+static void sleep_in_handler(int number) {
+	char byte;
+	(void)number;
+	ready();
+	CHECK(read(STDIN_FILENO, &byte, 1) == 0);
+	signals = 1;
+}
+
+static void in_handler(void) {
+	signal(SIGALRM, sleep_in_handler);
+	raise(SIGALRM);
+	CHECK(signals == 1);
+}
+
+#if defined(__x86_64__)
+#define VECTORS "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
+
+/* Every register that a system call leaves alone: an inlined one may have something in each. */
+static void in_registers(void) {
+	static uint64_t seen[16], vectors[32], upper[32];
+	static char byte;
+	static bool wide;
+	wide = __builtin_cpu_supports("avx");
+	for (uint64_t i = 0; i < 32; i++) vectors[i] = i * 0x0101010101010101u + 3;
+	__asm__ volatile(
+	    "cmpb $0, %[wide]\n jz 1f\n"
+	    "vmovdqu 0+%[vectors], %%ymm14\n vmovdqu 32+%[vectors], %%ymm15\n"
+	    "1: movdqu 128+%[vectors], %%xmm0\n movdqu 144+%[vectors], %%xmm7\n"
+	    "pushq %%rbx\n pushq %%rbp\n"
+	    "movq $0x1b, %%rbx\n movq $0x1c, %%rbp\n movq $0x18, %%r8\n movq $0x19, %%r9\n movq $0x110, %%r10\n movq $0x112, %%r12\n"
+	    "movq $0x113, %%r13\n movq $0x114, %%r14\n movq $0x115, %%r15\n"
+	    "movq $0x77, -8(%%rsp)\n movq $0x78, -128(%%rsp)\n"
+	    "std\n stc\n"
+	    "syscall\n"
+	    "pushfq\n popq %%r11\n cld\n" /* which takes the first word of the red zone */
+	    "movq -128(%%rsp), %%rcx\n"
+	    "movq %%rbx, 0+%[seen]\n movq %%rbp, 8+%[seen]\n movq %%r8, 16+%[seen]\n movq %%r9, 24+%[seen]\n movq %%r10, 32+%[seen]\n"
+	    "movq %%r12, 40+%[seen]\n movq %%r13, 48+%[seen]\n movq %%r14, 56+%[seen]\n movq %%r15, 64+%[seen]\n movq %%rdi, 72+%[seen]\n"
+	    "movq %%rsi, 80+%[seen]\n movq %%rdx, 88+%[seen]\n movq %%rax, 96+%[seen]\n movq %%r11, 104+%[seen]\n movq %%rcx, 112+%[seen]\n"
+	    "movdqu %%xmm0, 64+%[upper]\n movdqu %%xmm7, 80+%[upper]\n"
+	    "popq %%rbp\n popq %%rbx\n"
+	    "cmpb $0, %[wide]\n jz 2f\n"
+	    "vmovdqu %%ymm14, 0+%[upper]\n vmovdqu %%ymm15, 32+%[upper]\n"
+	    "2:\n"
+	    : [seen] "=m"(seen), [upper] "=m"(upper)
+	    : [wide] "m"(wide), [vectors] "m"(vectors), "a"((long)SYS_read), "D"(0L), "S"(&byte), "d"(1L)
+	    : "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", VECTORS);
+	static const uint64_t expected[] = { 0x1b, 0x1c, 0x18, 0x19, 0x110, 0x112, 0x113, 0x114, 0x115, 0 };
+	for (int i = 0; i < 10; i++) CHECK(seen[i] == expected[i]);
+	CHECK(seen[10] == (uint64_t)&byte && seen[11] == 1 && seen[12] == 0);
+	CHECK((seen[13] & 0x401) == 0x401); /* carry and direction */
+	CHECK(seen[14] == 0x78);
+	CHECK(memcmp(upper + 8, vectors + 16, 32) == 0);
+	CHECK(!wide || memcmp(upper, vectors, 64) == 0);
+}
+#else
+static void in_registers(void) { in_read(); }
+#endif
+
+/* ---- */
+
+static const struct {
+	const char *name;
+	void (*body)(void);
+	bool says_ready;
+} things[] = {
+	{ "read", in_read, false },
+	{ "nanosleep", in_nanosleep, false },
+	{ "poll", in_poll, false },
+	{ "select", in_select, false },
+	{ "epoll", in_epoll, true },
+	{ "epoll-interrupted", in_epoll_interrupted, true },
+	{ "read-interrupted", in_read_interrupted, true },
+	{ "sigsuspend", in_sigsuspend, true },
+	{ "sigtimedwait", in_sigtimedwait, true },
+	{ "futex", in_futex, false },
+	{ "wait", in_wait, true },
+	{ "loop", in_loop, false },
+	{ "malloc", in_malloc, false },
+	{ "threads", in_threads, true },
+	{ "handler", in_handler, true },
+	{ "registers", in_registers, false },
+};
+
+static void *sleep_for_ever(void *unused) {
+	for (;;) pause();
+	return unused;
+}
+
+int main(int argc, char **argv) {
+	what = argc > 1 ? argv[1] : "";
+	pthread_attr_t small;
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 1 << 20);
+	for (int i = argc > 2 ? atoi(argv[2]) : 0; i > 0; i--) {
+		pthread_t thread;
+		CHECK(pthread_create(&thread, &small, sleep_for_ever, NULL) == 0);
+	}
+	for (int i = 0; i < 10000; i++) /* kept */
+		if (malloc(100) == NULL) return 2;
+	handle(0);
+	for (size_t i = 0; i < sizeof things / sizeof *things; i++) {
+		if (strcmp(things[i].name, what) != 0) continue;
+		if (!things[i].says_ready) ready();
+		things[i].body();
+		/* And it allocates as before. */
+		char *block = malloc(5000);
+		CHECK(block != NULL);
+		free(block);
+		return 0;
+	}
+	return 2;
+}

@@ -1,0 +1,215 @@
+"""Tests of how a trace ends: what each process says when it does, who cuts the file, and what is read while it is written."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import unittest
+
+from support import LIBRARY, environment
+from test_trace import CHUNK, TraceTest
+
+ENDS = os.environ["TEST_ENDS"]
+COUNT = 8000
+NO_END, EXIT, EXIT_AT_ONCE, EXEC = range(4)
+LONG = 1 << 30          # files that nobody cut are longer
+
+
+class EndsTest(TraceTest):
+    def run_ends(self, mode, status=0, **env):
+        """Runs it, and returns what it and all its descendants printed."""
+        done = subprocess.run([ENDS, mode], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace, **env), check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, start_new_session=True)
+        self.assertEqual(done.returncode, status, done)
+        return done.stdout
+
+    def ends(self):
+        """{size of blocks: (how, status)} of the trace's processes, each of which has a size that is its own, and its last."""
+        found = {}
+        for pid, _, how, status in self.summary()["processes"]:
+            sizes = self.sizes(pid)
+            found[max(size for size in sizes if sizes[size] == COUNT)] = how, status
+        return found
+
+    def assert_cut(self):
+        size = os.stat(self.trace).st_size
+        self.assertEqual(size % CHUNK, 0)
+        self.assertLess(size, 100 * CHUNK)
+        self.assertEqual(self.summary()["state"], 1)
+
+    def assert_ended(self, **ends):
+        self.assert_cut()
+        self.assertEqual(self.ends(), {int(size[1:]): end for size, end in ends.items()})
+
+
+class Alone(EndsTest):
+    """Of one process."""
+
+    def test_exit(self):
+        for mode, end in (("", (EXIT, 0)), ("exit", (EXIT, 3)), ("_exit", (EXIT_AT_ONCE, 4)), ("_Exit", (EXIT_AT_ONCE, 5)),
+                          ("quick_exit", (EXIT_AT_ONCE, 6))):
+            with self.subTest(mode):
+                self.run_ends(mode, end[1])
+                self.assert_ended(_111=end)
+                os.unlink(self.trace)
+
+    def test_every_way_to_execute_a_program(self):
+        for mode in ("execl", "execlp", "execle", "execv", "execve", "execvp", "execvpe", "execfd", "execveat"):
+            with self.subTest(mode):
+                given = "own" if mode in ("execle", "execve", "execvpe", "execfd", "execveat") else "inherited"
+                process = subprocess.Popen([ENDS, mode], stdout=subprocess.PIPE, text=True, env=environment(
+                    LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace, GIVEN="inherited"))
+                self.assertEqual(process.communicate()[0], f"executed {given}\n")
+                self.assertEqual(process.returncode, 0)
+                self.assert_ended(_111=(EXEC, 0))
+                os.unlink(self.trace)
+                os.rename(f"{self.trace}.{process.pid}", self.trace)
+                self.assert_ended(_111=(EXIT, 0))
+                os.unlink(self.trace)
+
+    def test_recording_goes_on_when_nothing_was_executed(self):
+        self.run_ends("not executed")
+        self.assert_ended(_222=(EXIT, 0))
+        self.assertEqual(self.sizes()[111], COUNT)
+
+    def test_the_main_thread_may_end_first(self):
+        self.run_ends("pthread_exit")
+        self.assert_ended(_222=(EXIT, 0))
+
+    def test_a_signal_leaves_no_word_and_the_tool_cuts_the_file(self):
+        self.run_ends("kill", -signal.SIGKILL)
+        self.assertEqual(self.ends(), {111: (NO_END, 0)})
+        self.assertEqual((self.summary()["writers"], self.summary()["state"]), (0, 0))
+        self.assertGreater(os.stat(self.trace).st_size, LONG)
+        page = os.path.join(self.folder, "page.html")
+        self.assertEqual(self.arenal("report", "--output", page, self.trace).returncode, 0)
+        with open(page, encoding="utf-8") as file:
+            self.assertIn("ended without a word", file.read())
+        self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
+        self.assertEqual(self.ends(), {111: (NO_END, 0)})
+
+
+class Several(EndsTest):
+    """Of several processes: the last one cuts the file, whatever became of the others."""
+
+    def test_children_by_vfork_are_no_processes_of_the_trace(self):
+        self.run_ends("vfork")
+        self.assert_ended(_222=(EXIT, 0))
+
+    def test_children_that_end_in_all_ways(self):
+        self.run_ends("children")
+        ways = (NO_END, 0), (EXIT, 3), (EXIT_AT_ONCE, 4), (EXEC, 0)
+        self.assert_ended(**{f"_{222 + i}": ways[i % 4] for i in range(8)}, _333=(EXIT, 0))
+
+    def test_daemons(self):
+        for mode, first in (("daemon", NO_END), ("by hand", EXIT_AT_ONCE)):
+            with self.subTest(mode):
+                self.run_ends(mode)                     # its output ends with the last one
+                self.assert_ended(_111=(first, 0), _222=(EXIT, 0))
+                os.unlink(self.trace)
+
+    def test_a_child_that_could_execute_nothing_still_counts(self):
+        self.run_ends("outlives failure")
+        self.assert_ended(_111=(EXIT_AT_ONCE, 0), _333=(EXIT, 7))
+
+
+class Running(EndsTest):
+    def test_it_is_read_while_it_is_written(self):
+        process = self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        for turn in range(1, 4):
+            process.stdin.write("x")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline(), "done\n")
+            self.assertEqual(self.sizes()[222], turn * COUNT)
+            self.assertEqual((self.summary()["writers"], self.summary()["state"]), (1, 0))
+            page = os.path.join(self.folder, "page.html")
+            self.assertEqual(self.arenal("report", "--output", page, self.trace).returncode, 0)
+            with open(page, encoding="utf-8") as file:
+                self.assertIn("runs still", file.read())
+        done = self.arenal("replay", "--rounds", "1", "--rest", "0", "--allocator", "glibc", self.trace)
+        self.assertEqual(done.returncode, 0, done)
+        self.assertGreater(os.stat(self.trace).st_size, LONG)
+        process.stdin.close()
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(self.sizes()[222], 3 * COUNT)
+        self.assert_ended(_111=(EXIT, 0))
+
+    def test_a_writer_may_end_while_it_is_read(self):
+        """It cuts the file then."""
+        process = self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        reader = subprocess.Popen([os.environ["TEST_READER"], "events", self.trace, "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.stop, reader)
+        first = reader.stdout.readline()                # it has looked at all, and waits for us to take the rest
+        process.stdin.close()
+        self.assertEqual(process.wait(), 0)
+        self.assert_cut()
+        self.assertEqual(sum(" 111 " in line for line in [first, *reader.stdout]), COUNT)
+        self.assertEqual((reader.wait(), reader.stderr.read()), (0, ""))
+
+
+class Refused(EndsTest):
+    """What could be written to once cannot be any more: recording stops, with a sentence, and the program goes on."""
+
+    def write(self, process):
+        process.stdin.write("x")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "done\n")
+
+    def assert_sentence_and_end(self, process):
+        process.stdin.close()
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(len(process.stderr.readlines()), 1)
+
+    def waiting(self):
+        return self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace), stderr=subprocess.PIPE)
+
+    def test_somebody_cuts_the_file(self):
+        for length in (0, CHUNK, CHUNK + 4096):
+            process = self.waiting()
+            os.truncate(self.trace, length)
+            self.write(process)
+            self.write(process)
+            self.assert_sentence_and_end(process)
+            os.unlink(self.trace)
+
+    @unittest.skipIf(os.getuid() != 0 or not shutil.which("mkfs.btrfs"), "only root can mount a file system, and it takes btrfs-progs")
+    def test_a_full_disk_that_keeps_no_room_for_what_was_written(self):
+        image, disk = os.path.join(self.folder, "image"), os.path.join(self.folder, "disk")
+        with open(image, "wb") as file:
+            file.truncate(120 << 20)
+        os.mkdir(disk)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        if subprocess.run(["mount", "-o", "loop", image, disk], check=False, stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no btrfs can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
+        self.trace = os.path.join(disk, "trace")
+        process = self.waiting()
+        with contextlib.suppress(OSError), open(os.path.join(disk, "rest"), "wb") as file:
+            while True:
+                file.write(os.urandom(1 << 16))
+                file.flush()
+        os.sync()                                       # what is written next takes room that is not there
+        self.write(process)
+        self.assert_sentence_and_end(process)
+        self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
+
+    def test_a_limit_on_the_length_of_files_that_comes_later(self):
+        output = self.run_ends("limited")
+        self.assertIn("calls are not recorded any more", output)
+        self.assertEqual(len(output.splitlines()), 1)
+
+
+class Told(EndsTest):
+    def test_how_the_command_ended(self):
+        for mode, words in (("exit", "ended by exit(3)"), ("_exit", "ended by _exit(4)"), ("kill", "was ended by SIGKILL"),
+                            ("execv", "executed another program")):
+            with self.subTest(mode):
+                done = self.arenal("trace", "--output", self.trace, "--", ENDS, mode)
+                self.assertIn(words, done.stderr.splitlines()[0])
+                self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
+                os.unlink(self.trace)
+
+
+if __name__ == "__main__":
+    unittest.main()

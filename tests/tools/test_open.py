@@ -1,0 +1,339 @@
+"""Tests of `arenal ctl PID open`: a window in a process that has none, whatever it is doing, which goes on as if nobody had come by."""
+
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
+from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
+
+from arenal import door, ptrace, window
+from arenal.errors import Failure
+
+SLEEPER = os.environ["TEST_SLEEPER"]
+BY_SIGNAL = ("epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "loop", "malloc", "threads")
+SLEEPS = ("read", "poll", "select", "epoll", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "futex", "wait", "registers")
+HERE = platform.machine() == "x86_64"
+YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+
+# A process that holds another one, as a debugger does, and says so.
+DEBUGGER = f"""
+import sys
+sys.path.insert(0, {os.path.join(os.path.dirname(TOOL), "lib")!r})
+from arenal import ptrace
+ptrace._ptrace(ptrace.SEIZE, int(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+LOCKED_IN = """
+import ctypes, sys
+keep = [bytes(1000) for _ in range(1000)]
+assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class OpenTest(ToolTest):
+    def on_arenal_without(self, *command, prefix=(), **changes):
+        """A program on Arenal that has no window."""
+        process = self.start([*prefix, sys.executable, "-B", TOOL, "run", "--", *command], env=environment(**{"ARENAL_WINDOW": "-1", **changes}),
+                             stderr=subprocess.PIPE)
+        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        return process
+
+    def sleeper(self, what, threads=0, before="", **changes):
+        """Without the tool, which takes its time."""
+        process = self.start([SLEEPER, what, str(threads)], stderr=subprocess.PIPE,
+                             env=environment(**{"LD_PRELOAD": f"{before}{LIBRARY}", **changes}))
+        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        return process
+
+    def opens(self, process, least=10 ** 6, tool=False):
+        """Opens the window, right away, and looks in."""
+        if tool:
+            done = self.arenal("ctl", str(process.pid), "open")
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""), done)
+        else:
+            self.assertFalse(door.open_window(process.pid))
+        with window.Window(process.pid) as opened:
+            self.assertGreaterEqual(opened.snapshot().stats["allocated"], least)
+
+    def is_unharmed(self, process, what):
+        """It ends as it should. Returns what it has written."""
+        if what in BY_SIGNAL:
+            process.send_signal(signal.SIGUSR1)
+        if "interrupted" in what:
+            process.wait(30)            # before there is something to read
+        out, errors = process.communicate(timeout=30)
+        self.assertEqual((process.returncode, errors), (0, ""))
+        return out
+
+
+@unittest.skipUnless(HERE, "processes that sleep are woken on x86-64 only")
+class Doing(OpenTest):
+    def goes_on(self, what, threads=0, **changes):
+        with self.subTest(what=what, threads=threads, **changes):
+            process = self.sleeper(what, threads, **changes)
+            self.opens(process)
+            self.is_unharmed(process, what)
+
+    def test_by_the_command(self):
+        process = self.sleeper("epoll")
+        self.opens(process, tool=True)
+        self.assertEqual(self.arenal("stats", str(process.pid)).returncode, 0)
+        self.is_unharmed(process, "epoll")
+
+    def test_linked_into_the_program(self):
+        process = self.start([os.environ["TEST_PROFILED_STATIC"], "wait"])
+        self.opens(process, 0)
+        print(file=process.stdin, flush=True)
+        self.assertEqual(process.stdout.readline(), "done\n")
+
+    def test_another_malloc_in_front(self):
+        """Its locks are not ours to know: it hears a knock only."""
+        process = self.sleeper("read", before=f"{os.environ['TEST_FRONT']}:")
+        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "front_malloc", "malloc of its own")
+        self.is_unharmed(process, "read")
+        process = self.sleeper("threads", before=f"{os.environ['TEST_FRONT']}:")
+        self.opens(process)
+        self.is_unharmed(process, "threads")
+
+    def test_asleep_in_a_system_call(self):
+        for what in SLEEPS:
+            self.goes_on(what)
+
+    def test_asleep_beside_other_threads(self):
+        for what in ("read", "epoll", "sigsuspend", "futex"):
+            self.goes_on(what, 3)
+
+    def test_the_rest_of_a_sleep(self):
+        process = self.sleeper("nanosleep")
+        started = time.monotonic()
+        self.opens(process)
+        passed = time.monotonic() - started
+        slept = float(self.is_unharmed(process, "nanosleep"))
+        self.assertGreaterEqual(slept, 1.5)
+        if passed < 1.5:
+            self.assertLess(slept, 1.5 + passed * 0.8 + 0.1)    # it did not begin anew
+
+    def test_at_work(self):
+        for what in ("loop", "malloc", "threads"):
+            self.goes_on(what)
+        self.goes_on("loop", 3)
+
+    def test_in_each_mode(self):
+        for changes in ({"ARENAL_HARDEN": "1"}, {"ARENAL_GUARD_SAMPLE": "1"}, {"ARENAL_CONF": "profile:1"}):
+            for what in ("epoll", "loop", "threads"):
+                self.goes_on(what, **changes)
+
+    def test_in_the_handler_of_a_signal(self):
+        """That may have interrupted malloc."""
+        process = self.sleeper("handler")
+        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "may be in the handler of a signal")
+        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        self.is_unharmed(process, "handler")
+
+    def test_again_and_again(self):
+        """Threads are sent through a hundred times, those that have a window as well."""
+        for what in ("threads", "loop", "read", "epoll", "registers"):
+            with self.subTest(what=what):
+                process = self.sleeper(what, 2)
+                self.assertFalse(door.open_window(process.pid))
+                with door._Now(process.pid) as now:             # pylint: disable=protected-access
+                    place = door._find(now)[1]                  # pylint: disable=protected-access
+                passed, until = 0, time.monotonic() + 15
+                while passed < 100 and time.monotonic() < until:
+                    passed += door._send_through(process.pid, place) is None    # pylint: disable=protected-access
+                self.assertEqual(passed, 100)
+                self.assertTrue(door.open_window(process.pid))
+                self.assertIsNone(process.poll(), process.stderr)
+                self.is_unharmed(process, what)
+
+    def test_the_tool_is_killed_in_the_middle(self):
+        source = random.Random(1)
+        for what in ("read", "loop", "registers"):
+            process = self.sleeper(what)
+            with door._Now(process.pid) as now:             # pylint: disable=protected-access
+                place = door._find(now)[1]                  # pylint: disable=protected-access
+            for _ in range(40):
+                tool = os.fork()
+                if tool == 0:
+                    try:
+                        while True:
+                            door._send_through(process.pid, place)  # pylint: disable=protected-access
+                    finally:
+                        os._exit(1)                         # pylint: disable=protected-access
+                time.sleep(source.random() / 40)
+                os.kill(tool, signal.SIGKILL)
+                self.assertEqual(os.waitpid(tool, 0)[1], signal.SIGKILL)
+            self.await_(lambda: window.NAME in window.threads_of_arenal(process.pid), "no window")
+            self.is_unharmed(process, what)
+
+    def test_the_process_dies_meanwhile(self):
+        source = random.Random(2)
+        for what in ("read", "loop", "malloc", "threads"):
+            process = self.sleeper(what)
+            tool = subprocess.Popen([sys.executable, "-B", TOOL, "ctl", str(process.pid), "open"], env=environment(), stderr=subprocess.PIPE,
+                                    text=True)
+            self.addCleanup(self.stop, tool)
+            time.sleep(source.random() / 4)
+            process.kill()
+            process.wait()
+            errors = tool.communicate(timeout=30)[1]
+            self.assertIn(tool.returncode, (0, 1))
+            self.assertNotIn("Traceback", errors)
+
+
+class Sentences(OpenTest):
+    def refuses(self, pid, *words, **more):
+        done = self.arenal("ctl", str(pid), "open", **more)
+        self.assert_sentence(done, *words)
+
+    def test_there_is_one(self):
+        process = self.on_arenal(WORKLOAD, "1", "0", "0", "0")
+        done = self.arenal("ctl", str(process.pid), "open")
+        self.assertEqual((done.returncode, done.stdout), (0, f"process {process.pid} has a window already\n"))
+
+    def test_by_a_knock(self):
+        """A process at work hears it without being stopped, on every machine."""
+        can, ptrace.CAN = ptrace.CAN, False
+        self.addCleanup(setattr, ptrace, "CAN", can)
+        for changes in ({}, {"ARENAL_HARDEN": "1"}):
+            process = self.sleeper("threads", **changes)
+            self.assertFalse(door.open_window(process.pid))
+            self.is_unharmed(process, "threads")
+        process = self.sleeper("read")
+        with self.assertRaisesRegex(Failure, "has no window yet.*was asked"):
+            door.open_window(process.pid)
+        self.is_unharmed(process, "read")
+
+    def test_not_on_arenal(self):
+        process = self.start([SLEEPER, "read"])
+        self.refuses(process.pid, "not on Arenal", "glibc")
+        self.is_unharmed_without(process)
+        process = self.start([FAKE_LAYOUT, "magic"])            # and linked statically
+        self.refuses(process.pid, "process")
+        self.refuses(2147483647, "there is no process")
+
+    def is_unharmed_without(self, process):
+        self.assertIsNone(process.poll())
+
+    def test_a_zombie(self):
+        process = self.sleeper("read")
+        process.stdin.close()
+        self.await_(lambda: window._state(process.pid, process.pid) == "Z", "it does not end")   # pylint: disable=protected-access
+        self.refuses(process.pid, "ended")
+
+    def test_it_was_told_never_to(self):
+        process = self.sleeper("read", ARENAL_WINDOW="0")
+        if HERE:
+            self.refuses(process.pid, "told never to")
+        process = self.sleeper("threads", ARENAL_WINDOW="0")
+        self.refuses(process.pid, "told never to")
+        self.is_unharmed(process, "threads")
+
+    def test_locked_in(self):
+        process = self.on_arenal_without(sys.executable, "-c", LOCKED_IN)
+        self.refuses(process.pid, "locked itself in")
+        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+
+    def test_stopped(self):
+        process = self.sleeper("read")
+        os.kill(process.pid, signal.SIGSTOP)
+        self.await_(lambda: window._state(process.pid, process.pid) == "T", "it does not stop")      # pylint: disable=protected-access
+        self.refuses(process.pid, "is stopped")
+        self.assertEqual(window._state(process.pid, process.pid), "T")      # pylint: disable=protected-access
+        os.kill(process.pid, signal.SIGCONT)
+        if HERE:
+            self.opens(process)
+        self.is_unharmed(process, "read")
+
+    def test_traced(self):
+        process = self.sleeper("read")
+        debugger = self.start([sys.executable, "-B", "-c", DEBUGGER, str(process.pid)])
+        self.refuses(process.pid, f"is traced by process {debugger.pid}")
+        self.stop(debugger)
+        if HERE:
+            self.opens(process)
+        self.is_unharmed(process, "read")
+
+    def test_frozen(self):
+        found = cgroup(self, "freezer", ("freezer.state", "cgroup.freeze"))
+        if not found:
+            self.skipTest("no cgroup that may be frozen")
+        folder, file = found
+        freeze, thaw = ("FROZEN", "THAWED") if "state" in file else ("1", "0")
+
+        def write(path, word):
+            with open(path, "w", encoding="ascii") as out:
+                out.write(word)
+        process = self.sleeper("read")
+
+        def clear():
+            write(file, thaw)
+            self.stop(process)
+        self.addCleanup(clear)
+        write(f"{folder}/cgroup.procs", str(process.pid))
+        write(file, freeze)
+        started = time.monotonic()
+        self.await_(lambda: "is frozen" in self.arenal("ctl", str(process.pid), "open").stderr, "it is not said to be frozen")
+        self.assertLess(time.monotonic() - started, 10)
+        write(file, thaw)
+        self.await_(lambda: self.arenal("ctl", str(process.pid), "open").returncode == 0, "no window afterwards")
+        self.is_unharmed(process, "read")
+
+    def theirs(self):
+        return self.on_arenal_without(SLEEPER, "read", prefix=as_nobody())
+
+    @unittest.skipUnless(IS_ROOT, "becoming another user takes root")
+    def test_another_user(self):
+        ours = self.sleeper("read")
+        self.refuses(ours.pid, "not permitted", prefix=as_nobody())
+        self.is_unharmed(ours, "read")
+        theirs = self.theirs()
+        if HERE:
+            self.opens(theirs)
+        self.is_unharmed(theirs, "read")
+
+    @unittest.skipUnless(os.path.exists(YAMA) and open(YAMA, encoding="ascii").read().strip() in "123",    # pylint: disable=consider-using-with
+                         "yama is not here, or lets everybody")
+    def test_yama(self):
+        theirs = self.theirs()
+        self.refuses(theirs.pid, "kernel.yama.ptrace_scope", prefix=as_nobody())
+        self.is_unharmed(theirs, "read")
+
+    @unittest.skipIf(NO_NAMESPACES or not HERE, "user namespaces are not permitted here")
+    def test_in_namespaces(self):
+        process = self.on_arenal_without(SLEEPER, "read", prefix=["unshare", "-U", "-r"])
+        self.opens(process)
+        self.is_unharmed(process, "read")
+        jail = os.path.join(self.folder, "jail")
+        os.mkdir(jail)
+        process = self.on_arenal_without(SLEEPER, "epoll", prefix=[*UNSHARE, "sh", "-c", ROOT, "sh", jail])
+        self.opens(process)
+        self.is_unharmed(process, "epoll")
+
+    def test_a_door_that_is_none(self):
+        """Of a library that was loaded from another file than that which has its name now, nothing is written to."""
+        process = self.sleeper("read")
+        found = door._find                      # pylint: disable=protected-access
+        with door._Now(process.pid) as now:     # pylint: disable=protected-access
+            place = found(now)[1]
+            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0")):
+                before = now.read(place + at, 1)
+                now.write(place + at, data)
+                self.refuses(process.pid, "opens no window from outside")
+                now.write(place + at, before)
+            self.assertEqual(found(now)[1], place)
+        self.is_unharmed(process, "read")
+
+
+if __name__ == "__main__":
+    unittest.main()
