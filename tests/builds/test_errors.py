@@ -31,10 +31,11 @@ class Configure(unittest.TestCase):
         environment = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX", "CFLAGS", "CXXFLAGS")}
         done = subprocess.run([CMAKE, "-S", ROOT, "-B", os.path.join(self.directory, "build"), *options],
                               env={**environment, **variables}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-        self.assertNotEqual(done.returncode, 0, done.stdout)
-        self.assertEqual(len(re.findall("^CMake Error", done.stdout, re.M)), 1, done.stdout)
-        return build_error(done.stdout)
+                              stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+        output = done.stderr + "\n\n" + done.stdout
+        self.assertNotEqual(done.returncode, 0, output)
+        self.assertEqual(len(re.findall("^CMake Error", output, re.M)), 1, output)
+        return build_error(output)
 
     def assert_lacks(self, sentence, what, *packages):
         """`packages`: Debian's and Fedora's."""
@@ -94,7 +95,7 @@ class Configure(unittest.TestCase):
         file = os.path.join(self.directory, "build")
         with open(file, "w", encoding="utf-8"):
             pass
-        self.assertRegex(self.configure(*ALONE), f"^[A-Z].*{re.escape(file)}")
+        self.assertRegex(self.configure(*ALONE), f"^[A-Z][^:]*: {re.escape(file)}[^ ]*$")
 
 
 class Versions(unittest.TestCase):

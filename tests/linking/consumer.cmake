@@ -30,10 +30,14 @@ if("CXX" IN_LIST languages AND NOT WITH_CXX)
   message(FATAL_ERROR "Arenal wants a C++ compiler of a project of C")
 endif()
 
-# All that it has brought has its name.
+# All that it has brought has its name; its tests, that of their folder.
+set(names "arenal")
+if(ARENAL_TESTS)
+  string(APPEND names "|(api|benchmarks|compare|deepbind|emulated|fault|helgrind|linking|programs|stress|tools|unit)_")
+endif()
 function(check_targets directory)
   get_property(targets DIRECTORY ${directory} PROPERTY BUILDSYSTEM_TARGETS)
-  list(FILTER targets EXCLUDE REGEX "^arenal")
+  list(FILTER targets EXCLUDE REGEX "^(${names})")
   if(targets)
     message(FATAL_ERROR "Arenal has targets with names for anybody: ${targets}")
   endif()

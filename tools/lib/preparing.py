@@ -31,11 +31,12 @@ def build(targets):
                      "--target"] + targets):  # without the tests
         try:
             result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT, text=True, errors="replace")
+                                    stderr=subprocess.PIPE, text=True, errors="replace")
         except FileNotFoundError:
             raise NotPrepared("cmake is not installed") from None
         if result.returncode != 0:
-            raise NotPrepared(f"{' '.join(command)} failed: {build_error(result.stdout)}")
+            reason = build_error("\n\n".join((result.stderr, result.stdout)))
+            raise NotPrepared(f"{' '.join(command)} failed: {reason}")
     return os.path.join(ROOT, "build", "release")
 
 
