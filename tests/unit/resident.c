@@ -22,11 +22,13 @@ static const char *about;
 long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
-	void (*call)(void) = number == SYS_mincore && (size_t)about - (size_t)a < (size_t)b ? meanwhile : NULL;
-	questions += number == SYS_mincore;
-	if (call != NULL) {
-		meanwhile = NULL;
-		call();
+	if (number == SYS_mincore) {
+		void (*call)(void) = (size_t)about - (size_t)a < (size_t)b ? meanwhile : NULL;
+		questions++;
+		if (call != NULL) {
+			meanwhile = NULL;
+			call();
+		}
 	}
 	return __real_system_call(number, a, b, c, d, e, f);
 }
