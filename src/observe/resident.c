@@ -78,20 +78,23 @@ static void add_sorted(struct walk *w, const struct mapping *list, size_t count)
 	}
 }
 
-/* The list is as long as need be: short ones would hardly have neighbours in them. False: there is no memory for it. */
-static bool add_huge(struct walk *w) {
-	size_t count = huge_mappings(NULL, 0), room = 0;
+/* What a layer writes down: the list is as long as need be, for short ones would hardly have neighbours in them. Where there is no memory
+ * for it, `otherwise` bytes count as backed. */
+static void add_mappings(struct walk *w, size_t (*write_down)(struct mapping *, size_t), size_t otherwise) {
+	size_t count = write_down(NULL, 0), room = 0;
 	struct mapping *list = NULL;
 	while (count > room) {
 		if (list != NULL) os_unmap(list, 2 * room * sizeof *list);
 		room = ALIGN_UP(count + count / 8, os_page_size);
 		list = os_map(2 * room * sizeof *list, os_page_size);
-		if (list == NULL) return false;
-		count = huge_mappings(list, room);
+		if (list == NULL) {
+			w->bytes += otherwise;
+			return;
+		}
+		count = write_down(list, room);
 	}
 	add_sorted(w, sort(list, list + room, count), count);
 	if (list != NULL) os_unmap(list, 2 * room * sizeof *list);
-	return true;
 }
 
 size_t stats_resident(void) {
@@ -99,10 +102,8 @@ size_t stats_resident(void) {
 	struct guard_stats guard;
 	struct huge_stats huge;
 	add_regions(&w);
-	if (!add_huge(&w)) { /* as the other figures have them */
-		huge_stats_get(&huge);
-		w.bytes += huge.bytes + huge.cached;
-	}
+	huge_stats_get(&huge);
+	add_mappings(&w, huge_mappings, huge.bytes + huge.cached);
 	ask(&w);
 	guard_stats_get(&guard);
 	return w.bytes + guard.pages; /* all written to */

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,12 @@ def system_calls(pid):
                 open(f"/proc/{pid}/task/{thread}/syscall", encoding="utf-8") as call:
             lines.append(f"{thread} {name.read().strip()}: {call.read().strip()}")
     return "\n".join(lines)
+
+
+def listens(path):
+    """Is there a socket that takes connections? It has its name a moment before."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        return peer.connect_ex(path) == 0
 
 
 def thread_names(pid):

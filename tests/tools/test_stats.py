@@ -17,7 +17,7 @@ from unittest import mock
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as old_families
 
-from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
+from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment, listens
 
 from arenal import files, proc
 
@@ -220,7 +220,7 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     def test_a_slow_peer_keeps_nobody_waiting(self):
         path = os.path.join(self.folder, "socket")
         self.background("stats", self.pid, "--openmetrics", "--listen", path)
-        self.await_(lambda: os.path.exists(path), "no socket")
+        self.await_(lambda: listens(path), "no socket")
         with contextlib.ExitStack() as open_ones:
             slow = [open_ones.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(6)]
             for one in slow:

@@ -1,6 +1,7 @@
 /* observe/resident: what the kernel says is in memory, and that nobody else asks it. */
 #include "unit.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -17,16 +18,20 @@
 static size_t questions;
 static void (*meanwhile)(void); /* called in the middle of the first question about this address */
 static const char *about;
+static _Atomic bool no_memory;
 
 /* In place of the library's (--wrap). */
 long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
-	void (*call)(void) = number == SYS_mincore && (size_t)about - (size_t)a < (size_t)b ? meanwhile : NULL;
-	questions += number == SYS_mincore;
-	if (call != NULL) {
-		meanwhile = NULL;
-		call();
+	if (number == SYS_mmap && no_memory) return -ENOMEM;
+	if (number == SYS_mincore) {
+		void (*call)(void) = (size_t)about - (size_t)a < (size_t)b ? meanwhile : NULL;
+		questions++;
+		if (call != NULL) {
+			meanwhile = NULL;
+			call();
+		}
 	}
 	return __real_system_call(number, a, b, c, d, e, f);
 }
@@ -181,6 +186,20 @@ static void what_goes_meanwhile_does_no_harm(void **state) {
 	drop_blocks();
 }
 
+/* Then all of these blocks count. */
+static void without_memory_for_a_list(void **state) {
+	(void)state;
+	struct arenal_stats stats;
+	take_blocks();
+	const size_t exactly = stats_resident();
+	no_memory = true;
+	const size_t about_as_much = stats_resident();
+	no_memory = false;
+	stats_get(&stats);
+	assert_in_range(about_as_much, exactly, stats.mapped);
+	drop_blocks();
+}
+
 /* All that there is to look at, but for the one figure. */
 static void nobody_else_asks(void **state) {
 	(void)state;
@@ -207,7 +226,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_is_in_memory), cmocka_unit_test(neighbours_are_asked_for_together),
 		cmocka_unit_test(no_lock_is_held_meanwhile), cmocka_unit_test(what_goes_meanwhile_does_no_harm),
-		cmocka_unit_test(nobody_else_asks),
+		cmocka_unit_test(without_memory_for_a_list), cmocka_unit_test(nobody_else_asks),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
