@@ -194,8 +194,12 @@ static bool may_keep(size_t pages) {
 	return room && pages <= KEPT_MAX && !pressure_is_on();
 }
 
-/* A closed block waits. */
+/* A closed block waits. In front of one with a large alignment lies a long guard, of which a page is enough now. */
 static void keep_address(struct waiting w) {
+	if (w.guard > os_page_size) {
+		os_unmap(w.block - w.guard, w.guard - os_page_size);
+		w.guard = os_page_size;
+	}
 	const size_t limit = min_size(os_address_space_limit(), (size_t)1 << 47) / WAITING_SHARE;
 	lock_take(&large.lock, RANK_HUGE);
 	struct waiting leaves = waiting_put(w);

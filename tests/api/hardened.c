@@ -154,7 +154,8 @@ static void check_late(size_t length, size_t moved_to) {
 	const int late = moved_to > 0 ? 4 : 8;
 	for (int n = 0; n < ROUNDS; n++) {
 		freed[n] = unknown(malloc(length));
-		for (int before = n - late < 0 ? 0 : n - late; before < n; before++) assert_ptr_not_equal(freed[before], freed[n]);
+		for (int before = n - late < 0 ? 0 : n - late; before < n; before++)
+			if (freed[before] == freed[n]) fail_msg("%zu bytes, moved to %zu: round %d has the address of round %d", length, moved_to, n, before);
 		char *last = moved_to > 0 ? realloc(unknown(freed[n]), moved_to) : freed[n];
 		assert_true(last && (moved_to == 0 || last != freed[n]));
 		free(last);

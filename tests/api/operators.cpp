@@ -235,7 +235,9 @@ void run_dry(void *) {
 		calls = 0;
 		reserve = std::malloc(size + 32 * mib);
 		CHILD_CHECK(reserve);
-		malloc_trim(0); // what is kept of the form before would be room, too
+		malloc_trim(0); // what is kept of the form before would be room, too,
+		limit_address_space(1);
+		CHILD_CHECK(!std::malloc(size)); // and so would addresses, which go before an allocation fails
 		limit_address_space(virtual_bytes() + 16 * mib);
 		std::set_new_handler(free_the_reserve);
 		void *block = allocate(form, size);
