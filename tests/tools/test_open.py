@@ -140,18 +140,27 @@ class Doing(OpenTest):
         self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
         self.is_unharmed(process, "handler")
 
+    def test_a_child_by_vfork(self):
+        """It has its parent's memory. Nothing is started in it."""
+        process = self.sleeper("vfork")
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            child = int(file.read())
+        self.assert_sentence(self.arenal("ctl", str(child), "open"), "memory of another process")
+        self.assertEqual(len(os.listdir(f"/proc/{child}/task")), 1)
+        self.is_unharmed(process, "vfork")
+
     def test_again_and_again(self):
         """Threads are sent through a hundred times, those that have a window as well."""
-        for what in ("threads", "loop", "read", "epoll", "registers"):
+        for what, often in (("threads", 100), ("loop", 100), ("read", 30), ("epoll", 30), ("registers", 30)):
             with self.subTest(what=what):
                 process = self.sleeper(what, 2)
                 self.assertFalse(door.open_window(process.pid))
                 with door._Now(process.pid) as now:             # pylint: disable=protected-access
                     place = door._find(now)[1]                  # pylint: disable=protected-access
                 passed, until = 0, time.monotonic() + 15
-                while passed < 100 and time.monotonic() < until:
+                while passed < often and time.monotonic() < until:
                     passed += door._send_through(process.pid, place) is None    # pylint: disable=protected-access
-                self.assertEqual(passed, 100)
+                self.assertEqual(passed, often)
                 self.assertTrue(door.open_window(process.pid))
                 self.assertIsNone(process.poll(), process.stderr)
                 self.is_unharmed(process, what)
@@ -326,8 +335,8 @@ class Sentences(OpenTest):
         found = door._find                      # pylint: disable=protected-access
         with door._Now(process.pid) as now:     # pylint: disable=protected-access
             place = found(now)[1]
-            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0")):
-                before = now.read(place + at, 1)
+            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0"), (24, b"\xff" * 8), (24, bytes(8)), (32, b"\xff" * 8), (32, bytes(8))):
+                before = now.read(place + at, len(data))
                 now.write(place + at, data)
                 self.refuses(process.pid, "opens no window from outside")
                 now.write(place + at, before)

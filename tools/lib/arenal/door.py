@@ -100,7 +100,7 @@ def _open(pid, until):
         if proc.started(pid) != started:
             raise Gone(pid)
         refusal = _send_through(pid, place)
-        why = refusal or why
+        why = refusal or "its program wants to see no other thread now, or it has the memory of another process"
         if _await(pid, time.monotonic() + (PASSED if refusal is None else PAUSE)):
             return
         with _Now(pid) as process:
