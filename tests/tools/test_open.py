@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
 from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
@@ -99,7 +100,7 @@ class Doing(OpenTest):
     def test_another_malloc_in_front(self):
         """Its locks are not ours to know: it hears a knock only."""
         process = self.sleeper("read", before=f"{os.environ['TEST_FRONT']}:")
-        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "front_malloc", "malloc of its own")
+        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "front_malloc", "a malloc of its own")
         self.is_unharmed(process, "read")
         process = self.sleeper("threads", before=f"{os.environ['TEST_FRONT']}:")
         self.opens(process)
@@ -317,6 +318,13 @@ class Sentences(OpenTest):
         theirs = self.theirs()
         self.refuses(theirs.pid, "kernel.yama.ptrace_scope", prefix=as_nobody())
         self.is_unharmed(theirs, "read")
+
+    def test_what_yama_forbids(self):
+        for scope, user, words in ((b"1\n", 1000, "ptrace_scope=0"), (b"2\n", 1000, "become root"), (b"3\n", 0, "until the next boot"),
+                                   (b"0\n", 1000, "become its user, or root"), (b"1\n", 0, "not permitted")):
+            with mock.patch.object(door.files, "head", lambda path, limit, scope=scope: scope), \
+                    mock.patch.object(os, "geteuid", lambda user=user: user):
+                self.assertIn(words, str(door._refused(1, PermissionError())))      # pylint: disable=protected-access
 
     @unittest.skipIf(NO_NAMESPACES or not HERE, "user namespaces are not permitted here")
     def test_in_namespaces(self):
