@@ -23,7 +23,7 @@ HEARD = 0.1             # seconds in which a process that is at work hears a kno
 LIMIT = 2.0             # and for all of it
 PASSED = 0.3            # until a thread that went through has opened it
 PAUSE = 0.005           # between two looks at threads that are where they must not be held
-STOP = 0.2              # for a thread to stop
+STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
 
 # Calls of x86-64 in which a thread sleeps that holds no lock of libc's or ours, and those of them that fail with EINTR whatever interrupts them.
