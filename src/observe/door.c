@@ -27,6 +27,12 @@ struct arenal_door arenal_door = {
 	.enter_from_call = ENTER_FROM_CALL,
 };
 
+/* A thread is on the door's stack. */
+__attribute__((visibility("hidden"))) _Atomic uint32_t door_busy;
+
+/* The child has not the thread. */
+void door_after_fork(void) { atomic_store(&door_busy, 0); }
+
 static void open_window(void) {
 	atomic_store(&cache_hooks.knock, 0);
 	atomic_store(&arenal_door.answer, window_ask_to_open());
@@ -82,7 +88,6 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".balign 64\n"
         "door_stack: .skip 65536\n"
         "door_stack_end:\n"
-        "door_busy: .skip 4\n"
         ".popsection\n"
         ".pushsection .rodata.door,\"a\",@progbits\n"
         ".balign 8\n"

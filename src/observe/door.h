@@ -43,4 +43,7 @@ extern struct arenal_door arenal_door __attribute__((visibility("default")));
 /* Once, when libc is ready for threads. */
 void door_start(void);
 
+/* In the child of a fork. */
+void door_after_fork(void);
+
 #endif

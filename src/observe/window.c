@@ -101,6 +101,7 @@ static void await_slow_moment(void) { atomic_store(&cache_hooks.slow_moment, win
 /* The child has no such thread, nor the page. Nothing is started in here. */
 void window_after_fork(void) {
 	const uint32_t before = atomic_load(&state);
+	door_after_fork();
 	atomic_store(&shared, NULL);
 	if (before == CLOSED || before == REFUSED) return;
 	atomic_store(&state, DUE);

@@ -153,6 +153,17 @@ static void in_wait(void) {
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
+static void in_vfork(void) {
+	char byte;
+	int status;
+	pid_t child = vfork();
+	if (child == 0) {
+		ready();
+		_exit(read(STDIN_FILENO, &byte, 1) == 0 ? 7 : 8);
+	}
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 /* Its own code, without a call. */
 static void in_loop(void) {
 	uint64_t a[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, b[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
@@ -275,6 +286,7 @@ static const struct {
 	{ "sigtimedwait", in_sigtimedwait, true },
 	{ "futex", in_futex, false },
 	{ "wait", in_wait, true },
+	{ "vfork", in_vfork, true },
 	{ "loop", in_loop, false },
 	{ "malloc", in_malloc, false },
 	{ "threads", in_threads, true },

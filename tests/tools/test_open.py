@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
 from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
@@ -99,7 +100,7 @@ class Doing(OpenTest):
     def test_another_malloc_in_front(self):
         """Its locks are not ours to know: it hears a knock only."""
         process = self.sleeper("read", before=f"{os.environ['TEST_FRONT']}:")
-        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "front_malloc", "malloc of its own")
+        self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "front_malloc", "a malloc of its own")
         self.is_unharmed(process, "read")
         process = self.sleeper("threads", before=f"{os.environ['TEST_FRONT']}:")
         self.opens(process)
@@ -140,18 +141,27 @@ class Doing(OpenTest):
         self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
         self.is_unharmed(process, "handler")
 
+    def test_a_child_by_vfork(self):
+        """It has its parent's memory. Nothing is started in it."""
+        process = self.sleeper("vfork")
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            child = int(file.read())
+        self.assert_sentence(self.arenal("ctl", str(child), "open"), "memory of another process")
+        self.assertEqual(len(os.listdir(f"/proc/{child}/task")), 1)
+        self.is_unharmed(process, "vfork")
+
     def test_again_and_again(self):
         """Threads are sent through a hundred times, those that have a window as well."""
-        for what in ("threads", "loop", "read", "epoll", "registers"):
+        for what, often in (("threads", 100), ("loop", 100), ("read", 30), ("epoll", 30), ("registers", 30)):
             with self.subTest(what=what):
                 process = self.sleeper(what, 2)
                 self.assertFalse(door.open_window(process.pid))
                 with door._Now(process.pid) as now:             # pylint: disable=protected-access
                     place = door._find(now)[1]                  # pylint: disable=protected-access
                 passed, until = 0, time.monotonic() + 15
-                while passed < 100 and time.monotonic() < until:
+                while passed < often and time.monotonic() < until:
                     passed += door._send_through(process.pid, place) is None    # pylint: disable=protected-access
-                self.assertEqual(passed, 100)
+                self.assertEqual(passed, often)
                 self.assertTrue(door.open_window(process.pid))
                 self.assertIsNone(process.poll(), process.stderr)
                 self.is_unharmed(process, what)
@@ -309,6 +319,13 @@ class Sentences(OpenTest):
         self.refuses(theirs.pid, "kernel.yama.ptrace_scope", prefix=as_nobody())
         self.is_unharmed(theirs, "read")
 
+    def test_what_yama_forbids(self):
+        for scope, user, words in ((b"1\n", 1000, "ptrace_scope=0"), (b"2\n", 1000, "become root"), (b"3\n", 0, "until the next boot"),
+                                   (b"0\n", 1000, "become its user, or root"), (b"1\n", 0, "not permitted")):
+            with mock.patch.object(door.files, "head", lambda path, limit, scope=scope: scope), \
+                    mock.patch.object(os, "geteuid", lambda user=user: user):
+                self.assertIn(words, str(door._refused(1, PermissionError())))      # pylint: disable=protected-access
+
     @unittest.skipIf(NO_NAMESPACES or not HERE, "user namespaces are not permitted here")
     def test_in_namespaces(self):
         process = self.on_arenal_without(SLEEPER, "read", prefix=["unshare", "-U", "-r"])
@@ -326,8 +343,8 @@ class Sentences(OpenTest):
         found = door._find                      # pylint: disable=protected-access
         with door._Now(process.pid) as now:     # pylint: disable=protected-access
             place = found(now)[1]
-            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0")):
-                before = now.read(place + at, 1)
+            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0"), (24, b"\xff" * 8), (24, bytes(8)), (32, b"\xff" * 8), (32, bytes(8))):
+                before = now.read(place + at, len(data))
                 now.write(place + at, data)
                 self.refuses(process.pid, "opens no window from outside")
                 now.write(place + at, before)

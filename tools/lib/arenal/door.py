@@ -23,7 +23,7 @@ HEARD = 0.1             # seconds in which a process that is at work hears a kno
 LIMIT = 2.0             # and for all of it
 PASSED = 0.3            # until a thread that went through has opened it
 PAUSE = 0.005           # between two looks at threads that are where they must not be held
-STOP = 0.2              # for a thread to stop
+STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
 
 # Calls of x86-64 in which a thread sleeps that holds no lock of libc's or ours, and those of them that fail with EINTR whatever interrupts them.
@@ -85,22 +85,22 @@ def _open(pid, until):
             raise Failure(f"process {pid} ({name}) is not on Arenal: it seems to be on {layout.allocator(process)}")
         _check_state(pid)
         door, place = _find(process)
-        _check_answer(pid, door, process)
         process.write(place + ANSWER_AT, bytes(4))
+        _check_answer(pid, _find(process)[0], process)
         process.write(door[4], b"\1")
-        other = _other_malloc(process)
+        other = _other_malloc(process, until)
     if _await(pid, min(until, time.monotonic() + HEARD)):
         return
     may, why = False, "here it cannot be woken for that"
     if other:
-        why = f"{other} has a malloc of its own, which may be in the middle of something"
+        why = f"{other} has, or may have, a malloc of its own, which may be in the middle of something"
     elif ptrace.CAN and door[6]:
         may, why = True, "it is at work in places where it must not be held"
     while may and time.monotonic() < until:
         if proc.started(pid) != started:
             raise Gone(pid)
         refusal = _send_through(pid, place)
-        why = refusal or why
+        why = refusal or "its program wants to see no other thread now, or it has the memory of another process"
         if _await(pid, time.monotonic() + (PASSED if refusal is None else PAUSE)):
             return
         with _Now(pid) as process:
@@ -182,13 +182,14 @@ def _await(pid, until):
         time.sleep(0.002)
 
 
-def _other_malloc(process):
-    """The name of a file in the process that stands between it and our malloc; "" when there is none. Such a library has locks of its own."""
+def _other_malloc(process, until):
+    """The name of a file in the process that stands between it and our malloc; "" when there is none. Such a library has locks of its own.
+    Also the first one that there is no time for."""
     ours = process.executable() if not layout.has_library(process) else None
     for first in process.mappings:
         name = os.path.basename(first.path)
         if first.offset == 0 and first.path.startswith("/") and first.path != ours and not name.startswith(_CLOSED):
-            if any(layout.symbol_in(process, first, symbol) for symbol in ("malloc", "calloc")):
+            if time.monotonic() > until or any(layout.symbol_in(process, first, symbol) for symbol in ("malloc", "calloc")):
                 return text.printable(name)
     return ""
 
