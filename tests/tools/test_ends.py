@@ -129,6 +129,7 @@ class Running(EndsTest):
                 self.assertIn("runs still", file.read())
         done = self.arenal("replay", "--rounds", "1", "--rest", "0", "--allocator", "glibc", self.trace)
         self.assertEqual(done.returncode, 0, done)
+        self.assertIn("The process runs still.", done.stdout)
         self.assertGreater(os.stat(self.trace).st_size, LONG)
         process.stdin.close()
         self.assertEqual(process.wait(), 0)
@@ -179,7 +180,7 @@ class Refused(EndsTest):
         with open(image, "wb") as file:
             file.truncate(120 << 20)
         os.mkdir(disk)
-        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True, stderr=subprocess.DEVNULL)
         if subprocess.run(["mount", "-o", "loop", image, disk], check=False, stderr=subprocess.DEVNULL).returncode:
             self.skipTest("no btrfs can be mounted here")
         self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)

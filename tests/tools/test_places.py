@@ -2,7 +2,6 @@
 the other versions of Python that are here. Wherever it is called, it does its work or ends with a sentence, soon."""
 
 import contextlib
-import glob
 import json
 import os
 import shutil
@@ -41,9 +40,8 @@ def version_of(python):
 
 
 def pythons():
-    """The oldest and the newest that are here and may be used, other than ours."""
-    names = [shutil.which(f"python3.{minor}") for minor in range(OLDEST, 20)]
-    names += glob.glob(os.path.expanduser("~/.pyenv/versions/3.*/bin/python3"))
+    """The oldest and the newest that are here and may be used, other than ours: in PATH, and those that TEST_PYTHONS names."""
+    names = [shutil.which(f"python3.{minor}") for minor in range(OLDEST, 20)] + os.environ.get("TEST_PYTHONS", "").split()
     found = {version_of(name): name for name in names if name}
     found = {version: name for version, name in found.items() if version and version >= (3, OLDEST) and version != sys.version_info[:2]}
     return sorted({min(found), max(found)}) if found else [], found
@@ -216,7 +214,7 @@ class Places(ToolTest):
     def test_other_versions_of_python(self):
         versions, found = pythons()
         if not versions:
-            self.skipTest("no other version of Python is here")
+            self.skipTest("no other version of Python in PATH, nor in TEST_PYTHONS")
         process = self.on_arenal(*WORDS)
         for version in versions:
             with self.subTest(version=version), contextlib.ExitStack() as changed:

@@ -47,6 +47,11 @@ def _named(found):
     return found
 
 
+def told(summary):
+    """What the chosen process told of its end."""
+    return [f"The process {ends.describe(one, summary)}." for one in summary["processes"] if one[0] == summary["chosen"]]
+
+
 def notes(summary):
     """What a reader must know who takes the trace for everything that happened."""
     found = []
@@ -56,9 +61,8 @@ def notes(summary):
         found.append("Recording stopped before the program did: there was no room for the file.")
     if summary["state"] == 3:
         found.append("Recording stopped before the program did: the file had its greatest length.")
-    chosen = [process for process in summary["processes"] if process[0] == summary["chosen"]]
-    if chosen and (chosen[0][2], chosen[0][3]) != (ends.EXIT, 0):
-        found.append(f"The process {ends.describe(chosen[0], summary)}.")
+    if summary["processes"] and told(summary) != ["The process ended by exit(0)."]:
+        found += told(summary)
     others = len(summary["processes"]) - 1
     if others > 0:
         found.append(f"{others} more process{'es were' if others > 1 else ' was'} forked: this is process {summary['chosen']}, --process "

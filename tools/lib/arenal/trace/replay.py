@@ -63,6 +63,8 @@ def replay(tool, path, process, names, rounds, seconds, as_json):
         print(json.dumps({"trace": os.path.abspath(path), "rest_seconds": seconds, "runs": runs}))
     else:
         print(table(runs, seconds))
+        summary = trace.ask(tool, "summary", path, process or 0)
+        print(*trace.told(summary), sep="\n")
 
 
 def table(runs, seconds):

@@ -98,7 +98,7 @@ def content(digest):
                        "process that this one was forked from.")
     started = datetime.fromtimestamp(min(summary["date"] / 1e9, 4e9), timezone.utc)
     facts = [("program", f"{name}, process {summary['chosen']}"), ("started", f"{started:%Y-%m-%d %H:%M:%S} UTC"),
-             ("recorded", duration(summary["ns"])), ("threads", f"{summary['threads']:,}"),
+             ("recorded", duration(summary["ns"])), ("end", " ".join(trace.told(summary))), ("threads", f"{summary['threads']:,}"),
              ("calls", ", ".join(f"{what} {count:,}" for what, count in ops.items())),
              ("blocks freed by another thread", f"{digest['foreign']:,} ({share(digest['foreign'], allocated[0])})"),
              ("bytes of trace for each call", f"{summary['bytes'] / max(summary['calls'], 1):.1f}")]
