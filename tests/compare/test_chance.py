@@ -67,7 +67,7 @@ class MadeUp(unittest.TestCase):
             self.assertIn("every ratio is marked ~", text.replace("\n", " "))
 
     def test_differences_are_found(self):
-        for rounds, peers, least in ((7, 1, 0.6), (12, 1, 0.95), (12, 6, 0.95)):
+        for rounds, peers, least in ((7, 1, 0.55), (7, 6, 0.5), (20, 1, 0.85), (20, 6, 0.8)):
             with self.subTest(rounds=rounds, peers=peers):
                 for difference in (1.3, 1 / 1.3):
                     self.assertGreater(self.clear(made_up(rounds, peers, difference, noise=0.03, cases=200)), least)

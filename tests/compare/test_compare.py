@@ -12,6 +12,7 @@ import time
 import unittest
 
 from support import ABORTING, BUILD, COMPARE, DEADLINE, HANGING, MIB, TOUCHER, CommandTest
+from compare.command import resting     # pylint: disable=wrong-import-order
 from compare.main import parse      # pylint: disable=wrong-import-order
 
 PAIR = "micro/pair/size:64/threads:1"
@@ -22,7 +23,7 @@ class OwnCommandTest(CommandTest):
     """tools/compare -- COMMAND"""
 
     def test_results(self):
-        done = self.compare("--allocators", "arenal,glibc", "--rounds", "3", command=[TOUCHER, "30", "150"])
+        done = self.compare("--allocators", "arenal,glibc", "--rounds", "3", command=[TOUCHER, "30", "400"])
         self.assertEqual(done.returncode, 0, done)
         results = self.results()
         self.assertEqual((results["version"], results["mode"], results["rounds"], results["interrupted"]),
@@ -45,6 +46,16 @@ class OwnCommandTest(CommandTest):
         self.assertRegex(done.stdout, r"(?m)^command, s +\d")
         with open(self.html, encoding="utf-8") as page:
             self.assertIn("<html", page.read())
+
+    def test_what_rests(self):
+        """Not what one look happens to see of a command that works to its end, or is torn down."""
+        steady = [[at / 50, 100 + at % 2] for at in range(12)]
+        for series, expected in (([], None), (steady[:1], None), (steady[:4], None), (steady, 100),
+                                 ([*steady, [0.24, 3]], 100.5), ([*steady[:3], [0.06, 50], [0.08, 3]], None),
+                                 ([[at / 50, 100 + 10 * at] for at in range(20)], None),
+                                 ([[at / 50, 500] for at in range(9)] + [[0.18 + at, ram] for at, ram in steady], 100)):
+            with self.subTest(series):
+                self.assertEqual(resting(series), expected)
 
     def test_short_commands(self):
         done = self.compare("--allocators", "arenal,glibc", command=["true"])

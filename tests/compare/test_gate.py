@@ -330,7 +330,7 @@ class Gate(unittest.TestCase):
         self.assertAlmostEqual(one["threads"].library, other["threads"].library, delta=2)
         # libc's part of starting a thread varies a little: whether it has ended when the other one waits for it.
         self.assertTrue(math.isclose(one["threads"].all, other["threads"].all, rel_tol=0.004), (one, other))
-        # The README says 48 of a pair: it counts a loop's 10 around it.
+        # As the README says.
         self.assertLessEqual(one["pair"].library, 38)
 
     def test_what_is_timed_exists(self):

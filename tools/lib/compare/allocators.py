@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from arenal import peers
+from arenal import elf, peers
 from compare.results import Failed
 from machine import our_libc
 from preparing import ROOT
@@ -156,6 +156,7 @@ def _package_version(path):
 
 
 # What those say of themselves that have a function for it.
+VERSION_FUNCTIONS = ("mi_version", "tc_version", "mallctl")
 VERSION_SCRIPT = """
 import ctypes
 library = ctypes.CDLL(None)
@@ -173,16 +174,28 @@ elif hasattr(library, "mallctl"):
 
 def _told_version(allocator):
     """What a library that no package has says of itself; of one that says nothing, which file it is."""
+    told = _ask_version(allocator) if _has_version(allocator.library) else ""
+    if told:
+        return told
+    with open(allocator.library, "rb") as file:
+        return f"file {hashlib.sha256(file.read()).hexdigest()[:12]}"
+
+
+def _has_version(library):
+    try:
+        return any(elf.symbol(library, name) for name in VERSION_FUNCTIONS)
+    except elf.NotElf:
+        return False
+
+
+def _ask_version(allocator):
     try:
         done = subprocess.run([sys.executable, "-c", VERSION_SCRIPT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, text=True, errors="replace", timeout=20, check=False,
                               env={**os.environ, "LD_PRELOAD": allocator.preload})
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip()
     except subprocess.TimeoutExpired:
-        pass
-    with open(allocator.library, "rb") as file:
-        return f"file {hashlib.sha256(file.read()).hexdigest()[:12]}"
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _package(name):

@@ -2,9 +2,31 @@
 
 import os
 import shlex
+import statistics
 
 from compare.cases import Case
 from compare.results import Run
+
+
+REST_SECONDS = 0.1      # a command that rests for less at its end does not rest
+REST_LOOKS = 4
+REST_SPREAD = 1.02      # of what is resident meanwhile
+
+
+def resting(series):
+    """What a command has in memory while it rests at its end; None when it does not, but works until then: what one look
+    happens to see says nothing. The very last look may have seen it, or a part of the tree, being torn down."""
+    looks = series[:-1]
+    since = next((at for at in range(len(looks), 0, -1) if not _alike(looks[at - 1:])), 0)
+    rest = looks[since:]
+    if len(rest) < REST_LOOKS or rest[-1][0] - rest[0][0] < REST_SECONDS:
+        return None
+    return statistics.median(resident for _, resident in rest)
+
+
+def _alike(looks):
+    resident = [one for _, one in looks]
+    return max(resident) <= min(resident) * REST_SPREAD
 
 
 class CommandCase(Case):
@@ -19,7 +41,7 @@ class CommandCase(Case):
         self.title = shlex.join(words)
         if len(self.title) > 100:
             self.title = self.title[:97] + "..."
-        self.about = "Wall time, memory of the process and its descendants together over time, and at its end."
+        self.about = "Wall time, memory of the process and its descendants together over time, and at its end if it rests then."
         # Of all that is kept from a program for the sake of clean measurements, this may be needed to start it.
         path = os.environ.get("LD_LIBRARY_PATH")
         self.environment = {"LD_LIBRARY_PATH": path} if path else {}
@@ -33,7 +55,7 @@ class CommandCase(Case):
         # The sum of the tree's processes may be larger than the biggest one, which is what GNU time knows of.
         peak = max([done.peak_rss] + [resident for _, resident in done.series])
         metrics = {"time": done.seconds, "peak_rss": peak}
-        if done.series:
-            # What it has at its end. The very last look may have seen it, or a part of the tree, being torn down.
-            metrics["rest_rss"] = max(resident for _, resident in done.series[-3:])
+        rest = resting(done.series)
+        if rest is not None:
+            metrics["rest_rss"] = rest
         return [(self.name, Run(metrics=metrics, series=done.series))]

@@ -12,7 +12,7 @@ import tempfile  # noqa: E402
 import time  # noqa: E402
 
 from arenal.errors import Failure  # noqa: E402
-from compare import allocators, cases, gate, numbers, options as option_list, suite, tables  # noqa: E402
+from compare import allocators, cases, gate, numbers, options as option_list, pages, suite, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
 from compare.paired import LEAST_PAIRS  # noqa: E402
 from compare.process import locate  # noqa: E402
@@ -43,6 +43,9 @@ def main(arguments):
         options, command = parse(arguments)
         if options.gate is not None:
             return gate.run(options) if need_packages(GATE_PACKAGES, TOOL) else 2  # as when there is no verdict
+        if options.tables:
+            print(f"wrote {pages.PAGE}: {', '.join(pages.write(read_results(options.tables)))}")
+            return 0
         return compare(options, command, arguments, started)
     except (Failed, NotPrepared) as error:
         print(f"{TOOL}: {error}", file=sys.stderr)

@@ -23,8 +23,9 @@ after everything that was measured until then was printed and written"""
 
 # What does something with --gate, --list, or a command; each other option would do nothing, and is an error there.
 WITH_GATE = {"gate", "only", "counts", "baseline", "update_baseline"}
+WITH_TABLES = {"tables"}
 WITH_LIST = {"list", "only", "quick", "full", "threads", "build_dir", "suite"}
-NOT_WITH_COMMAND = {"gate", "only", "quick", "full", "threads", "list", "seed", "suite"}
+NOT_WITH_COMMAND = {"gate", "only", "quick", "full", "threads", "list", "seed", "suite", "tables"}
 NOT_WITH_SUITE = {"quick", "full", "threads", "seed"}
 
 
@@ -59,6 +60,8 @@ def parser(unless_given=None):
     made.add_argument("--html", metavar="FILE", help="where the page goes (default: build/compare/results.html)")
     made.add_argument("--against", metavar="OLD.json",
                       help="also say whether the results agree with those of an earlier run")
+    made.add_argument("--tables", metavar="RESULTS.json",
+                      help="measure nothing, but write the tables of benchmarks/README.md from these results")
     made.add_argument("--build-dir", metavar="DIR",
                       help="use what is built there, build nothing (default: build with the preset \"release\")")
     made.add_argument("--install", action="store_true",
@@ -90,6 +93,7 @@ def check(made, options, found, command=None):
     """`found` is what given() says."""
     for wrong, where in ((found - WITH_GATE if "gate" in found else (), "--gate"),
                          (found & WITH_GATE - {"gate", "only"} if "gate" not in found else (), "a run without --gate"),
+                         (found - WITH_TABLES if "tables" in found else (), "--tables"),
                          (found - WITH_LIST if "list" in found else (), "--list"),
                          (found & NOT_WITH_COMMAND if command else (), "a command, which is all that is measured"),
                          (found & NOT_WITH_SUITE if "suite" in found else (), "--suite"),

@@ -6,6 +6,7 @@ terminal's ctrl-C goes to tools/compare alone.
 
 import contextlib
 import functools
+import glob
 import os
 import re
 import select
@@ -160,6 +161,21 @@ class Service:
 
     def peak_rss(self):
         return self._memory("VmHWM")
+
+    def cpu_seconds(self):
+        """The processor time that its threads have used."""
+        self.check_alive()
+        try:
+            total = 0
+            for path in glob.glob(f"/proc/{self.pid}/task/*/schedstat"):
+                with open(path, encoding="ascii") as file:
+                    total += int(file.read().split()[0])
+        except (OSError, IndexError, ValueError):
+            total = 0
+        if not total:
+            self.check_alive()
+            raise Failed("this kernel does not say how much processor time a thread has used (/proc/PID/task/*/schedstat)")
+        return total / 1e9
 
     def tree_rss(self):
         """What the server and its descendants have in memory together."""

@@ -20,6 +20,7 @@ class RedisMillionCase(Program):
     title = "redis, a million keys"
     about = "A million values of 100 B to 1,000 B are set, 90% of them, chosen at random, deleted; then 10 s of rest."
     unit = "µs/request"
+    clock = "CPU"       # redis's own: the client, which is ours, takes a quarter of the time
     packages = Redis.packages
     seconds = 25
     long = True
@@ -29,13 +30,11 @@ class RedisMillionCase(Program):
         with Redis(launcher) as server:
             filling = server.fill(values(keys, settings.seed))
             peak = server.service.peak_rss()
-            rate, kept = server.delete(keys, KEEP_PERCENT, settings.seed)
+            deleting, kept = server.delete(keys, KEEP_PERCENT, settings.seed)
             rest = server.idle(IDLE_SECONDS[mode(settings)])
             check_values(server.values(kept), kept, keys, settings.seed)
         requests = 2 * keys - len(kept)
-        seconds = filling + (keys - len(kept)) / rate
-        return {"": {"time": 1e6 * seconds / requests, "requests_per_second": requests / seconds, "peak_rss": peak,
-                     "rest_rss": rest}}
+        return {"": {"time": 1e6 * (filling + deleting) / requests, "peak_rss": peak, "rest_rss": rest}}
 
 
 def values(keys, seed):

@@ -1,0 +1,128 @@
+"""`--tables RESULTS.json`: writes the tables of benchmarks/README.md anew, from a file of results. What is between
+
+    <!-- tables: NAME -->
+    <!-- end of tables -->
+
+is replaced; the words around it are a person's."""
+
+import os
+import re
+
+from arenal import files
+from compare import numbers, paired, tables
+from compare.results import Failed
+from preparing import ROOT
+
+PAGE = os.path.join(ROOT, "benchmarks", "README.md")
+BLOCK = re.compile(r"(<!-- tables: (\S+) -->\n)(.*?)(<!-- end of tables -->\n)", re.DOTALL)
+METRICS = ("time", "peak_rss", "rest_rss")
+
+
+def write(results, path=PAGE):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    names = [match[2] for match in BLOCK.finditer(text)]
+    if not names:
+        raise Failed(f"{path} has no place for tables")
+    files.replace(path, BLOCK.sub(lambda match: match[1] + block(match[2], results) + match[4], text))
+    return names
+
+
+def block(name, results):
+    """The text of one of them: run, behind, summary, latency, or METRIC:GROUP."""
+    if name in ("run", "behind", "summary", "latency"):
+        return {"run": _run, "behind": _behind, "summary": _summary, "latency": _latency}[name](results)
+    metric, _, group = name.partition(":")
+    if metric not in METRICS:
+        raise Failed(f"there are no tables called {name}")
+    if all(case["group"] != group for case in results["cases"]):
+        raise Failed(f"these results have no cases of the group {group}: tools/compare --full has all")
+    return _cases(results, metric, group)
+
+
+def short(name):
+    """As a row is called: without its group, and without what most have."""
+    return name.partition("/")[2].removesuffix("/threads:1")
+
+
+def grid(head, rows, words=1):
+    """The first `words` columns are words, and so is the last; the others are numbers."""
+    lines = [head, ["---"] * words + ["---:"] * (len(head) - words - 1) + ["---"], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _run(results):
+    machine = results["machine"]
+    versions = ", ".join(f"{one['name']} {one['version'] or 'of unknown version'}" for one in results["allocators"]
+                         if not one["problem"])
+    memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB, " if machine.get("memory_bytes") else ""
+    text = (f"`{results['command']}`, {results['started'][:10]}: {machine['cpu']}, {machine['cores']} cores, {memory}"
+            f"Linux {machine['kernel']}, {machine['libc']}, {machine['compiler']}, transparent huge pages: "
+            f"{machine.get('transparent_hugepages') or 'unknown'}. {results['rounds']} rounds in {results['seconds'] / 60:.0f} minutes, "
+            f"other programs used {results['other_load'] or 0:.0%} of the CPUs. {versions}. `~`: may be chance; in brackets: lowest and highest round.")
+    if results["rounds"] < paired.LEAST_PAIRS:
+        text += f" It takes {paired.LEAST_PAIRS} rounds to tell a difference from chance."
+    return text + "\n"
+
+
+def _ratio(ratio):
+    if ratio is None:
+        return "-"
+    return f"{ratio.median:.2f}{'~' if ratio.may_be_chance else ''} ({ratio.low:.2f}..{ratio.high:.2f})"
+
+
+def _value(case, name, metric):
+    value = numbers.median(case, name, metric)
+    return tables.figure(value if metric == "time" or value is None else value / tables.MIB)
+
+
+def _cases(results, metric, group):
+    own, names = numbers.own(results), tables.measured_names(results)
+    made = {}
+    for case in results["cases"]:
+        if case["group"] == group and any(numbers.median(case, name, metric) is not None for name in names):
+            unit = f", {case['unit']}" if metric == "time" else ""
+            clock = f"{numbers.clock(case)} time" if metric == "time" else "case"
+            made.setdefault(clock, []).append([short(case["name"]) + unit, *[_value(case, name, metric) for name in names],
+                                               _ratio(numbers.ratio_to_best(results, case, metric, own) if own else None)])
+    return "\n".join(grid([clock, *names, "ratio"], rows) for clock, rows in made.items())
+
+
+def _behind(results):
+    own, found = numbers.own(results), tables.losses(results)
+    rows = []
+    for ratio, case, metric in found:
+        if not ratio.may_be_chance:
+            unit = case["unit"] if metric == "time" else "MiB"
+            rows.append([case["name"].removesuffix("/threads:1"), tables.METRIC_TITLES[metric], f"{_value(case, own, metric)} {unit}",
+                         f"{_value(case, ratio.peer, metric)} {unit}, {ratio.peer}", _ratio(ratio)])
+    text = f"Beyond chance, worst first; {len(found) - len(rows)} more figures may be chance.\n"
+    return text + ("\n" + grid(["case", "what", "Arenal", "best peer", "ratio"], rows, words=2) if rows else "")
+
+
+def _summary(results):
+    names, rows = tables.measured_names(results), []
+    for group in tables.groups(results):
+        cases = [case for case in results["cases"] if case["group"] == group]
+        for metric in METRICS:
+            means = [numbers.geometric_mean_ratio(results, cases, metric, name) for name in names]
+            if any(means):
+                rows.append([group, tables.METRIC_TITLES[metric], str(len(numbers.common_cases(results, cases, metric))),
+                             *(_mean(one) for one in means)])
+    return grid(["group", "figure", "cases", *names], rows, words=2)
+
+
+def _mean(ratio):
+    return "-" if ratio is None else f"{ratio.median:.2f}{'~' if ratio.may_be_chance else ''}"
+
+
+def _latency(results):
+    rows = []
+    for case in results["cases"]:
+        for name in tables.measured_names(results):
+            for call in ("malloc", "free", "realloc"):
+                shown = [numbers.median_latency(case, name, call, percentile) for percentile in tables.PERCENTILES]
+                if any(value is not None for value in shown):
+                    rows.append([short(case["name"]), call, name,
+                                 *("-" if value is None else f"{value:,.0f}" for value in shown)])
+    return grid(["workload", "call", "allocator", *tables.PERCENTILES], rows, words=3)
