@@ -10,6 +10,7 @@
 #include "base/bitmap.h"
 #include "base/lock.h"
 #include "harden/guard.h"
+#include "harden/harden.h"
 #include "observe/stats.h"
 
 /* What was not asked for yet, and the sum of what was. */
@@ -104,6 +105,9 @@ size_t stats_resident(void) {
 	add_regions(&w);
 	huge_stats_get(&huge);
 	add_mappings(&w, huge_mappings, huge.bytes + huge.cached);
+	size_t bytes, blocks, kept;
+	harden_large_stats(&bytes, &blocks, &kept);
+	add_mappings(&w, harden_large_mappings, bytes + kept);
 	ask(&w);
 	guard_stats_get(&guard);
 	return w.bytes + guard.pages; /* all written to */

@@ -109,6 +109,14 @@ class Stats(Steered):
         self.assertRegex(more[0], "^  in memory")
         self.assertEqual([line for line in walked if line not in more], shape(own))
 
+    def test_large_blocks_of_hardened_mode_are_in_memory(self):
+        process = self.on_arenal("env", "ARENAL_HARDEN=1", WORKLOAD, "1", "2", "20", "0")   # 40 MiB in blocks of 48 KiB
+        found = json.loads(self.arenal_says("stats", str(process.pid), "--json", "--resident"))
+        stats = found["stats"]
+        self.assertGreaterEqual(stats["in_memory"], 40 * MIB)
+        self.assertLessEqual(stats["allocated"], stats["active"])
+        self.assertLessEqual(stats["active"], stats["mapped"])
+
     def test_json(self):
         found = json.loads(self.arenal_says("stats", self.pid, "--json"))
         self.assertEqual((found["pid"], found["command"]), (int(self.pid), "tools_workload"))

@@ -12,6 +12,7 @@
 #include "arena/huge.h"
 #include "base/conf.h"
 #include "base/os.h"
+#include "harden/hard_large.h"
 #include "observe/stats.h"
 #include "observe/window.h"
 
@@ -200,6 +201,27 @@ static void without_memory_for_a_list(void **state) {
 	drop_blocks();
 }
 
+/* Large blocks of hardened mode, whose neighbours lie beyond a guard; and what freed ones keep. */
+static void hardened_blocks_are_in_memory(void **state) {
+	(void)state;
+	const struct claim claim = { "free", FAMILY_MALLOC, SIZE_UNKNOWN };
+	size_t before, bytes;
+	const size_t few = asked_for(&before);
+	for (int i = 0; i < BLOCKS; i++) {
+		assert_non_null(blocks[i] = large_hard_alloc(MIN_ALIGN, BLOCK, FAMILY_MALLOC));
+		memset(blocks[i], 1, BLOCK);
+	}
+	/* 4 MiB a call: none for each block. */
+	assert_true(asked_for(&bytes) <= few + (size_t)BLOCKS * BLOCK / (4 * MIB) * 2);
+	assert_in_range(bytes - before, (size_t)BLOCKS * BLOCK, (size_t)BLOCKS * BLOCK + MIB);
+	for (int i = 0; i < BLOCKS; i++) assert_true(large_hard_free(blocks[i], &claim));
+	asked_for(&bytes);
+	assert_in_range(bytes - before, BLOCK, (size_t)BLOCKS * BLOCK / 2);
+	large_hard_purge();
+	asked_for(&bytes);
+	assert_in_range(bytes, 0, before + MIB);
+}
+
 /* All that there is to look at, but for the one figure. */
 static void nobody_else_asks(void **state) {
 	(void)state;
@@ -226,7 +248,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_is_in_memory), cmocka_unit_test(neighbours_are_asked_for_together),
 		cmocka_unit_test(no_lock_is_held_meanwhile), cmocka_unit_test(what_goes_meanwhile_does_no_harm),
-		cmocka_unit_test(without_memory_for_a_list), cmocka_unit_test(nobody_else_asks),
+		cmocka_unit_test(without_memory_for_a_list),
+		cmocka_unit_test(hardened_blocks_are_in_memory), cmocka_unit_test(nobody_else_asks),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
