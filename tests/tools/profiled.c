@@ -49,12 +49,8 @@ static void work(void) {
 	if (pthread_create(&thread, NULL, in_thread, NULL) == 0) pthread_join(thread, NULL);
 }
 
-static int run(bool wait) {
+static int again_and_again(void) {
 	char line[16];
-	if (!wait) {
-		work();
-		return 3;
-	}
 	for (puts("ready"), fflush(stdout); fgets(line, sizeof line, stdin) != NULL; puts("done"), fflush(stdout)) work();
 	return 3;
 }
@@ -64,14 +60,19 @@ static bool waits;
 
 static void *last(void *unused) {
 	pthread_join(first, unused);
-	exit(run(waits));
+	if (waits) exit(again_and_again());
+	work();
+	exit(3);
 }
 
 int main(int argc, char **argv) {
 	pthread_t thread;
 	waits = strcmp(argv[argc - 1], "wait") == 0;
-	if (argc == 1 || strcmp(argv[1], "last") != 0) return run(waits);
-	first = pthread_self();
-	if (pthread_create(&thread, NULL, last, NULL) != 0) return 1;
-	pthread_exit(NULL);
+	if (argc > 1 && strcmp(argv[1], "last") == 0) {
+		first = pthread_self();
+		if (pthread_create(&thread, NULL, last, NULL) == 0) pthread_exit(NULL);
+	}
+	if (waits) return again_and_again();
+	work();
+	return 3;
 }
