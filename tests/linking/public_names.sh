@@ -10,7 +10,7 @@ family="$family|cfree|free_sized|free_aligned_sized|aligned_alloc|posix_memalign
 instead='^(dlm?open|madvise|posix_madvise|mbind|mlock2?|mlockall|mprotect|pkey_mprotect|prctl|capset|setns|unshare|initgroups'
 instead="$instead|sete?[ug]id|setre[ug]id|setres[ug]id|setgroups|__register_atfork|(__)?sysv_signal|bsd_signal|s?signal|sigaction"
 instead="$instead|_exit|_Exit|quick_exit|exec[lv]|exec[lv]p|execle|execve|execvpe|fexecve|execveat"
-instead="$instead|sigignore|siginterrupt|sigset|sigvec|ssignal|_exit|_Exit|quick_exit|exec(l|le|lp|v|ve|veat|vp|vpe)|fexecve)\$"
+instead="$instead|sigignore|siginterrupt|sigset|sigvec|ssignal)\$"
 
 foreign() { # TABLE OPTION...: names in the object that none of the patterns has
     object=$1
