@@ -57,9 +57,9 @@ bool arena_for_samples(void);
  * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */
 bool arena_harden(void);
 
-/* The same in a child of a hardened process, which has its parent's spans, and with them keys that its parent and its brothers know, and tell who
- * can make them: its own blocks come from spans of its own. No thread uses the arenas that were there before, which
- * go on to take back what is theirs. Called under the threads lock. */
+/* The same in a child of a hardened process, which has its parent's spans, and with them keys that its parent and brothers know,
+ * too: its own blocks come from spans of its own. No thread uses the arenas that were there before, which go on to take back
+ * what is theirs. Called under the threads lock. */
 bool arena_harden_anew(void);
 
 /* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns how many;

@@ -20,12 +20,13 @@ struct hard_span_secret {
 	uint64_t generation; /* that of the process */
 };
 
-/* Counts the processes from the first one that was hardened to this one, each the child of the one before, as far as they allocate: blocks
- * are handed out by the process only that has made their span, for the keys of all others are known to others (arena_harden_anew). */
+/* Counts the processes from the first one that was hardened to this one, each the child of the one before, as far as they
+ * allocate: blocks are handed out only by the process that has made their span, for its parent's keys others know, too
+ * (arena_harden_anew). */
 extern uint64_t hard_span_generation;
 
-/* In one piece of metadata: the records, the last block's first; the secret; the bitmap. span.free_blocks points at the bitmap, and a record is
- * found from there without knowing how many blocks there are. */
+/* In one piece of metadata: the records, the last block's first; the secret; the bitmap. span.free_blocks points at the bitmap,
+ * and a record is found from there without knowing how many blocks there are. */
 static inline size_t hard_span_records_size(const struct size_class *c) {
 	return ALIGN_UP(c->blocks * sizeof(block_record), sizeof(uint64_t));
 }
@@ -33,7 +34,9 @@ static inline size_t hard_span_metadata(const struct size_class *c) {
 	return hard_span_records_size(c) + sizeof(struct hard_span_secret) + bitmap_words(c) * sizeof(uint64_t);
 }
 
-static inline struct hard_span_secret *hard_span_secret(const struct span *s) { return (struct hard_span_secret *)s->free_blocks - 1; }
+static inline struct hard_span_secret *hard_span_secret(const struct span *s) {
+	return (struct hard_span_secret *)s->free_blocks - 1;
+}
 
 static inline bool hard_span_is_inherited(const struct span *s) { return hard_span_secret(s)->generation != hard_span_generation; }
 

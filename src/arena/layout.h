@@ -17,10 +17,10 @@ struct arenal_layout {
 	uint64_t huge_table;            /* address of struct huge_entry [huge_capacity]. Owner: huge lock */
 	uint64_t kept_table;            /* address of struct mapping [kept_capacity]: freed mappings that wait for the next */
 	uint64_t kept_capacity;         /* huge block; size 0: a free entry. Owner: huge lock */
-	uint64_t hard_table;            /* the same two of large blocks of hardened mode. Entries start as those do, and are so many bytes long */
+	uint64_t hard_table;            /* the same two of large blocks of hardened mode, whose entries start as those do, and are */
 	uint64_t hard_kept_table;
 	uint32_t hard_capacity, hard_kept_capacity;
-	uint32_t hard_stride, hard_kept_stride;
+	uint32_t hard_stride, hard_kept_stride; /* so many bytes long */
 };
 extern struct arenal_layout arenal_layout __attribute__((visibility("default")));
 

@@ -19,8 +19,8 @@ static inline bool process_may_be_new(void) {
 	return unlikely(atomic_load_explicit(word, memory_order_relaxed) == 0);
 }
 
-/* The word behind it, which is 0 until this process says that it has secrets of its own: hardened mode draws its parent's anew. Where the
- * kernel has no such memory, whoever finds out that the process is new makes it so. */
+/* The word behind it, which is 0 until this process says that it has secrets of its own: hardened mode draws its parent's
+ * anew. Where the kernel has no such memory, whoever finds out that the process is new makes it so. */
 static inline bool process_has_secrets(void) {
 	const _Atomic uint32_t *word = atomic_load_explicit(&process_word, memory_order_acquire) + 1;
 	return likely(atomic_load_explicit(word, memory_order_relaxed) != 0);
