@@ -12,8 +12,8 @@ from compare.process import Launcher        # pylint: disable=wrong-import-order
 from compare.results import Failed          # pylint: disable=wrong-import-order
 
 PROGRAMS = {"cfrac": "test $# = 1", "barnes": "read line && test \"$line\" = input",
-            "larson": "echo throughput; echo ' time: 2.5'", "glibc-thread": "echo 2000000 iterations", "rptest": "echo ...1000000 memory ops",
-            "mleak": "kill -9 $$", "xmalloc-test": "echo nothing"}
+            "larson": "echo throughput; echo ' time: 2.5'", "glibc-thread": "echo 2000000 iterations",
+            "rptest": "echo ...1000000 memory ops", "mleak": "kill -9 $$", "xmalloc-test": "echo nothing"}
 
 
 class Suite(CommandTest):
