@@ -210,7 +210,8 @@ class Gate(unittest.TestCase):
             file.write(text.replace(old, new))
 
     def slow_down(self, root):
-        self.replace(root, "src/api/malloc.c", FAST_PATH, "\tstatic volatile unsigned slow;\n\tslow++, slow++, slow++;\n" + FAST_PATH)
+        self.replace(root, "src/api/malloc.c", FAST_PATH,
+                     "\tstatic volatile unsigned slow;\n\tslow++, slow++, slow++;\n" + FAST_PATH)
 
     def assert_sentence(self, done, *words):
         self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
@@ -296,7 +297,7 @@ class Gate(unittest.TestCase):
         self.git(root, "clone", "-q", "--depth", "1", f"file://{root}", shallow)
         self.assert_sentence(self.gate(shallow, "--baseline"), "nothing was compared", "GNU 4", "shallow")
         shutil.rmtree(os.path.join(root, ".git"))
-        self.assert_sentence(self.gate(root, "--baseline", GIT_CEILING_DIRECTORIES="/tmp"), "nothing was compared", "GNU 4", "git")
+        self.assert_sentence(self.gate(root, "--baseline", GIT_CEILING_DIRECTORIES="/tmp"), "nothing was compared", "git")
         shutil.rmtree(shallow)
         with open(path, "w", encoding="utf-8") as file:
             file.write("{}")

@@ -5,7 +5,7 @@ import tempfile
 import unittest
 
 from support import BUILD, PROGRAMS
-from compare import promises     # pylint: disable=wrong-import-order
+from compare import builds, promises, timings     # pylint: disable=wrong-import-order
 
 LIBRARY = os.path.join(BUILD, "src", "libarenal.so")
 SLOW_CALL = os.path.join(PROGRAMS, "libcompare_slow_call.so")
@@ -47,6 +47,15 @@ class Promises(unittest.TestCase):
 
     def test_a_long_call(self):
         self.assertEqual(broken("worst_call", library=SLOW_CALL), ["worst_call"])
+
+    def test_time(self):
+        name = "micro/pair/size:64/threads:1"
+        (_, case), = timings.find_cases([name], BUILD)
+        pair = builds.Build("old", LIBRARY), builds.Build("new", SLOW_CALL)
+        with tempfile.TemporaryDirectory() as folder:
+            verdict, = timings.judge(name, case, pair, BUILD, folder)
+        self.assertTrue(verdict.regression, verdict)
+        self.assertEqual(verdict.metric, "time")
 
     def test_misuse_that_is_not_found(self):
         self.assertEqual(broken("misuse", ARENAL_GUARD_SAMPLE="0"), ["misuse"])

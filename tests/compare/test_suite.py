@@ -11,9 +11,9 @@ from compare import allocators, suite       # pylint: disable=wrong-import-order
 from compare.process import Launcher        # pylint: disable=wrong-import-order
 from compare.results import Failed          # pylint: disable=wrong-import-order
 
-PROGRAMS = {"cfrac": "test $# = 1", "barnes": "read line && test \"$line\" = input", "larson": "echo throughput; echo ' time: 2.5'",
-            "glibc-thread": "echo 2000000 iterations", "rptest": "echo ...1000000 memory ops", "mleak": "kill -9 $$",
-            "xmalloc-test": "echo nothing"}
+PROGRAMS = {"cfrac": "test $# = 1", "barnes": "read line && test \"$line\" = input",
+            "larson": "echo throughput; echo ' time: 2.5'", "glibc-thread": "echo 2000000 iterations",
+            "rptest": "echo ...1000000 memory ops", "mleak": "kill -9 $$", "xmalloc-test": "echo nothing"}
 
 
 class Suite(CommandTest):
@@ -40,7 +40,8 @@ class Suite(CommandTest):
         self.assertEqual(results["mode"], "suite")
         cases = {case["name"]: case for case in results["cases"]}
         self.assertEqual(set(cases), {f"suite/{name}" for name in (
-            "cfrac", "barnes", "larsonN", "larson16", "rptestN", "rptest16", "glibc-thread", "xmalloc-testN", "mleak10", "mleak100")})
+            "cfrac", "barnes", "larsonN", "larson16", "rptestN", "rptest16", "glibc-thread", "xmalloc-testN", "mleak10",
+            "mleak100")})
         for name, time in (("larson16", 2.5), ("rptestN", 2), ("glibc-thread", 500)):
             for allocator in ("arenal", "glibc"):
                 runs = cases[f"suite/{name}"]["results"][allocator]["runs"]
@@ -49,7 +50,8 @@ class Suite(CommandTest):
                             for run in cases[f"suite/{name}"]["results"]["arenal"]["runs"]))
         self.assertIn("suite/mleak10 under every allocator: crashed: SIGKILL", done.stdout)
         self.assertIn("suite/xmalloc-testN under every allocator: xmalloc-test printed no result", done.stdout)
-        self.assertRegex(done.stdout.replace("\n", " "), r"mimalloc-bench \S+.*; not built there: espresso, larsonN-sized, mstressN")
+        self.assertRegex(done.stdout.replace("\n", " "),
+                         r"mimalloc-bench \S+.*; not built there: espresso, larsonN-sized, mstressN")
         with open(self.html, encoding="utf-8") as page:
             self.assertIn("mimalloc-bench", page.read())
 

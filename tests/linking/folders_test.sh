@@ -11,11 +11,10 @@ unset ARENAL_LIBRARY DESTDIR
 work=$(realpath "$(mktemp -d)")
 trap 'rm -rf "$work"' EXIT
 
-# configure FOLDER OPTION...: a build directory for these folders; what is built is that of the other one.
+# configure OPTION...: the build directory for these folders. What is built is that of the other one.
+tree=$work/build
 configure() {
-    tree=$work/$1
-    shift
-    "$cmake" -S "$source/../.." -B "$tree" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_BUILD_TYPE="$configuration" \
+    "$cmake" -U 'CMAKE_INSTALL_*' -S "$source/../.." -B "$tree" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_BUILD_TYPE="$configuration" \
         -DARENAL_TESTS=OFF -DARENAL_BENCHMARKS=OFF "$@" >"$work/configure.log" 2>&1 || { cat "$work/configure.log" >&2; exit 1; }
     cp -P "$build"/src/libarenal.so* "$build/src/libarenal.a" "$tree/src"
     cp "$build/tools/trace/arenal-trace" "$tree/tools/trace"
@@ -51,23 +50,23 @@ relative="-DCMAKE_INSTALL_BINDIR=programs/here -DCMAKE_INSTALL_LIBDIR=own/librar
     -DCMAKE_INSTALL_INCLUDEDIR=headers"
 
 # The options are words to be split.
-configure relative $relative -DCMAKE_INSTALL_DATADIR=things/of/all
+configure $relative -DCMAKE_INSTALL_DATADIR=things/of/all
 "$cmake" --install "$tree" --prefix "$work/first" >"$work/install.log"
 mv "$work/first" "$work/moved"
 check "relative, moved" "$work/moved/programs/here" "$work/moved/own/libraries/machine" "$work/moved/headers"
 
-configure root $relative -DCMAKE_INSTALL_DATAROOTDIR=information -DCMAKE_INSTALL_PREFIX=/opt/elsewhere
+configure $relative -DCMAKE_INSTALL_DATAROOTDIR=information -DCMAKE_INSTALL_PREFIX=/opt/elsewhere
 DESTDIR=$work/stage "$cmake" --install "$tree" >"$work/install.log"
 place=$work/stage/opt/elsewhere
 [ -d "$place/information/arenal" ] || { echo "DATAROOTDIR has nothing" >&2; exit 1; }
 check "relative, staged" "$place/programs/here" "$place/own/libraries/machine" "$place/headers"
 
-configure absolute -DCMAKE_INSTALL_LIBDIR="$work/a/lib" -DCMAKE_INSTALL_DATADIR="$work/a/data" -DCMAKE_INSTALL_LIBEXECDIR="$work/a/helpers" \
+configure -DCMAKE_INSTALL_LIBDIR="$work/a/lib" -DCMAKE_INSTALL_DATADIR="$work/a/data" -DCMAKE_INSTALL_LIBEXECDIR="$work/a/helpers" \
     -DCMAKE_INSTALL_INCLUDEDIR="$work/a/headers" -DCMAKE_INSTALL_PREFIX=/usr
 DESTDIR=$work/stage "$cmake" --install "$tree" >"$work/install.log"
 mv "$work/stage$work/a" "$work/a"
 check "absolute, staged" "$work/stage/usr/bin" "$work/a/lib" "$work/a/headers"
 
-configure bin -DCMAKE_INSTALL_BINDIR="$work/b/bin" -DCMAKE_INSTALL_LIBDIR=lib64 -DCMAKE_INSTALL_PREFIX="$work/prefix"
+configure -DCMAKE_INSTALL_BINDIR="$work/b/bin" -DCMAKE_INSTALL_LIBDIR=lib64 -DCMAKE_INSTALL_PREFIX="$work/prefix"
 "$cmake" --install "$tree" >"$work/install.log"
 check "absolute programs" "$work/b/bin" "$work/prefix/lib64" "$work/prefix/include"

@@ -124,6 +124,15 @@ class Answers(WindowTest):
         self.assertGreater(snapshot.resident, 16 * MIB)
         self.assertLess(snapshot.resident, stats["mapped"] + MIB)
 
+    def test_large_blocks_are_in_memory_in_each_mode(self):
+        for mode in ("0", "1"):
+            process = self.start([sys.executable, "-B", TOOL, "run", "--", WORKLOAD, "0", "1", "8", "40"], env=environment(ARENAL_HARDEN=mode))
+            with window.Window(process.pid) as opened:
+                snapshot = opened.snapshot(resident=True)
+            # Half of the block is touched, and all of the others.
+            self.assertTrue(28 * MIB <= snapshot.resident <= 33 * MIB, (mode, snapshot.resident))
+            self.assertLessEqual(snapshot.resident, snapshot.stats["mapped"])
+
     def test_names_of_the_statistics_are_those_of_the_header(self):
         with open(HEADER, encoding="utf-8") as file:
             fields = re.search(r"struct arenal_stats \{(.*?)\};", file.read(), re.S)[1]

@@ -58,8 +58,9 @@ def _run(results):
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB, " if machine.get("memory_bytes") else ""
     text = (f"`{results['command']}`, {results['started'][:10]}: {machine['cpu']}, {machine['cores']} cores, {memory}"
             f"Linux {machine['kernel']}, {machine['libc']}, {machine['compiler']}, transparent huge pages: "
-            f"{machine.get('transparent_hugepages') or 'unknown'}. {results['rounds']} rounds in {results['seconds'] / 60:.0f} minutes, "
-            f"other programs used {results['other_load'] or 0:.0%} of the CPUs. {versions}. `~`: may be chance; in brackets: lowest and highest round.")
+            f"{machine.get('transparent_hugepages') or 'unknown'}. {results['rounds']} rounds in "
+            f"{results['seconds'] / 60:.0f} minutes, other programs used {results['other_load'] or 0:.0%} of the CPUs. "
+            f"{versions}. `~`: may be chance; in brackets: lowest and highest round.")
     if results["rounds"] < paired.LEAST_PAIRS:
         text += f" It takes {paired.LEAST_PAIRS} rounds to tell a difference from chance."
     return text + "\n"
@@ -94,8 +95,9 @@ def _behind(results):
     for ratio, case, metric in found:
         if not ratio.may_be_chance:
             unit = case["unit"] if metric == "time" else "MiB"
-            rows.append([case["name"].removesuffix("/threads:1"), tables.METRIC_TITLES[metric], f"{_value(case, own, metric)} {unit}",
-                         f"{_value(case, ratio.peer, metric)} {unit}, {ratio.peer}", _ratio(ratio)])
+            rows.append([case["name"].removesuffix("/threads:1"), tables.METRIC_TITLES[metric],
+                         f"{_value(case, own, metric)} {unit}", f"{_value(case, ratio.peer, metric)} {unit}, {ratio.peer}",
+                         _ratio(ratio)])
     text = f"Beyond chance, worst first; {len(found) - len(rows)} more figures may be chance.\n"
     return text + ("\n" + grid(["case", "what", "Arenal", "best peer", "ratio"], rows, words=2) if rows else "")
 

@@ -102,8 +102,10 @@ def cases(root):
     """Those whose programs are built."""
     folder = os.path.join(root, PROGRAMS)
     if not os.path.isdir(folder):
-        raise Failed(f"{folder} is missing: --suite takes a checkout of mimalloc-bench, in which ./build-bench-env.sh bench was run")
-    found = [SuiteCase(test, os.path.abspath(root)) for test in TESTS if os.access(os.path.join(folder, test.program), os.X_OK)]
+        raise Failed(f"{folder} is missing: --suite takes a checkout of mimalloc-bench, in which ./build-bench-env.sh bench "
+                     "was run")
+    found = [SuiteCase(test, os.path.abspath(root)) for test in TESTS
+             if os.access(os.path.join(folder, test.program), os.X_OK)]
     if not found:
         raise Failed(f"{folder} has none of the suite's programs: ./build-bench-env.sh bench builds them")
     return found
