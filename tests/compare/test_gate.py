@@ -120,9 +120,9 @@ class Times(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
-    def worse(self, before, after):
+    def worse(self, before, after, mode="pair"):
         with mock.patch("builtins.print"):
-            return gate._judge_counts({"pair": before}, {"pair": after})       # pylint: disable=protected-access
+            return gate._judge_counts({mode: before}, {mode: after})       # pylint: disable=protected-access
 
     def test_counts(self):
         self.assertEqual(self.worse(42, 42), [])
@@ -131,6 +131,9 @@ class Limits(unittest.TestCase):
         self.assertEqual(self.worse(900, 908), [])          # eight instructions, but less than 1%
         self.assertEqual(self.worse(42, 43), ["pair takes 1.0 instructions more (+2.4%)"])
         self.assertEqual(self.worse(None, 43), [])          # a mode that is new
+        self.assertEqual(self.worse(40, 50, "random by default"), [])       # a few guarded blocks more
+        self.assertEqual(self.worse(900, 940, "medium by default"), [])
+        self.assertEqual(len(self.worse(40, 107, "random by default")), 1)
 
     def test_a_profile(self):
         profile = """events: Ir

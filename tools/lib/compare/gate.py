@@ -21,8 +21,8 @@ BASELINE = os.path.join(ROOT, "benchmarks", "counts", "baseline.json")
 COUNT_RATIO = 1.01
 COUNT_DIFFERENCE = 0.5
 # In default settings, one guarded block more or less of the run is 3 instructions for each operation.
-DEFAULT_RATIO = 1.2
-DEFAULT_DIFFERENCE = 8
+DEFAULT_RATIO = 1.1
+DEFAULT_DIFFERENCE = 12
 
 
 def run(options):

@@ -1,4 +1,5 @@
-// An allocator that is libc's, but for one malloc in some thousands that takes 30 ms of processor time.
+// An allocator that is libc's, but for one malloc in some thousands that takes 30 ms of processor time, and for blocks that are
+// a half larger than asked for.
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <time.h>
@@ -20,5 +21,5 @@ void *malloc(size_t size)
     if (++calls % 5000 == 0)
         for (long long end = processor_time() + 30000000; processor_time() < end;)
             ;
-    return __libc_malloc(size);
+    return __libc_malloc(size + size / 2);
 }
