@@ -46,7 +46,7 @@ def dots(path):
             label = re.match(r"([0-9a-f]+)  \S+ mapped, ", element.text)
             start = int(label[1], 16) if label else start
         elif element.tag == SVG + "image":
-            image = base64.b64decode(element.get("href").removeprefix("data:image/png;base64,"))
+            image = base64.b64decode(element.get("href")[len("data:image/png;base64,"):])
             found.append((start, decoded(image).rstrip(bytes((page_picture.OUTSIDE,)))))
     return found
 

@@ -271,8 +271,8 @@ sys.stdin.read()"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while time.monotonic() < until:
             page[:] = b"\xff" * size
             at = source.randrange(0, 8192)
-            page[at:at + 512] = source.randbytes(512)
-            page[window.NUMBER_AT:window.NUMBER_AT + 64] = source.randbytes(64)
+            page[at:at + 512] = source.getrandbits(8 * 512).to_bytes(512, "little")
+            page[window.NUMBER_AT:window.NUMBER_AT + 64] = source.getrandbits(8 * 64).to_bytes(64, "little")
             page[:] = bytes(source.randrange(256) for _ in range(64)) + page[64:]
         over.set()
         asking.join()
