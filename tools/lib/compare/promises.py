@@ -15,7 +15,8 @@ from compare.builds import CannotCompare, clean_environment
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")
-TARGETS = ["arenal_promises", "burst_idle", "key_value"]
+PROGRAMS = {"arenal_promises": "counts/arenal_promises", "burst_idle": "workloads/burst_idle", "key_value": "workloads/key_value"}
+TARGETS = ["arenal_promises", "arenal_workload_burst_idle", "arenal_workload_key_value"]     # what builds them
 KINDS = ["free_twice", "free_inside", "free_stack", "overflow", "use_after_free"]
 SECONDS = 60    # that any of these may take
 
@@ -44,14 +45,13 @@ PROMISES = [
 ]
 
 
-def target_paths(build_dir):
-    return {name: os.path.join(build_dir, "benchmarks", "counts" if name == "arenal_promises" else "workloads", name)
-            for name in TARGETS}
+def program_paths(build_dir):
+    return {name: os.path.join(build_dir, "benchmarks", path) for name, path in PROGRAMS.items()}
 
 
 def measure(library, build_dir, wanted=lambda name: True, environment=None):
     """{name: value} of the promises that are wanted. `environment` is what a test breaks one with."""
-    measuring = _Measuring(library, target_paths(build_dir), environment or {})
+    measuring = _Measuring(library, program_paths(build_dir), environment or {})
     groups = {("rest_1s", "rest_10s"): measuring.burst, ("peak",): measuring.peak, ("idle", "idle_space"): measuring.idle,
               ("limited",): measuring.limited, ("worst_call",): measuring.worst_call, ("misuse",): measuring.misuse}
     chosen = [run for names, run in groups.items() if any(map(wanted, names))]

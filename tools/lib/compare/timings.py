@@ -56,6 +56,11 @@ def target(name):
     return "arenal_micro" if name.startswith("micro/") else "arenal_workload_" + name.split("/")[1]
 
 
+def program(name):
+    """The file that comes of it, in the build's folder of benchmarks."""
+    return "micro/arenal_micro" if name.startswith("micro/") else "workloads/" + name.split("/")[1]
+
+
 def measure_once(name, case, build, build_dir, directory):
     """The metrics of one run."""
     scratch = tempfile.mkdtemp(dir=directory)
