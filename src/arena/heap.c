@@ -443,12 +443,28 @@ static bool trim_is_due(const struct region *r, size_t first) {
 	return stop == top && stop - start > trim_threshold();
 }
 
+void heap_break_huge(struct region *r, size_t first, size_t count) {
+	uint64_t broken = thp_break(r, first, count);
+	if (broken == 0) return;
+	lock_take(&heap.lock, RANK_HEAP);
+	for (size_t page = 0; (page = bit_find(&broken, page, REGION_SIZE / HUGE_PAGE, true)) < REGION_SIZE / HUGE_PAGE; page++) {
+		const size_t at = page * HUGE_PAGE_SLICES, w = at / 64;
+		const uint64_t rest = bits_in_word(w, at, HUGE_PAGE_SLICES) & r->free[w] & ~r->dirty[w] & ~r->lazy[w];
+		const uint32_t slices = (uint32_t)__builtin_popcountll(rest);
+		r->dirty[w] |= rest;
+		r->slices_dirty += slices;
+		heap.stats.dirty += slices * SLICE_SIZE;
+	}
+	lock_drop(&heap.lock, RANK_HEAP);
+}
+static_assert(64 % HUGE_PAGE_SLICES == 0, "the slices of a huge page are in one word");
+
 /* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	take_run(r, first, count, NULL);
 	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
-	thp_break(r, first, count);
+	heap_break_huge(r, first, count);
 	enum purge done = os_purge((char *)r->base + first * SLICE_SIZE, count * SLICE_SIZE, lazily);
 	lock_take(&heap.lock, RANK_HEAP);
 	heap.stats.purging -= count * SLICE_SIZE;

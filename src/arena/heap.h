@@ -61,6 +61,10 @@ void heap_release(void);
  * a region may be unmapped later. */
 size_t heap_decay(void);
 
+/* Before slices that nobody else has, or pages in them, are purged: breaks up huge pages of which they are a part. What else of these is free and
+ * clean is backed all the same, and counts as dirty from now on, so that it goes back as well. Without the heap lock. */
+void heap_break_huge(struct region *r, size_t first, size_t count);
+
 void heap_count_purged(size_t bytes);
 void heap_stats_get(struct heap_stats *out);
 

@@ -88,7 +88,7 @@ static uint64_t purge_pages(struct span *s, uint64_t pages, bool *lazily) {
 	*lazily = false;
 	uint64_t done = 0;
 	struct region *r = page_map_region((uintptr_t)s->start);
-	thp_break(r, slice_number((uintptr_t)s->start), s->slices);
+	heap_break_huge(r, slice_number((uintptr_t)s->start), s->slices);
 	for (size_t first = bit_find(&pages, 0, 64, true); first < 64;) {
 		size_t stop = bit_find(&pages, first, 64, false);
 		enum purge how = os_purge(s->start + first * PURGE_PAGE, (stop - first) * PURGE_PAGE, ask_lazily);

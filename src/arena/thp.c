@@ -65,17 +65,19 @@ void thp_forget(struct region *r, size_t first, size_t count) {
 	atomic_fetch_and_explicit(&r->huge_pages, ~(uint32_t)bits_in_word(0, low, high - low + 1), memory_order_relaxed);
 }
 
-void thp_break(struct region *r, size_t first, size_t count) {
+uint32_t thp_break(struct region *r, size_t first, size_t count) {
 	const size_t end = first + count;
 	uint32_t broken = 0;
 	if (first % HUGE_PAGE_SLICES != 0 || count < HUGE_PAGE_SLICES) broken |= UINT32_C(1) << (first / HUGE_PAGE_SLICES);
 	if (end % HUGE_PAGE_SLICES != 0) broken |= UINT32_C(1) << (end / HUGE_PAGE_SLICES);
 	const uint64_t pages = atomic_fetch_and_explicit(&r->huge_pages, ~broken, memory_order_relaxed);
-	if ((pages & broken) == 0 || !atomic_exchange_explicit(&r->huge_asked, false, memory_order_relaxed)) return;
+	broken &= (uint32_t)pages;
+	if (broken == 0 || !atomic_exchange_explicit(&r->huge_asked, false, memory_order_relaxed)) return broken;
 	/* All that were asked for: those that are huge now stay so. */
 	for (size_t low = bit_find(&pages, 0, PAGES, true); low < PAGES;) {
 		size_t high = bit_find(&pages, low, PAGES, false);
 		os_advise_huge((char *)r->base + low * HUGE_PAGE, (high - low) * HUGE_PAGE, false);
 		low = bit_find(&pages, high, PAGES, true);
 	}
+	return broken;
 }

@@ -54,8 +54,9 @@ void thp_ask(struct region *r, size_t first);
  * little to break these up. Returns the slices that are left. */
 size_t thp_spare(const struct region *r, size_t *first, size_t count);
 
-/* Before the slices, or pages in them, are purged: what is part of a huge page, and not all of it, breaks that up. */
-void thp_break(struct region *r, size_t first, size_t count);
+/* Before the slices, or pages in them, are purged: what is part of a huge page, and not all of it, breaks that up. Returns a bit for
+ * each one that was broken. */
+uint32_t thp_break(struct region *r, size_t first, size_t count);
 
 /* The slices are not ours any more. */
 void thp_forget(struct region *r, size_t first, size_t count);

@@ -14,6 +14,7 @@
 
 #include "arena/brk.h"
 #include "arena/heap.h"
+#include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
@@ -385,8 +386,47 @@ static void a_neighbour_stays(void **state) {
 	heap_release();
 }
 
+/* The first slice that is touched brings all of its huge page into memory, clean slices as well. When it is broken up, these still
+ * count, and go back with the rest. */
+static void broken_huge_pages_are_still_counted(void **state) {
+	(void)state;
+	enum { SLICES = THP_STRETCH / SLICE_SIZE };
+	const int64_t thp = conf.thp;
+	heap_purge();
+	struct span *all = run(SLICES, HUGE_PAGE_SLICES, REGION_MAPPED);
+	assert_non_null(all);
+	heap_free(all); /* a place that is not used up to its end */
+	heap_purge();
+	conf.thp = 1;
+	struct span *first = run(HUGE_PAGE_SLICES / 4, HUGE_PAGE_SLICES, REGION_MAPPED), *second = run(1, 1, REGION_MAPPED);
+	struct region *r = page_map_region((uintptr_t)first->start);
+	const size_t at = ((uintptr_t)first->start - r->base) / SLICE_SIZE;
+	if (!thp_covers(r, at)) {
+		heap_free(first);
+		heap_free(second);
+		conf.thp = thp;
+		SKIP("the kernel has no huge pages");
+	}
+	assert_ptr_equal(second->start, first->start + HUGE_PAGE_SLICES / 4 * SLICE_SIZE);
+	memset(first->start, 1, HUGE_PAGE_SLICES / 4 * SLICE_SIZE);
+	memset(second->start, 1, SLICE_SIZE);
+	const size_t rest = (HUGE_PAGE_SLICES - HUGE_PAGE_SLICES / 4 - 1) * SLICE_SIZE, dirty = stats().dirty;
+	assert_true(stats().unsure >= rest);
+	heap_break_huge(r, at, HUGE_PAGE_SLICES / 4);
+	assert_false(thp_covers(r, at));
+	assert_int_equal(stats().dirty - dirty, rest);
+	heap_free(first);
+	heap_purge();
+	assert_int_equal(stats().dirty, 0);
+	assert_int_equal(os_resident(second->start, rest), SLICE_SIZE);
+	heap_free(second);
+	heap_purge();
+	conf.thp = thp;
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(broken_huge_pages_are_still_counted),
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
