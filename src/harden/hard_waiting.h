@@ -1,10 +1,10 @@
 /* Freed large blocks of hardened mode: their addresses wait, closed, so that a second free finds them, and an access ends the program. A few
  * keep their memory, too, zeroed, for the next block of the same length.
  *
- * Each takes the place of a random one, and no address comes back before WAITING_TURNS other blocks have been freed, as long as addresses are
- * few enough: a program may limit its address space at any time, and needs it for itself then. Long ones have places of their own, for one of
- * them would drive all others out; one that is too long for these waits alone, until the next free, or not at all. All functions are called under the lock of hard_large.c; what they return has
- * left, and is to be unmapped without it. */
+ * Each takes the place of a random one, and no address comes back before WAITING_TURNS other blocks have been freed, as long as addresses
+ * are few enough: a program may limit its address space at any time, and needs it for itself then. Long ones have places of their own, for
+ * one of them would drive all others out; one that is too long for these waits alone, until the next free, or not at all. All functions are
+ * called under the lock of hard_large.c; what they return has left, and is to be unmapped without it. */
 #ifndef HARDEN_HARD_WAITING_H
 #define HARDEN_HARD_WAITING_H
 
