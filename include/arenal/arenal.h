@@ -59,7 +59,7 @@ struct arenal_stats {
 	size_t huge_bytes;      /* part of `mapped` in direct mappings */
 	size_t huge_blocks;     /* number of direct mappings */
 	size_t regions;         /* number of 64 MiB regions from mmap */
-	size_t arenas;          /* number of arenas in use, the main arena included */
+	size_t arenas;          /* number of arenas in use, the main arena included; not those that a hardened child inherited */
 	size_t threads;         /* number of threads that have a cache now */
 	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start; what went lazily
 	                           and then at once counts twice */

@@ -190,6 +190,7 @@ static block_record *held_record(const struct span *s, const void *block) {
 	return hard_span_record(s, block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start)));
 }
 
+/* As it was, and the block as well, so that a patrol needs no other turn. */
 void small_let_go(struct span *s, void *block) {
 	block_record *record = held_record(s, block);
 	atomic_store_explicit(record, with_state(atomic_load_explicit(record, memory_order_relaxed), BLOCK_LIVE), memory_order_release);
@@ -209,6 +210,8 @@ void small_resize(struct span *s, void *block, size_t size) {
 	canary_fill_edges(block, word_of(s, block), size, end);
 	/* The program does not get to see the canary. */
 	if (size > old) memset((char *)block + old, 0, size - old);
-	/* Who sees the record finds the canaries. */
-	atomic_store_explicit(record, record_of(RECORD_TURN(value), end - size, RECORD_FAMILY(value), BLOCK_LIVE), memory_order_release);
+	/* Who sees the record finds the canaries. With another turn, lest a patrol that is slow takes what it saw of the size in between for that
+	 * of the same size before. */
+	atomic_store_explicit(record, record_of(RECORD_TURN(value) + RECORD_TURN_ONE, end - size, RECORD_FAMILY(value), BLOCK_LIVE),
+	                      memory_order_release);
 }

@@ -20,7 +20,8 @@ enum block_state {
 #define RECORD_STATE(record) ((enum block_state)((record) & 3))
 #define RECORD_FAMILY(record) ((enum family)((record) >> 2 & 7))
 #define RECORD_SLACK(record) ((record) >> 5 & 0xFFFF)
-/* Counts how often the block was handed out: to tell two blocks of one size at one place from each other. */
+/* Counts how often the block was handed out or resized, in 11 bits: to tell two blocks of one size at one place from each other. It comes
+ * round after 2,048 of these, so that who relies on it looks twice (patrol.c). */
 #define RECORD_TURN_ONE (UINT32_C(1) << 21)
 #define RECORD_TURN(record) ((record) & ~(RECORD_TURN_ONE - 1))
 static_assert(FAMILY_COUNT <= 8 && SMALL_MAX <= 0xFFFF, "the fields of a record");

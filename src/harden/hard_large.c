@@ -25,7 +25,7 @@
 /* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no guards. */
 #define GUARDED_MAX 8192
 
-/* Addresses of long blocks that wait are no more than this share of what the process may have, which is 2^47 bytes at most. */
+/* Addresses that wait, of each kind, are no more than this share of what the process may have, if there is a limit. */
 #define WAITING_SHARE 16
 
 /* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same length again: page
@@ -200,15 +200,15 @@ static void keep_address(struct waiting w) {
 		os_unmap(w.block - w.guard, w.guard - os_page_size);
 		w.guard = os_page_size;
 	}
-	const size_t limit = min_size(os_address_space_limit(), (size_t)1 << 47) / WAITING_SHARE;
+	const size_t share = os_address_space_limit() / WAITING_SHARE;
 	lock_take(&large.lock, RANK_HUGE);
-	struct waiting leaves = waiting_put(w);
+	struct waiting leaves = waiting_put(w, share);
 	do {
 		tell_pressure();
 		lock_drop(&large.lock, RANK_HUGE);
 		unmap(leaves);
 		lock_take(&large.lock, RANK_HUGE);
-		leaves = waiting_take_excess(limit);
+		leaves = waiting_take_excess(share);
 	} while (leaves.block != NULL);
 	lock_drop(&large.lock, RANK_HUGE);
 }

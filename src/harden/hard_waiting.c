@@ -6,6 +6,10 @@
 #define ORDINARY 256
 #define ORDINARY_BYTES (128 * MIB)
 #define ORDINARY_EACH (8 * MIB)
+
+/* The others are for long ones, LONG_BYTES all together, or one alone up to LONE_MAX. */
+#define LONG_BYTES (256 * MIB)
+#define LONE_MAX (1024 * MIB)
 static_assert(WAITING_TURNS * ORDINARY_EACH < ORDINARY_BYTES, "there are others to give back");
 static_assert(WAITING_TURNS < ORDINARY && WAITING_TURNS < WAITING_PLACES - ORDINARY, "there is a place that may be taken");
 
@@ -39,26 +43,28 @@ bool waiting_has(const void *block) {
 	return found;
 }
 
-struct waiting waiting_put(struct waiting w) {
+struct waiting waiting_put(struct waiting w, size_t share) {
+	w.turn = ++turn;
+	if (waiting_extent(w) > min_size(LONE_MAX, share)) return w;
 	const uint32_t first = is_long(w) ? ORDINARY : 0, count = is_long(w) ? WAITING_PLACES - ORDINARY : ORDINARY;
 	const int process = os_process_id();
 	if (chance_process != process) chance.state = os_random();
 	chance_process = process;
-	w.turn = ++turn;
 	/* A random one, or the next one that has waited long enough. */
 	uint32_t i = random_below(&chance, count);
 	while (is_recent(waiting_places[first + i])) i = (i + 1) % count;
 	return exchange(first + i, w);
 }
 
-struct waiting waiting_take_excess(size_t limit) {
-	const bool ordinary = ordinary_bytes > ORDINARY_BYTES;
+struct waiting waiting_take_excess(size_t share) {
+	const bool ordinary = ordinary_bytes > min_size(ORDINARY_BYTES, share);
 	const uint32_t first = ordinary ? 0 : ORDINARY, end = ordinary ? ORDINARY : WAITING_PLACES;
-	if (!ordinary && long_bytes <= limit) return NOTHING_WAITS;
+	if (!ordinary && long_bytes <= min_size(LONG_BYTES, share)) return NOTHING_WAITS;
 	uint32_t oldest = end;
 	for (uint32_t i = first; i < end; i++)
 		if (waiting_places[i].block != NULL && (oldest == end || waiting_places[i].turn < waiting_places[oldest].turn)) oldest = i;
-	return oldest < end ? exchange(oldest, NOTHING_WAITS) : NOTHING_WAITS;
+	/* The last one that was put may stay alone. */
+	return oldest < end && waiting_places[oldest].turn != turn ? exchange(oldest, NOTHING_WAITS) : NOTHING_WAITS;
 }
 
 struct waiting waiting_take_kept(size_t pages) {

@@ -1,9 +1,10 @@
 /* Freed large blocks of hardened mode: their addresses wait, closed, so that a second free finds them, and an access ends the program. A few
  * keep their memory, too, zeroed, for the next block of the same length.
  *
- * Each takes the place of a random one, and no address comes back before WAITING_TURNS other blocks have been freed. Long ones have places
- * of their own, for one of them would drive all others out. All functions are called under the lock of hard_large.c; what they return has
- * left, and is to be unmapped without it. */
+ * Each takes the place of a random one, and no address comes back before WAITING_TURNS other blocks have been freed, as long as addresses
+ * are few enough: a program may limit its address space at any time, and needs it for itself then. Long ones have places of their own, for
+ * one of them would drive all others out; one that is too long for these waits alone, until the next free, or not at all. All functions are
+ * called under the lock of hard_large.c; what they return has left, and is to be unmapped without it. */
 #ifndef HARDEN_HARD_WAITING_H
 #define HARDEN_HARD_WAITING_H
 
@@ -36,11 +37,12 @@ extern struct waiting waiting_places[WAITING_PLACES];
 
 bool waiting_has(const void *block);
 
-/* Returns whose place it takes, if anybody's. */
-struct waiting waiting_put(struct waiting w);
+/* Returns whose place it takes, if anybody's; or itself, too long to wait. `share`: the most addresses of each kind, as the process's limit
+ * of address space has it. */
+struct waiting waiting_put(struct waiting w, size_t share);
 
-/* One that has to go, since all together are too long: `limit` is for the addresses of long ones. */
-struct waiting waiting_take_excess(size_t limit);
+/* One that has to go, since all of its kind together are too long. */
+struct waiting waiting_take_excess(size_t share);
 
 /* One that waits with so many bytes of memory between guards of a page, not the youngest ones. */
 struct waiting waiting_take_kept(size_t pages);

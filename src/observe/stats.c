@@ -23,21 +23,39 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 	}
 }
 
-void stats_of_arena(uint32_t number, struct arena_stats *out) {
-	struct arena *arena = arena_list[number];
-	*out = (struct arena_stats){ .kind = arena->kind };
+static void add_arena(struct arena *arena, struct arena_stats *sum) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct bin *bin = &arena->bins[c];
 		lock_take(&bin->lock, RANK_BIN);
-		out->spans += bin->spans;
-		out->bytes += bin->blocks_out * size_classes[c].size;
-		out->refills += bin->refills;
-		out->flushes += bin->flushes;
+		sum->spans += bin->spans;
+		sum->bytes += bin->blocks_out * size_classes[c].size;
+		sum->refills += bin->refills;
+		sum->flushes += bin->flushes;
 		lock_drop(&bin->lock, RANK_BIN);
 	}
 	tcache_lock();
-	out->threads = arena->threads;
+	sum->threads += arena->threads;
 	tcache_unlock();
+}
+
+bool stats_next_arena(uint32_t *place, struct arena_stats *out) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	uint32_t first = 0;
+	while (first < count && !arena_list[first]->inherited) first++;
+	while (*place < count && *place > first && arena_list[*place]->inherited) ++*place;
+	if (*place >= count) return false;
+	*out = (struct arena_stats){ .kind = arena_list[*place]->kind };
+	for (uint32_t a = *place; a < (*place == first ? count : *place + 1); a++)
+		if (arena_list[a]->inherited == (*place == first)) add_arena(arena_list[a], out);
+	++*place;
+	return true;
+}
+
+static size_t arenas_in_use(void) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	size_t in_use = 0;
+	for (uint32_t a = 0; a < count; a++) in_use += !arena_list[a]->inherited;
+	return in_use;
 }
 
 void stats_get(struct arenal_stats *out) {
@@ -85,7 +103,7 @@ void stats_get(struct arenal_stats *out) {
 		.huge_bytes = huge.bytes,
 		.huge_blocks = huge.blocks,
 		.regions = heap.regions,
-		.arenas = atomic_load_explicit(&arena_count, memory_order_acquire),
+		.arenas = arenas_in_use(),
 		.threads = threads,
 		.purged_total = heap.purged_total,
 		.refills = refills,
@@ -159,12 +177,9 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 static void print_arenas(struct writer *w) {
 	static const char kinds[][8] = { [REGION_MAPPED] = "regions", [REGION_BRK] = "brk", [REGION_GUARDED] = "guarded" };
 	line(w, "arena      prefers  threads    spans   blocks out");
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
-	for (uint32_t a = 0; a < count; a++) {
-		struct arena_stats s;
-		stats_of_arena(a, &s);
-		line(w, "%5u %12s %8u %8zu %12s", a, kinds[s.kind], s.threads, s.spans, human(s.bytes).text);
-	}
+	struct arena_stats s;
+	for (uint32_t place = 0, number = 0; stats_next_arena(&place, &s); number++)
+		line(w, "%5u %12s %8u %8zu %12s", number, kinds[s.kind], s.threads, s.spans, human(s.bytes).text);
 }
 
 static void print_classes(struct writer *w) {

@@ -18,13 +18,14 @@ struct class_stats {
 };
 void stats_of_class(unsigned class_, struct class_stats *out);
 
-/* One arena, all size classes. */
+/* One arena, all size classes; or all of those that a hardened child inherited, which nobody uses. */
 struct arena_stats {
 	uint32_t kind, threads; /* kind: enum region_kind */
 	size_t spans, bytes;    /* bytes: held by the program and by thread caches */
 	uint64_t refills, flushes;
 };
-void stats_of_arena(uint32_t number, struct arena_stats *out);
+/* The next one; *place is 0 for the first. False: there are no more. */
+bool stats_next_arena(uint32_t *place, struct arena_stats *out);
 
 /* Writes the table. Returns 0 or the errno of the write that failed. */
 int stats_print(int fd);

@@ -54,12 +54,10 @@ static size_t fill_classes(struct window_class *out) {
 static_assert(CLASS_COUNT <= WINDOW_CLASSES, "all size classes have a place");
 
 static size_t fill_arenas(struct window_arena *out) {
-	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
-	for (uint32_t a = 0; a < count; a++) {
-		struct arena_stats s;
-		stats_of_arena(a, &s);
-		out[a] = (struct window_arena){ s.kind, s.threads, s.spans, s.bytes, s.refills, s.flushes };
-	}
+	struct arena_stats s;
+	size_t count = 0;
+	for (uint32_t place = 0; stats_next_arena(&place, &s); count++)
+		out[count] = (struct window_arena){ s.kind, s.threads, s.spans, s.bytes, s.refills, s.flushes };
 	return count;
 }
 static_assert(ARENAS_MAX <= WINDOW_ARENAS, "all arenas have a place");

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -147,11 +148,11 @@ static void large_blocks_come_back(void **state) {
 	assert_int_equal(malloc_trim(0), 0);
 }
 
-/* So do the addresses of longer ones, of any length, and those that realloc has moved a block away from, which is two addresses a round. */
-static void check_late(size_t length, size_t moved_to) {
+/* So do the addresses of longer ones, of any length, and those that realloc has moved a block away from, which is two addresses a round:
+ * after `late` rounds. */
+static void check_late(size_t length, size_t moved_to, int late) {
 	enum { ROUNDS = 60 };
 	static char *freed[ROUNDS];
-	const int late = moved_to > 0 ? 4 : 8;
 	for (int n = 0; n < ROUNDS; n++) {
 		freed[n] = unknown(malloc(length));
 		for (int before = n - late < 0 ? 0 : n - late; before < n; before++)
@@ -164,12 +165,15 @@ static void check_late(size_t length, size_t moved_to) {
 
 static void addresses_of_long_blocks_come_back_late(void **state) {
 	(void)state;
-	static const size_t lengths[] = { 7 * MIB, 9 * MIB, 64 * MIB, 1000 * MIB };
-	for (size_t i = 0; i < COUNT_OF(lengths); i++) {
-		check_late(lengths[i], 0);
-		check_late(lengths[i], 2 * lengths[i]);
-	}
-	check_late(100000, 300000);
+	check_late(100000, 300000, 4);
+	check_late(7 * MIB, 0, 8);
+	check_late(7 * MIB, 14 * MIB, 4);
+	check_late(9 * MIB, 0, 8);
+	check_late(9 * MIB, 18 * MIB, 4);
+	/* Not so many, for all that wait are no more than 256 MiB, but for one alone. */
+	check_late(64 * MIB, 0, 3);
+	check_late(64 * MIB, 128 * MIB, 1);
+	check_late(1000 * MIB, 0, 1);
 	malloc_trim(0);
 }
 
@@ -186,8 +190,9 @@ static void free_twice_beside_the_next(void *unused) {
 
 static void long_blocks_freed_twice(void **state) {
 	(void)state;
-	static const size_t lengths[] = { 100000, 5 * MIB, 9 * MIB, 64 * MIB, 2000 * MIB };
-	for (size_t i = 0; i < 2 * COUNT_OF(lengths); i++) {
+	static const size_t lengths[] = { 100000, 5 * MIB, 9 * MIB, 64 * MIB, 1000 * MIB };
+	/* The last one waits until the next free only. */
+	for (size_t i = 0; i < 2 * COUNT_OF(lengths) - 1; i++) {
 		size = lengths[i / 2];
 		moved = i % 2 != 0;
 		expect_end(free_twice_beside_the_next, SIGABRT, "was freed already");
@@ -216,9 +221,76 @@ static void map_under_a_limit(void *unused) {
 	CHILD_CHECK(mmap(NULL, 700 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 }
 
-static void long_addresses_leave_room_under_a_limit(void **state) {
+/* A malloc that fails has given back all that waits, the parent's, too. */
+static void start_without_addresses(void) {
+	CHILD_CHECK(unknown(malloc(((size_t)1 << 47) - 4096)) == NULL);
+	free(unknown(malloc(100)));
+}
+
+static void free_ordinary_ones_under_a_limit(void *unused) {
+	(void)unused;
+	start_without_addresses();
+	limit_address_space(virtual_bytes() + 400 * MIB);
+	for (size_t i = 0; i < 150; i++) free(unknown(malloc(MIB + i * 4096)));
+	CHILD_CHECK(mmap(NULL, 300 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+}
+
+/* Any process may limit its addresses, at any time: they are few before that, too. */
+static void limit_later(void *unused) {
+	(void)unused;
+	static const size_t lengths[] = { MIB, 9 * MIB, 64 * MIB, 200 * MIB, 250 * MIB, 3000 * MIB };
+	start_without_addresses();
+	const size_t before = virtual_bytes();
+	for (size_t i = 0; i < COUNT_OF(lengths); i++)
+		for (size_t n = 0; n < 40; n++) free(unknown(malloc(lengths[i] + n * 4096)));
+	CHILD_CHECK(virtual_bytes() < before + 400 * MIB);
+	/* One that grows. */
+	char *block = NULL;
+	for (size_t length = MIB; length < 3000 * MIB; length += length / 4) CHILD_CHECK((block = realloc(block, length)) != NULL);
+	free(block);
+	CHILD_CHECK(virtual_bytes() < before + 400 * MIB);
+	/* The one that waits alone, and when it does no more. */
+	free(unknown(malloc(900 * MIB)));
+	CHILD_CHECK(virtual_bytes() < before + 1100 * MIB);
+	free(unknown(malloc(100000)));
+	CHILD_CHECK(virtual_bytes() < before + 400 * MIB);
+	limit_address_space(before + 1024 * MIB);
+	CHILD_CHECK(mmap(NULL, 600 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+}
+
+static void addresses_that_wait_leave_room_under_a_limit(void **state) {
 	(void)state;
 	assert_int_equal(run_in_child(map_under_a_limit, NULL), 0);
+	assert_int_equal(run_in_child(free_ordinary_ones_under_a_limit, NULL), 0);
+	assert_int_equal(run_in_child(limit_later, NULL), 0);
+}
+
+/* A child has arenas of its own. Those that it inherited, from all generations, are not in use, and one line of the table. */
+static void print_after_generations(void *unused) {
+	(void)unused;
+	size_t arenas = 0;
+	for (int generation = 1; generation <= 6; generation++) {
+		const pid_t child = fork();
+		int status;
+		if (child > 0) _exit(waitpid(child, &status, 0) == child && status == 0 ? 0 : 1);
+		CHILD_CHECK(child == 0);
+		free(unknown(malloc(100)));
+		struct arenal_stats stats;
+		CHILD_CHECK(arenal_stats_get(&stats, sizeof stats) == 0 && (generation == 1 || stats.arenas == arenas));
+		arenas = stats.arenas;
+	}
+	malloc_stats();
+}
+
+static void inherited_arenas_are_not_counted(void **state) {
+	(void)state;
+	int status;
+	const char *text = written_by_child(print_after_generations, NULL, &status), *end = strstr(text, "\n size");
+	assert_int_equal(status, 0);
+	assert_non_null(end);
+	int lines = 0;
+	for (const char *line = strstr(text, " guarded  "); (line = strstr(line, " guarded ")) && line < end; line++) lines++;
+	assert_int_equal(lines, 3); /* the number of guarded blocks, the arena, what was inherited */
 }
 
 static void come_near_the_limit(void *unused) {
@@ -529,7 +601,8 @@ int main(void) {
 		cmocka_unit_test(addresses_of_long_blocks_come_back_late),
 		cmocka_unit_test(long_blocks_freed_twice),
 		cmocka_unit_test(blocks_without_guards_freed_twice),
-		cmocka_unit_test(long_addresses_leave_room_under_a_limit),
+		cmocka_unit_test(addresses_that_wait_leave_room_under_a_limit),
+		cmocka_unit_test(inherited_arenas_are_not_counted),
 		cmocka_unit_test(guards),
 		cmocka_unit_test(use_after_free),
 		cmocka_unit_test(freed_blocks_read_as_zero),

@@ -1,6 +1,6 @@
 /* Hardened mode: two calls about one block at the same moment. The moment is made: the block's pages are closed, so that the first call
  * faults when it looks at the canary, after it has looked at the block's record; and the second one is made meanwhile, by another
- * thread, while the handler of the fault waits for it. Runs with ARENAL_HARDEN=1. */
+ * thread, while the handler of the fault waits for it. And what another thread may do at any moment. Runs with ARENAL_HARDEN=1. */
 #include "support.h"
 
 #include <malloc.h>
@@ -128,12 +128,78 @@ static void free_beside_a_question(void **state) {
 	check(WORDS, PROT_NONE, ask_size, free_it, "was freed already");
 }
 
+/* ---- no mistake ---- */
+
+/* A thread's patrol is slow at a block that its owner, another thread, resizes in place and back. Where it looks are two pages, and the next
+ * resize comes when it looks at one of them: the size that it sees in between is not that of the block it began with. */
+enum { PATROLLED = 8000, STEPS = 2 };
+static struct {
+	char *block;
+	atomic_int faults, done;
+} slow;
+
+static void protect_slow(char *page, int how) { CHILD_CHECK(syscall(SYS_mprotect, page, 4096, how) == 0); }
+static char *page_of_canary(void) { return slow.block + 4096; }
+static char *page_in_front(void) { return slow.block - 4096; }
+
+static void *owner(void *unused) {
+	(void)unused;
+	free(unknown(malloc(1)));
+	atomic_store(&slow.done, -1);
+	for (int step = 1; step <= STEPS; step++) {
+		while (atomic_load(&slow.faults) < step) {}
+		CHILD_CHECK(realloc(slow.block, step == 1 ? PATROLLED + 16 : PATROLLED) == slow.block);
+		if (step == 1) memset(slow.block + PATROLLED, 'x', 16);
+		atomic_store(&slow.done, step);
+	}
+	return NULL;
+}
+
+static void on_slow_look(int signal, siginfo_t *info, void *context) {
+	(void)signal, (void)context;
+	const bool behind = (char *)info->si_addr > slow.block;
+	const int step = atomic_load(&slow.faults) + 1;
+	if (step > STEPS) _exit(98);
+	protect_slow(page_of_canary(), PROT_READ | PROT_WRITE);
+	protect_slow(page_in_front(), PROT_READ | PROT_WRITE);
+	atomic_store(&slow.faults, step);
+	while (atomic_load(&slow.done) != step) {}
+	if (step < STEPS) protect_slow(behind ? page_in_front() : page_of_canary(), PROT_NONE);
+}
+
+static void patrol_slowly(void *unused) {
+	(void)unused;
+	const struct sigaction action = { .sa_sigaction = on_slow_look, .sa_flags = SA_SIGINFO };
+	pthread_t thread;
+	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+	CHILD_CHECK(pthread_create(&thread, NULL, owner, NULL) == 0);
+	while (atomic_load(&slow.done) != -1) {}
+	do /* until there is a neighbour in front, and not the edge of a span */
+		slow.block = unknown(memalign(4096, PATROLLED));
+	while ((uintptr_t)slow.block % 65536 == 0);
+	protect_slow(page_of_canary(), PROT_NONE);
+	protect_slow(page_in_front(), PROT_NONE);
+	/* The first block of a size. */
+	for (size_t size = 500; size <= 1500; size += 250) unknown(malloc(size));
+	CHILD_CHECK(atomic_load(&slow.faults) == STEPS);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+	free(slow.block);
+}
+
+static void resizes_beside_a_slow_patrol(void **state) {
+	(void)state;
+	int status;
+	const char *line = written_by_child(patrol_slowly, NULL, &status);
+	if (status != 0) fail_msg("ended with %d and wrote \"%s\"", status, line);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_frees),
 		cmocka_unit_test(free_beside_realloc),
 		cmocka_unit_test(two_reallocs),
 		cmocka_unit_test(free_beside_a_question),
+		cmocka_unit_test(resizes_beside_a_slow_patrol),
 	};
 
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
