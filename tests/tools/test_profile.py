@@ -61,8 +61,8 @@ sys.stdin.read()
 """
 UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
-# Ends under a filter that kills for what libc does not call when a program writes a new file and ends. "own": it has set the filter itself,
-# by no function that could be heard.
+# Ends under a filter of its own that kills for what writing a new file does not take. "heard": by libc's prctl; "own": by no function that
+# could be heard.
 FILTERED = """
 import ctypes, os, struct, sys
 numbers = {"x86_64": (316, 264, 82, 263, 87, 262, 4, 5, 6, 79, 91, 268, 89, 267, 73, 77, 27, 310, 434, 438, 318),
