@@ -227,7 +227,7 @@ class Fuzz(HostileTest):
                         parsed(*lines[:at], " ".join(words), *lines[at + 1:])
         most = 2 ** 64 - 1
         for numbers in ([most] * 4, [0] * 4, [0, 1, 0, 0]):
-            found = stacks.Profile(parsed(f"sample {numbers[0]}", "pid 5", f"time {most}", "stack {} {} {} {} 1000".format(*numbers), "object 1000 c0ffee"))
+            found = stacks.Profile(parsed(f"sample {numbers[0]}", "pid 5", f"time {most}", "stack {} {} {} {} 1000".format(*numbers)))
             for total in (False, True):
                 stacks.text(found, total, 20)
                 stacks.folded(found, total)
@@ -334,8 +334,10 @@ sys.stdin.read()""", path])
             with open(path, "wb") as file:
                 names = b"\0.gnu_debugdata\0\0"
                 header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 2, 0)
-                file.write(header + b"".join(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, offset, length, 0, 0, 1, 0)
-                                             for name, offset, length in ((0, 192, len(names)), (1, 192 + len(names), len(data)))) + names + data)
+                file.write(header)
+                for name, offset, length in ((0, 192, len(names)), (1, 192 + len(names), len(data))):
+                    file.write(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, offset, length, 0, 0, 1, 0))
+                file.write(names + data)
             started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             with open(path, "rb") as file, self.assertRaisesRegex(elf.NotElf, word):
                 separate.mini(file)

@@ -243,7 +243,8 @@ class Profile(ToolTest):
             self.assertIn("what is there is not replaced", self.writes(path, [sys.executable, "-c", FILTERED, way]))
             with open(path, encoding="ascii") as file:
                 self.assertEqual(file.read(), "earlier")
-            self.assertIn("(File too large)", self.writes(self.path("long"), ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-c", FILTERED, way]))
+            short = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
+            self.assertIn("(File too large)", self.writes(self.path("long"), [*short, sys.executable, "-c", FILTERED, way]))
             os.unlink(self.path("long"))
 
     def test_in_a_container_s_filter(self):
