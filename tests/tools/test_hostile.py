@@ -216,8 +216,8 @@ class Fuzz(HostileTest):
     def test_numbers_of_a_profile(self):
         """None is negative, and none is longer than the kernel's; the largest are shown, too."""
         lines = ["sample 1024", "pid 5", "time 1700000000", "stack 1 2 3 4 1000 2000", "object 1000 c0ffee"]
-        def parsed(*lines):
-            return dump.parse("\n".join(("arenal-heap-profile 2", *lines, "maps", "end", "")), "it")
+        def parsed(*lines, maps=()):
+            return dump.parse("\n".join(("arenal-heap-profile 2", *lines, "maps", *maps, "end", "")), "it")
         for at, line in enumerate(lines):
             for number in range(1, 5 if line.startswith("stack") else 2):
                 for wrong in ("-1", "+1", "1_0", "", "9" * 21, "\u0663", "x"):
@@ -232,6 +232,8 @@ class Fuzz(HostileTest):
                 stacks.text(found, total, 20)
                 stacks.folded(found, total)
             pprof.encode(found)
+        for end, offset in (("f" * 16, "0"), ("f" * 17, "0"), ("2000", "f" * 16), ("2000", "f" * 17)):
+            pprof.encode(stacks.Profile(parsed(*lines, maps=[f"0-{end} r-xp {offset} 08:01 17 /nowhere/program"])))
 
     def test_damaged_profiles(self):
         good = ("arenal-heap-profile 2\nsample 1024\npid 5\ntime 1700000000\nstack 1 2 3 4 1000 2000\nobject 1000 c0ffee\nmaps\n"

@@ -85,11 +85,11 @@ def _read_only(handle, path, more, folder=None):
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    if about.st_size == 0:
-        raise OSError(errno.EINVAL, "it is empty")
     kind = (ctypes.c_long * 64)()           # the first word of a struct statfs, which has less
     if _libc.fstatfs(handle, kind) == 0 and kind[0] in _OF_THE_KERNEL:
         raise OSError(errno.EINVAL, "it is the kernel's")
+    if about.st_size == 0:
+        raise OSError(errno.EINVAL, "it is empty")
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)
