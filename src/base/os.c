@@ -66,12 +66,13 @@ _Atomic bool sandbox_on;
 /* What a process in a sandbox knew before. */
 static struct {
 	_Atomic int process;
-	size_t address_space;
+	size_t address_space, file_length;
 	_Atomic uint64_t random; /* nobody can guess it: written all the time, for one may be locked in any time */
 } known;
 
 void os_expect_sandbox(void) {
 	known.address_space = os_address_space_limit();
+	known.file_length = os_file_limit();
 	atomic_store(&known.process, os_process_id());
 }
 
@@ -396,7 +397,7 @@ static void close_file(int file) { CALL(SYS_close, file); }
 
 int os_create_file(const char *path) { return open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600); }
 
-int os_rename_file(const char *from, const char *to) { return (int)-CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
+int os_rename_file(const char *from, const char *to) { return (int)-CALL(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to); }
 
 void os_remove_file(const char *path) { CALL(SYS_unlinkat, AT_FDCWD, path, 0); }
 
@@ -407,7 +408,7 @@ int os_may_replace(const char *path) {
 	return S_ISREG(about.st_mode) ? 0 : S_ISDIR(about.st_mode) ? EISDIR : EEXIST;
 }
 
-size_t os_file_limit(void) { return limit_of(RLIMIT_FSIZE); }
+size_t os_file_limit(void) { return sandbox_is_on() ? known.file_length : limit_of(RLIMIT_FSIZE); }
 
 int os_close(int fd) {
 	const int error = (int)-CALL(SYS_close, fd);

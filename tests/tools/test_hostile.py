@@ -1,6 +1,7 @@
 """Tests of what the tools make of processes that mean harm: whatever they call a window, a library, a file."""
 
 import json
+import lzma
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import unittest
+import zlib
 from unittest import mock
 
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody
@@ -18,7 +20,7 @@ from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody
 from arenal import elf, figures, files, openmetrics, top, window        # noqa: E402
 from arenal.commands import ps                                          # noqa: E402
 from arenal.errors import Failure                                       # noqa: E402
-from arenal.profile import dump, separate, stacks                       # noqa: E402
+from arenal.profile import dump, pprof, separate, stacks                # noqa: E402
 
 WORDS = [WORKLOAD, "4", "2", "2", "2"]
 AT_ONCE = 10.0          # seconds for a command, its start on a busy machine included: it waits for less than one
@@ -211,6 +213,28 @@ class Fuzz(HostileTest):
                 except (elf.NotElf, OSError):
                     pass
 
+    def test_numbers_of_a_profile(self):
+        """None is negative, and none is longer than the kernel's; the largest are shown, too."""
+        lines = ["sample 1024", "pid 5", "time 1700000000", "stack 1 2 3 4 1000 2000", "object 1000 c0ffee"]
+        def parsed(*lines, maps=()):
+            return dump.parse("\n".join(("arenal-heap-profile 2", *lines, "maps", *maps, "end", "")), "it")
+        for at, line in enumerate(lines):
+            for number in range(1, 5 if line.startswith("stack") else 2):
+                for wrong in ("-1", "+1", "1_0", "", "9" * 21, "\u0663", "x"):
+                    words = line.split(" ")
+                    words[number] = wrong
+                    with self.assertRaises(Failure, msg=words):
+                        parsed(*lines[:at], " ".join(words), *lines[at + 1:])
+        most = 2 ** 64 - 1
+        for numbers in ([most] * 4, [0] * 4, [0, 1, 0, 0]):
+            found = stacks.Profile(parsed(f"sample {numbers[0]}", "pid 5", f"time {most}", "stack {} {} {} {} 1000".format(*numbers)))
+            for total in (False, True):
+                stacks.text(found, total, 20)
+                stacks.folded(found, total)
+            pprof.encode(found)
+        for end, offset in (("f" * 16, "0"), ("f" * 17, "0"), ("2000", "f" * 16), ("2000", "f" * 17)):
+            pprof.encode(stacks.Profile(parsed(*lines, maps=[f"0-{end} r-xp {offset} 08:01 17 /nowhere/program"])))
+
     def test_damaged_profiles(self):
         good = ("arenal-heap-profile 2\nsample 1024\npid 5\ntime 1700000000\nstack 1 2 3 4 1000 2000\nobject 1000 c0ffee\nmaps\n"
                 "00001000-00003000 r-xp 00000000 08:01 17 /nowhere/\x1b[31mprogram\nend\n").encode()
@@ -288,6 +312,39 @@ sys.stdin.read()""", path])
         with self.assertRaises(OSError):
             files.regular(link, follow=False)
         os.close(files.regular(link))
+
+    def test_files_of_the_kernel_are_left_alone(self):
+        """They look like files. Some are used up by who reads them: the kernel's log, for example."""
+        empty = os.path.join(self.folder, "empty")
+        with open(empty, "wb"):
+            pass
+        for path in (empty, "/proc/version", "/proc/kmsg", "/proc/kcore", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/notes"):
+            if os.path.exists(path):
+                for look in (lambda path=path: files.regular(path), lambda path=path: files.inside("/", path)):
+                    with self.assertRaisesRegex(OSError, "it is empty|it is the kernel's"):
+                        look()
+
+    def test_symbols_that_grow_without_end(self):
+        """What is compressed in a file: 128 MiB of zeros, and what says that it takes 4 GiB to read."""
+        path, compressor, zeros = os.path.join(self.folder, "mini"), lzma.LZMACompressor(preset=0), bytes(1 << 20)
+        large = b"".join(compressor.compress(zeros) for _ in range(128)) + compressor.flush()
+        greedy = bytearray(lzma.compress(zeros, preset=0))
+        size = (greedy[12] + 1) * 4             # of the block's header, with the size of its dictionary and a checksum
+        greedy[12 + 4] = 40
+        greedy[12 + size - 4:12 + size] = struct.pack("<I", zlib.crc32(greedy[12:12 + size - 4]))
+        for data, word in ((large, "too much"), (bytes(greedy), "emory")):
+            with open(path, "wb") as file:
+                names = b"\0.gnu_debugdata\0\0"
+                header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 2, 0)
+                file.write(header)
+                for name, offset, length in ((0, 192, len(names)), (1, 192 + len(names), len(data))):
+                    file.write(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, offset, length, 0, 0, 1, 0))
+                file.write(names + data)
+            started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            with open(path, "rb") as file, self.assertRaisesRegex(elf.NotElf, word):
+                separate.mini(file)
+            self.assertLess(time.process_time() - started, 5)
+            self.assertLess(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 200 << 10)
 
     def test_what_others_put_beside_the_profiles_of_a_command(self):
         """Its folder is open to all, for the command may change its user."""

@@ -2,20 +2,25 @@
 that no other file's names are taken, and that what has none says why. What belongs to another user means harm."""
 
 import gzip
+import io
 import lzma
 import os
+import random
 import re
 import shutil
+import stat
 import struct
 import subprocess
 import sys
 import time
+import types
 import unittest
 import zlib
+from unittest import mock
 
 from support import LIBRARY, ToolTest, as_nobody, environment
 
-from arenal.profile import bounded, dump, pprof, stacks         # noqa: E402
+from arenal.profile import bounded, dump, perf_map, places, pprof, stacks          # noqa: E402
 
 PROFILED = os.environ["TEST_PROFILED"]
 IS_ROOT = os.getuid() == 0
@@ -152,7 +157,8 @@ class Names(ToolTest):
 
     def test_a_link_that_leads_elsewhere(self):
         self.debug("elsewhere.debug")
-        for name in (b"../elsewhere.debug", b"..", b"x" * 5000, b"", os.fsencode(self.path("elsewhere.debug"))):
+        full = os.fsencode(self.path("elsewhere.debug"))
+        for name in (b"../elsewhere.debug", b"../../../../../.." + full, b"..", b"x" * 5000, b"", full):
             link = name + b"\0" * (4 - len(name) % 4)
             with open(self.path("link"), "wb") as file, open(self.path("elsewhere.debug"), "rb") as debug:
                 file.write(link + struct.pack("<I", zlib.crc32(debug.read())))
@@ -199,6 +205,30 @@ class Names(ToolTest):
             self.assert_unnamed("replaced on disk since it was loaded")
             os.unlink(self.program)
             self.assert_unnamed("not found")
+
+    def test_without_a_build_id(self):
+        """Then times tell: that of the last change, for who replaces a file may give it any other."""
+        run("objcopy", "--remove-section", ".note.gnu.build-id", PROFILED, self.program)
+        self.run_to_end()
+        self.assert_named(lines=True)
+        with open(self.program, "r+b") as file:                 # as `cp -p` does
+            self.of_another(self.path("new"))
+            run("objcopy", "--remove-section", ".note.gnu.build-id", self.path("new"))
+            with open(self.path("new"), "rb") as new:
+                file.write(new.read())
+                file.truncate()
+        os.utime(self.program, (10 ** 9, 10 ** 9))
+        self.insert("", ("time [0-9]+", f"time {int(time.time()) - 10}"))
+        self.assert_unnamed("another file has its name now")
+
+    def test_a_running_program_without_a_build_id(self):
+        run("objcopy", "--remove-section", ".note.gnu.build-id", PROFILED, self.program)
+        process = self.profiled([sys.executable, "-B", os.environ["TEST_TOOL"], "run", "--", self.program, "wait"])
+        self.dump(process.pid)
+        self.assert_named(lines=True)
+        with mock.patch.object(places.Places, "begin", lambda _: time.time() - 100):        # it was there before the file was changed
+            notes = stacks.Profile(dump.read(self.heap)).symbols.notes
+        self.assertTrue([note for note in notes if note.startswith("no names for program: another file has its name now")], notes)
 
     def test_a_running_program_that_was_replaced(self):
         """Root reads the file that runs; others are told that it is gone."""
@@ -303,7 +333,7 @@ class Names(ToolTest):
         """The dump of a process of this user's that has ended; where its list of functions would be."""
         number = NO_PROCESS + os.getpid()
         with open(self.heap, "w", encoding="ascii") as file:
-            file.write(f"arenal-heap-profile 2\nsample 1\npid {number}\ntime 1700000000\nstack 1 777 1 777 {JITTED + 16:x}\n"
+            file.write(f"arenal-heap-profile 2\nsample 1\npid {number}\ntime {int(time.time())}\nstack 1 777 1 777 {JITTED + 16:x}\n"
                        f"stack 1 888 1 888 {JITTED + 32:x}\nmaps\n{JITTED:08x}-{JITTED + 4096:08x} rwxp 00000000 00:00 0\nend\n")
         path = f"/tmp/perf-{number}.map"
         self.addCleanup(lambda: os.path.lexists(path) and os.unlink(path))
@@ -320,14 +350,52 @@ class Names(ToolTest):
         self.assertIn(f"not in {path} (1 of 2 addresses have no name)", said)
         found = stacks.Profile(dump.read(self.heap), since=time.time() + 100).symbols
         self.assertIn("older than the process", found.notes[0])
+        os.utime(path, (time.time() + 100,) * 2)                # of one that has the number now
+        functions, said = self.named()
+        self.assertNotIn("LazyCompile", str(functions))
+        self.assertIn("newer than the profile", said)
         os.rename(path, self.path("moved"))
         os.symlink(self.path("moved"), path)
         functions, said = self.named()
         self.assertNotIn("LazyCompile", str(functions))
         self.assertIn("link", said)
         os.unlink(path)
-        os.mkfifo(path)
-        self.assertIn("no regular file", self.named()[1])
+        kinds = [lambda: os.mkfifo(path), lambda: os.mkdir(path)]
+        if IS_ROOT:
+            kinds.append(lambda: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5)))        # /dev/zero
+        for make in kinds:
+            make()
+            self.assertIn("no regular file", self.named()[1])
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+
+    def test_a_line_that_does_not_end(self):
+        """A file with no block on the disk, which says that it has a line of a TiB."""
+        path = self.made()
+        with open(path, "wb") as file:
+            file.truncate(1 << 40)
+            file.write(b"7000000 20 made\n7000000 20 wrong_here ")
+        functions, _ = self.named(prefix=["prlimit", f"--as={400 << 20}"])
+        self.assertIn("made", functions)
+
+    def test_lines_one_over_the_other(self):
+        """What they cost is the same as if they were not, and of those at one place the last counts."""
+        places_of = types.SimpleNamespace(is_late=lambda: False)
+        source = random.Random(5)
+        wanted = sorted(source.sample(range(1000), 37))
+        lines = [(source.randrange(1000), source.randrange(200), f"f{i}") for i in range(100)]
+        right = {address: name for start, size, name in lines for address in wanted if start <= address < start + size}
+        text = "".join(f"{start:x} {size:x} {name}\n" for start, size, name in lines).encode()
+        for end in (b"", b"0 1000 " + b"x" * 5000 + b"\n", b"0 1000 " + b"x" * 200_000 + b"\n", b"0 1000 " + b"x" * 200_000):
+            self.assertEqual(perf_map._read(io.BytesIO(text + end), wanted, places_of), right)
+        self.assertEqual(perf_map._read(io.BytesIO(text + end + b"\n0 1000 last"), wanted, places_of), dict.fromkeys(wanted, "last"))
+        started = time.process_time()
+        found = perf_map._read(io.BytesIO(b"0 ffffff all\n" * 50_000), list(range(0, 160_000, 16)), places_of)
+        self.assertEqual((len(found), set(found.values())), (10_000, {"all"}))
+        self.assertLess(time.process_time() - started, 15)      # 500 million pairs of a line and an address
+        looks = iter([False, True])
+        found = perf_map._read(io.BytesIO(b"0 ffffff some\n" * 10_000 + b"0 ffffff late\n"), wanted,
+                               types.SimpleNamespace(is_late=lambda: next(looks)))
+        self.assertEqual(set(found.values()), {"some"})
 
     @unittest.skipUnless(IS_ROOT, "giving files away takes root")
     def test_code_that_somebody_else_tells_of(self):
@@ -374,13 +442,29 @@ class Names(ToolTest):
             return list(bounded.ask(list(words), "text\n", time.monotonic() + limit))
         self.assertEqual(ask("cat"), ["text"])
         if IS_ROOT:
-            self.assertEqual(ask("id", "-u") + ask("id", "-G"), ["65534", "65534"])
+            self.assertEqual(ask("id", "-u") + ask("id", "-G"), [str(bounded.OWN_USERS + os.getpid())] * 2)
         started = time.monotonic()
         self.assertEqual(ask("sleep", "100", limit=0.2), [])
         self.assertLess(time.monotonic() - started, 10)
         self.assertLessEqual(sum(len(line) for line in ask("yes", "x" * 1000)), bounded.ANSWER)
         self.assertEqual(ask("sh", "-c", "ulimit -v"), [str(bounded.MEMORY // 1024)])
         self.assertEqual(ask("no such tool"), [])
+
+    @unittest.skipUnless(IS_ROOT, "only root has rights to give up")
+    def test_tools_of_root_that_may_not_give_up_its_rights(self):
+        shutil.copy(PROFILED, self.program)
+        self.run_to_end()
+        for right in ("setgid", "setuid"):
+            _, said = self.named(prefix=["setpriv", f"--bounding-set=-{right}"])
+            self.assertEqual(said, f"arenal: {bounded.REFUSED}\n")
+            self.assert_named(prefix=["setpriv", f"--bounding-set=-{right}"])
+
+    @unittest.skipIf(NO_NAMESPACES, "user namespaces are not permitted here")
+    def test_tools_of_a_root_that_has_no_others(self):
+        shutil.copy(PROFILED, self.program)
+        self.run_to_end()
+        os.chmod(self.heap, 0o644)
+        self.assert_named(prefix=["unshare", "-U", "-r"], lines=True)
 
 
 if __name__ == "__main__":

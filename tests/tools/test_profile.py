@@ -61,6 +61,32 @@ sys.stdin.read()
 """
 UNSHARE = ["unshare", "-U", "-m", "-r", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
+# Ends under a filter of its own that kills for what writing a new file does not take. "heard": by libc's prctl; "own": by no function that
+# could be heard.
+FILTERED = """
+import ctypes, os, struct, sys
+numbers = {"x86_64": (316, 264, 82, 263, 87, 262, 4, 5, 6, 79, 91, 268, 89, 267, 73, 77, 27, 310, 434, 438, 318),
+           "aarch64": (276, 38, 35, 79, 80, 17, 52, 53, 78, 32, 46, 232, 270, 434, 438, 278)}[os.uname().machine]
+load, kill, allow = (0x20, 0, 0, 0), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7fff0000)
+code = [load, *((0x15, len(numbers) - i, 0, number) for i, number in enumerate(numbers)), allow, kill]
+filter = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *word) for word in code))
+program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(filter)))
+libc = ctypes.CDLL(None)
+if sys.argv[1] == "heard":
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+else:
+    assert libc.syscall({"x86_64": 157, "aarch64": 167}[os.uname().machine], 38, 1, 0, 0, 0) == 0
+assert libc.syscall({"x86_64": 317, "aarch64": 277}[os.uname().machine], 1, 0, program) == 0
+libc.exit(3)
+"""
+# Runs a command under a filter that lets everything through, as containers have one.
+CONTAINED = """
+import ctypes, os, struct, sys
+allow = ctypes.create_string_buffer(struct.pack("<HBBI", 0x06, 0, 0, 0x7fff0000))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, struct.pack("<HxxxxxxQ", 1, ctypes.addressof(allow))) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 LEAKED, KEPT, USED = 300 * 1000, 5000000, 100 * 2000
 LEAKED_IN_THREAD = 10 * 40
 LIVE = LEAKED + LEAKED_IN_THREAD + KEPT
@@ -201,6 +227,34 @@ class Profile(ToolTest):
         self.assertEqual(self.writes("heap", [sys.executable, "-c", "import os; os.chdir('/'); raise SystemExit(3)"],
                                      cwd=self.folder), "")
         self.assertEqual(os.listdir(self.folder), ["heap"])
+
+    def test_under_a_filter_that_kills(self):
+        """What is there then is not replaced."""
+        for way in ("heard", "own"):
+            path = self.path(way)
+            for name in (path, way):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                self.assertEqual(self.writes(name, [sys.executable, "-c", FILTERED, way], cwd=self.folder), "")
+                self.assertGreater(len(dump.read(path).mappings), 3)
+                self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+            with open(path, "w", encoding="ascii") as file:
+                file.write("earlier")
+            self.assertIn("what is there is not replaced", self.writes(path, [sys.executable, "-c", FILTERED, way]))
+            with open(path, encoding="ascii") as file:
+                self.assertEqual(file.read(), "earlier")
+            short = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
+            self.assertIn("(File too large)", self.writes(self.path("long"), [*short, sys.executable, "-c", FILTERED, way]))
+            os.unlink(self.path("long"))
+
+    def test_in_a_container_s_filter(self):
+        """An earlier file is replaced as without."""
+        path = self.path("heap")
+        for _ in range(2):
+            self.assertEqual(self.writes(path, [sys.executable, "-c", CONTAINED, PROFILED]), "")
+            self.assertTrue(dump.read(path).stacks)
+            with open(path, "w", encoding="ascii") as file:
+                file.write("earlier")
 
     def test_its_own_descriptors(self):
         for name, option in (("/dev/stdout", "stdout"), ("/dev/fd/1", "stdout"), ("/dev/fd/0", "stdin")):

@@ -1,6 +1,7 @@
 """Files that people name, and files that others control: what goes wrong with them is a sentence, and none of them can make us wait,
 or fill our memory."""
 
+import ctypes
 import errno
 import os
 import stat
@@ -9,6 +10,12 @@ import tempfile
 from arenal.errors import Failure
 
 LINKS_LIMIT = 40        # on the way to one file: the kernel's
+# What looks like a file and is the kernel's: proc, sysfs, debugfs, tracefs, configfs, securityfs, cgroups of both versions, pstore, efivarfs,
+# bpf, binfmt_misc. Some are used up by who reads them.
+_OF_THE_KERNEL = {0x9fa0, 0x62656572, 0x64626720, 0x74726163, 0x62656570, 0x73636673, 0x27e0eb, 0x63677270, 0x6165676c, 0xde5e81e4,
+                  0xcafe4a11, 0x42494e4d}
+_libc = ctypes.CDLL(None)
+
 
 def _bytes(data):
     return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
@@ -75,8 +82,14 @@ def regular(path, follow=True):
 
 
 def _read_only(handle, path, more, folder=None):
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
+    kind = (ctypes.c_long * 64)()           # the first word of a struct statfs, which has less
+    if _libc.fstatfs(handle, kind) == 0 and kind[0] in _OF_THE_KERNEL:
+        raise OSError(errno.EINVAL, "it is the kernel's")
+    if about.st_size == 0:
+        raise OSError(errno.EINVAL, "it is empty")
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)

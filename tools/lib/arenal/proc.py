@@ -18,7 +18,7 @@ MAPS_LIMIT = 128 << 20          # of the text of a maps file that is read: a mil
 Mapping = namedtuple("Mapping", "start end perms offset inode path")
 Residency = namedtuple("Residency", "resident swapped cells")       # bytes, bytes, one fraction 0..1 per cell
 
-_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) *(.*)$", re.M)
+_LINE = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S{4}) ([0-9a-f]{1,16}) \S+ (\d{1,20}) *(.*)$", re.M)
 
 # An entry of /proc/PID/pagemap is 8 bytes; its last byte holds bit 63 (in memory) and bit 62 (swapped out). Translating
 # that byte to a letter and counting letters keeps the work over millions of pages inside C functions.

@@ -34,7 +34,14 @@ def _header(lines, path):
         if name == MAGIC and value not in VERSIONS:
             raise Failure(f"{path} has version {value} of the format; this tool knows version {VERSIONS[-1]}")
         values[name] = value
-    return int(values["sample"]), int(values["pid"]), int(values["time"])
+    return tuple(_number(values[name]) for name in ("sample", "pid", "time"))
+
+
+def _number(text, base=10):
+    """Of 64 bits, and without what int() takes besides: signs, for example."""
+    if not re.fullmatch("[0-9]{1,20}" if base == 10 else "[0-9a-f]{1,16}", text):
+        raise ValueError
+    return int(text, base)
 
 
 def parse(text, path, owners=()):
@@ -48,11 +55,11 @@ def parse(text, path, owners=()):
                 break
             word, *numbers = line.split(" ")
             if word == "object" and len(numbers) == 2 and re.fullmatch("([0-9a-f]{2}){1,64}", numbers[1]):
-                objects[int(numbers[0], 16)] = numbers[1]
+                objects[_number(numbers[0], 16)] = numbers[1]
                 continue
             if word != "stack" or len(numbers) < 4:
                 raise ValueError
-            stacks.append(Stack(Counts(*map(int, numbers[:4])), tuple(int(n, 16) for n in numbers[4:])))
+            stacks.append(Stack(Counts(*map(_number, numbers[:4])), tuple(_number(n, 16) for n in numbers[4:])))
         rest = list(lines)
         if not rest or rest.pop() != "end" or not text.endswith("\n"):
             raise Failure(f"{path} is cut short: was the disk full, or is it still being written?")

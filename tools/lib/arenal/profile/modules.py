@@ -1,5 +1,6 @@
 """A file that was mapped into the process, and the files that have its symbols. That it is the one which ran is known by its build ID,
-which the dump tells; without one by the inode's number, if the process had a /proc that told it. Nothing else gives names."""
+which the dump tells; without one by the inode's number, if the process had a /proc that told it, and the time of its last change. Nothing else
+gives names."""
 
 import errno
 import os
@@ -10,6 +11,7 @@ from arenal.profile import separate
 from arenal.profile.places import DELETED, plain_path
 from arenal.text import printable
 
+CLOCKS = 2                      # seconds between those of the kernel, at most
 REPLACED = "replaced on disk since it was loaded"
 ANOTHER = "another file has its name now, as far as can be told without a build ID"
 
@@ -79,7 +81,8 @@ class Module:
             if self.build_id:
                 return "" if elf.build_id(file) == self.build_id else REPLACED
             about = os.fstat(file.fileno())
-            if mapping.inode not in (0, about.st_ino) or about.st_mtime > places.dump.time + 1:
+            # Whoever writes to a file may set its time back (st_mtime), but not that of its last change.
+            if mapping.inode not in (0, about.st_ino) or about.st_ctime > places.changed_before() + CLOCKS:
                 return ANOTHER
             elf.header(file)
             return ""

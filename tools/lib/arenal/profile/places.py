@@ -90,3 +90,8 @@ class Places:
         started = proc.started(self.process) if self.process else None
         found = re.search(rb"^btime (\d+)$", files.head("/proc/stat", 1 << 22), re.M) if started else None
         return int(found[1]) + started / os.sysconf("SC_CLK_TCK") if found else self.since
+
+    def changed_before(self):
+        """Files that ran were not changed since, in seconds since 1970, as far as we know. By then a process that runs had mapped them,
+        but for its plugins; of one that has ended, we know no more than when it wrote the dump."""
+        return (self.begin() if self.process else 0) or self.dump.time

@@ -20,6 +20,7 @@ MESSAGES = {
                "11 ValueType period_type, 12 int64 period, 13 int64* comment, 14 int64 default_sample_type",
 }
 PACKAGE = "perftools.profiles"
+MOST = (1 << 63) - 1            # an int64
 
 
 def profile_class():
@@ -103,10 +104,11 @@ class _Writer:
         self.mapping(program)
         for counts, frames in self.source.stacks:
             self.out.sample.add(location_id=[self.location(frame) for frame in frames],
-                                value=[counts.total_blocks, counts.total_bytes, counts.live_blocks, counts.live_bytes])
-        self.out.time_nanos = dump.time * 10 ** 9
+                                value=[min(value, MOST) for value in
+                                       (counts.total_blocks, counts.total_bytes, counts.live_blocks, counts.live_bytes)])
+        self.out.time_nanos = min(dump.time * 10 ** 9, MOST)
         self.out.period_type.type, self.out.period_type.unit = self.string("space"), self.string("bytes")
-        self.out.period = dump.sample
+        self.out.period = min(dump.sample, MOST)
         self.out.default_sample_type = self.string("inuse_space")
         return self.out.SerializeToString()
 

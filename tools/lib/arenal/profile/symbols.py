@@ -23,9 +23,9 @@ INLINED_LIMIT = 256             # functions in one another
 Frame = namedtuple("Frame", "function file line")
 
 
-def _lines_of(file, addresses, until):
+def _lines_of(file, addresses, until, notes):
     """From addresses in the file to their frames, those that addr2line knows."""
-    lines = bounded.ask(["addr2line", "-a", "-f", "-C", "-i", "-e"], "".join(f"{a:#x}\n" for a in addresses), until, file)
+    lines = bounded.ask(["addr2line", "-a", "-f", "-C", "-i", "-e"], "".join(f"{a:#x}\n" for a in addresses), until, file, notes)
     frames, current, function = {address: [] for address in addresses}, None, None
     for line in lines:
         if re.fullmatch("0x[0-9a-f]{16}", line):
@@ -43,9 +43,9 @@ def _lines_of(file, addresses, until):
     return {address: found for address, found in frames.items() if found and found[0].function != "??"}
 
 
-def _demangle(names, until):
+def _demangle(names, until, notes):
     mangled = [name for name in names if name.startswith(("_Z", "_R"))]
-    plain = list(bounded.ask(["c++filt"], "".join(f"{name}\n" for name in mangled), until)) if mangled else []
+    plain = list(bounded.ask(["c++filt"], "".join(f"{name}\n" for name in mangled), until, notes=notes)) if mangled else []
     return dict(zip(mangled, plain)) if len(plain) == len(mangled) else {}
 
 
@@ -104,14 +104,14 @@ class Symbols:
         for file in module.sources if module.loads else []:
             try:
                 if not lines and not isinstance(file, io.BytesIO) and elf.section(file, ".debug_info"):
-                    lines = _lines_of(file, sorted(missing), places.until)
-                    if not lines:
+                    lines = _lines_of(file, sorted(missing), places.until, self.notes)
+                    if not lines and bounded.REFUSED not in self.notes:
                         self.notes.append(f"{module.name}: no lines: addr2line found none, or needed too much")
                 names.update(elf.functions(file, missing - set(names)))
                 module.has_table = module.has_table or elf.section(file, ".symtab") is not None
             except (OSError, elf.NotElf) as error:
                 module.problem = module.problem or f"damaged: {printable(str(error))}"
-        plain = _demangle(set(names.values()), places.until)
+        plain = _demangle(set(names.values()), places.until, self.notes)
         for address, place in inside.items():
             name = names.get(place)
             found = lines.get(place) or [Frame(plain.get(name, name) if name else f"{module.name}+{place:#x}", "", 0)]
