@@ -228,9 +228,8 @@ class Refused(EndsTest):
         self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
 
     def test_a_limit_on_the_length_of_files_that_comes_later(self):
-        output = self.run_ends("limited")
-        self.assertIn("calls are not recorded any more", output)
-        self.assertEqual(len(output.splitlines()), 1)
+        self.assertEqual(self.run_ends("limited"), "")
+        self.assert_ended(_222=(EXIT, 0))
 
 
 class Locked(EndsTest):
@@ -272,10 +271,9 @@ class Locked(EndsTest):
     def test_chunks_that_are_missing_are_counted(self):
         self.run_ends("exit", 3)
         chunks = self.summary()["chunks"]
-        os.truncate(self.trace, (chunks - 2) * CHUNK)
-        self.assertEqual(self.summary()["damaged"], 2)
-        os.truncate(self.trace, (chunks - 3) * CHUNK + 4096)
-        self.assertEqual(self.summary()["damaged"], 3)
+        for length, damaged in ((chunks - 1) * CHUNK, 1), ((chunks - 2) * CHUNK + 4096, 2):
+            os.truncate(self.trace, length)
+            self.assertEqual(self.summary()["damaged"], damaged)
 
 
 class Told(EndsTest):
@@ -310,7 +308,6 @@ class Told(EndsTest):
         """A child writes still."""
         process = self.start([ENDS, "left"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
         self.assertEqual(process.wait(), 0)
-        self.assertEqual(process.stdout.readline(), "ready\n")
         self.assertEqual(self.told(), {111: LEFT, 222: "runs still"})
         process.stdin.close()
         self.assertEqual(process.stdout.read(), "")
