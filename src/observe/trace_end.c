@@ -1,13 +1,13 @@
 /* Who cuts the file, and how nobody's records are lost:
  *
- * The file is held once, when it has just been made: before the header says so, before anything else is in it, before there is a child. Nobody
- * begins to hold it later; children have the hold of their parents. So there are fewer and fewer, and when nobody is left, nobody will
- * ever be. Who ends lets go first, and then asks for the lock that excludes all who hold it. Only who got that looks how many chunks
- * were taken: whoever takes one holds the file, unless he is ending himself, so there will be no more. What was read before may be
+ * The file is held once, when it has just been made: before the header says so, before anything is recorded, before there is a child.
+ * Nobody begins to hold it later; children have the hold of their parents. So holders become fewer, and when nobody is left, nobody
+ * will ever be. Who ends lets go first, and then asks for the lock that excludes all holders. Only when he has got it he looks how many
+ * chunks were taken: who takes one holds the file, unless he is ending himself, so there will be no more. What was read before may be
  * outdated: others went on until they ended.
- * Of several who let go at once, each asks after that, so one of them gets the lock, unless another one has it and is cutting.
- * Readers only ask whether it is held, which is in nobody's way. tools/arenal takes the lock, to cut after a last process that
- * could not, by the same rule. */
+ * Of several who let go at once, each asks after that: one of them gets the lock, for it is refused only while somebody holds the file,
+ * who will ask himself, or while somebody has it and is cutting. Readers only ask whether there is a lock, which is in nobody's way.
+ * tools/arenal takes the lock, too, to cut after a last process that could not, by the same rule. */
 #include "observe/trace_end.h"
 
 #include "base/conf.h"

@@ -376,7 +376,7 @@ class Outputs(HostileTest):
                       ["ctl", str(process.pid), "profile", "dump"], ["profile", "--folded"]):
             with self.subTest(words):
                 target, link = self.linked(shared)
-                done = self.arenal(*words, link, *(["--", *WORDS[:1], "1", "1"] if words[0] == "profile" else []))
+                done = self.arenal(*words, link, *(["--", "true"] if words[0] == "profile" else []))
                 self.assert_text(target, "old")
                 if done.returncode == 0:
                     self.assertFalse(os.path.islink(link))
