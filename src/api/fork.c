@@ -78,7 +78,6 @@ static void reseed(void) {
 static void after_fork_in_child(void) {
 	os_after_fork(true);
 	if (sandbox_after_fork != NULL) sandbox_after_fork();
-	if (modes & MODE_TRACE) trace_after_fork();
 	if (locked) {
 		unlock();
 		tcache_after_fork();

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -605,23 +604,20 @@ int os_create_mapped(const char *path, size_t size, size_t least, struct os_file
 	return (int)-result;
 }
 
-/* That file, if it still has this name, locked as `lock` says, and its length. A negative number when that is refused. */
-static int open_locked(const char *path, const struct os_file *file, int lock, size_t *length) {
+/* Readers can ask for a lock of this kind without taking one, which flock has nothing for: that would be in the way of the others. */
+static int open_locked(const char *path, const struct os_file *file, short kind) {
 	const int fd = sandbox_is_on() ? -1 : open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct stat about;
 	if (fd < 0) return -1;
 	if (CALL(SYS_fstat, fd, &about) == 0 && about.st_dev == file->device && about.st_ino == file->number &&
-	    CALL(SYS_flock, fd, lock | LOCK_NB) == 0) {
-		*length = (size_t)about.st_size;
+	    CALL(SYS_fcntl, fd, F_OFD_SETLK, &(struct flock){ .l_type = kind }) == 0)
 		return fd;
-	}
 	close_file(fd);
 	return -1;
 }
 
 void *os_hold_file(const char *path, const struct os_file *file) {
-	size_t length;
-	const int fd = open_locked(path, file, LOCK_SH, &length);
+	const int fd = open_locked(path, file, F_RDLCK);
 	if (fd < 0) return NULL;
 	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. */
 	const long place = CALL(SYS_mmap, NULL, os_page_size, PROT_NONE, MAP_SHARED, fd, 0);
@@ -629,14 +625,13 @@ void *os_hold_file(const char *path, const struct os_file *file) {
 	return is_error(place) ? NULL : (void *)place;
 }
 
-bool os_cut_file(const char *path, const struct os_file *file, size_t size) {
-	size_t length;
-	const int fd = open_locked(path, file, LOCK_EX, &length);
-	if (fd < 0) return false;
-	/* Where that is refused, it stays long, and without contents there. To make it longer than it may be now would end the process. */
-	if (size < length || size <= limit_of(RLIMIT_FSIZE)) CALL(SYS_ftruncate, fd, size);
+int os_lock_file(const char *path, const struct os_file *file) { return open_locked(path, file, F_WRLCK); }
+
+void os_cut_file(int fd, size_t size) {
+	struct stat about;
+	/* Where that is refused, it stays long, and without contents there. To make it longer than it may be would end the process. */
+	if (CALL(SYS_fstat, fd, &about) == 0 && size < (size_t)about.st_size) CALL(SYS_ftruncate, fd, size);
 	close_file(fd);
-	return true;
 }
 
 bool os_back_file(void *address, size_t size) {

@@ -176,12 +176,16 @@ struct os_file {
  * its owner can read, and maps it, shared, inaccessible for now. Returns 0 or the errno: EEXIST also when the name is a link's. */
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address);
 
-/* Holds that file, if it still has this name, until os_unmap of the page that is returned: this process does, and so do children that it has
- * by then. The kernel lets go for those that end, however they do, or execute a program. NULL when it is refused. */
+/* Holds that file, if it still has this name, until os_unmap of the page that is returned: this process does, and so do children that it
+ * makes. The kernel lets go for those that end, however they do, or execute a program. NULL when it is refused. */
 void *os_hold_file(const char *path, const struct os_file *file);
 
-/* Gives that file this size, if it still has this name. False when that cannot be, or somebody holds it. */
-bool os_cut_file(const char *path, const struct os_file *file, size_t size);
+/* Opens that file, if it still has this name, when nobody holds it; nobody can hold it until it is closed. A negative number when that is
+ * refused. */
+int os_lock_file(const char *path, const struct os_file *file);
+
+/* Cuts the file to this size, and closes it. */
+void os_cut_file(int fd, size_t size);
 
 /* Backs pages of a mapped file with memory, and what they hold with room in its file system. False when that, or the kernel (before
  * 5.14), refuses: to touch one would end the process. */

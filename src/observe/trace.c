@@ -184,12 +184,10 @@ static NOINLINE bool begin_chunk(struct trace_writer *w) {
 	}
 	/* The one that is full need not be in memory for our sake. */
 	if (w->at != NULL) os_purge((char *)header + ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK), TRACE_CHUNK, false);
-	const int process = os_process_id();
 	struct trace_chunk *chunk = (struct trace_chunk *)start;
-	*chunk = (struct trace_chunk){ .pid = (uint32_t)process, .stamp = trace_now(), .ns = os_nanoseconds() };
+	*chunk = (struct trace_chunk){ .pid = (uint32_t)os_process_id(), .stamp = trace_now(), .ns = os_nanoseconds() };
 	__atomic_store_n(&chunk->magic, TRACE_CHUNK_MAGIC, __ATOMIC_RELEASE); /* last: the file may be read meanwhile */
 	atomic_store(&shared->latest, chunk);
-	trace_end_owner(process);
 	w->at = start + sizeof(struct trace_chunk);
 	w->limit = start + TRACE_CHUNK - TRACE_RECORD_MAX - sizeof(uint64_t);
 	w->thread = 0;
@@ -361,7 +359,8 @@ static const char *begin_file(void) {
 	else if (!open_up(TRACE_CHUNK) || !os_back_file(header, TRACE_CHUNK))
 		wrong = "there is no room for it, or the kernel is older than 5.14";
 	if (wrong != NULL) {
-		os_cut_file(path, &file, 0);
+		const int fd = os_lock_file(path, &file);
+		if (fd >= 0) os_cut_file(fd, 0);
 		os_unmap(header, file.size);
 	}
 	return wrong;
@@ -390,8 +389,6 @@ void trace_start(void) {
 	tcache_hide();
 	modes |= MODE_TRACE;
 }
-
-void trace_after_fork(void) { trace_end_owner(os_process_id()); }
 
 void trace_late_start(bool stays) {
 	header->later_stamp = trace_now();

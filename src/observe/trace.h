@@ -43,7 +43,6 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 /* Around fork. */
 void trace_lock(void);
 void trace_unlock(void);
-void trace_after_fork(void); /* in the child */
 
 /* The thread ends. */
 void trace_thread_end(struct trace_writer *writer);

@@ -1,7 +1,16 @@
+/* Who cuts the file, and how nobody's records are lost:
+ *
+ * The file is held once, when it has just been made: before the header says so, before anything is recorded, before there is a child.
+ * Nobody begins to hold it later; children have the hold of their parents. So holders become fewer, and when nobody is left, nobody
+ * will ever be. Who ends lets go first, and then asks for the lock that excludes all holders. Only when he has got it he looks how many
+ * chunks were taken: who takes one holds the file, unless he is ending himself, so there will be no more. What was read before may be
+ * outdated: others went on until they ended.
+ * Of several who let go at once, each asks after that: one of them gets the lock, for it is refused only while somebody holds the file,
+ * who will ask himself, or while somebody has it and is cutting. Readers only ask whether there is a lock, which is in nobody's way.
+ * tools/arenal takes the lock, too, to cut after a last process that could not, by the same rule. */
 #include "observe/trace_end.h"
 
 #include "base/conf.h"
-#include "base/sandbox.h"
 #include "observe/trace.h"
 
 /* Constant after the start. */
@@ -13,18 +22,15 @@ static struct {
 } traced;
 
 static void *_Atomic hold;
-static _Atomic int owner;
 static _Atomic bool ending;
 
 bool trace_is_ending(void) { return atomic_load(&ending); }
-void trace_end_owner(int process) { atomic_store(&owner, process); }
 
 bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header, struct trace_chunk *_Atomic *latest) {
 	traced.path = path;
 	traced.file = file;
 	traced.header = header;
 	traced.latest = latest;
-	trace_end_owner(os_process_id());
 	void *held = os_hold_file(path, file);
 	atomic_store(&hold, held);
 	return held != NULL;
@@ -33,16 +39,11 @@ bool trace_end_expect(const char *path, const struct os_file *file, struct trace
 /* Where the file system keeps no room for what was written once, there may be none now. */
 static bool can_write(void *piece) { return os_back_file(piece, os_page_size); }
 
-static void say(enum trace_end how, int status) {
+static void note_exit(int status) {
 	struct trace_chunk *chunk = atomic_load(traced.latest);
 	if (chunk == NULL || !can_write(chunk)) return;
 	__atomic_store_n(&chunk->status, (uint32_t)status, __ATOMIC_RELAXED);
-	__atomic_store_n(&chunk->end, (uint32_t)how, __ATOMIC_RELEASE);
-}
-
-/* A thread that goes on recording keeps the chunk that it has; it gets no other one then. */
-static size_t length(void) {
-	return min_size(__atomic_load_n(&traced.header->chunks, __ATOMIC_RELAXED) * TRACE_CHUNK, traced.file->size);
+	__atomic_store_n(&chunk->end, TRACE_EXIT, __ATOMIC_RELEASE);
 }
 
 static void let_go(void) {
@@ -50,8 +51,16 @@ static void let_go(void) {
 	if (held == NULL) return;
 	os_unmap(held, os_page_size);
 	/* Who knows nothing of filters is not to open a file for a process that may have one. */
-	if (conf.sandbox == 0 || traced.header->held == 0 || !os_cut_file(traced.path, traced.file, length())) return;
-	if (can_write(traced.header) && traced.header->state == TRACE_RUNNING) traced.header->state = TRACE_ENDED;
+	const int fd = conf.sandbox != 0 && traced.header->held != 0 ? os_lock_file(traced.path, traced.file) : -1;
+	if (fd < 0) return;
+	/* A thread of this process that goes on recording keeps the chunk that it has; it gets no other one behind these. */
+	const uint64_t taken = __atomic_load_n(&traced.header->chunks, __ATOMIC_ACQUIRE);
+	const size_t chunks = min_size(taken, traced.file->size / TRACE_CHUNK);
+	if (can_write(traced.header)) {
+		traced.header->cut = (uint32_t)chunks;
+		if (traced.header->state == TRACE_RUNNING) traced.header->state = TRACE_ENDED;
+	}
+	os_cut_file(fd, chunks * TRACE_CHUNK);
 }
 
 static void at_exit(void *unused, int status) {
@@ -61,7 +70,7 @@ static void at_exit(void *unused, int status) {
 		traced.header->later_stamp = trace_now();
 		traced.header->later_ns = os_nanoseconds();
 	}
-	say(TRACE_EXIT, status);
+	note_exit(status);
 	let_go();
 }
 
@@ -72,32 +81,3 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 /* The shared library is never unloaded. As no library's function, this one is called behind all destructors, which do not know the
  * status. */
 void trace_end_expect_exit(bool stays) { expect_exit(at_exit, NULL, stays ? NULL : &__dso_handle); }
-
-/* In a sandbox, a child by vfork cannot be told from its parent. */
-static bool is_owner(void) { return traced.header != NULL && !sandbox_is_on() && atomic_load(&owner) == os_process_id(); }
-
-void trace_end_by(enum trace_end how, int status) {
-	if (!is_owner()) return;
-	/* exit has said it already. */
-	if (atomic_load(&ending) && how != TRACE_EXEC) return;
-	say(how, status);
-	/* Other threads go on until there is another program, and may fork. */
-	if (how == TRACE_EXEC && !os_is_single_threaded()) return;
-	atomic_store(&ending, true);
-	let_go();
-}
-
-void trace_end_not(void) {
-	if (!is_owner()) return;
-	say(TRACE_NO_END, 0);
-	if (atomic_load(&hold) != NULL) return;
-	if (!can_write(traced.header)) return;
-	if (traced.header->state == TRACE_ENDED) {
-		traced.header->state = TRACE_RUNNING;
-		os_cut_file(traced.path, traced.file, traced.file->size);
-	}
-	void *held = os_hold_file(traced.path, traced.file);
-	if (held == NULL) traced.header->held = 0;
-	atomic_store(&hold, held);
-	atomic_store(&ending, false);
-}

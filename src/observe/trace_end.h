@@ -1,8 +1,8 @@
-/* How a process that is recorded ends: it says so in its chunk, as far as it can, and the last one cuts the file to its length.
+/* How a process that is recorded ends: it notes in its chunk that it called exit, and the last one cuts the file to its length.
  *
  * Each process holds the file (os_hold_file), and so do the children that it makes, in whatever way. The kernel lets go for a process that
- * ends, by a signal, too, or that executes a program. So whether anybody may write to the file is never counted: it is asked, by the
- * processes themselves when they end, and by tools/arenal, also of processes that it may not see. */
+ * ends, by _exit or a signal, too, or that executes a program. So whether anybody may write to the file is never counted: it is asked, by
+ * the processes themselves when they end, and by tools/arenal, also of processes that it may not see. */
 #ifndef OBSERVE_TRACE_END_H
 #define OBSERVE_TRACE_END_H
 
@@ -19,16 +19,7 @@ bool trace_end_expect(const char *path, const struct os_file *file, struct trace
 /* When libc is ready: exit is to be noted. `stays`: nobody will unload us. */
 void trace_end_expect_exit(bool stays);
 
-/* The process that what is here belongs to. A child by vfork is another one, and has the same memory. */
-void trace_end_owner(int process);
-
 /* It has said that it ends: what is still recorded is of no importance. */
 bool trace_is_ending(void);
-
-/* The process is about to end, or to execute a program, if it is not one by vfork. For signal handlers, too. */
-void trace_end_by(enum trace_end how, int status);
-
-/* No program was executed. */
-void trace_end_not(void);
 
 #endif

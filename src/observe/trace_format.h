@@ -60,10 +60,9 @@ enum trace_state {
 
 /* How a process ended, as far as it could say. */
 enum trace_end {
-	TRACE_NO_END, /* it runs, or a signal ended it, or it called the kernel directly */
-	TRACE_EXIT,   /* exit, or the end of main, or of its last thread */
-	TRACE_EXIT_AT_ONCE, /* _exit or quick_exit */
-	TRACE_EXEC,   /* it went on as another program, whose calls are in a file of their own if anywhere */
+	TRACE_NO_END, /* it runs, or ended without exit: by _exit, by executing a program, whose calls are in a file of their own if
+	                 anywhere, or by a signal */
+	TRACE_EXIT,   /* it called exit, or main ended, or its last thread */
 	TRACE_ENDS
 };
 
@@ -78,8 +77,8 @@ struct trace_header {
 	uint64_t later_stamp, later_ns; /* a later moment. Chunks have others: the farthest tells best how long a stamp is */
 	char name[TRACE_NAME];          /* the process's */
 	uint64_t chunks;     /* pieces taken so far, the first included. Changed atomically, by all processes */
-	uint32_t held;       /* 1: each process that may write holds a lock on the file (flock), shared, which the kernel drops when it ends */
-	uint32_t unused;
+	uint32_t held;       /* 1: who may write holds a lock on the file (F_OFD_SETLK, to read), which the kernel drops when all have ended */
+	uint32_t cut;        /* pieces that there were when the last process cut the file; 0: it did not */
 };
 
 #define TRACE_CHUNK_MAGIC UINT32_C(0x4B4E4843) /* "CHNK" */

@@ -9,7 +9,6 @@ family='^(_Z(nw|na|dl|da)[A-Za-z0-9_]*|arenal_[a-z_]*|(__libc_|__posix_)?(malloc
 family="$family|cfree|free_sized|free_aligned_sized|aligned_alloc|posix_memalign|mallinfo2?|mallopt|malloc_(info|stats|trim|usable_size))\$"
 instead='^(dlm?open|madvise|posix_madvise|mbind|mlock2?|mlockall|mprotect|pkey_mprotect|prctl|capset|setns|unshare|initgroups'
 instead="$instead|sete?[ug]id|setre[ug]id|setres[ug]id|setgroups|__register_atfork|(__)?sysv_signal|bsd_signal|s?signal|sigaction"
-instead="$instead|_exit|_Exit|quick_exit|exec[lv]|exec[lv]p|execle|execve|execvpe|fexecve|execveat"
 instead="$instead|sigignore|siginterrupt|sigset|sigvec|ssignal)\$"
 
 foreign() { # TABLE OPTION...: names in the object that none of the patterns has

@@ -1,19 +1,28 @@
 """Tests of how a trace ends: what each process says when it does, who cuts the file, and what is read while it is written."""
 
 import contextlib
+import fcntl
+import glob
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import unittest
+import unittest.mock
 
 from support import LIBRARY, environment
 from test_trace import CHUNK, TraceTest
 
+from arenal import trace
+from arenal.trace import ends
+
 ENDS = os.environ["TEST_ENDS"]
 COUNT = 8000
-NO_END, EXIT, EXIT_AT_ONCE, EXEC = range(4)
+CHUNKS_AT = 80          # struct trace_header
+NO_END, EXIT = range(2)
 LONG = 1 << 30          # files that nobody cut are longer
+LEFT = "ended without calling exit (_exit, another program, or a signal)"
 
 
 class EndsTest(TraceTest):
@@ -34,39 +43,62 @@ class EndsTest(TraceTest):
 
     def assert_cut(self):
         size = os.stat(self.trace).st_size
-        self.assertEqual(size % CHUNK, 0)
-        self.assertLess(size, 100 * CHUNK)
-        self.assertEqual(self.summary()["state"], 1)
+        summary = self.summary()
+        self.assertEqual(size, summary["chunks"] * CHUNK)
+        self.assertEqual((summary["state"], summary["damaged"]), (1, 0))
 
-    def assert_ended(self, **ends):
+    def assert_ended(self, **found):
+        """The last one called exit, and cut the file."""
         self.assert_cut()
-        self.assertEqual(self.ends(), {int(size[1:]): end for size, end in ends.items()})
+        self.assertEqual(self.ends(), {int(size[1:]): end for size, end in found.items()})
+
+    def assert_left(self, **found):
+        """The last one ended otherwise. The file is long, but nobody writes to it any more, and the tool cuts it."""
+        self.assertGreater(os.stat(self.trace).st_size, LONG)
+        self.assertEqual(self.summary()["writers"], 0)
+        ends.settle(self.trace)
+        self.assertEqual(os.stat(self.trace).st_size, self.summary()["chunks"] * CHUNK)
+        self.assertEqual(self.ends(), {int(size[1:]): end for size, end in found.items()})
+
+    def told(self):
+        """{size of blocks: what is said of the process}, likewise."""
+        summary = trace.ask(os.environ["TEST_TOOL"], "summary", self.trace)
+        found = {}
+        for row in summary["processes"]:
+            sizes = self.sizes(row[0])
+            found[max(size for size in sizes if sizes[size] == COUNT)] = ends.describe(row, summary)
+        return found
 
 
 class Alone(EndsTest):
     """Of one process."""
 
     def test_exit(self):
-        for mode, end in (("", (EXIT, 0)), ("exit", (EXIT, 3)), ("_exit", (EXIT_AT_ONCE, 4)), ("_Exit", (EXIT_AT_ONCE, 5)),
-                          ("quick_exit", (EXIT_AT_ONCE, 6))):
+        for mode, status in (("", 0), ("exit", 3)):
             with self.subTest(mode):
-                self.run_ends(mode, end[1])
-                self.assert_ended(_111=end)
+                self.run_ends(mode, status)
+                self.assert_ended(_111=(EXIT, status))
+                self.assertEqual(self.told(), {111: f"called exit({status})"})
                 os.unlink(self.trace)
 
-    def test_every_way_to_execute_a_program(self):
-        for mode in ("execl", "execlp", "execle", "execv", "execve", "execvp", "execvpe", "execfd", "execveat"):
+    def test_other_ends_leave_no_word(self):
+        for mode, status in (("_exit", 4), ("_Exit", 5), ("quick_exit", 6), ("kill", -signal.SIGKILL)):
             with self.subTest(mode):
-                given = "own" if mode in ("execle", "execve", "execvpe", "execfd", "execveat") else "inherited"
-                process = subprocess.Popen([ENDS, mode], stdout=subprocess.PIPE, text=True, env=environment(
-                    LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace, GIVEN="inherited"))
-                self.assertEqual(process.communicate()[0], f"executed {given}\n")
-                self.assertEqual(process.returncode, 0)
-                self.assert_ended(_111=(EXEC, 0))
+                self.run_ends(mode, status)
+                self.assert_left(_111=(NO_END, 0))
+                self.assertEqual(self.told(), {111: LEFT})
                 os.unlink(self.trace)
-                os.rename(f"{self.trace}.{process.pid}", self.trace)
-                self.assert_ended(_111=(EXIT, 0))
-                os.unlink(self.trace)
+
+    def test_it_goes_on_as_another_program(self):
+        process = subprocess.Popen([ENDS, "execv"], stdout=subprocess.PIPE, text=True, env=environment(
+            LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        self.assertEqual(process.communicate()[0], "executed\n")
+        self.assertEqual(process.returncode, 0)
+        self.assert_left(_111=(NO_END, 0))
+        following = f"{self.trace}.{process.pid}"
+        self.assertEqual(self.told(), {111: f"went on as another program: {following}"})
+        os.rename(following, self.trace)
+        self.assert_ended(_111=(EXIT, 0))
 
     def test_recording_goes_on_when_nothing_was_executed(self):
         self.run_ends("not executed")
@@ -85,7 +117,7 @@ class Alone(EndsTest):
         page = os.path.join(self.folder, "page.html")
         self.assertEqual(self.arenal("report", "--output", page, self.trace).returncode, 0)
         with open(page, encoding="utf-8") as file:
-            self.assertIn("ended without a word", file.read())
+            self.assertIn(LEFT, file.read())
         self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
         self.assertEqual(self.ends(), {111: (NO_END, 0)})
 
@@ -99,19 +131,19 @@ class Several(EndsTest):
 
     def test_children_that_end_in_all_ways(self):
         self.run_ends("children")
-        ways = (NO_END, 0), (EXIT, 3), (EXIT_AT_ONCE, 4), (EXEC, 0)
+        ways = (NO_END, 0), (EXIT, 3), (NO_END, 0), (NO_END, 0)
         self.assert_ended(**{f"_{222 + i}": ways[i % 4] for i in range(8)}, _333=(EXIT, 0))
 
     def test_daemons(self):
-        for mode, first in (("daemon", NO_END), ("by hand", EXIT_AT_ONCE)):
+        for mode in ("daemon", "by hand"):
             with self.subTest(mode):
                 self.run_ends(mode)                     # its output ends with the last one
-                self.assert_ended(_111=(first, 0), _222=(EXIT, 0))
+                self.assert_ended(_111=(NO_END, 0), _222=(EXIT, 0))
                 os.unlink(self.trace)
 
     def test_a_child_that_could_execute_nothing_still_counts(self):
         self.run_ends("outlives failure")
-        self.assert_ended(_111=(EXIT_AT_ONCE, 0), _333=(EXIT, 7))
+        self.assert_ended(_111=(NO_END, 0), _333=(EXIT, 7))
 
 
 class Running(EndsTest):
@@ -196,20 +228,90 @@ class Refused(EndsTest):
         self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
 
     def test_a_limit_on_the_length_of_files_that_comes_later(self):
-        output = self.run_ends("limited")
-        self.assertIn("calls are not recorded any more", output)
-        self.assertEqual(len(output.splitlines()), 1)
+        self.assertEqual(self.run_ends("limited"), "")
+        self.assert_ended(_222=(EXIT, 0))
+
+
+class Locked(EndsTest):
+    """Who cuts, and who looks meanwhile."""
+
+    def test_chunks_that_are_taken_until_the_file_is_nobody_s(self):
+        """The tool asks how many there are when it has the lock, not before."""
+        self.run_ends("kill", -signal.SIGKILL)
+        before = self.summary()["chunks"]
+
+        def last_words(call):
+            def function(*words):
+                with open(self.trace, "r+b") as file:
+                    file.seek(CHUNKS_AT)
+                    file.write(struct.pack("Q", before + 3))
+                return call(*words)
+            return function
+
+        with unittest.mock.patch.object(fcntl, "fcntl", last_words(fcntl.fcntl)), unittest.mock.patch.object(fcntl, "flock", last_words(fcntl.flock)):
+            ends.settle(self.trace)
+        self.assertEqual(os.stat(self.trace).st_size, (before + 3) * CHUNK)
+
+    def test_nobody_who_looks_is_in_the_way(self):
+        """Of who ends and cuts: locks of the kind that others take for the whole file (flock) are not what counts."""
+        process = self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        with open(self.trace, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.assertEqual(self.summary()["writers"], 1)
+            process.stdin.close()
+            self.assertEqual(process.wait(), 0)
+        self.assert_ended(_111=(EXIT, 0))
+
+    def test_who_cuts_for_another_one_tells_nobody_that_it_writes(self):
+        self.run_ends("kill", -signal.SIGKILL)
+        with open(self.trace, "r+b") as file:
+            fcntl.fcntl(file, *ends.EXCLUDE)
+            self.assertEqual(self.summary()["writers"], 0)
+
+    def test_chunks_that_are_missing_are_counted(self):
+        self.run_ends("exit", 3)
+        chunks = self.summary()["chunks"]
+        for length, damaged in ((chunks - 1) * CHUNK, 1), ((chunks - 2) * CHUNK + 4096, 2):
+            os.truncate(self.trace, length)
+            self.assertEqual(self.summary()["damaged"], damaged)
 
 
 class Told(EndsTest):
     def test_how_the_command_ended(self):
-        for mode, words in (("exit", "ended by exit(3)"), ("_exit", "ended by _exit(4)"), ("kill", "was ended by SIGKILL"),
-                            ("execv", "executed another program")):
+        for mode, words in (("exit", "called exit(3)"), ("_exit", LEFT), ("kill", "was ended by SIGKILL"), ("after exit", "was ended by SIGPIPE"),
+                            ("execv", "went on as another program: ")):
             with self.subTest(mode):
                 done = self.arenal("trace", "--output", self.trace, "--", ENDS, mode)
-                self.assertIn(words, done.stderr.splitlines()[0])
+                self.assertIn("; " + words, done.stderr.splitlines()[0])
                 self.assertLess(os.stat(self.trace).st_size, 100 * CHUNK)
                 os.unlink(self.trace)
+        os.unlink(glob.glob(self.trace + ".*")[0])
+
+    def test_what_was_recorded_before_is_not_told_of(self):
+        shutil.copy("/dev/null", self.trace + ".999")
+        done = self.arenal("trace", "--output", self.trace, "--", ENDS)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done)
+
+    def test_the_process_and_no_other_one_of_its_number_runs_still(self):
+        process = self.start([ENDS, "waits"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        self.assertEqual(self.told(), {111: "runs still"})
+        summary = trace.ask(os.environ["TEST_TOOL"], "summary", self.trace)
+        other = os.getpid(), 1, NO_END, 0
+        summary["processes"].append(other)
+        self.assertEqual(ends.describe(other, summary), LEFT)
+        summary["processes"] = [other]                  # as in another namespace
+        self.assertEqual(ends.describe(other, summary), "runs still, or ended without calling exit")
+        process.stdin.close()
+        process.wait()
+
+    def test_a_parent_that_has_gone(self):
+        """A child writes still."""
+        process = self.start([ENDS, "left"], env=environment(LD_PRELOAD=LIBRARY, ARENAL_TRACE_FILE=self.trace))
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(self.told(), {111: LEFT, 222: "runs still"})
+        process.stdin.close()
+        self.assertEqual(process.stdout.read(), "")
+        self.assert_ended(_111=(NO_END, 0), _222=(EXIT, 0))
 
 
 if __name__ == "__main__":

@@ -379,36 +379,77 @@ class Outputs(HostileTest):
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o640)
         self.assertEqual(os.listdir(self.folder), ["file"])
 
-    def test_a_link_is_the_kernel_s_matter(self):
-        """It says whether it may be followed (protected_symlinks): nothing is renamed over what it points to."""
-        target, link = os.path.join(self.folder, "target"), os.path.join(self.folder, "link")
+    def linked(self, folder=None):
+        """Another user's link, or ours, and where it leads."""
+        target, link = os.path.join(self.folder, "target"), os.path.join(folder or self.folder, "link")
         with open(target, "w", encoding="utf-8") as file:
             file.write("old")
-        os.symlink(target, link)
+        subprocess.run([*(as_nobody() if folder else ()), "ln", "-s", target, link], check=True)
+        return target, link
+
+    def shared(self):
+        folder = os.path.join(self.folder, "shared")
+        os.mkdir(folder)
+        os.chmod(folder, 0o1777)
+        return folder
+
+    def assert_text(self, path, text):
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), text)
+
+    def test_our_own_link_is_followed(self):
+        """Nothing is renamed over what it leads to, either."""
+        target, link = self.linked()
         before = os.stat(target).st_ino
         files.replace(link, "new")
         self.assertTrue(os.path.islink(link))
         self.assertEqual(os.stat(target).st_ino, before)
-        with open(target, encoding="utf-8") as file:
-            self.assertEqual(file.read(), "new")
+        self.assert_text(target, "new")
+
+    def test_what_nobody_named_is_replaced(self):
+        """Whatever it is: a link, a pipe that nobody reads."""
+        target, link = self.linked()
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        for path in (link, pipe):
+            files.replace(path, "new", named=False)
+            self.assertTrue(stat.S_ISREG(os.lstat(path).st_mode))
+            self.assert_text(path, "new")
+        self.assert_text(target, "old")
 
     @unittest.skipUnless(os.getuid() == 0, "another user's link takes root")
-    def test_another_user_s_link_in_a_folder_of_all(self):
-        with open("/proc/sys/fs/protected_symlinks", encoding="ascii") as file:
-            if file.read() != "1\n":
-                self.skipTest("fs.protected_symlinks is off")
-        shared = os.path.join(self.folder, "shared")
-        os.mkdir(shared)
-        os.chmod(shared, 0o1777)
-        target = os.path.join(self.folder, "target")
-        with open(target, "w", encoding="utf-8") as file:
-            file.write("root's")
-        link = os.path.join(shared, "link")
-        subprocess.run([*as_nobody(), "ln", "-s", target, link], check=True)
-        with self.assertRaisesRegex(Failure, "ermission denied"):
-            files.replace(link, "new")
-        with open(target, encoding="utf-8") as file:
-            self.assertEqual(file.read(), "root's")
+    def test_another_user_s_link_is_replaced(self):
+        target, link = self.linked(self.shared())
+        files.replace(link, "new")
+        self.assertFalse(os.path.islink(link))
+        self.assert_text(link, "new")
+        self.assert_text(target, "old")
+
+    @unittest.skipUnless(os.getuid() == 0, "another user's link takes root")
+    def test_another_user_s_link_is_followed_by_no_command(self):
+        shared, process = self.shared(), self.on_arenal(*WORDS)
+        self.assertEqual(self.arenal("ctl", str(process.pid), "profile", "start").returncode, 0)
+        for words in (["stats", str(process.pid), "--output"], ["maps", str(process.pid), "--picture"], ["maps", str(process.pid), "--output"],
+                      ["ctl", str(process.pid), "profile", "dump"], ["profile", "--folded"]):
+            with self.subTest(words):
+                target, link = self.linked(shared)
+                done = self.arenal(*words, link, *(["--", "true"] if words[0] == "profile" else []))
+                self.assert_text(target, "old")
+                if done.returncode == 0:
+                    self.assertFalse(os.path.islink(link))
+                else:
+                    self.assertIn("another user's link", done.stderr)
+                os.unlink(link)
+
+    def test_what_somebody_put_beside_a_trace(self):
+        path = os.path.join(self.folder, "link")
+        target, link = self.linked()
+        os.rename(link, f"{path}.html")
+        self.assertEqual(self.arenal("trace", "--output", path, "--", "true").returncode, 0)
+        done = self.arenal("report", path)
+        self.assertEqual((done.returncode, done.stdout), (0, f"{path}.html\n"), done)
+        self.assertFalse(os.path.islink(f"{path}.html"))
+        self.assert_text(target, "old")
 
     def test_pipes_are_written_to(self):
         process = self.on_arenal(*WORDS)

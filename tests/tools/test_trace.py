@@ -309,7 +309,11 @@ class Damage(TraceTest):
                 file.write(content)
             for command in ("report", "replay"):
                 self.assert_sentence(self.arenal(command, self.trace), "a trace")
-        self.assert_sentence(self.arenal("report", self.folder), "no plain file")
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        for command in ("report", "replay"):
+            self.assert_sentence(self.arenal(command, self.folder), "no plain file")
+            self.assert_sentence(self.arenal(command, pipe), "no plain file")
         self.assert_sentence(self.arenal("report", os.path.join(self.folder, "none")), "No such file")
 
     def test_a_trace_that_is_cut_is_read_up_to_there(self):

@@ -107,8 +107,11 @@ static void make(struct plan *plan, const char *path, uint32_t pid) {
 static size_t bytes_of(const char *path) {
 	struct stat about;
 	struct trace_header header = { 0 };
-	const int file = open(path, O_RDONLY | O_CLOEXEC);
-	if (file < 0 || fstat(file, &about) != 0 || pread(file, &header, sizeof header, 0) < 0) fail("%s: %s", path, strerror(errno));
+	/* Not to wait for somebody at the other end of a pipe. */
+	const int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (file < 0 || fstat(file, &about) != 0) fail("%s: %s", path, strerror(errno));
+	if (!S_ISREG(about.st_mode)) fail("%s is not a trace: it is no plain file", path);
+	if (pread(file, &header, sizeof header, 0) < 0) fail("%s: %s", path, strerror(errno));
 	close(file);
 	const uint64_t most = (uint64_t)about.st_size / TRACE_CHUNK + 1;
 	uint64_t chunks = header.chunks < most ? header.chunks : most;

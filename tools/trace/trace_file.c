@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -133,7 +132,7 @@ static void read_chunk(struct trace *t, const unsigned char *start, const unsign
 	}
 	if (s.at != NULL) s.end = at, add_stretch(t, &s);
 	t->used += (uint64_t)(at - start) - sizeof chunk;
-	t->damaged += what == DAMAGE;
+	t->damaged += what == DAMAGE || end - start < (ptrdiff_t)TRACE_CHUNK;
 }
 
 /* Goes on to the first chunk at `at` or behind it. What the file has no contents for is not touched: that would take room where
@@ -213,12 +212,18 @@ static void cut_meanwhile(int signal) {
 	_exit(1);
 }
 
-/* Does a process write to it? Such hold a lock, which the kernel drops when they end; unless they could have none. */
+/* Does a process write to it? Such hold a lock, which the kernel drops when they end; unless they could have none. It is not taken here:
+ * it would be in the way of somebody who ends, and cuts. */
 static enum writers writers_of(int fd, const struct trace_header *h) {
-	if (h->held == 0) return WRITERS_UNKNOWN;
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK ? WRITERS : WRITERS_UNKNOWN;
-	flock(fd, LOCK_UN);
-	return NO_WRITERS;
+	struct flock lock = { .l_type = F_WRLCK };
+	if (h->held == 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0) return WRITERS_UNKNOWN;
+	return lock.l_type == F_RDLCK ? WRITERS : NO_WRITERS;
+}
+
+/* Of this file so many chunks are missing that were written to. */
+static size_t missing(const struct trace *t) {
+	const uint64_t taken = t->header.cut > 0 ? t->header.cut : t->header.chunks, there = (t->length + TRACE_CHUNK - 1) / TRACE_CHUNK;
+	return t->header.state != TRACE_FULL && taken > there ? taken - there : 0;
 }
 
 static void map(struct trace *t, const char *path) {
@@ -237,8 +242,8 @@ static void map(struct trace *t, const char *path) {
 	memcpy(&t->header, bytes, sizeof t->header);
 	if (memcmp(t->header.magic, TRACE_MAGIC, sizeof t->header.magic) != 0) fail("%s is not a trace", path);
 	t->writers = writers_of(fd, &t->header);
-	/* Who ends cuts the file behind the chunks that there are. */
-	if (t->writers != NO_WRITERS && t->header.chunks > 0 && t->header.chunks < t->length / TRACE_CHUNK)
+	/* Who ends cuts the file behind the chunks that there are; perhaps he is just about to. */
+	if ((t->writers != NO_WRITERS || t->header.cut > 0) && t->header.chunks > 0 && t->header.chunks < t->length / TRACE_CHUNK)
 		t->length = t->header.chunks * TRACE_CHUNK;
 	if (t->header.version != TRACE_VERSION)
 		fail("%s is a trace of version %u; this program reads version %d", path, t->header.version, TRACE_VERSION);
@@ -255,6 +260,7 @@ void trace_open(struct trace *t, const char *path, uint32_t pid) {
 		const size_t end = at + TRACE_CHUNK < t->length ? at + TRACE_CHUNK : t->length;
 		read_chunk(t, t->bytes + at, t->bytes + end, &last);
 	}
+	t->damaged += missing(t);
 	t->last_ns = ns_of(t, last);
 	if (t->process_count > 0) qsort(t->processes, t->process_count, sizeof *t->processes, by_calls);
 	t->pid = pid != 0 || t->process_count == 0 ? pid : t->processes[0].pid;

@@ -56,7 +56,7 @@ struct trace {
 	struct trace_header header;
 	enum writers writers;
 	uint64_t used;    /* bytes in records */
-	size_t damaged;   /* chunks that were not read to their end */
+	size_t damaged;   /* chunks that were not read to their end, or are not there */
 	double ns_per_stamp;
 	uint64_t last_ns; /* of the last event of all processes */
 	struct process *processes; /* by calls, most first */

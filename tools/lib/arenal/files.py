@@ -21,8 +21,7 @@ def _bytes(data):
     return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
 
 
-def write(path, data):
-    """Bytes or text, into a new file or over what was there. The kernel follows links, or refuses to (protected_symlinks)."""
+def _write(path, data):
     try:
         with open(path, "wb") as file:
             file.write(_bytes(data))
@@ -30,17 +29,29 @@ def write(path, data):
         raise Failure(f"{path}: {error.strerror}") from error
 
 
-def replace(path, data, private=False):
-    """The same, but readers find the old file or the new one, never half of it. Owner and mode of the old one stay; a new one that is
-    `private` is its owner's only. What is no plain
-    file, a pipe or a link, is written to: a link that we followed ourselves could be anybody's, in /tmp for example."""
+def follows(path):
+    """May this be followed, if it is a link? Only who can be trusted made it: it is ours or root's, or nobody else may write to its folder."""
+    ours = (os.geteuid(), 0)
+    try:
+        link, folder = os.lstat(path), os.stat(os.path.dirname(path) or ".")
+    except OSError:
+        return True
+    return not stat.S_ISLNK(link.st_mode) or link.st_uid in ours or (folder.st_uid in ours and not folder.st_mode & 0o022)
+
+
+def replace(path, data, private=False, named=True):
+    """Bytes or text into a new file, or in the place of what was there: readers find the old file or the new one, never half of it. Owner
+    and mode of the old one stay; a new one that is `private` is its owner's only. What is no plain file is written to, a pipe, or what
+    a link leads to, if the user has `named` this path and nobody else can have put the link there; else it is replaced, too."""
     try:
         old = os.lstat(path)
     except OSError:
         old = None
     if old is not None and not stat.S_ISREG(old.st_mode):
-        write(path, data)
-        return
+        if named and follows(path):
+            _write(path, data)
+            return
+        old = None
     try:
         handle, aside = tempfile.mkstemp(prefix=".arenal-", dir=os.path.dirname(path) or ".")
         try:

@@ -2,6 +2,7 @@
 
 import time
 
+from arenal import files
 from arenal import layout
 from arenal import picture
 from arenal import proc
@@ -60,6 +61,8 @@ class Output:
     def __init__(self, path, json, default):
         self.json = json
         self.unicode = picture.utf8_locale()
+        if path and not files.follows(path):
+            raise Failure(f"{path} is another user's link")
         try:
             self.stream = open(path, "w", encoding="utf-8") if path else default
         except OSError as error:

@@ -150,4 +150,4 @@ def svg(snapshot, drawn, group):
 
 
 def write(pid, snapshot, path):
-    files.write(path, svg(snapshot, *read(pid, snapshot)))
+    files.replace(path, svg(snapshot, *read(pid, snapshot)))

@@ -57,10 +57,12 @@ def convert(path, options, pid=None, further=False, since=0):
     for note in profile.symbols.notes:
         print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
-        files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True)
+        files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True,
+                      named=not further)
     if options.folded:
         lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True)
+        files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True,
+                      named=not further)
     return stacks.text(profile, options.total, options.top)
 
 

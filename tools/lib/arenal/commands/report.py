@@ -20,5 +20,5 @@ def add(commands):
 def main(options, command):
     if command:
         options.parser.error("give one file")
-    report.write(options.tool, options.file, options.process, options.output or f"{options.file}.html")
+    report.write(options.tool, options.file, options.process, options.output)
     return 0

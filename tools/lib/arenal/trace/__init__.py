@@ -37,7 +37,11 @@ def ask(tool, what, path, *more, env=None):
         raise Failure(f"{path} could not be read: {NAME} was ended by {signal.Signals(-done.returncode).name}")
     if done.returncode:
         raise Failure(re.sub("^arenal: ", "", words[-1]) if words else f"{path} could not be read")
-    return json.loads(done.stdout.decode(errors="replace"), object_hook=_named)
+    found = json.loads(done.stdout.decode(errors="replace"), object_hook=_named)
+    summary = found.get("summary", found)
+    if "processes" in summary:
+        summary["path"] = path
+    return found
 
 
 def _named(found):
@@ -56,12 +60,12 @@ def notes(summary):
     """What a reader must know who takes the trace for everything that happened."""
     found = []
     if summary["damaged"]:
-        found.append(f"{summary['damaged']} of its chunks are damaged; they were read as far as they make sense.")
+        found.append(f"{summary['damaged']} of its chunks are damaged or missing; they were read as far as they make sense.")
     if summary["state"] == 2:
         found.append("Recording stopped before the program did: there was no room for the file.")
     if summary["state"] == 3:
         found.append("Recording stopped before the program did: the file had its greatest length.")
-    if summary["processes"] and told(summary) != ["The process ended by exit(0)."]:
+    if summary["processes"] and told(summary) != ["The process called exit(0)."]:
         found += told(summary)
     others = len(summary["processes"]) - 1
     if others > 0:

@@ -6,44 +6,92 @@ import signal
 import stat
 import struct
 
+from arenal import files
+
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQI")     # struct trace_header of src/observe/trace_format.h, up to `held`
 MAGIC, VERSION = b"ARENALTR", 2
-NO_END, EXIT, EXIT_AT_ONCE, EXEC = range(4)     # enum trace_end
+NO_END, EXIT = range(2)                         # enum trace_end
+EXCLUDE = getattr(fcntl, "F_OFD_SETLK", 37), struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+MAPS_LIMIT = 64 << 20
+
+
+def _header(file):
+    """Of a trace, else None."""
+    head = os.pread(file, HEADER.size, 0)
+    found = HEADER.unpack(head) if stat.S_ISREG(os.fstat(file).st_mode) and len(head) == HEADER.size else (b"", 0)
+    return found if found[:2] == (MAGIC, VERSION) else None
 
 
 def settle(path):
     """Cuts the file to its length where the library could not: its last process was killed, say. Not while anybody may write to it, also
-    processes that we may not see: all of them hold a lock, which the kernel drops when they end."""
+    processes that we may not see: all of them hold a lock, which the kernel drops when they end. How many chunks there are is known
+    when we have got the lock that excludes them, and not before."""
     try:
         with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-            about = os.fstat(file.fileno())
-            head = file.read(HEADER.size)
-            if not stat.S_ISREG(about.st_mode) or len(head) < HEADER.size:
+            header = _header(file.fileno())
+            if not header or not header[-1]:
                 return
-            magic, version, chunk, *_, chunks, held = HEADER.unpack(head)
-            if magic == MAGIC and version == VERSION and held and 0 < chunk * chunks < about.st_size:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.truncate(chunk * chunks)
-    except OSError:
+            fcntl.fcntl(file, *EXCLUDE)
+            header = _header(file.fileno())
+            if header and 0 < header[2] * header[-2] < os.fstat(file.fileno()).st_size:
+                file.truncate(header[2] * header[-2])
+    except (OSError, OverflowError):
         pass                            # it stays long, without contents
 
 
-def describe(process, summary, signalled=None):
-    """What became of a process, a row of the summary's: "ended by exit(0)". `signalled`: the signal that is known to have ended it."""
+def _maps(pid, path):
+    """Does the process have the file mapped, as all do that are recorded in it? None: it may not be looked at."""
+    try:
+        number, text = os.stat(path).st_ino, files.head(f"/proc/{pid}/maps", MAPS_LIMIT)
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    name = os.fsencode(os.path.realpath(path)).replace(b"\n", b"\\012")       # other file systems below have numbers of their own
+    rows = (line.split(None, 5) for line in text.splitlines())
+    return any(len(row) == 6 and (row[4] == b"%d" % number or row[5] == name) for row in rows)
+
+
+def _runs(pid, summary):
+    """None: that cannot be told. In another namespace of PIDs, none of them has its number, though somebody writes to the file."""
+    if summary["writers"] == 0:
+        return False
+    found = _maps(pid, summary["path"])
+    if found is not False:
+        return found
+    others = (row[0] for row in summary["processes"] if row[2] == NO_END and row[0] != pid)
+    return False if any(_maps(other, summary["path"]) for other in others) else None
+
+
+def _next_program(pid, summary):
+    """The trace of the program that the process went on as, if there is one."""
+    path = f"{summary['path']}.{pid}"
+    try:
+        file = files.regular(path, follow=False)
+    except OSError:
+        return None
+    try:
+        header = _header(file)
+    finally:
+        os.close(file)
+    return path if header and header[3] == pid and header[5] >= summary["date"] else None
+
+
+def describe(process, summary, signalled=None, reaped=False):
+    """What became of a process, a row of the summary's: "called exit(0)". `reaped`: it is known to have ended, by the signal `signalled`
+    if that is not None, whatever it had noted before."""
     pid, _, end, status = process
-    if end == EXIT:
-        return f"ended by exit({status})"
-    if end == EXIT_AT_ONCE:
-        return f"ended by _exit({status})"
-    if end == EXEC:
-        return "executed another program"
     if signalled:
         return f"was ended by {_name(signalled)}"
-    if summary["writers"] == 0:
-        return "ended without a word, as by a signal"
-    if summary["writers"] == 1 and [row[0] for row in summary["processes"] if row[2] == NO_END] == [pid]:
-        return "runs still"
-    return "runs still, or ended without a word, as by a signal"
+    if end == EXIT:
+        return f"called exit({status})"
+    program = _next_program(pid, summary)
+    if program:
+        return f"went on as another program: {program}"
+    runs = False if reaped else _runs(pid, summary)
+    if runs is None:
+        return "runs still, or ended without calling exit"
+    return "runs still" if runs else "ended without calling exit (_exit, another program, or a signal)"
 
 
 def _name(number):

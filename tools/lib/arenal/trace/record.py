@@ -18,6 +18,7 @@ def record(tool, command, settings, stats, output):
     if output and os.path.lexists(output):
         raise Failure(f"{output} exists already, and traces overwrite nothing")
     trace.reader(tool)                  # better before than after
+    before = _names(os.path.dirname(output or "") or ".")
     start.find_command(command[0], library.environment(library.find(tool), settings, stats))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -28,8 +29,9 @@ def record(tool, command, settings, stats, output):
         _become(tool, command, settings, stats, output)
     path = os.path.abspath(output or f"arenal.{pid}.trace")
     code = start.wait(pid)
-    if code not in NOT_STARTED or files(path):          # then it was said why
-        tell(tool, path, pid, -code if code < 0 else None)
+    found = files(path, before)
+    if code not in NOT_STARTED or found:                # then it was said why
+        tell(tool, path, found, pid, -code if code < 0 else None)
     return code
 
 
@@ -46,24 +48,31 @@ def _become(tool, command, settings, stats, output):
         os._exit(status)
 
 
-def files(path):
-    """The trace, and those of the programs that its command started: a number behind its name, and perhaps one more."""
+def _names(folder):
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def files(path, before):
+    """The trace, and those of the programs that its command started: a number behind its name, and perhaps one more. Not those of an
+    earlier run, whose names were there `before`."""
     beside = [name for name in glob.glob(glob.escape(path) + ".*")
               if re.fullmatch(r"\.\d+(\.\d+)?", name[len(path):])]
-    return [name for name in [path, *sorted(beside)] if os.path.isfile(name)]
+    return [name for name in [path, *sorted(beside)] if os.path.basename(name) not in before and os.path.isfile(name)]
 
 
 def outcome(summary, command, signalled):
     """What is known of the file's first process, and of the others."""
     first = [row for row in summary["processes"] if row[0] == summary["pid"]]
-    words = [ends.describe(row, summary, signalled if row[0] == command else None) for row in first]
+    words = [ends.describe(row, summary, *((signalled, True) if row[0] == command else ())) for row in first]
     if summary["writers"] == 1 and words not in (["runs still"], []):
         words.append("more is being recorded")
     return "".join(f"; {word}" for word in words)
 
 
-def tell(tool, path, command, signalled):
-    found = files(path)
+def tell(tool, path, found, command, signalled):
     if not found:
         print("arenal: nothing was recorded: the command does not run on Arenal, or never allocated", file=sys.stderr)
     for name in found[20:]:

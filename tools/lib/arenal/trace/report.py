@@ -131,5 +131,5 @@ def write(tool, path, process, output):
     digest = trace.ask(tool, "digest", path, process or 0)
     if not digest["allocated"][0]:
         raise Failure(f"{path} has no allocation")
-    files.replace(output, page(digest))
-    print(output)
+    files.replace(output or f"{path}.html", page(digest), named=bool(output))
+    print(output or f"{path}.html")
