@@ -10,7 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MIB ((size_t)1 << 20)
 enum { STEPS = 64, BLOCKS = 1500, SIZE = 700 };
 
 static pthread_mutex_t lock;
@@ -24,12 +23,16 @@ static void *next(const char *name) {
 	return function;
 }
 
-/* A MiB each time, which stays, or goes. */
-static void work(unsigned step) {
+/* A MiB. */
+static void take(unsigned step) {
 	for (int i = 0; i < BLOCKS; i++) {
 		blocks[step][i] = malloc(SIZE);
 		memset(blocks[step][i], 1, SIZE);
 	}
+}
+
+static void work(unsigned step) {
+	if (!gives_back) take(step);
 	for (int i = 0; gives_back && i < BLOCKS; i++) free(blocks[step][i]);
 }
 
@@ -105,8 +108,10 @@ static void by_growth(void **state) {
 	starts_them();
 }
 
+/* What was taken while there was one thread. */
 static void by_free(void **state) {
 	(void)state;
+	for (unsigned step = 0; step < STEPS; step++) take(step);
 	gives_back = true;
 	starts_them();
 }

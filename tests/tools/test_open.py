@@ -184,7 +184,7 @@ class Doing(OpenTest):
 
     def test_before_the_first_malloc(self):
         """It goes through, and the heap is started by the program alone, which has a window from then on."""
-        process = self.sleeper("first")
+        process = self.sleeper("first", ARENAL_LIBRARY=None)  # told nothing
         done = self.arenal("ctl", str(process.pid), "open")
         self.assert_sentence(done, "has not allocated yet", "as soon as it allocates")
         self.assertEqual(done.returncode, 1)
