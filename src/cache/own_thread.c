@@ -33,6 +33,16 @@ enum state {
 
 struct cache_hooks cache_hooks;
 
+struct own_thread_calls own_thread_calls = {
+	.attr_init = pthread_attr_init,
+	.attr_setstacksize = pthread_attr_setstacksize,
+	.attr_destroy = pthread_attr_destroy,
+	.create = pthread_create,
+	.join = pthread_join,
+	.detach = pthread_detach,
+	.setcancelstate = pthread_setcancelstate,
+};
+
 static struct own_thread *_Atomic all;
 static _Atomic int home; /* process ID: a child by vfork has our memory, but not our threads */
 static _Atomic uint32_t standing_back; /* calls that want to see no thread of ours */
@@ -60,7 +70,7 @@ static void *run(void *thread) {
 	t->body();
 	atomic_store(&t->left_at, os_milliseconds());
 	if (change(t, PRESENT, LEFT)) {
-		pthread_detach(pthread_self());
+		own_thread_calls.detach(pthread_self());
 	} else {
 		atomic_store(&t->over, 1);
 		os_futex_wake_all((uint32_t *)&t->over);
@@ -69,13 +79,14 @@ static void *run(void *thread) {
 }
 
 static bool create(struct own_thread *t) {
+	const struct own_thread_calls *calls = &own_thread_calls;
 	pthread_attr_t attributes;
-	if (pthread_attr_init(&attributes) != 0) return false;
-	pthread_attr_setstacksize(&attributes, STACK);
-	int error = pthread_create(&t->handle, &attributes, run, t);
+	if (calls->attr_init(&attributes) != 0) return false;
+	calls->attr_setstacksize(&attributes, STACK);
+	int error = calls->create(&t->handle, &attributes, run, t);
 	/* Thread-local variables of the program's libraries may not fit. */
-	if (error == EINVAL && pthread_attr_setstacksize(&attributes, STACK_MOST) == 0) error = pthread_create(&t->handle, &attributes, run, t);
-	pthread_attr_destroy(&attributes);
+	if (error == EINVAL && calls->attr_setstacksize(&attributes, STACK_MOST) == 0) error = calls->create(&t->handle, &attributes, run, t);
+	calls->attr_destroy(&attributes);
 	return error == 0;
 }
 
@@ -118,11 +129,11 @@ static void be_quiet(struct quiet *before) {
 	before->error = errno;
 	sigfillset(&all_signals);
 	os_signal_mask(SIG_SETMASK, &all_signals, &before->signals);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancelable);
+	own_thread_calls.setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancelable);
 }
 
 static void be_as_before(const struct quiet *before) {
-	pthread_setcancelstate(before->cancelable, NULL);
+	own_thread_calls.setcancelstate(before->cancelable, NULL);
 	os_signal_mask(SIG_SETMASK, &before->signals, NULL);
 	errno = before->error;
 }
@@ -160,7 +171,7 @@ static bool join(struct own_thread *t, uint64_t until) {
 		if (t->wake != NULL) t->wake();
 		os_futex_wait_for((uint32_t *)&t->over, 0, IMPATIENCE);
 	}
-	pthread_join(t->handle, NULL);
+	own_thread_calls.join(t->handle, NULL);
 	await_gone(t, until);
 	return true;
 }

@@ -9,12 +9,10 @@
 #include "observe/window.h"
 
 #if defined(__x86_64__)
-void door_enter(void), door_enter_from_call(void);
+void door_enter(void);
 #define ENTER (uint64_t)door_enter
-#define ENTER_FROM_CALL (uint64_t)door_enter_from_call
 #else
 #define ENTER 0
-#define ENTER_FROM_CALL 0
 #endif
 
 struct arenal_door arenal_door = {
@@ -24,7 +22,6 @@ struct arenal_door arenal_door = {
 	.knock = (uint64_t)&cache_hooks.knock,
 	.sandbox = (uint64_t)&sandbox_on,
 	.enter = ENTER,
-	.enter_from_call = ENTER_FROM_CALL,
 };
 
 /* A thread is on the door's stack. */
@@ -41,12 +38,12 @@ static void open_window(void) {
 void door_start(void) { atomic_store(&cache_hooks.knocked, open_window); }
 
 #if defined(__x86_64__)
-/* What the entries below leave on the thread's stack, from its low end, and take from there again. */
+/* What door_enter leaves on the thread's stack, from its low end, and take from there again. */
 struct door_frame {
 	uint64_t mask; /* of signals */
 	uint64_t unused;
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax, flags;
-	uint64_t call; /* 0, or why the system call shall be made again: as below */
+	uint64_t call; /* why the system call shall be made again: as below */
 	uint64_t pc;
 };
 
@@ -71,15 +68,15 @@ __attribute__((used)) static void door_serve(struct door_frame *frame) {
 	const int saved = errno;
 	open_window();
 	errno = saved;
-	if (frame->call != 0 && is_interrupted(os_pending_signals() & ~frame->mask, frame->call)) {
+	if (is_interrupted(os_pending_signals() & ~frame->mask, frame->call)) {
 		frame->rax = (uint64_t)-EINTR;
 		frame->pc += SYSCALL_LENGTH;
 	}
 }
 
-/* The thread's registers are its own, but for the stack pointer, which is 136 bytes lower than it was: behind the 128 bytes that belong to
- * its code (the red zone) the tool has written where it shall go on. After a system call, rcx holds what `call` above says, for system calls
- * leave nothing in it; rax is the number of the call, and the thread goes on at its instruction.
+/* The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind the 128 bytes that belong to
+ * its code (the red zone) the tool has written where it shall go on, which is the instruction of its system call. rax is the number of the
+ * call; rcx holds what `call` above says, for system calls leave nothing in it.
  *
  * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes. Only one thread comes through
  * at a time, for there is one stack; another one goes on at once. Vector registers are saved, too: an inlined system call leaves them
@@ -103,22 +100,8 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".cfi_signal_frame\n"
         ".cfi_def_cfa rsp, 136\n"
         ".cfi_offset rip, -136\n"
-        "pushq $0\n"
-        ".cfi_adjust_cfa_offset 8\n"
-        "jmp door_common\n"
-        ".cfi_endproc\n"
-        ".size door_enter, . - door_enter\n"
-        ".hidden door_enter_from_call\n"
-        ".globl door_enter_from_call\n"
-        ".type door_enter_from_call,@function\n"
-        "door_enter_from_call:\n"
-        ".cfi_startproc\n"
-        ".cfi_signal_frame\n"
-        ".cfi_def_cfa rsp, 136\n"
-        ".cfi_offset rip, -136\n"
         "pushq %rcx\n"
         ".cfi_adjust_cfa_offset 8\n"
-        "door_common:\n"
         "pushfq\n"
         "pushq %rax\n"
         "pushq %rcx\n"
@@ -234,6 +217,6 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".cfi_adjust_cfa_offset -16\n"
         "ret $128\n"
         ".cfi_endproc\n"
-        ".size door_enter_from_call, . - door_enter_from_call\n"
+        ".size door_enter, . - door_enter\n"
         ".popsection\n");
 #endif

@@ -1,6 +1,7 @@
 /* The window's thread: when there is one, and how it waits. What it answers is in window_answer.c. */
 #include "observe/window.h"
 
+#include "arena/arena.h"
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/process.h"
@@ -139,6 +140,11 @@ uint32_t window_ask_to_open(void) {
 	if (sandbox_is_on()) return DOOR_LOCKED_IN;
 	if (!own_threads_know_process()) return DOOR_LATER;
 	if (!change(CLOSED, DUE)) change(FAILED, DUE);
+	/* The heap is started by the first block that is taken, and by nothing else. */
+	if (atomic_load(&arena_count) == 0) {
+		await_slow_moment();
+		return DOOR_LATER;
+	}
 	window_look();
 	const uint32_t now = atomic_load(&state);
 	return now == OPEN ? DOOR_OPEN : now == DUE ? DOOR_LATER : DOOR_REFUSED;

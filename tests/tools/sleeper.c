@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define CHECK(condition) \
@@ -80,22 +81,25 @@ static void in_select(void) {
 	CHECK(select(1, &set, NULL, NULL, &time) == 1);
 }
 
-static void epoll(int result) {
+static void epoll(int result, int timeout) {
 	struct epoll_event event = { .events = EPOLLIN };
 	int set = epoll_create1(0);
 	CHECK(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, STDIN_FILENO, &event) == 0);
 	ready();
 	errno = 0;
-	CHECK(epoll_wait(set, &event, 1, 30000) == result);
+	CHECK(epoll_wait(set, &event, 1, timeout) == result);
 	CHECK(result == 1 || errno == EINTR);
 }
 
-static void in_epoll(void) { epoll(1); }
+static void in_epoll(void) { epoll(1, -1); }
+
+static void in_epoll_timed(void) { epoll(1, 30000); }
+
 
 /* A signal that comes later interrupts it. */
 static void in_epoll_interrupted(void) {
 	handle(SA_RESTART);
-	epoll(-1);
+	epoll(-1, -1);
 	CHECK(signals == 1);
 }
 
@@ -124,7 +128,7 @@ static void in_sigtimedwait(void) {
 	sigaddset(&wanted, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &wanted, NULL);
 	ready();
-	CHECK(sigtimedwait(&wanted, NULL, &(struct timespec){ 30, 0 }) == SIGUSR1);
+	CHECK(sigtimedwait(&wanted, NULL, NULL) == SIGUSR1);
 }
 
 static void in_futex(void) {
@@ -223,6 +227,34 @@ static void in_handler(void) {
 	CHECK(signals == 1);
 }
 
+static void in_handler_on_its_stack(void) {
+	static char area[1 << 16];
+	struct sigaction action = { .sa_handler = sleep_in_handler, .sa_flags = SA_ONSTACK };
+	CHECK(sigaltstack(&(stack_t){ .ss_sp = area, .ss_size = sizeof area }, NULL) == 0 && sigaction(SIGALRM, &action, NULL) == 0);
+	raise(SIGALRM);
+	CHECK(signals == 1);
+}
+
+/* A stack of the program's own making, with data of its neighbour right below it. */
+static ucontext_t here, there;
+
+static void read_there(void) {
+	ready();
+	in_read();
+}
+
+static void in_coroutine(void) {
+	static char area[1 << 17];
+	memset(area, 7, sizeof area);
+	CHECK(getcontext(&there) == 0);
+	there.uc_stack.ss_sp = area + sizeof area / 2;
+	there.uc_stack.ss_size = sizeof area / 2;
+	there.uc_link = &here;
+	makecontext(&there, read_there, 0);
+	CHECK(swapcontext(&here, &there) == 0);
+	for (size_t i = 0; i < sizeof area / 2; i++) CHECK(area[i] == 7);
+}
+
 #if defined(__x86_64__)
 #define VECTORS "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
@@ -264,9 +296,59 @@ static void in_registers(void) {
 	CHECK(memcmp(upper + 8, vectors + 16, 32) == 0);
 	CHECK(!wide || memcmp(upper, vectors, 64) == 0);
 }
+
+/* Other ways to end a handler than libc's. */
+void return_b8(void), return_6a(void);
+__asm__(".pushsection .text\n"
+        ".balign 16\n"
+        "return_b8: movl $15, %eax\n syscall\n"
+        ".balign 16\n"
+        "return_6a: pushq $15\n popq %rax\n syscall\n"
+        ".popsection\n");
+
+static void handler_with(void (*restorer)(void)) {
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		unsigned long mask;
+	} action = { sleep_in_handler, 0x04000000, restorer, 0 };
+	CHECK(syscall(SYS_rt_sigaction, SIGALRM, &action, NULL, 8L) == 0);
+	raise(SIGALRM);
+	CHECK(signals == 1);
+}
+
+static void in_handler_b8(void) { handler_with(return_b8); }
+static void in_handler_6a(void) { handler_with(return_6a); }
 #else
 static void in_registers(void) { in_read(); }
+static void in_handler_b8(void) { in_handler(); }
+static void in_handler_6a(void) { in_handler(); }
 #endif
+
+/* Another thread is about to be another program: this one, at the same addresses, without Arenal, which looks whether nobody has written to it. */
+static char known[1 << 16];
+
+static void *exec_when_asked(void *unused) {
+	char byte;
+	CHECK(read(STDIN_FILENO, &byte, 1) == 1);
+	execle("/proc/self/exe", "sleeper", "known", (char *)NULL, (char *[]){ NULL });
+	return unused;
+}
+
+static void in_exec(void) {
+	pthread_t thread;
+	CHECK(pthread_create(&thread, NULL, exec_when_asked, NULL) == 0);
+	dprintf(STDOUT_FILENO, "%p\n", (void *)known);
+	for (;;) pause();
+}
+
+static void in_known(void) {
+	in_read();
+	for (size_t i = 0; i < sizeof known; i++) CHECK(known[i] == 0);
+}
+
+static void nothing_more(void) {}
 
 /* ---- */
 
@@ -275,11 +357,13 @@ static const struct {
 	void (*body)(void);
 	bool says_ready;
 } things[] = {
+	{ "first", nothing_more, true },
 	{ "read", in_read, false },
 	{ "nanosleep", in_nanosleep, false },
 	{ "poll", in_poll, false },
 	{ "select", in_select, false },
 	{ "epoll", in_epoll, true },
+	{ "epoll-timed", in_epoll_timed, true },
 	{ "epoll-interrupted", in_epoll_interrupted, true },
 	{ "read-interrupted", in_read_interrupted, true },
 	{ "sigsuspend", in_sigsuspend, true },
@@ -291,7 +375,13 @@ static const struct {
 	{ "malloc", in_malloc, false },
 	{ "threads", in_threads, true },
 	{ "handler", in_handler, true },
+	{ "handler-stack", in_handler_on_its_stack, true },
+	{ "handler-b8", in_handler_b8, true },
+	{ "handler-6a", in_handler_6a, true },
+	{ "coroutine", in_coroutine, true },
 	{ "registers", in_registers, false },
+	{ "exec", in_exec, false },
+	{ "known", in_known, false },
 };
 
 static void *sleep_for_ever(void *unused) {
@@ -307,6 +397,10 @@ int main(int argc, char **argv) {
 	for (int i = argc > 2 ? atoi(argv[2]) : 0; i > 0; i--) {
 		pthread_t thread;
 		CHECK(pthread_create(&thread, &small, sleep_for_ever, NULL) == 0);
+	}
+	if (strcmp(what, "first") == 0) { /* which has not called malloc yet */
+		ready();
+		in_read();
 	}
 	for (int i = 0; i < 10000; i++) /* kept */
 		if (malloc(100) == NULL) return 2;

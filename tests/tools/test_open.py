@@ -18,6 +18,7 @@ from arenal.errors import Failure
 
 SLEEPER = os.environ["TEST_SLEEPER"]
 BY_SIGNAL = ("epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "loop", "malloc", "threads")
+HANDLERS = ("handler", "handler-b8", "handler-6a")
 SLEEPS = ("read", "poll", "select", "epoll", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "futex", "wait", "registers")
 HERE = platform.machine() == "x86_64"
 YAMA = "/proc/sys/kernel/yama/ptrace_scope"
@@ -125,21 +126,143 @@ class Doing(OpenTest):
             self.assertLess(slept, 1.5 + passed * 0.8 + 0.1)    # it did not begin anew
 
     def test_at_work(self):
-        for what in ("loop", "malloc", "threads"):
-            self.goes_on(what)
+        """It hears the knock, or one that sleeps beside it is woken."""
+        self.goes_on("threads")
         self.goes_on("loop", 3)
+        self.goes_on("malloc", 3)
 
     def test_in_each_mode(self):
         for changes in ({"ARENAL_HARDEN": "1"}, {"ARENAL_GUARD_SAMPLE": "1"}, {"ARENAL_CONF": "profile:1"}):
-            for what in ("epoll", "loop", "threads"):
+            for what in ("epoll", "threads"):
                 self.goes_on(what, **changes)
+
+    def is_left_alone(self, what, words, most=0):
+        """Nobody is sent through, and no thread held for finding that out."""
+        with self.subTest(what=what):
+            process = self.sleeper(what)
+            with mock.patch.object(ptrace, "Stopped", side_effect=ptrace.Stopped) as stopped, mock.patch.object(door, "LIMIT", 0.5), \
+                    self.assertRaisesRegex(Failure, f"has no window yet.*{words}.*was asked"):
+                door.open_window(process.pid)
+            self.assertLessEqual(stopped.call_count, most)
+            self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+            self.is_unharmed(process, what)
+
+    def test_at_work_alone(self):
+        self.is_left_alone("loop", "does not sleep")
+        self.is_left_alone("malloc", "does not sleep")
 
     def test_in_the_handler_of_a_signal(self):
         """That may have interrupted malloc."""
+        for what in HANDLERS:
+            self.is_left_alone(what, "may be in the handler of a signal")
         process = self.sleeper("handler")
         self.assert_sentence(self.arenal("ctl", str(process.pid), "open"), "may be in the handler of a signal")
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
         self.is_unharmed(process, "handler")
+
+    def test_on_another_stack(self):
+        """What that has interrupted is on the first one; and right below it may be anything."""
+        self.is_left_alone("handler-stack", "a stack that is not its own")
+        self.is_left_alone("coroutine", "a stack that is not its own")
+
+    def test_a_timer_is_not_put_off(self):
+        self.is_left_alone("epoll-timed", "wakes by itself")
+
+    def test_held_once(self):
+        """However often it is looked at."""
+        for what in ("epoll", "read"):
+            process = self.sleeper(what, 2)
+            held = []
+
+            def stopped(thread, seconds, stop=ptrace.Stopped, held=held):
+                held.append(thread)
+                raise ptrace.Busy("not now") if len(held) % 2 else door.Unsafe("not here")
+            with mock.patch.object(ptrace, "Stopped", stopped), mock.patch.object(door, "LIMIT", 0.5), self.assertRaises(Failure):
+                door.open_window(process.pid)
+            self.assertEqual(sorted(held), sorted(map(int, os.listdir(f"/proc/{process.pid}/task"))))
+            self.opens(process)
+            self.is_unharmed(process, what)
+
+    def test_before_the_first_malloc(self):
+        """It goes through, and the heap is started by the program alone, which has a window from then on."""
+        process = self.sleeper("first", ARENAL_LIBRARY=None)  # told nothing
+        done = self.arenal("ctl", str(process.pid), "open")
+        self.assert_sentence(done, "has not allocated yet", "as soon as it allocates")
+        self.assertEqual(done.returncode, 1)
+        self.assertIsNone(process.poll())
+        self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task")), 1)
+        self.is_unharmed(process, "first")
+
+    def execs(self, process):
+        """One thread of `exec` makes another program of it, which has no Arenal."""
+        process.stdin.write("x")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "ready\n")
+
+    def test_another_program_before_the_knock(self):
+        """What was read was the earlier one's: nothing is written to the later one, which may have more rights."""
+        process = self.sleeper("exec")
+        known = int(process.stdout.readline(), 16)
+        with door._Now(process.pid) as now:                     # pylint: disable=protected-access
+            place = door._find(now)[1]                          # pylint: disable=protected-access
+            now.write(place + 24, known.to_bytes(8, "little"))
+        check = door._check_answer                              # pylint: disable=protected-access
+
+        def checked(*arguments):
+            check(*arguments)
+            self.execs(process)
+        with mock.patch.object(door, "_check_answer", checked), self.assertRaisesRegex(Failure, "another program by now"):
+            door.open_window(process.pid)
+        self.is_unharmed(process, "known")
+
+    def test_another_program_before_one_is_sent(self):
+        process = self.sleeper("exec")
+        known = int(process.stdout.readline(), 16)
+        check = door._check_place                               # pylint: disable=protected-access
+        held = []
+
+        def checked(now, thread, registers):
+            check(now, thread, registers)
+            if "fs_base" in registers:                          # it is held
+                held.append(thread)
+                self.execs(process)
+                registers["rsp"] = known + 4096
+        with mock.patch.object(door, "_check_place", checked), self.assertRaises(Failure):
+            door.open_window(process.pid)
+        self.assertEqual(len(held), 1)
+        self.is_unharmed(process, "known")
+
+    def test_another_program_before_the_memory_is_opened(self):
+        """A thread is held; the memory that is opened then is another program's, in which the door's place holds nothing, or something that looks like one."""
+        process = self.sleeper("exec")
+        known = int(process.stdout.readline(), 16)
+        read = door._door                                       # pylint: disable=protected-access
+        pass_ = ptrace.Stopped.registers
+        asked = []
+
+        def registers(held):
+            found = pass_(held)
+            if not asked:
+                self.execs(process)
+            asked.append(held.thread)
+            return found
+        with mock.patch.object(ptrace.Stopped, "registers", registers), \
+                mock.patch.object(door, "_door", lambda now, place: read(now, place) if not asked else
+                                  door.DOOR.unpack(door.DOOR.pack(door.MAGIC, door.VERSION, 0, place, known, known, known))), \
+                self.assertRaises(Failure):
+            door.open_window(process.pid)
+        self.assertEqual(len(asked), 1)
+        self.is_unharmed(process, "known")
+
+    def test_a_process_that_ends_meanwhile(self):
+        process = self.sleeper("read")
+        with door._Now(process.pid) as now:                     # pylint: disable=protected-access
+            place = door._find(now)[1]                          # pylint: disable=protected-access
+            process.kill()
+            process.wait()
+            with self.assertRaisesRegex(Failure, "has ended"):
+                now.write(place + 12, bytes(4))
+        with self.assertRaisesRegex(Failure, "no process"):
+            door.open_window(process.pid)
 
     def test_a_child_by_vfork(self):
         """It has its parent's memory. Nothing is started in it."""
@@ -160,7 +283,7 @@ class Doing(OpenTest):
                     place = door._find(now)[1]                  # pylint: disable=protected-access
                 passed, until = 0, time.monotonic() + 15
                 while passed < often and time.monotonic() < until:
-                    passed += door._send_through(process.pid, place) is None    # pylint: disable=protected-access
+                    passed += door._send_through(process.pid, place, set())[0]  # pylint: disable=protected-access
                 self.assertEqual(passed, often)
                 self.assertTrue(door.open_window(process.pid))
                 self.assertIsNone(process.poll(), process.stderr)
@@ -168,8 +291,8 @@ class Doing(OpenTest):
 
     def test_the_tool_is_killed_in_the_middle(self):
         source = random.Random(1)
-        for what in ("read", "loop", "registers"):
-            process = self.sleeper(what)
+        for what, threads in (("read", 0), ("loop", 2), ("registers", 0)):
+            process = self.sleeper(what, threads)
             with door._Now(process.pid) as now:             # pylint: disable=protected-access
                 place = door._find(now)[1]                  # pylint: disable=protected-access
             for _ in range(40):
@@ -177,7 +300,7 @@ class Doing(OpenTest):
                 if tool == 0:
                     try:
                         while True:
-                            door._send_through(process.pid, place)  # pylint: disable=protected-access
+                            door._send_through(process.pid, place, set())   # pylint: disable=protected-access
                     finally:
                         os._exit(1)                         # pylint: disable=protected-access
                 time.sleep(source.random() / 40)

@@ -1,43 +1,59 @@
 """Opens a window in a running process that has none: src/observe/door.h is the other side, and says how.
 
-The process is knocked at first, which only writes a byte of it that its slow paths look at. One that sleeps, or never comes by a slow path,
-has one of its threads sent through the door: stopped in a place where it holds no lock that opening a window takes, and for as long as it takes
-to look at that, a millisecond or so. Where that cannot be told, nothing is done.
+The process is knocked at first, which only writes a byte of it that its slow paths look at. If it sleeps, one of its threads is sent through
+the door: stopped, once at most, in a system call in which it holds no lock that opening a window takes, for a millisecond or so, and only after
+everything that can be known of it without that was looked at. Where it cannot be told, nothing is done.
 
-What the process says is used as addresses in itself only."""
+What the process says is used as addresses in itself only, whatever it execs meanwhile, a program with more rights, too. All that an attempt reads and writes goes
+through one handle of /proc/PID/mem, which belongs to one memory: after an exec, nothing can be read or written through it. So what is written lands where the door was read, or nowhere.
+A thread is held before that handle is opened. It cannot exec itself then; if another one does, all others have died before the memory changes, and no ptrace call to
+them succeeds. So one that succeeds after the handle was opened says that the handle is of the memory in which the held thread goes on. Mappings, which have no handle, are read again while it is held."""
 
 import array
 import errno
 import os
+import re
 import struct
 import time
 
 from arenal import files, layout, proc, ptrace, text, window
 from arenal.errors import Failure, Gone, Torn
 
-DOOR = struct.Struct("<8sIIQQQQQ")      # magic, version, answer, self, knock, sandbox, enter, enter_from_call
-MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 1, 12
+DOOR = struct.Struct("<8sIIQQQQ")       # magic, version, answer, self, knock, sandbox, enter
+MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 2, 12
 NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED = range(6)
 
 HEARD = 0.1             # seconds in which a process that is at work hears a knock
 LIMIT = 2.0             # and for all of it
 PASSED = 0.3            # until a thread that went through has opened it
-PAUSE = 0.005           # between two looks at threads that are where they must not be held
+PAUSE = 0.02            # between two looks at threads that are where they must not be held
 STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
+MAPPINGS_LIMIT = 8192   # that are read while a thread is held
 
-# Calls of x86-64 in which a thread sleeps that holds no lock of libc's or ours, and those of them that fail with EINTR whatever interrupts them.
-# read, write, poll, readv, writev, select, pause, nanosleep, connect, accept, sendto, recvfrom, sendmsg, recvmsg, wait4, semop, msgsnd, msgrcv,
-# fcntl, flock, rt_sigtimedwait, rt_sigsuspend, io_getevents, restart_syscall, semtimedop, clock_nanosleep, epoll_wait, mq_timedsend,
-# mq_timedreceive, waitid, pselect6, ppoll, epoll_pwait, accept4, recvmmsg, sendmmsg, io_pgetevents, io_uring_enter, epoll_pwait2, futex_waitv
-SLEEPS = {0, 1, 7, 19, 20, 23, 34, 35, 42, 43, 44, 45, 46, 47, 61, 65, 69, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 242, 243, 247, 270,
-          271, 281, 288, 299, 307, 333, 426, 441, 449}
+# Calls of x86-64 in which a thread sleeps that holds no lock of libc's or ours, and that go on, after a stop, as if there had been none.
+# Not those that return what they have done so far, as write does.
+# read, poll, readv, select, pause, nanosleep, accept, recvfrom, recvmsg, wait4, semop, msgrcv, fcntl, flock, rt_sigtimedwait, rt_sigsuspend,
+# io_getevents, restart_syscall, semtimedop, clock_nanosleep, epoll_wait, mq_timedreceive, waitid, pselect6, ppoll, epoll_pwait, accept4,
+# io_pgetevents, epoll_pwait2, futex_waitv
+SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 243, 247, 270, 271, 281, 288, 333, 441, 449}
+# Those of them that would begin their sleep anew, and where they have the time that it lasts: held only if that is for ever. The others wake by
+# themselves. epoll_wait and epoll_pwait have milliseconds there, the others an address.
+TIMES = {128: "rdx", 208: "r8", 220: "r10", 232: "r10", 281: "r10", 333: "r8", 441: "r10"}
+EPOLL = (232, 281)
+# Those that may have a part of what they shall bring, and where their flags are.
+FLAGS, WAIT_ALL = {45: "r10", 47: "rdx"}, 0x100
 FUTEX, RESTART = 202, 219
+ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+
 EINTR, ERESTARTNOHAND, ERESTART_BLOCK = 4, 514, 516
 RESTARTS = (512, 513, ERESTARTNOHAND, ERESTART_BLOCK)
-SYSCALL, SIGRETURN = b"\x0f\x05", b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"
-RED_ZONE, ROOM, CODE_64 = 128, 512, 0x33
-STACK_LIMIT = 4 << 20   # bytes of a stack that are looked at
+SYSCALL = b"\x0f\x05"
+SIGRETURN = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?(?:\x48\xc7\xc0\x0f\0\0\0|\xb8\x0f\0\0\0|\x6a\x0f\x58)\x0f\x05")
+SIGRETURN_MOST = 13     # bytes
+RED_ZONE, ROOM, CODE_64 = 128, 16 << 10, 0x33
+STACK_LIMIT = 1 << 20   # bytes of a stack that are looked at
+WORDS_LIMIT = 500       # and different words in it that may be addresses of code
 
 _CLOSED = ("libarenal", "libc.so", "libc-", "libpthread", "ld-", "ld.so", "ld64", "[vdso]", "[vsyscall]")
 
@@ -47,17 +63,28 @@ class Unsafe(Exception):
 
 
 class _Now(proc.Process):
-    """A process, whose memory may be written to."""
+    """The memory that a process has now. It is read and written through one handle, opened before anything else is looked at."""
+
+    def _read_mappings(self):
+        try:
+            self._memory = os.open(f"{self.root}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise self._failure(error, "the memory") from error
+        return super()._read_mappings()
 
     def write(self, address, data):
-        handle = os.open(f"{self.root}/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            if os.pwrite(handle, data, address) != len(data):
-                raise Torn("not all of it could be written")
+            written = os.pwrite(self._memory, data, address)
         except (OSError, OverflowError) as error:
+            if getattr(error, "errno", None) in (errno.ENOENT, errno.ESRCH):
+                raise Gone(self.pid) from error
             raise Torn(f"nothing writable at {address:#x}") from error
-        finally:
-            os.close(handle)
+        if written == 0:
+            raise Gone(self.pid, f"process {self.pid} has ended, or is another program by now")
+        if written != len(data):
+            raise Torn("not all of it could be written")
 
     def at(self, address):
         """The mapping there, or None."""
@@ -86,26 +113,29 @@ def _open(pid, until):
         _check_state(pid)
         door, place = _find(process)
         process.write(place + ANSWER_AT, bytes(4))
-        _check_answer(pid, _find(process)[0], process)
+        _check_answer(pid, _door(process, place), process)
         process.write(door[4], b"\1")
         other = _other_malloc(process, until)
     if _await(pid, min(until, time.monotonic() + HEARD)):
         return
-    may, why = False, "here it cannot be woken for that"
+    why, held = "here it cannot be woken for that", set()
     if other:
         why = f"{other} has, or may have, a malloc of its own, which may be in the middle of something"
     elif ptrace.CAN and door[6]:
-        may, why = True, "it is at work in places where it must not be held"
-    while may and time.monotonic() < until:
-        if proc.started(pid) != started:
-            raise Gone(pid)
-        refusal = _send_through(pid, place)
-        why = refusal or "its program wants to see no other thread now, or it has the memory of another process"
-        if _await(pid, time.monotonic() + (PASSED if refusal is None else PAUSE)):
-            return
-        with _Now(pid) as process:
-            _check_answer(pid, _find(process)[0], process)
-    raise Failure(f"process {pid} ({name}) has no window yet: {why}. It was asked, and opens one as soon as it takes or gives back a little memory")
+        why = "it does not sleep in a place where it may be woken"
+        while time.monotonic() < until:
+            if proc.started(pid) != started:
+                raise Gone(pid)
+            passed, refusal = _send_through(pid, place, held)
+            why = refusal or why
+            if _await(pid, time.monotonic() + (PASSED if passed else PAUSE)):
+                return
+            with _Now(pid) as process:
+                _check_answer(pid, _door(process, place), process)
+            if passed:
+                why = "it has not allocated yet, or its program wants to see no other thread now, or it has the memory of another process"
+                break
+    raise Failure(f"process {pid} ({name}) has no window yet: {why}. It was asked, and opens one as soon as it allocates or frees memory")
 
 
 def _check_state(pid):
@@ -137,6 +167,8 @@ def _status(pid, thread):
 
 def _refused(pid, error):
     if isinstance(error, Torn):
+        if proc.started(pid) is None:
+            return Gone(pid)
         return Failure(f"process {pid} is on an Arenal that opens no window from outside: an older one, or one whose file is not to be had any more")
     try:
         scope = int(files.head("/proc/sys/kernel/yama/ptrace_scope", 16))
@@ -155,11 +187,17 @@ def _find(process):
     place = layout.locate(process, "arenal_door")
     if not place:
         raise Torn("there is no door")
+    return _door(process, place), place
+
+
+def _door(process, place):
     door = DOOR.unpack(process.read(place, DOOR.size))
-    # `self`: the file may be another one than that which was loaded.
-    if door[0] != MAGIC or door[1] != VERSION or door[3] != place:
+    # `self`: the file may be another one than that which was loaded, and the mappings another program's. It is data of a file: not something that
+    # a program was given by who started it.
+    mapping = process.at(place)
+    if door[0] != MAGIC or door[1] != VERSION or door[3] != place or mapping is None or not mapping.inode:
         raise Torn("that is no door")
-    return door, place
+    return door
 
 
 def _check_answer(pid, door, process):
@@ -196,39 +234,62 @@ def _other_malloc(process, until):
 
 # Sending a thread through
 
-def _send_through(pid, place):
-    """Tries each thread once, those asleep first. Returns why it went through with none of them, or None."""
+def _send_through(pid, place, held):
+    """Tries each thread that sleeps, but those in `held`, where it puts those that it holds. Returns whether one went through, and why others did not."""
     _check_state(pid)
-    threads = []
-    try:
-        for task in _threads(pid):
-            words = files.head(f"/proc/{pid}/task/{task}/syscall", 256).split()
-            number = int(words[0]) if words and words[0] not in (b"running", b"-1") else None
-            threads.append((number is None, task, number))
-    except (OSError, ValueError):
-        pass
     why = None
-    for running, task, number in sorted(threads, key=lambda t: t[:2]):
-        if not running and number not in SLEEPS and not (number == FUTEX and _rests(pid, task)):
-            why = why or "it is in a system call that libc, too, may have made"
-            continue
-        try:
-            _try(pid, task, place)
-            return None
-        except (Unsafe, ptrace.Busy) as error:
-            why = str(error)
-        except ptrace.Stuck:
-            raise Failure(f"process {pid} cannot be held: a thread of it is in a part of the kernel that it does not leave") from None
-        except Torn:
-            why = "it changes too fast"
-        except ProcessLookupError:
-            continue
-        except PermissionError:
-            _check_state(pid)           # somebody may trace it by now
+    try:
+        with _Now(pid) as process:
+            _door(process, place)
+            for task in _threads(pid):
+                if task in held:
+                    continue
+                try:
+                    seen = _asleep(process, task)
+                    if seen:
+                        _try(pid, task, place, seen, held)
+                        return True, None
+                except (Unsafe, ptrace.Busy) as error:
+                    why = str(error)
+                except Torn:
+                    why = "it changes too fast"
+                except (ProcessLookupError, FileNotFoundError):
+                    continue            # it has ended
+    except ptrace.Stuck:
+        raise Failure(f"process {pid} cannot be held: a thread of it is in a part of the kernel that it does not leave") from None
+    except PermissionError:
+        _check_state(pid)           # somebody may trace it by now
+        raise
+    except OSError as error:
+        why = error.strerror
+    return False, why
+
+
+def _asleep(process, thread):
+    """Its system call, when it sleeps in one in which it may be held, by all that is known without that. None: it is at work, or ends. Raises Unsafe."""
+    seen = _seen(process.pid, thread)
+    if not seen:
+        return None
+    if b"shstk" in files.head(f"/proc/{process.pid}/task/{thread}/status", 1 << 16):
+        raise Unsafe("it has a shadow stack")
+    if len(process.mappings) > MAPPINGS_LIMIT:
+        raise Unsafe("it has too many mappings")
+    _check_place(process, thread, seen)
+    if seen["call"] == FUTEX and not _rests(process.pid, thread):
+        raise Unsafe("it waits for a lock")
+    return seen
+
+
+def _seen(pid, thread):
+    try:
+        words = files.head(f"/proc/{pid}/task/{thread}/syscall", 256).split()
+    except OSError as error:
+        if isinstance(error, PermissionError):
             raise
-        except OSError as error:
-            why = error.strerror
-    return why
+        return None
+    if len(words) != 9 or words[0].startswith(b"-"):
+        return None
+    return dict(zip(("call", *ARGUMENTS, "rsp", "rip"), (int(words[0]), *(int(word, 16) for word in words[1:]))))
 
 
 def _rests(pid, thread):
@@ -241,20 +302,35 @@ def _rests(pid, thread):
     return before == looked()
 
 
-def _try(pid, thread, place):
-    with _Now(pid) as process:                  # before it is stopped: there may be many mappings
-        door, found = _find(process)
-        if found != place:
-            raise Unsafe("it calls exec")
-        if b"shstk" in files.head(f"/proc/{pid}/task/{thread}/status", 1 << 16):
-            raise Unsafe("it has a shadow stack")
-        with ptrace.Stopped(thread, STOP) as held:
-            registers = held.registers()
-            _sleep_on(pid, thread, held, registers)
-            if process.read(door[5], 1) != b"\0":
-                raise Unsafe("it has locked itself in")
-            _check_place(process, held, registers)
-            held.set_registers(_changed(process, registers, door))
+def _try(pid, thread, place, seen, tried):
+    tried.add(thread)
+    with ptrace.Stopped(thread, STOP) as held:
+        registers = held.registers()
+        _sleep_on(pid, thread, held, registers)
+        with _Now(pid) as process:
+            _pass(process, held, place, seen)
+
+
+def _pass(process, held, place, seen):
+    """The memory was opened after the thread was held; its registers are read after that."""
+    registers = held.registers()
+    door = _door(process, place)
+    call = _in_call(registers)
+    if not call or any(registers[name] != value for name, value in seen.items()):
+        raise Unsafe("it changes too fast")
+    if registers["cs"] != CODE_64:
+        raise Unsafe("it runs code of another architecture")
+    if process.read(door[5], 1) != b"\0":
+        raise Unsafe("it has locked itself in")
+    _check_place(process, held.thread, registers)
+    changed = dict(registers)
+    changed["rax"] = RESTART if call == ERESTART_BLOCK else registers["call"]
+    changed["rcx"] = call
+    changed["call"] = (1 << 64) - 1             # the kernel does not make the call again
+    changed["rsp"] = registers["rsp"] - RED_ZONE - 8    # below the red zone it finds where it goes on
+    changed["rip"] = door[6]
+    process.write(changed["rsp"], struct.pack("<Q", registers["rip"] - len(SYSCALL)))
+    held.set_registers(changed)
 
 
 def _signed(value):
@@ -284,22 +360,14 @@ def _has_signal(pid, thread):
     return bool((found.get(b"SigPnd", 0) | found.get(b"ShdPnd", 0)) & ~found.get(b"SigBlk", 0))
 
 
-def _check_place(process, held, registers):
-    """Raises Unsafe when it may hold a lock of libc's or ours."""
-    if registers["cs"] != CODE_64:
-        raise Unsafe("it runs code of another architecture")
-    if _has_signal(process.pid, held.thread):
+def _check_place(process, thread, registers):
+    """Raises Unsafe when it may hold a lock of libc's or ours. `registers` are all of them, or what is known of a thread that is not held."""
+    if _has_signal(process.pid, thread):
         raise Unsafe("it is just getting a signal")
     code = process.at(registers["rip"])
     if code is None or "x" not in code.perms:
         raise Unsafe("it changes too fast")
-    call = _in_call(registers)
-    if call:
-        _check_call(process, registers, code)
-    elif _is_closed(process, code):
-        raise Unsafe("it is at work in libc, or in Arenal")
-    elif held.rseq() and process.read(held.rseq() + 8, 8) != bytes(8):
-        raise Unsafe("it is at work in a restartable sequence")
+    _check_call(process, registers, code)
     _check_stack(process, registers)
 
 
@@ -313,7 +381,13 @@ def _check_call(process, registers, code):
         if _is_arenal(process, code) or word is None or _is_closed(process, word) or _is_closed(process, process.at(word.start - 1)):
             raise Unsafe("it waits for a lock")
     elif number not in SLEEPS or os.path.basename(code.path).startswith("libarenal"):
-        raise Unsafe("it is in a system call that libc, too, may have made")
+        raise Unsafe("it is in a system call that libc, too, may have made, or that returns when it is stopped")
+    elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL:
+        raise Unsafe("it is in a system call that returns when it is stopped")
+    elif number in TIMES:
+        lasts = registers[TIMES[number]]
+        if not (lasts >> 31 & 1 if number in EPOLL else lasts == 0):
+            raise Unsafe("it sleeps for a time that would begin anew, and wakes by itself")
 
 
 def _is_arenal(process, code):
@@ -328,32 +402,25 @@ def _is_closed(process, mapping):
 
 def _check_stack(process, registers):
     """A handler of a signal may have interrupted anything: the frame that the kernel made for it is above, and begins with the address of code
-    that ends in sigreturn."""
+    that ends in sigreturn. Where that frame may be on another stack, nothing can be told."""
     top = registers["rsp"]
     stack = process.at(top)
     if stack is None or "w" not in stack.perms or top - RED_ZONE - ROOM < stack.start or top % 8:
         raise Unsafe("there is no room on its stack")
-    end = registers["fs_base"] if top < registers["fs_base"] <= stack.end else stack.end       # a thread's own record is above its stack
+    end, words = stack.end, array.array("Q")
+    if stack.path != "[stack]":
+        end = registers.get("fs_base", end)     # a thread's own record is above its stack
+        if not top < end <= stack.end:
+            raise Unsafe("it is on a stack that is not its own")
     if end - top > STACK_LIMIT:
         raise Unsafe("its stack is too long to be looked at")
-    words = array.array("Q", process.read(top, (end - top) // 8 * 8))
-    code = [(m.start, m.end - len(SIGRETURN)) for m in process.mappings if "x" in m.perms]
+    words.frombytes(process.read(top, (end - top) // 8 * 8))
+    if stack.path != "[stack]" and "fs_base" not in registers and not any(word == top + 8 * i for i, word in enumerate(words)):
+        raise Unsafe("it is on a stack that is not its own")        # that record begins with its own address
+    code = [(m.start, m.end) for m in process.mappings if "x" in m.perms]
     low, high = min(start for start, _ in code), max(end for _, end in code)
-    for word in {w for w in words if low <= w <= high}:
-        if any(start <= word <= end for start, end in code) and process.read(word, len(SIGRETURN)) == SIGRETURN:
-            raise Unsafe("it may be in the handler of a signal")
-
-
-def _changed(process, registers, door):
-    """Its registers at the door. Below the red zone of its stack it finds where it goes on."""
-    changed, call = dict(registers), _in_call(registers)
-    back = registers["rip"]
-    if call:
-        back -= len(SYSCALL)
-        changed["rax"] = RESTART if call == ERESTART_BLOCK else registers["call"]
-        changed["rcx"] = call
-    changed["rsp"] = registers["rsp"] - RED_ZONE - 8
-    process.write(changed["rsp"], struct.pack("<Q", back))
-    changed["rip"] = door[7] if call else door[6]
-    changed["call"] = (1 << 64) - 1             # the kernel does not make the call again
-    return changed
+    found = [(word, end) for word in set(words) if low <= word < high for start, end in code if start <= word < end]
+    if len(found) > WORDS_LIMIT:
+        raise Unsafe("its stack is too long to be looked at")
+    if any(SIGRETURN.match(process.read(word, min(SIGRETURN_MOST, end - word))) for word, end in found):
+        raise Unsafe("it may be in the handler of a signal")

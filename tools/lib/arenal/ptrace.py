@@ -10,12 +10,11 @@ import time
 
 CAN = platform.machine() == "x86_64" and struct.calcsize("P") == 8
 
-GETREGSET, SETREGSET, SEIZE, INTERRUPT, DETACH, RSEQ = 0x4204, 0x4205, 0x4206, 0x4207, 17, 0x420f
+GETREGSET, SETREGSET, SEIZE, INTERRUPT, DETACH = 0x4204, 0x4205, 0x4206, 0x4207, 17
 EVENT_STOP, SIGTRAP, PRSTATUS, WALL = 128, 5, 1, 0x40000000
 NAMES = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi call rip cs flags rsp ss fs_base gs_base "
          "ds es fs gs").split()
 _REGISTERS = struct.Struct("<27Q")
-_RSEQ = struct.Struct("<QIIII")         # address, size, signature, flags
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -101,12 +100,3 @@ class Stopped:
         data = ctypes.create_string_buffer(_REGISTERS.pack(*(registers[name] & (1 << 64) - 1 for name in NAMES)))
         vector = _Vector(ctypes.addressof(data), _REGISTERS.size)
         _ptrace(SETREGSET, self.thread, PRSTATUS, ctypes.addressof(vector))
-
-    def rseq(self):
-        """The address of its struct rseq (restartable sequences), or 0: it has none, or the kernel (before 5.13) does not tell."""
-        data = ctypes.create_string_buffer(_RSEQ.size)
-        try:
-            _ptrace(RSEQ, self.thread, _RSEQ.size, ctypes.addressof(data))
-        except OSError:
-            return 0
-        return _RSEQ.unpack(data.raw)[0]
