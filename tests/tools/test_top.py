@@ -143,7 +143,7 @@ class Top(ToolTest):
         terminal.press("n")
         self.wait(terminal, "not purged")
         terminal.press("Py")
-        self.wait(terminal, r"[0-9.]+[KM] given back")
+        self.wait(terminal, r"at most [0-9.]+[KM] given back")
         self.quit(terminal)
 
     def test_sizes(self):

@@ -79,7 +79,7 @@ def read(pid, snapshot):
         for r in shown:
             letters = process.pages(r.start, r.end)
             if letters is None:
-                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: become root")
+                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: {proc.root_may()}")
             drawn.append(Drawn(r, pixels(letters, group), letters.count(b"r") * proc.PAGE, letters.count(b"s") * proc.PAGE))
     return drawn, group
 
@@ -150,4 +150,4 @@ def svg(snapshot, drawn, group):
 
 
 def write(pid, snapshot, path):
-    files.write(path, svg(snapshot, *read(pid, snapshot)))
+    files.replace(path, svg(snapshot, *read(pid, snapshot)))         # a disk that is full leaves nothing, or the picture before

@@ -37,8 +37,10 @@ def _number(text):
 def number(text):
     """As the library reads tunables."""
     found = _number(text)
-    if found is None or not -(1 << 63) <= found < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number (a suffix K, M or G is allowed)")
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of digits (the suffixes K, M and G are known)")
+    if not -(1 << 63) <= found < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is too {'large' if found > 0 else 'small'}: it has no more than 64 bits")
     return found
 
 
