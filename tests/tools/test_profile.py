@@ -394,6 +394,14 @@ class Profile(ToolTest):
         self.assert_sentence(self.arenal("profile", "--pprof", self.path("out"), heap, **without), "python3-protobuf")
         self.assertEqual(self.arenal("profile", heap, **without).returncode, 0)
 
+    def test_options_that_make_no_sense(self):
+        heap = self.dump_of()
+        done = self.arenal("profile", "--top", "-3", heap)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("from 0 to", done.stderr)
+        for words in (["--root", "/nowhere"], ["--debug", self.folder, "--debug", "/nowhere"]):
+            self.assert_sentence(self.arenal("profile", *words, heap), f"{words[-2]} /nowhere: there is no such folder")
+
     def test_dumps_that_are_none(self):
         with open(self.dump_of(), encoding="utf-8") as file:
             text = file.read()

@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from support import LIBRARY, TOOL, ToolTest, as_nobody, environment
+from support import DEADLINE, LIBRARY, TOOL, ToolTest, as_nobody, environment
 
 MODULES = os.path.join(os.path.dirname(TOOL), "lib")
 HEADER = os.path.join(os.path.dirname(os.path.dirname(TOOL)), "include", "arenal", "arenal.h")
@@ -201,6 +202,27 @@ class Library(ToolTest):
         self.assertIn("maps", self.arenal("--help").stdout)
         self.assertIn("ARENAL_LIBRARY", self.arenal("run", "--help").stdout)
         self.assertIn("PID", self.arenal("maps", "--help").stdout)
+        self.assertIn("arenal ctl PID profile start [BYTES] | stop | dump FILE", self.arenal("ctl", "--help").stdout)
+
+    def test_help_on_a_full_disk(self):
+        for unbuffered in (None, "1"):
+            for words in (["--help"], ["ctl", "--help"], ["ctl", "1", "set", "--help"]):
+                with open("/dev/full", "w", encoding="utf-8") as full:
+                    done = subprocess.run([sys.executable, "-B", TOOL, *words], env=environment(PYTHONUNBUFFERED=unbuffered),
+                                          stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False)
+                self.assert_sentence(done, "No space left on device")
+
+    def test_what_is_unknown_shows_the_usage_of_its_command(self):
+        for words, usage, hint in ((["stats", "1", "--frob"], "usage: arenal stats PID", False),
+                                   (["ctl", "1", "purge", "--frob"], "usage: arenal ctl PID purge\n", False),
+                                   (["ctl", "1", "get", "decay", "more"], "usage: arenal ctl PID get [NAME]\n", False),
+                                   (["run", "--frob"], "usage: arenal run [options] -- COMMAND", True),
+                                   (["--frob"], "usage: arenal [-h]", False)):
+            done = self.arenal(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertTrue(done.stderr.startswith(usage), done.stderr)
+            self.assertIn(f"unknown: {words[-1]}", done.stderr)
+            self.assertEqual('"--"' in done.stderr, hint, done.stderr)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ def number(text):
     """As the library reads tunables."""
     found = _number(text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of digits (the suffixes K, M and G are known)")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; the suffixes are K, M and G")
     if not -(1 << 63) <= found < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is too {'large' if found > 0 else 'small'}: it has no more than 64 bits")
+        raise argparse.ArgumentTypeError(f"{text!r} is too {'large' if found > 0 else 'small'}: 64 bits do not hold it")
     return found
 
 
