@@ -239,6 +239,7 @@ class Profile(ToolTest):
         sizes = [int(re.match("  about ([0-9]+) bytes", report)[1]) for report in reports]
         self.assertEqual(sizes, sorted(sizes, reverse=True))
         self.assertEqual(sizes[:2], [KEPT, LEAKED])
+        self.assertIn(" in 1 block, allocated by:", reports[0])
         self.assertIn(" in 300 blocks,", reports[1])
         for report, function in zip(reports, ("keep_here", "leak_here")):
             address = re.search(re.escape(PROFILED) + r"\+(0x[0-9a-f]+)", report)[1]

@@ -13,6 +13,7 @@ from collections import namedtuple
 
 from arenal import files, picture, proc
 from arenal.errors import Failure
+from arenal.text import counted
 
 COLUMNS = 512                   # pixels in a row: 2 MiB of small pages, so that a region of 64 MiB has 32 rows
 PIXELS_MAX = 1 << 22            # all together; beyond it, a pixel is several pages
@@ -142,7 +143,7 @@ def svg(snapshot, drawn, group):
             page.image(d.pixels)
     left = sum(r.kind != "foreign" for r, _ in snapshot.rows) - len(drawn)
     if left:
-        page.text(f"{left} smaller ranges are not shown", HEADING)
+        page.text(f"{counted(left, 'smaller range')} {'is' if left == 1 else 'are'} not shown", HEADING)
     height = math.ceil(page.y + MARGIN)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="100%" '
             f'style="max-width: 900px; height: auto">\n<title>{html.escape(snapshot.name)}, process {snapshot.pid}: '
@@ -150,4 +151,4 @@ def svg(snapshot, drawn, group):
 
 
 def write(pid, snapshot, path):
-    files.replace(path, svg(snapshot, *read(pid, snapshot)))         # a disk that is full leaves nothing, or the picture before
+    files.replace(path, svg(snapshot, *read(pid, snapshot)))

@@ -11,6 +11,7 @@ from arenal import library
 from arenal import look
 from arenal import start
 from arenal.errors import Failure
+from arenal.text import counted
 
 FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
 PAUSE = 0.05            # this many seconds,
@@ -75,7 +76,7 @@ class Watch:
 
     def finish(self):
         if self.peak:
-            self.show(self.peak, f"the fullest of {self.looks} looks", self.peak_time)
+            self.show(self.peak, f"the fullest of {counted(self.looks, 'look')}", self.peak_time)
         elif self.other:
             raise Failure(look.not_on_arenal(self.other))
         else:
