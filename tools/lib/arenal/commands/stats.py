@@ -40,7 +40,8 @@ def add(commands):
                         help="ask the kernel, too, what of the memory is resident: a walk over the whole heap of the process")
     parser.add_argument("--output", metavar="FILE", help="write to FILE, which is replaced in one step")
     parser.add_argument("--every", type=seconds, metavar="SECONDS",
-                        help="do it again and again until the process ends, whatever programs it executes; FILE is removed then")
+                        help="do it again and again until the process ends, whatever programs it executes; FILE is removed then, "
+                             "and while it cannot be written")
     parser.add_argument("--listen", metavar="PATH",
                         help="answer whoever connects to a Unix socket of this name (mode 0600) until the process ends")
     parser.set_defaults(main=main, parser=parser)
