@@ -115,9 +115,13 @@ struct leak {
 	struct profile_stack stack;
 };
 
+/* Behind the noun: "1 block", "2 blocks". */
+static const char *plural(uint64_t number) { return number == 1 ? "" : "s"; }
+
 static void print_leak(const struct leak *leak) {
 	const struct profile_counts *c = &leak->stack.counts;
-	print_fd(2, "  about %lu bytes in %lu blocks, allocated by%s:\n", c->live_bytes, whole(c->live_blocks),
+	const uint64_t blocks = whole(c->live_blocks);
+	print_fd(2, "  about %lu bytes in %lu block%s, allocated by%s:\n", c->live_bytes, blocks, plural(blocks),
 	         leak->number == 0 ? " more stacks than are told apart" : "");
 	stack_print_frames(leak->stack.frames, leak->stack.frame_count);
 }
@@ -140,8 +144,9 @@ static void report_leaks(void) {
 			at[0] = smaller;
 		}
 	}
-	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu blocks that it did not free, from %lu stacks "
-	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, whole(blocks), stacks, profile_mean());
+	blocks = whole(blocks);
+	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu block%s that it did not free, from %lu stack%s "
+	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, blocks, plural(blocks), stacks, plural(stacks), profile_mean());
 	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
 }
 

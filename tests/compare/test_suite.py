@@ -107,8 +107,11 @@ class GivenAllocators(CommandTest):
             with self.subTest(text):
                 self.assertIsNone(allocators.given(text))
         self.assertEqual(self.compare("--allocator", "mine", command=["true"]).returncode, 2)
-        self.assertEqual(self.compare("--allocators", "glibc", "--allocator", "mine=/nosuch.so", "--rounds", "1",
-                                      command=["true"]).returncode, 1)
+        # Said at once: nothing is measured before.
+        for path, reason in (("/nosuch.so", "/nosuch.so is missing"), ("/tmp", "/tmp is no library")):
+            done = self.compare("--allocators", "glibc", "--allocator", f"mine={path}", "--rounds", "1", command=["true"])
+            self.assertEqual((done.returncode, done.stdout), (2, ""), done)
+            self.assertIn(reason, done.stderr)
 
 
 if __name__ == "__main__":

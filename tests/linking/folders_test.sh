@@ -70,3 +70,30 @@ check "absolute, staged" "$work/stage/usr/bin" "$work/a/lib" "$work/a/headers"
 configure -DCMAKE_INSTALL_BINDIR="$work/b/bin" -DCMAKE_INSTALL_LIBDIR=lib64 -DCMAKE_INSTALL_PREFIX="$work/prefix"
 "$cmake" --install "$tree" >"$work/install.log"
 check "absolute programs" "$work/b/bin" "$work/prefix/lib64" "$work/prefix/include"
+
+# What is uninstalled: what is there, under the DESTDIR that it is told; and no folder of ours is left, whatever its name means in a pattern.
+uninstall() { # DESTDIR
+    DESTDIR=$1 "$cmake" --build "$tree" --target uninstall >"$work/uninstall.log" 2>&1
+}
+configure -DCMAKE_INSTALL_LIBDIR="$work/c++/lib" -DCMAKE_INSTALL_DATADIR="$work/c++/data" -DCMAKE_INSTALL_LIBEXECDIR="$work/c++/helpers" \
+    -DCMAKE_INSTALL_INCLUDEDIR="c++(1)/headers" -DCMAKE_INSTALL_PREFIX=/usr
+stage=$work/second/share/arenal
+DESTDIR=$stage "$cmake" --install "$tree" >"$work/install.log"
+if uninstall ""; then
+    echo "without the DESTDIR that it was installed with, it is said to be uninstalled" >&2
+    exit 1
+fi
+grep -q DESTDIR "$work/uninstall.log" || { echo "what is wrong is not said:" "$(cat "$work/uninstall.log")" >&2; exit 1; }
+if grep "Removing" "$work/uninstall.log" >&2; then
+    echo "these were not there" >&2
+    exit 1
+fi
+rm "$stage/usr/bin/arenal"
+uninstall "$stage" || { cat "$work/uninstall.log" >&2; exit 1; }
+if grep "Removing.*/bin/arenal" "$work/uninstall.log" >&2; then
+    echo "this was not there" >&2
+    exit 1
+fi
+left=$(find "$stage" ! -type d; find "$stage" -mindepth 1 -name arenal -type d)
+[ -z "$left" ] || { echo "after uninstalling, there is" "$left" >&2; exit 1; }
+[ -d "$stage/usr/bin" ] || { echo "a folder that is not ours is gone" >&2; exit 1; }

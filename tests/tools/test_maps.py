@@ -320,6 +320,7 @@ class Errors(MapsTest):
             self.assertIn("on Arenal", file.readline())
         done = self.arenal("maps", "--output", "/nowhere/picture", str(process.pid))
         self.assert_sentence(done, "/nowhere/picture")
+        self.assert_sentence(self.arenal("maps", "--output", "/dev/full", str(process.pid)), "/dev/full: No space left on device")
 
     def test_again_and_again_until_interrupted(self):
         process = self.on_arenal(WORKLOAD, "1", "1", "1", "0")

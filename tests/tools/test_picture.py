@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import resource
 import struct
 import sys
 import unittest
@@ -103,6 +104,21 @@ class Picture(ToolTest):
         self.assertEqual(page_picture.pixels(b"rrrr--rrr---ssss----r", 4), bytes((
             page_picture.RESIDENT, page_picture.MOST, page_picture.SOME, page_picture.SWAPPED, page_picture.RETURNED,
             page_picture.RESIDENT)))
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        process = self.on_arenal(WORKLOAD, "1", "0", "0", "0")
+        path = os.path.join(self.folder, "picture.svg")
+
+        def full():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        for there in ([], ["picture.svg"]):
+            done = self.arenal("maps", str(process.pid), "--picture", path, preexec_fn=full)
+            self.assert_sentence(done, f"{path}: File too large")
+            self.assertEqual(os.listdir(self.folder), there)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("before")
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "before")
 
     def test_sentences(self):
         self.assert_sentence(self.arenal("maps", "2147483647", "--picture", "/tmp/x.svg"), "there is no process")

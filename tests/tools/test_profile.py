@@ -293,6 +293,7 @@ class Profile(ToolTest):
         sizes = [int(re.match("  about ([0-9]+) bytes", report)[1]) for report in reports]
         self.assertEqual(sizes, sorted(sizes, reverse=True))
         self.assertEqual(sizes[:2], [KEPT, LEAKED])
+        self.assertIn(" in 1 block, allocated by:", reports[0])
         self.assertIn(" in 300 blocks,", reports[1])
         for report, function in zip(reports, ("keep_here", "leak_here")):
             address = re.search(re.escape(PROFILED) + r"\+(0x[0-9a-f]+)", report)[1]
@@ -447,6 +448,14 @@ class Profile(ToolTest):
         heap = self.dump_of()
         self.assert_sentence(self.arenal("profile", "--pprof", self.path("out"), heap, **without), "python3-protobuf")
         self.assertEqual(self.arenal("profile", heap, **without).returncode, 0)
+
+    def test_options_that_make_no_sense(self):
+        heap = self.dump_of()
+        done = self.arenal("profile", "--top", "-3", heap)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("from 0 to", done.stderr)
+        for words in (["--root", "/nowhere"], ["--debug", self.folder, "--debug", "/nowhere"]):
+            self.assert_sentence(self.arenal("profile", *words, heap), f"{words[-2]} /nowhere: there is no such folder")
 
     def test_dumps_that_are_none(self):
         with open(self.dump_of(), encoding="utf-8") as file:

@@ -4,15 +4,28 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from support import LIBRARY, TOOL, ToolTest, as_nobody, environment
+from support import DEADLINE, LIBRARY, TOOL, ToolTest, as_nobody, environment
 
 MODULES = os.path.join(os.path.dirname(TOOL), "lib")
 HEADER = os.path.join(os.path.dirname(os.path.dirname(TOOL)), "include", "arenal", "arenal.h")
 REAL_LIBRARY = os.path.realpath(LIBRARY)
+
+
+# What argparse does since Python 3.11.3 or so, whichever runs the tests.
+QUIET_ARGPARSE = """
+import argparse
+def print_message(self, message, file=None):
+    try:
+        file.write(message)
+    except OSError:
+        pass
+argparse.ArgumentParser._print_message = print_message
+"""
 
 
 class Run(ToolTest):
@@ -201,6 +214,30 @@ class Library(ToolTest):
         self.assertIn("maps", self.arenal("--help").stdout)
         self.assertIn("ARENAL_LIBRARY", self.arenal("run", "--help").stdout)
         self.assertIn("PID", self.arenal("maps", "--help").stdout)
+        self.assertIn("arenal ctl PID profile start [BYTES] | stop | dump FILE", self.arenal("ctl", "--help").stdout)
+
+    def test_help_on_a_full_disk(self):
+        with open(os.path.join(self.folder, "sitecustomize.py"), "w", encoding="utf-8") as file:
+            file.write(QUIET_ARGPARSE)
+        for unbuffered in (None, "1"):
+            for words in (["--help"], ["ctl", "--help"], ["ctl", "1", "set", "--help"]):
+                with open("/dev/full", "w", encoding="utf-8") as full:
+                    done = subprocess.run([sys.executable, "-B", TOOL, *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                          env=environment(PYTHONUNBUFFERED=unbuffered, PYTHONPATH="."), cwd=self.folder,
+                                          timeout=DEADLINE, check=False)
+                self.assert_sentence(done, "No space left on device")
+
+    def test_what_is_unknown_shows_the_usage_of_its_command(self):
+        for words, usage, hint in ((["stats", "1", "--frob"], "usage: arenal stats PID", False),
+                                   (["ctl", "1", "purge", "--frob"], "usage: arenal ctl PID purge\n", False),
+                                   (["ctl", "1", "get", "decay", "more"], "usage: arenal ctl PID get [NAME]\n", False),
+                                   (["run", "--frob"], "usage: arenal run [options] -- COMMAND", True),
+                                   (["--frob"], "usage: arenal [-h]", False)):
+            done = self.arenal(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertTrue(done.stderr.startswith(usage), done.stderr)
+            self.assertIn(f"unknown: {words[-1]}", done.stderr)
+            self.assertEqual('"--"' in done.stderr, hint, done.stderr)
 
 
 if __name__ == "__main__":

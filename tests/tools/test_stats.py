@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -70,6 +71,12 @@ class Ctl(Steered):
         for words in (["set", "decay", "1T"], ["set", "decay", "x"], ["set", "decay", "9999999999G"],
                       ["set", "decay", "end"], ["set", "misuse", "frob"], [], ["frob"]):
             self.assertEqual(self.arenal("ctl", self.pid, *words).returncode, 2)
+        for words, reason in ((["decay"], "say what to set decay to"), (["dirty_max", "99999999999999999999"], "is too large"),
+                              (["dirty_max", "-9223372036854775809"], "is too small"), (["decay", "1T"], "suffixes are K, M and G")):
+            done = self.arenal("ctl", self.pid, "set", *words)
+            self.assertEqual(done.returncode, 2)
+            self.assertTrue(done.stderr.startswith("usage: arenal ctl PID set NAME VALUE\narenal ctl PID set: error: "), done.stderr)
+            self.assertIn(reason, done.stderr)
         self.assertEqual(self.arenal_says("ctl", self.pid, "get", "decay"), "1000\n")
 
     def test_purge_gives_memory_back(self):
@@ -86,7 +93,7 @@ sys.stdin.read()"""
             return json.loads(self.arenal_says("stats", str(pid), "--json"))["stats"]
         before = stats()
         self.assertGreater(before["resident"], 40 * MIB)
-        given = int(re.fullmatch(r"(\d+) bytes given back\n", self.arenal_says("ctl", str(pid), "purge"))[1])
+        given = int(re.fullmatch(r"at most (\d+) bytes given back\n", self.arenal_says("ctl", str(pid), "purge"))[1])
         self.assertGreater(given, 40 * MIB)
         self.assertLess(stats()["resident"], before["resident"] - 40 * MIB)
         self.assertEqual(stats()["dirty"], 0)
@@ -170,6 +177,22 @@ class Stats(Steered):
         path, tool = self.replaced(other.pid, "--prometheus")
         tool.terminate()
         tool.wait(DEADLINE)
+        self.assertFalse(os.path.exists(path))
+
+    def test_a_disk_that_is_full_for_a_while(self):
+        path, tool = self.replaced(self.pid, "--prometheus")
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for _ in range(2):
+            resource.prlimit(tool.pid, resource.RLIMIT_FSIZE, (16, most))
+            self.await_(lambda: not os.path.exists(path), "the figures of before stay while there are none of now")
+            said = tool.stderr.readline()
+            self.assertRegex(said, "^arenal: .*arenal.prom: File too large: .*again")
+            time.sleep(0.2)             # some more tries, of which nothing is said
+            resource.prlimit(tool.pid, resource.RLIMIT_FSIZE, (most, most))
+            self.await_(lambda: os.path.exists(path), "it does not go on when there is room")
+        self.assertEqual(os.listdir(self.folder), ["arenal.prom"])
+        tool.terminate()
+        self.assertEqual(tool.communicate(timeout=DEADLINE)[1], "", "it was said once")
         self.assertFalse(os.path.exists(path))
 
     def test_what_the_textfile_collector_reads(self):

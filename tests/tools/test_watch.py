@@ -106,6 +106,11 @@ class Watch(ToolTest):
         done = self.arenal("maps", "--", "true", env=environment(ARENAL_LIBRARY="/nowhere"))
         self.assert_sentence(done, "/nowhere", status=125)
 
+    def test_the_command_goes_on_when_the_disk_is_full(self):
+        done = self.arenal("maps", "--every", "0.05", "--output", "/dev/full", "--", "sh", "-c", "sleep 0.5; echo done; exit 5")
+        self.assertEqual(done.stdout, "done\n")
+        self.assert_sentence(done, "/dev/full: No space left on device", status=5)
+
     def test_a_static_command(self):
         done = self.arenal("maps", "--", "/sbin/ldconfig", "-p")
         self.assertEqual(done.returncode, 1)

@@ -15,7 +15,7 @@ from unittest import mock
 from support import MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
-from arenal import window                       # noqa: E402
+from arenal import proc, window                 # noqa: E402
 from arenal.errors import Failure               # noqa: E402
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(TOOL)), "include", "arenal", "arenal.h")
@@ -46,6 +46,18 @@ sys.stdout = io.StringIO()      # the child says nothing
 def allocated(pid):
     with window.Window(pid) as opened:
         return opened.snapshot().stats["allocated"]
+
+
+class Refused(unittest.TestCase):
+    def test_root_is_not_told_to_become_root(self):
+        refused = PermissionError(1, "Operation not permitted")
+        for user, word, other in ((1000, "become its user, or root", "refuses"), (0, "the kernel refuses", "become")):
+            with mock.patch.object(os, "geteuid", return_value=user):
+                with proc.Process(os.getpid()) as process:
+                    said = str(process._failure(refused, "the memory")), str(window._failure(1, refused))
+            for sentence in said:
+                self.assertIn(word, sentence)
+                self.assertNotIn(other, sentence)
 
 
 class WindowTest(ToolTest):

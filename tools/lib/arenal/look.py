@@ -1,5 +1,6 @@
 """`arenal maps PID`: what a process's memory looks like now."""
 
+import contextlib
 import time
 
 from arenal import files
@@ -26,7 +27,7 @@ def look(pid, guess=False, least=None):
             try:
                 return _measured(process, layout.exact(process, address), "arenal", True, [], least)
             except PermissionError:
-                why = "the kernel does not permit reading the memory of this process (become root, or see ptrace(2))"
+                why = f"the kernel does not permit reading the memory of this process ({proc.root_may()}; see ptrace(2))"
                 break
             except Torn as torn:
                 why = f"the records that Arenal keeps in the process are not readable: {torn}"
@@ -59,7 +60,7 @@ class Output:
     """Where pictures go, and how they are written."""
 
     def __init__(self, path, json, default):
-        self.json = json
+        self.json, self.path = json, path
         self.unicode = picture.utf8_locale()
         if path and not files.follows(path):
             raise Failure(f"{path} is another user's link")
@@ -74,8 +75,18 @@ class Output:
             text = picture.as_json(snapshot, **extra)
         else:
             text = picture.table(snapshot, self.unicode, heading)
-        self.stream.write(text)
-        self.stream.flush()
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError as error:
+            error.filename = error.filename or self.path
+            raise
+
+    def give_up(self):
+        """Nothing is written any more: what is in its buffer, which could not be, is not complained about at the end."""
+        if self.path:
+            with contextlib.suppress(OSError):
+                self.stream.close()
 
 
 def not_on_arenal(snapshot):

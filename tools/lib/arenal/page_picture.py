@@ -13,6 +13,7 @@ from collections import namedtuple
 
 from arenal import files, picture, proc
 from arenal.errors import Failure
+from arenal.text import counted
 
 COLUMNS = 512                   # pixels in a row: 2 MiB of small pages, so that a region of 64 MiB has 32 rows
 PIXELS_MAX = 1 << 22            # all together; beyond it, a pixel is several pages
@@ -79,7 +80,7 @@ def read(pid, snapshot):
         for r in shown:
             letters = process.pages(r.start, r.end)
             if letters is None:
-                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: become root")
+                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: {proc.root_may()}")
             drawn.append(Drawn(r, pixels(letters, group), letters.count(b"r") * proc.PAGE, letters.count(b"s") * proc.PAGE))
     return drawn, group
 
@@ -142,7 +143,7 @@ def svg(snapshot, drawn, group):
             page.image(d.pixels)
     left = sum(r.kind != "foreign" for r, _ in snapshot.rows) - len(drawn)
     if left:
-        page.text(f"{left} smaller ranges are not shown", HEADING)
+        page.text(f"{counted(left, 'smaller range')} {'is' if left == 1 else 'are'} not shown", HEADING)
     height = math.ceil(page.y + MARGIN)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="100%" '
             f'style="max-width: 900px; height: auto">\n<title>{html.escape(snapshot.name)}, process {snapshot.pid}: '

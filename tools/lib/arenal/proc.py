@@ -28,6 +28,16 @@ _CHUNK = 1 << 17        # pages per read: 1 MiB of pagemap, 512 MiB of address s
 _PAGEMAP_LIMIT = 1 << 36
 
 
+def who_may():
+    """What to do where the kernel does not permit it."""
+    return "become its user, or root" if os.geteuid() else root_may()
+
+
+def root_may():
+    """The same for what it permits to root only."""
+    return "become root" if os.geteuid() else "the kernel refuses, to this root, too (another user namespace, or no CAP_SYS_PTRACE or CAP_SYS_ADMIN)"
+
+
 def parse_mappings(text):
     """The mappings in the text of a maps file."""
     return [Mapping(int(start, 16), int(end, 16), perms.decode(), int(offset, 16), int(inode), os.fsdecode(path))
@@ -79,7 +89,7 @@ class Process:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return Gone(self.pid)
         if error.errno in (errno.EACCES, errno.EPERM):
-            return Failure(f"not permitted to read {what} of process {self.pid}: become its user, or root")
+            return Failure(f"not permitted to read {what} of process {self.pid}: {who_may()}")
         return Failure(f"reading {what} of process {self.pid}: {error.strerror}")
 
     def _name(self):

@@ -8,6 +8,7 @@ from arenal import figures
 from arenal.errors import Failure, Gone
 from arenal.picture import percent, size
 from arenal.proc import PAGE, command_name, folder
+from arenal.text import counted
 from arenal.window import Window
 
 PATIENCE = 0.3                  # seconds that an answer may take
@@ -175,8 +176,8 @@ def _figures(sampler, width):
     columns = min(8, max(1, width // 20))
     for at in range(0, len(items), columns):
         yield "".join(f"{name} {value:>{16 - len(name)}}   " for name, value in items[at:at + columns])
-    yield (f"break at {snapshot.brk_end:#x}, {size(now['brk_bytes'])} below it; {now['regions']} regions; "
-           f"{now['huge_blocks']} huge blocks, {size(now['huge_bytes'])}")
+    yield (f"break at {snapshot.brk_end:#x}, {size(now['brk_bytes'])} below it; {counted(now['regions'], 'region')}; "
+           f"{counted(now['huge_blocks'], 'huge block')}, {size(now['huge_bytes'])}")
 
 
 def _graph(sampler, view, width):

@@ -210,7 +210,7 @@ class Screen:
         self.begin(self.sampler.purge, self.purged)
 
     def purged(self, given):
-        self.note = str(given) if isinstance(given, Failure) else f"{size(given)} given back"
+        self.note = str(given) if isinstance(given, Failure) else f"at most {size(given)} given back"
 
     def help(self):
         self.put([top.Line("arenal top: help", "reverse")] + [top.Line(text) for text in top.HELP.splitlines()])

@@ -3,12 +3,15 @@
 The moment before a process ends cannot be stopped at without becoming its debugger, which would change how it runs (and
 keep gdb and strace away from it). So the command is looked at again and again, and the look at its peak is kept."""
 
+import contextlib
+import sys
 import time
 
 from arenal import library
 from arenal import look
 from arenal import start
 from arenal.errors import Failure
+from arenal.text import counted
 
 FIRST_PAUSE = 0.001     # a short command deserves a look too: the pace starts fast, and slows down to
 PAUSE = 0.05            # this many seconds,
@@ -26,16 +29,20 @@ class Watch:
         self.peak_weight = None
         self.peak_time = 0.0
         self.other = None           # the last look that did not find Arenal
-        self.broken_pipe = False
+        self.unheard = False
 
     def show(self, snapshot, moment, seconds):
-        if self.broken_pipe:
-            return                  # nobody reads any more, but the command goes on
+        if self.unheard:
+            return                  # nobody reads any more, or the disk is full, but the command goes on
         heading = f", {moment}, {seconds:.2f} s after its start"
         try:
             self.output.show(snapshot, heading, moment=moment, seconds=round(seconds, 3), looks=self.looks)
-        except BrokenPipeError:
-            self.broken_pipe = True
+        except OSError as error:
+            self.unheard = True
+            self.output.give_up()
+            if not isinstance(error, BrokenPipeError):
+                with contextlib.suppress(OSError):
+                    print(f"arenal: {error.filename or 'stderr'}: {error.strerror}: no looks are shown any more", file=sys.stderr)
 
     def look(self, compare):
         """One look. Returns the snapshot, or None: the command is ending, or it is past its peak and `compare` says
@@ -69,7 +76,7 @@ class Watch:
 
     def finish(self):
         if self.peak:
-            self.show(self.peak, f"the fullest of {self.looks} looks", self.peak_time)
+            self.show(self.peak, f"the fullest of {counted(self.looks, 'look')}", self.peak_time)
         elif self.other:
             raise Failure(look.not_on_arenal(self.other))
         else:

@@ -183,7 +183,7 @@ class Window:
         self._ask(SET, value, name)
 
     def purge(self):
-        """Bytes that were given back."""
+        """Bytes that were given back, at most: pages of these that had gone before count, too."""
         self._ask(HELLO, 0)
         return self._ask(PURGE, 0, limit=WALK)[2]
 
@@ -424,8 +424,8 @@ def _no_window(pid):
 
 def _failure(pid, error):
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermitted(f"not permitted to look into process {pid}: become its user, or root "
-                            "(which it must be for a process that has changed its user)")
+        return NotPermitted(f"not permitted to look into process {pid}: {proc.who_may()}" + ("" if os.geteuid() == 0 else
+                            " (which it must be for a process that has changed its user)"))
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return Gone(pid)
     return Failure(f"the window of process {pid}: {error.strerror or error}")

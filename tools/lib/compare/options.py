@@ -2,6 +2,7 @@
 
 import argparse
 import fnmatch
+import os
 import re
 
 from compare import allocators
@@ -154,6 +155,8 @@ def _allocator(text):
     if found is None:
         raise argparse.ArgumentTypeError(f"\"{text}\" is not NAME=PATH.so[,VARIABLE=VALUE]... with a name that is not "
                                          "taken yet")
+    if not os.path.isfile(found[1]):
+        raise argparse.ArgumentTypeError(f"{found[1]} is {'no library' if os.path.exists(found[1]) else 'missing'}")
     return found
 
 

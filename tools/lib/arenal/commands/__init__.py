@@ -37,8 +37,10 @@ def _number(text):
 def number(text):
     """As the library reads tunables."""
     found = _number(text)
-    if found is None or not -(1 << 63) <= found < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number (a suffix K, M or G is allowed)")
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; the suffixes are K, M and G")
+    if not -(1 << 63) <= found < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is too {'large' if found > 0 else 'small'}: 64 bits do not hold it")
     return found
 
 

@@ -9,8 +9,14 @@ from arenal.window import Window
 
 HELP = """\
 Steers a running process on Arenal: reads and sets tunables, gives free memory back, turns the heap profile on and off.
-The process goes on meanwhile. It needs a window (ARENAL_WINDOW=1, or several threads and 16 MiB; "open" opens one). Only its own
-user and root may do so."""
+The process goes on meanwhile. It needs a window: several threads that allocate and more than 16 MiB, or ARENAL_WINDOW=1, or
+arenal run; for others, "open" opens one. Only its own user and root may do so."""
+USAGE = """\
+arenal ctl PID open
+       arenal ctl PID get [NAME]
+       arenal ctl PID set NAME VALUE
+       arenal ctl PID purge
+       arenal ctl PID profile start [BYTES] | stop | dump FILE"""
 OPEN = """\
 Opens a window in a process that has none, having one thread or little memory, without a restart. It has a thread more from then on, and
 so have its children. A process that sleeps is stopped for a millisecond or so (ptrace, on x86-64); its system call goes on. One
@@ -25,35 +31,35 @@ MISUSE = ("ignore", "report", "end")
 
 def add(commands):
     parser = commands.add_parser("ctl", help="steer a process: open a window, get or set a tunable, purge", description=HELP,
-                                 epilog=CODES, usage="arenal ctl PID ACTION [ARGUMENT ...]", **SHAPE)
+                                 epilog=CODES, usage=USAGE, **SHAPE)
     parser.add_argument("pid", type=process_id, metavar="PID", help="the process to steer")
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", required=True, prog="arenal ctl PID")
     action = actions.add_parser("open", help="open a window, where there is none", description=OPEN, usage="arenal ctl PID open", **SHAPE)
-    action.set_defaults(main=open_)
+    action.set_defaults(main=open_, parser=action)
     action = actions.add_parser("get", help="print a tunable, or all of them", usage="arenal ctl PID get [NAME]",
                                 **SHAPE)
     action.add_argument("name", nargs="?", metavar="NAME")
-    action.set_defaults(main=get)
+    action.set_defaults(main=get, parser=action)
     action = actions.add_parser("set", help="set a tunable", usage="arenal ctl PID set NAME VALUE", **SHAPE)
     action.add_argument("name", metavar="NAME")
-    action.add_argument("value", metavar="VALUE")
-    action.set_defaults(main=set_)
+    action.add_argument("value", nargs="?", metavar="VALUE")
+    action.set_defaults(main=set_, parser=action)
     action = actions.add_parser("purge", help="give all free memory back to the system now",
                                 usage="arenal ctl PID purge", **SHAPE)
-    action.set_defaults(main=purge)
+    action.set_defaults(main=purge, parser=action)
     action = actions.add_parser("profile", help="start, stop or dump the heap profile", usage="arenal ctl PID profile "
                                 "start [BYTES] | stop | dump FILE", **SHAPE)
     whats = action.add_subparsers(metavar="start | stop | dump", required=True, prog="arenal ctl PID profile")
     what = whats.add_parser("start", help="forget what was collected, and collect; one byte in BYTES is sampled",
                             usage="arenal ctl PID profile start [BYTES]", **SHAPE)
     what.add_argument("bytes", nargs="?", type=sample_size, default=0, metavar="BYTES")
-    what.set_defaults(main=profile_start)
+    what.set_defaults(main=profile_start, parser=what)
     what = whats.add_parser("stop", help="collect no more", usage="arenal ctl PID profile stop", **SHAPE)
-    what.set_defaults(main=profile_stop)
+    what.set_defaults(main=profile_stop, parser=what)
     what = whats.add_parser("dump", help="write what was collected, for arenal profile FILE",
                             usage="arenal ctl PID profile dump FILE", **SHAPE)
     what.add_argument("file", metavar="FILE")
-    what.set_defaults(main=profile_dump)
+    what.set_defaults(main=profile_dump, parser=what)
     parser.set_defaults(parser=parser)
 
 
@@ -91,11 +97,13 @@ def _value(name, text):
         return MISUSE.index(text)
     try:
         return number(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(MISUSE)}, nor a number") from None
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"it is none of {', '.join(MISUSE)}, nor a number: {error}") from None
 
 
 def set_(options, _command):
+    if options.value is None:
+        options.parser.error(f"say what to set {options.name} to, as in: arenal ctl {options.pid} set {options.name} VALUE")
     try:
         value = _value(options.name, options.value)
     except argparse.ArgumentTypeError as error:
@@ -107,7 +115,7 @@ def set_(options, _command):
 
 def purge(options, _command):
     with Window(options.pid) as window:
-        print(f"{window.purge()} bytes given back")
+        print(f"at most {window.purge()} bytes given back")         # what had gone before is counted again
     return 0
 
 

@@ -29,7 +29,7 @@ def add(commands):
     parser.add_argument("--guess", action="store_true",
                         help="do not read the memory of the process, only the kernel's map of it")
     parser.add_argument("--picture", metavar="FILE",
-                        help="write a picture of all pages, as SVG for a browser, instead of the table")
+                        help="with PID: write a picture of all pages, as SVG for a browser, instead of the table")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser)
 

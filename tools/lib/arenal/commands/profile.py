@@ -1,5 +1,6 @@
 """arenal profile"""
 
+import argparse
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ def add(commands):
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--live", action="store_false", dest="total", help="show what is in use (the default)")
     which.add_argument("--total", action="store_true", help="show all that was allocated since the start")
-    parser.add_argument("--top", type=int, default=20, metavar="NUMBER", help="show so many functions (20)")
+    parser.add_argument("--top", type=functions, default=20, metavar="NUMBER", help="show so many functions (20)")
     parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
     parser.add_argument("--pid", type=process_id, metavar="PID",
@@ -40,6 +41,12 @@ def add(commands):
                         help="look for separate debug files in FOLDER, too, which is laid out as /usr/lib/debug is")
     environment_options(parser)
     parser.set_defaults(main=main, parser=parser, total=False)
+
+
+def functions(text):
+    if not text.isascii() or not text.isdigit() or not int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError("from 0 to 1000000 functions")
+    return int(text)
 
 
 def _for_process(path, pid):
@@ -91,6 +98,9 @@ def _run(options, command):
 def main(options, command):
     if (options.dump is None) == (not command):
         options.parser.error('give either the name of a dump, or a command after "--"')
+    for option, folder in [("--root", options.root), *(("--debug", folder) for folder in options.debug)]:
+        if folder is not None and not os.path.isdir(folder):
+            raise Failure(f"{option} {folder}: there is no such folder")
     if command:
         if options.pid or options.root:
             options.parser.error("--pid and --root are for a DUMP")

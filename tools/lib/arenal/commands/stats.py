@@ -10,13 +10,15 @@ import time
 from arenal import figures, files, openmetrics, proc, serve
 from arenal.commands import SHAPE, process_id, seconds
 from arenal.errors import Failure, Gone
+from arenal.text import printable
 from arenal.window import Window
 
 PATIENCE = 5.0          # seconds that a program which the process executes has for its window
 
 HELP = """\
 Prints what Arenal holds in a running process: the table of ARENAL_STATS=1, JSON, or OpenMetrics text. The process goes on
-meanwhile, and needs a window (ARENAL_WINDOW=1, or a process with several threads)."""
+meanwhile, and needs a window: several threads that allocate and more than 16 MiB, or ARENAL_WINDOW=1, or arenal run;
+`arenal ctl PID open` opens one in others."""
 CODES = """\
 For the textfile collector of Prometheus's node_exporter, which takes the older format; the file goes with the process:
     arenal stats PID --prometheus --every 15 --output /var/lib/prometheus/node-exporter/arenal.prom
@@ -38,7 +40,8 @@ def add(commands):
                         help="ask the kernel, too, what of the memory is resident: a walk over the whole heap of the process")
     parser.add_argument("--output", metavar="FILE", help="write to FILE, which is replaced in one step")
     parser.add_argument("--every", type=seconds, metavar="SECONDS",
-                        help="do it again and again until the process ends, whatever programs it executes; FILE is removed then")
+                        help="do it again and again until the process ends, whatever programs it executes; FILE is removed then, "
+                             "and while it cannot be written")
     parser.add_argument("--listen", metavar="PATH",
                         help="answer whoever connects to a Unix socket of this name (mode 0600) until the process ends")
     parser.set_defaults(main=main, parser=parser)
@@ -109,7 +112,8 @@ def _text(options, subject):
 
 def _print(options, look):
     shown = 0
-    written = None
+    written = None          # the file that is ours
+    failing = False
     if options.output and options.every:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
@@ -121,8 +125,17 @@ def _print(options, look):
                     return 0
                 raise
             if options.output:
-                files.replace(options.output, text)
-                written = _identity(options.output)
+                try:
+                    files.replace(options.output, text)
+                    written, failing = _identity(options.output), False
+                except Failure as failure:
+                    if not shown:
+                        raise
+                    # Nobody may take the figures of before for those of now; and a disk that is full has room again, some day.
+                    _remove(options.output, written)
+                    if not failing:
+                        print(f"arenal: {printable(str(failure))}: it is tried again until it works", file=sys.stderr)
+                    written, failing = None, True
             else:
                 sys.stdout.write(text)
                 sys.stdout.flush()
@@ -133,9 +146,14 @@ def _print(options, look):
             time.sleep(options.every)
     finally:
         # Of a process that has ended, or that nobody looks at any more, Prometheus would go on to hear the last figures.
-        if written and written == _identity(options.output):
-            with contextlib.suppress(OSError):
-                os.unlink(options.output)
+        _remove(options.output, written)
+
+
+def _remove(path, written):
+    """If it is still the file that we wrote."""
+    if written and written == _identity(path):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _identity(path):

@@ -13,7 +13,8 @@ from arenal.errors import Failure
 HELP = """\
 Shows what Arenal holds in a process, live: memory, rates, thread caches, arenas, size classes with what they waste, regions,
 and how much of the resident memory is allocated, over time. Without a process ID, it starts with a list of processes.
-The process is never stopped; it needs a window (ARENAL_WINDOW=1, arenal run, or several threads)."""
+The process is never stopped; it needs a window: several threads that allocate and more than 16 MiB, or ARENAL_WINDOW=1, or
+arenal run; `arenal ctl PID open` opens one in others."""
 CODES = """\
 The key h shows the keys. The exit code is 1 when the process does not exist, has no window, or may not be looked at."""
 
