@@ -25,10 +25,7 @@ static bool is_called(const struct link_map *map, const char *name) {
 
 /* By the name of the file, in the loader's list, which does not change while it runs constructors. */
 static const struct link_map *library(const char *name) {
-	const struct link_map *map = NULL;
-	Dl_info unused;
-	if (dladdr1(&own_thread_calls, &unused, (void **)&map, RTLD_DL_LINKMAP) == 0 || map == NULL) return NULL;
-	while (map->l_prev != NULL) map = map->l_prev;
+	const struct link_map *map = _r_debug.r_map;
 	while (map != NULL && !is_called(map, name)) map = map->l_next;
 	return map;
 }
