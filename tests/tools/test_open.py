@@ -232,7 +232,7 @@ class Doing(OpenTest):
         self.is_unharmed(process, "known")
 
     def test_another_program_before_the_memory_is_opened(self):
-        """A thread is held; the memory that is opened then is another program's, in which the door's place holds nothing, or something that looks like one."""
+        """A thread is held; the memory that is opened then is another program's, in which something looks like a door."""
         process = self.sleeper("exec")
         known = int(process.stdout.readline(), 16)
         read = door._door                                       # pylint: disable=protected-access

@@ -4,10 +4,11 @@ The process is knocked at first, which only writes a byte of it that its slow pa
 the door: stopped, once at most, in a system call in which it holds no lock that opening a window takes, for a millisecond or so, and only after
 everything that can be known of it without that was looked at. Where it cannot be told, nothing is done.
 
-What the process says is used as addresses in itself only, whatever it execs meanwhile, a program with more rights, too. All that an attempt reads and writes goes
-through one handle of /proc/PID/mem, which belongs to one memory: after an exec, nothing can be read or written through it. So what is written lands where the door was read, or nowhere.
-A thread is held before that handle is opened. It cannot exec itself then; if another one does, all others have died before the memory changes, and no ptrace call to
-them succeeds. So one that succeeds after the handle was opened says that the handle is of the memory in which the held thread goes on. Mappings, which have no handle, are read again while it is held."""
+What the process says is used as addresses in itself only, whatever it execs meanwhile, be it a program with more rights:
+All that is read and written goes through one handle of /proc/PID/mem, which is of one memory: after an exec, it reads and writes nothing.
+A thread is held before its handle is opened: it cannot call exec then; if another thread does, it is killed before the memory changes.
+So a ptrace call that succeeds after the opening says that the handle is of its memory. What is written lands where the door was read, or
+nowhere; and mappings, which have no handle, are read again in between. Registers go to the held thread, which has died, or has this memory."""
 
 import array
 import errno
@@ -192,8 +193,8 @@ def _find(process):
 
 def _door(process, place):
     door = DOOR.unpack(process.read(place, DOOR.size))
-    # `self`: the file may be another one than that which was loaded, and the mappings another program's. It is data of a file: not something that
-    # a program was given by who started it.
+    # `self`: the file may be another one than that which was loaded, and the mappings another program's. It is data of a file: not something
+    # that a program was given by who started it.
     mapping = process.at(place)
     if door[0] != MAGIC or door[1] != VERSION or door[3] != place or mapping is None or not mapping.inode:
         raise Torn("that is no door")
@@ -235,7 +236,8 @@ def _other_malloc(process, until):
 # Sending a thread through
 
 def _send_through(pid, place, held):
-    """Tries each thread that sleeps, but those in `held`, where it puts those that it holds. Returns whether one went through, and why others did not."""
+    """Tries each thread that sleeps, but those in `held`, where it puts those that it holds. Returns whether one went through, and why others did
+    not."""
     _check_state(pid)
     why = None
     try:
@@ -266,7 +268,8 @@ def _send_through(pid, place, held):
 
 
 def _asleep(process, thread):
-    """Its system call, when it sleeps in one in which it may be held, by all that is known without that. None: it is at work, or ends. Raises Unsafe."""
+    """Its system call, when it sleeps in one in which it may be held, by all that is known without that. None: it is at work, or ends. Raises
+    Unsafe."""
     seen = _seen(process.pid, thread)
     if not seen:
         return None
@@ -407,16 +410,14 @@ def _check_stack(process, registers):
     stack = process.at(top)
     if stack is None or "w" not in stack.perms or top - RED_ZONE - ROOM < stack.start or top % 8:
         raise Unsafe("there is no room on its stack")
-    end, words = stack.end, array.array("Q")
+    end = stack.end
     if stack.path != "[stack]":
-        end = registers.get("fs_base", end)     # a thread's own record is above its stack
+        end = registers.get("fs_base") or _record(process, top, end)        # a thread's own record is above its stack
         if not top < end <= stack.end:
             raise Unsafe("it is on a stack that is not its own")
     if end - top > STACK_LIMIT:
         raise Unsafe("its stack is too long to be looked at")
-    words.frombytes(process.read(top, (end - top) // 8 * 8))
-    if stack.path != "[stack]" and "fs_base" not in registers and not any(word == top + 8 * i for i, word in enumerate(words)):
-        raise Unsafe("it is on a stack that is not its own")        # that record begins with its own address
+    words = array.array("Q", process.read(top, (end - top) // 8 * 8))
     code = [(m.start, m.end) for m in process.mappings if "x" in m.perms]
     low, high = min(start for start, _ in code), max(end for _, end in code)
     found = [(word, end) for word in set(words) if low <= word < high for start, end in code if start <= word < end]
@@ -424,3 +425,10 @@ def _check_stack(process, registers):
         raise Unsafe("its stack is too long to be looked at")
     if any(SIGRETURN.match(process.read(word, min(SIGRETURN_MOST, end - word))) for word, end in found):
         raise Unsafe("it may be in the handler of a signal")
+
+
+def _record(process, top, end):
+    """Where the record of a thread is that is not held, so that its registers do not tell. It has its own address at its beginning, and two words
+    later again. 0: not here."""
+    words = array.array("Q", process.read(top, min(end - top, STACK_LIMIT) // 8 * 8))
+    return next((word for at, word, third in zip(range(top, end, 8), words, words[2:]) if word == at == third), 0)
