@@ -7,6 +7,7 @@ import sys
 
 from arenal import library, peers, trace
 from arenal.errors import Failure
+from arenal.text import counted
 
 MIB = 1 << 20
 # what: name, unit, divisor
@@ -71,7 +72,7 @@ def table(runs, seconds):
     first = next(iter(runs))
     medians = {name: {what: statistics.median(run[what] for run in those) for what in MEASURES} for name, those in runs.items()}
     one = runs[first][0]
-    lines = [f"{one['allocations']:,} allocations and {one['frees']:,} frees in {one['threads']:,} threads; "
+    lines = [f"{counted(one['allocations'], 'allocation')} and {counted(one['frees'], 'free')} in {counted(one['threads'], 'thread')}; "
              f"{one['peak_live'] / MIB:,.1f} MiB live at most, {one['live'] / MIB:,.1f} at the end", ""]
     width = max(len("allocator"), *map(len, runs))
     lines.append(f"{'allocator':{width}}" + "".join(f"{name + ' ' + unit:>16} {'':>6}" for name, unit, _ in MEASURES.values()))
