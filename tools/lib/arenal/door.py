@@ -27,6 +27,7 @@ NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED = range(6)
 HEARD = 0.1             # seconds in which a process that is at work hears a knock
 LIMIT = 2.0             # and for all of it
 PASSED = 0.3            # until a thread that went through has opened it
+OPENED = 3.0            # for the window's thread, once it is there, to answer: on a busy machine it waits for a CPU
 PAUSE = 0.02            # between two looks at threads that are where they must not be held
 STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
@@ -214,9 +215,15 @@ def _await(pid, until):
     """Whether it has a window by then."""
     while True:
         if window.NAME in window.threads_of_arenal(pid):
-            with window.Window(pid):
-                return True
-        if time.monotonic() >= until:
+            try:
+                with window.Window(pid):
+                    return True
+            except Gone:
+                raise
+            except Failure:
+                if time.monotonic() >= until + OPENED:
+                    raise
+        elif time.monotonic() >= until:
             return False
         time.sleep(0.002)
 
