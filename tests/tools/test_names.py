@@ -143,6 +143,7 @@ class Names(ToolTest):
         self.stripped(f"--add-gnu-debuglink={debug}")
         self.run_to_end()
         self.assert_named(lines=True)
+        os.mkdir(self.path("debug"))
         for place in ((".debug", "program.debug"), ("debug", self.folder[1:], "program.debug")):
             os.renames(debug, self.path(*place))
             debug = self.path(*place)
