@@ -616,13 +616,26 @@ static int open_locked(const char *path, const struct os_file *file, short kind)
 	return -1;
 }
 
+static bool is_held(const char *path) {
+	struct flock lock = { .l_type = F_WRLCK };
+	const int fd = open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+	if (fd < 0) return false;
+	const bool held = CALL(SYS_fcntl, fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	close_file(fd);
+	return held;
+}
+
 void *os_hold_file(const char *path, const struct os_file *file) {
 	const int fd = open_locked(path, file, F_RDLCK);
 	if (fd < 0) return NULL;
-	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. */
+	/* The lock belongs to what was opened, which lasts as long as it is mapped anywhere. Not in file systems that lie over another one
+	 * (overlayfs), for what is mapped is the file below. */
 	const long place = CALL(SYS_mmap, NULL, os_page_size, PROT_NONE, MAP_SHARED, fd, 0);
 	close_file(fd);
-	return is_error(place) ? NULL : (void *)place;
+	if (is_error(place)) return NULL;
+	if (is_held(path)) return (void *)place;
+	os_unmap((void *)place, os_page_size);
+	return NULL;
 }
 
 int os_lock_file(const char *path, const struct os_file *file) { return open_locked(path, file, F_WRLCK); }

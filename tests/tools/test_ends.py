@@ -8,10 +8,11 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import unittest
 import unittest.mock
 
-from support import LIBRARY, environment
+from support import LIBRARY, TOOL, environment
 from test_trace import CHUNK, TraceTest
 
 from arenal import trace
@@ -144,6 +145,33 @@ class Several(EndsTest):
     def test_a_child_that_could_execute_nothing_still_counts(self):
         self.run_ends("outlives failure")
         self.assert_ended(_111=(NO_END, 0), _333=(EXIT, 7))
+
+
+class Over(EndsTest):
+    """In a file system over another one, where containers have their files: a lock does not last as long as the mapping."""
+
+    SCRIPT = """
+mount -t tmpfs none "$1" && cd "$1" && mkdir below above work over && mount -t overlay none -o lowerdir=below,upperdir=above,workdir=work over ||
+  exit 77
+LD_PRELOAD=$2 ARENAL_TRACE_FILE=$PWD/over/trace "$3" children || exit
+[ $(stat -c %s over/trace) -gt 1000000000 ] || echo cut
+"$4" -B "$5" report over/trace && cp over/trace "$6"
+"""
+
+    @unittest.skipIf(os.getuid() != 0, "only root may look at all processes")
+    def test_nobody_cuts_it_but_root_s_tool(self):
+        folder = os.path.join(self.folder, "folder")
+        os.mkdir(folder)
+        done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", self.SCRIPT, "sh", folder, LIBRARY, ENDS, sys.executable, TOOL,
+                               self.trace], env=environment(), check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        if done.returncode == 77:
+            self.skipTest("no overlay may be mounted here")
+        self.assertEqual(done.returncode, 0, done)
+        self.assertNotIn("arenal:", done.stdout)
+        self.assertNotIn("cut\n", done.stdout)
+        summary = self.summary()
+        self.assertEqual((os.stat(self.trace).st_size, summary["damaged"]), (summary["chunks"] * CHUNK, 0))
+        self.assertEqual(self.ends()[333], (EXIT, 0))
 
 
 class Running(EndsTest):

@@ -5,8 +5,9 @@ import os
 import signal
 import stat
 import struct
+import time
 
-from arenal import files
+from arenal import files, proc
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQI")     # struct trace_header of src/observe/trace_format.h, up to `held`
 MAGIC, VERSION = b"ARENALTR", 2
@@ -25,11 +26,12 @@ def _header(file):
 def settle(path):
     """Cuts the file to its length where the library could not: its last process was killed, say. Not while anybody may write to it, also
     processes that we may not see: all of them hold a lock, which the kernel drops when they end. How many chunks there are is known
-    when we have got the lock that excludes them, and not before."""
+    when we have got the lock that excludes them, and not before. On a file system that keeps no locks of what is mapped (overlayfs), root
+    looks at all processes instead."""
     try:
         with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
             header = _header(file.fileno())
-            if not header or not header[-1]:
+            if not header or (not header[-1] and not _is_nobody_s(path, header)):
                 return
             fcntl.fcntl(file, *EXCLUDE)
             header = _header(file.fileno())
@@ -50,6 +52,23 @@ def _maps(pid, path):
     name = os.fsencode(os.path.realpath(path)).replace(b"\n", b"\\012")       # other file systems below have numbers of their own
     rows = (line.split(None, 5) for line in text.splitlines())
     return any(len(row) == 6 and (row[4] == b"%d" % number or row[5] == name) for row in rows)
+
+
+def _may_write(pid, path, header):
+    """Those that may not be looked at may, unless they are older than the file and did not make it."""
+    found = _maps(pid, path)
+    if found is not None:
+        return found
+    ticks = proc.started(pid)
+    if ticks is None:
+        return False
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return int(pid) == header[3] or (boot + ticks / os.sysconf("SC_CLK_TCK") + 2) * 1e9 > header[5]
+
+
+def _is_nobody_s(path, header):
+    return os.geteuid() == 0 and os.path.exists("/proc/1") and \
+        not any(_may_write(pid, path, header) for pid in filter(str.isdigit, os.listdir("/proc")))
 
 
 def _runs(pid, summary):
