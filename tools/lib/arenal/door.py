@@ -315,6 +315,8 @@ def _rests(pid, thread):
 def _try(pid, thread, place, seen, tried):
     tried.add(thread)
     with ptrace.Stopped(thread, STOP) as held:
+        if not os.path.isdir(f"/proc/{pid}/task/{thread}"):
+            raise ProcessLookupError(errno.ESRCH, "another process has this number now")
         registers = held.registers()
         _sleep_on(pid, thread, held, registers)
         with _Now(pid) as process:
