@@ -72,17 +72,14 @@ static void find(const struct table *t, const char *name, void *function) {
 
 /* Before the constructor that may start one (api/start.c), which has no priority. */
 __attribute__((constructor(101))) static void find_all(void) {
-	static const char *const files[] = { "libc.so.6", "libpthread.so.0" }; /* the second before glibc 2.34 */
 	struct own_thread_calls *calls = &own_thread_calls;
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		struct table table;
-		if (!read_table(files[i], &table)) continue;
-		find(&table, "pthread_attr_init", &calls->attr_init);
-		find(&table, "pthread_attr_setstacksize", &calls->attr_setstacksize);
-		find(&table, "pthread_attr_destroy", &calls->attr_destroy);
-		find(&table, "pthread_create", &calls->create);
-		find(&table, "pthread_join", &calls->join);
-		find(&table, "pthread_detach", &calls->detach);
-		find(&table, "pthread_setcancelstate", &calls->setcancelstate);
-	}
+	struct table table;
+	if (!read_table("libc.so.6", &table)) return;
+	find(&table, "pthread_attr_init", &calls->attr_init);
+	find(&table, "pthread_attr_setstacksize", &calls->attr_setstacksize);
+	find(&table, "pthread_attr_destroy", &calls->attr_destroy);
+	find(&table, "pthread_create", &calls->create);
+	find(&table, "pthread_join", &calls->join);
+	find(&table, "pthread_detach", &calls->detach);
+	find(&table, "pthread_setcancelstate", &calls->setcancelstate);
 }

@@ -4,7 +4,8 @@
 
 #include "cache/tcache.h"
 
-/* Does a thread see the stores of another one in the order in which they were made? Magazines are looked into without a lock. */
+/* Does another thread, and the child of a fork, see a thread's stores in the order in which it made them? Magazines are looked into without a
+ * lock. */
 #if defined(__x86_64__)
 #define STORES_ARE_SEEN_IN_ORDER true
 #else
@@ -26,12 +27,5 @@ void magazine_dispose(struct tcache *tc, unsigned class_);
 
 /* Makes the magazine of a thread that is not there any more, wherever that was in malloc or free, one that holds free blocks. */
 void magazine_inherit(struct tcache *tc, unsigned class_);
-
-/* Does another thread, and the child of a fork, see a thread's stores in the order in which it made them? */
-#if defined(__x86_64__)
-#define STORES_ARE_SEEN_IN_ORDER true
-#else
-#define STORES_ARE_SEEN_IN_ORDER false
-#endif
 
 #endif

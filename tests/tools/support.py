@@ -92,6 +92,41 @@ def cgroup(test, kind, file):
     return None
 
 
+class Freezer:
+    """A cgroup whose processes can be frozen, v1's or v2's: the test is skipped where the machine lets us have none."""
+
+    def __init__(self, test):
+        found = cgroup(test, "freezer", ("freezer.state", "cgroup.freeze"))
+        if not found:
+            test.skipTest("no cgroup that may be frozen")
+        self.folder, self.file = found
+        self.is_old = "state" in self.file
+
+    def put(self, process):
+        self._write(f"{self.folder}/cgroup.procs", str(process.pid))
+
+    def freeze(self):
+        self._write(self.file, "FROZEN" if self.is_old else "1")
+
+    def thaw(self):
+        self._write(self.file, "THAWED" if self.is_old else "0")
+
+    def is_frozen(self):
+        return self._read("freezer.state") == "FROZEN\n" if self.is_old else "frozen 1" in self._read("cgroup.events")
+
+    def is_empty(self):
+        return not self._read("cgroup.procs")
+
+    def _read(self, name):
+        with open(os.path.join(self.folder, name), encoding="ascii") as file:
+            return file.read()
+
+    @staticmethod
+    def _write(path, word):
+        with open(path, "w", encoding="ascii") as out:
+            out.write(word)
+
+
 class ToolTest(unittest.TestCase):
     def setUp(self):
         # Everybody may look into it, so that an ordinary user can run a copy of the tool there.

@@ -10,7 +10,7 @@ import time
 import unittest
 from unittest import mock
 
-from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
+from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
 from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
 
 from arenal import door, ptrace, window
@@ -398,27 +398,19 @@ class Sentences(OpenTest):
         self.is_unharmed(process, "read")
 
     def test_frozen(self):
-        found = cgroup(self, "freezer", ("freezer.state", "cgroup.freeze"))
-        if not found:
-            self.skipTest("no cgroup that may be frozen")
-        folder, file = found
-        freeze, thaw = ("FROZEN", "THAWED") if "state" in file else ("1", "0")
-
-        def write(path, word):
-            with open(path, "w", encoding="ascii") as out:
-                out.write(word)
+        cgroup = Freezer(self)
         process = self.sleeper("read")
 
         def clear():
-            write(file, thaw)
+            cgroup.thaw()
             self.stop(process)
         self.addCleanup(clear)
-        write(f"{folder}/cgroup.procs", str(process.pid))
-        write(file, freeze)
+        cgroup.put(process)
+        cgroup.freeze()
         started = time.monotonic()
         self.await_(lambda: "is frozen" in self.arenal("ctl", str(process.pid), "open").stderr, "it is not said to be frozen")
         self.assertLess(time.monotonic() - started, 10)
-        write(file, thaw)
+        cgroup.thaw()
         self.await_(lambda: self.arenal("ctl", str(process.pid), "open").returncode == 0, "no window afterwards")
         self.is_unharmed(process, "read")
 

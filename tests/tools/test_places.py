@@ -10,7 +10,7 @@ import sys
 import time
 import unittest
 
-from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody, cgroup, environment
+from support import LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
 
 WORDS = [WORKLOAD, "1", "1", "1", "0"]
 PROFILED = os.environ["TEST_PROFILED"]
@@ -45,11 +45,6 @@ def pythons():
     found = {version_of(name): name for name in names if name}
     found = {version: name for version, name in found.items() if version and version >= (3, OLDEST) and version != sys.version_info[:2]}
     return sorted({min(found), max(found)}) if found else [], found
-
-
-def read(path):
-    with open(path, encoding="ascii") as file:
-        return file.read()
 
 
 class Places(ToolTest):
@@ -178,28 +173,19 @@ class Places(ToolTest):
         self.assertEqual(done.stderr, "closed\n")
 
     def test_beside_a_frozen_cgroup(self):
-        found = cgroup(self, "freezer", ("freezer.state", "cgroup.freeze"))
-        if not found:
-            self.skipTest("no cgroup that may be frozen")
-        folder, file = found
-        freeze, thaw = ("FROZEN", "THAWED") if "state" in file else ("1", "0")
-
-        def write(path, word):
-            with open(path, "w", encoding="ascii") as out:
-                out.write(word)
+        cgroup = Freezer(self)
         frozen, other = [self.on_arenal(*WORDS) for _ in range(3)], self.on_arenal(*WORDS)
 
         def clear():
-            write(file, thaw)
+            cgroup.thaw()
             for process in frozen:
                 self.stop(process)
-            self.await_(lambda: not read(f"{folder}/cgroup.procs"), "the cgroup is not empty")
+            self.await_(cgroup.is_empty, "the cgroup is not empty")
         self.addCleanup(clear)
         for process in frozen:
-            write(f"{folder}/cgroup.procs", str(process.pid))
-        write(file, freeze)
-        events = f"{folder}/cgroup.events"
-        self.await_(lambda: "FROZEN\n" == read(file) if "state" in file else "frozen 1" in read(events), "the cgroup does not freeze")
+            cgroup.put(process)
+        cgroup.freeze()
+        self.await_(cgroup.is_frozen, "the cgroup does not freeze")
         started = time.monotonic()
         rows = {row["pid"]: row for row in json.loads(self.arenal("ps", "--json").stdout)}
         self.assertLess(time.monotonic() - started, 10)
