@@ -23,6 +23,7 @@ from processes import PATH, READY, accepts, descendants, free_port, installed, p
 
 FILES = os.path.dirname(os.path.realpath(__file__))
 DEADLINE = 150                  # seconds for one command; ctest's own limit lies above
+ATTEMPTS = 3                    # of one mode, when the program crashes as it does without Arenal
 SKIPPED = 77                    # CMakeLists.txt tells ctest
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MODES = {"control": None, "plain": {}, "hardened": {"ARENAL_HARDEN": "1"}, "guarded": {"ARENAL_GUARD_SAMPLE": "1"}}
@@ -39,6 +40,8 @@ class ProgramTest(unittest.TestCase):
     user = None                 # who it is for when root runs the tests
     modes = tuple(MODES)
     mistakes = None             # the program's own, that hardened mode is known to report: a pattern
+    own_crash = None            # one that the program has now and then without Arenal, too: a pattern of its logs
+    usual = None                # what comes of it without Arenal
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="arenal-programs-")
@@ -74,33 +77,41 @@ class ProgramTest(unittest.TestCase):
             self.prepare()
         except Exception as error:
             raise AssertionError(f"the control fails: without Arenal, {error}") from error
-        usual = None
         wanted = os.environ.get("TEST_MODES", "").split() or self.modes
         for mode in (mode for mode in self.modes if mode in wanted):
             with self.subTest(mode):
-                run = Run(self, mode)
-                row["result"][mode] = "failed"
-                began = time.monotonic()
-                try:
-                    outcome = run.plainly(self.work(run))
-                    run.end()
-                    if mode == "control":
-                        usual = outcome
-                    self.assertEqual(outcome, usual, "not what the program does without Arenal")
-                except unittest.SkipTest as reason:
-                    self.skip(row, str(reason))
-                except Exception as error:  # pylint: disable=broad-except
-                    self.show_logs(run)
-                    what = "the control fails: without Arenal" if mode == "control" else mode
-                    raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:3000]}") from error
-                finally:
-                    run.clean_up()
-                row["result"][mode] = "right"
-                row["seconds"][mode] = round(time.monotonic() - began, 2)
-                if run.memory:
-                    row["memory"][mode] = run.memory
+                self.one_mode(mode, row)
             if mode == "control" and row["result"][mode] != "right":
                 break                       # there is nothing to compare with
+
+    def one_mode(self, mode, row):
+        """A crash that the program also has without Arenal is no verdict: the mode is tried again, and may not crash each time."""
+        row["result"][mode] = "failed"
+        for attempts_left in reversed(range(ATTEMPTS)):
+            run = Run(self, mode)
+            began = time.monotonic()
+            try:
+                outcome = run.plainly(self.work(run))
+                run.end()
+                if mode == "control":
+                    self.usual = outcome
+                self.assertEqual(outcome, self.usual, "not what the program does without Arenal")
+                break
+            except unittest.SkipTest as reason:
+                self.skip(row, str(reason))
+            except Exception as error:  # pylint: disable=broad-except
+                self.show_logs(run)
+                if attempts_left and run.crashed_by_itself():
+                    continue
+                what = "the control fails: without Arenal" if mode == "control" else mode
+                raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:3000]}") from error
+            finally:
+                run.clean_up()
+                shutil.rmtree(run.folder, ignore_errors=True)   # the next attempt takes the same name
+        row["result"][mode] = "right"
+        row["seconds"][mode] = round(time.monotonic() - began, 2)
+        if run.memory:
+            row["memory"][mode] = run.memory
 
     def skip(self, row, reason):
         row["skipped"] = reason
@@ -298,6 +309,12 @@ class Run:
             found = CRASHES.search(self.without_mistakes(text))
             if found:
                 raise AssertionError(f"{path}: {found.group(0)[:300]}")
+
+    def crashed_by_itself(self):
+        """As it does without Arenal, and Arenal has said nothing."""
+        texts = [text for _, text in self.logs()]
+        return (self.test.own_crash and any(re.search(self.test.own_crash, text) for text in texts)
+                and not any("arenal: " in text for text in texts))
 
     def without_mistakes(self, text):
         """Without what hardened mode says, and with which stack, of the program's own known mistakes."""
