@@ -1,0 +1,38 @@
+/* Which huge blocks there are, and what is known of each; for huge.c. What others ask about them is in
+ * huge.h. */
+#ifndef ARENA_HUGE_BLOCKS_H
+#define ARENA_HUGE_BLOCKS_H
+
+#include "arena/huge.h"
+#include "arena/wave.h"
+#include "base/address_table.h"
+#include "base/lock.h"
+
+/* Beside its address and size, in the table's records: tools read only those from outside. */
+struct huge_more {
+	uint32_t origin; /* see struct piece */
+	bool altered;    /* huge_alter was called for it */
+};
+
+/* The lock is that of the cache and of stuck mappings, too. All else: owner lock. */
+extern struct huge_blocks {
+	struct lock lock;
+	struct address_table table; /* of struct huge_more */
+	uint32_t resizing; /* blocks taken out to be resized, inside of the gate: each must get an entry again */
+	uint32_t origins;  /* given so far */
+	size_t bytes;      /* of the blocks in the table */
+	struct wave wave;
+} huge;
+
+/* Origin 0: a new one. False without memory for the entry. Takes the lock. */
+bool huge_block_add(void *block, size_t size, uint32_t origin);
+
+/* Takes the block out of the table and returns its size, 0 when it is not there. Under the lock. */
+size_t huge_block_take_out(const void *block, struct huge_more *more);
+
+/* Takes the block out for a while, and puts it back, wherever it is now and with whatever size: with a new
+ * origin if that is 0. Both take the lock. */
+size_t huge_block_take_to_resize(const void *block, struct huge_more *more);
+void huge_block_put_back(void *block, size_t size, struct huge_more more);
+
+#endif
