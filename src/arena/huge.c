@@ -15,6 +15,27 @@
  * that appends little by little makes few system calls. */
 #define GROWTH_SHARE 8
 
+/* Origin 0: a new one. */
+static bool add(void *block, size_t size, uint32_t origin) {
+	lock_take(&huge.lock, RANK_HUGE);
+	const bool done = huge_block_put(block, size, (struct huge_more){ .origin = origin }, false);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return done;
+}
+
+static size_t take_out_to_resize(const void *block, struct huge_more *more) {
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t size = huge_block_take_out(block, true, more);
+	lock_drop(&huge.lock, RANK_HUGE);
+	return size;
+}
+
+static void put_back(void *block, size_t size, struct huge_more more) {
+	lock_take(&huge.lock, RANK_HUGE);
+	huge_block_put(block, size, more, true);
+	lock_drop(&huge.lock, RANK_HUGE);
+}
+
 /* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each
  * page fault that they are spared is worth more than the page (see src/README.md). */
 static size_t cache_limit(uint64_t now) {
@@ -208,7 +229,7 @@ void *huge_alloc(size_t size, size_t align, size_t *stale) {
 		block = map_fresh(size, max_size(align, os_page_size), stale);
 	}
 	if (block == NULL) return NULL;
-	if (huge_block_add(block, size, origin)) return block;
+	if (add(block, size, origin)) return block;
 	os_unmap(block, size);
 	return NULL;
 }
@@ -217,7 +238,7 @@ bool huge_free(void *block) {
 	const uint64_t now = os_milliseconds();
 	struct huge_more more;
 	lock_take(&huge.lock, RANK_HUGE);
-	const size_t size = huge_block_take_out(block, &more);
+	const size_t size = huge_block_take_out(block, false, &more);
 	if (size == 0)
 		lock_drop(&huge.lock, RANK_HUGE);
 	else if (unlikely(more.altered))
@@ -233,7 +254,7 @@ void *huge_resize(void *block, size_t size) {
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
 	struct huge_more more;
 	gate_enter();
-	const size_t old = huge_block_take_to_resize(block, &more);
+	const size_t old = take_out_to_resize(block, &more);
 	if (unlikely(old == 0)) {
 		gate_leave();
 		report_pointer("realloc", block, NULL);
@@ -252,7 +273,7 @@ void *huge_resize(void *block, size_t size) {
 	}
 	if (moved == NULL) moved = os_remap(block, old, size, true);
 	if (moved != NULL && moved != block) more.origin = 0;
-	huge_block_put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
+	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
 	gate_leave();
 	if (moved != NULL) PROBE(huge_resized, block, old, moved, size);
 	if (moved != NULL && size < old) heap_count_purged(old - size);

@@ -19,36 +19,35 @@ static void widen(uintptr_t start, uintptr_t end) {
 		atomic_store_explicit(&highest, end, memory_order_relaxed);
 }
 
-/* Room for so many entries more, beside those that will be put back. */
-static bool make_room(uint32_t more) {
-	const bool done = address_table_room(&huge.table, huge.resizing + more);
+/* Room for one entry more, beside those that will be put back. */
+static bool make_room(void) {
+	if (address_table_has_room(&huge.table, huge.resizing + 1)) return true;
+	if (!address_table_grow(&huge.table, huge.resizing + 1)) return false;
 	arenal_layout.huge_table = (uintptr_t)huge.table.entries;
 	arenal_layout.huge_capacity = huge.table.capacity;
-	return done;
+	return true;
 }
 
 static struct huge_more *more_of(const struct address_entry *e) { return address_record(&huge.table, e); }
 
-static void add_block(void *block, size_t size, struct huge_more more) {
+bool huge_block_put(void *block, size_t size, struct huge_more more, bool resized) {
+	huge.resizing -= resized;
+	/* A resized one has an entry without that, too; but it has left a mark each time, and they must not
+	 * fill the table. */
+	if (!make_room() && !resized) return false;
+	if (more.origin == 0) more.origin = ++huge.origins;
 	*more_of(address_table_add(&huge.table, (uintptr_t)block, size)) = more;
 	widen((uintptr_t)block, (uintptr_t)block + size);
 	huge.bytes += size;
 	wave_note(&huge.wave, huge.bytes);
-}
-
-bool huge_block_add(void *block, size_t size, uint32_t origin) {
-	lock_take(&huge.lock, RANK_HUGE);
-	const bool done = make_room(1);
-	if (done) add_block(block, size, (struct huge_more){ origin != 0 ? origin : ++huge.origins, false });
-	lock_drop(&huge.lock, RANK_HUGE);
-	return done;
+	return true;
 }
 
 static void alter_each(void) {
 	for (uint32_t i = 0; i < huge.table.capacity; i++) more_of(&huge.table.entries[i])->altered = true;
 }
 
-size_t huge_block_take_out(const void *block, struct huge_more *more) {
+size_t huge_block_take_out(const void *block, bool resizing, struct huge_more *more) {
 	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)))
 		if (atomic_exchange(&alter_all, false)) alter_each();
 	struct address_entry *e = address_table_find(&huge.table, (uintptr_t)block);
@@ -57,24 +56,8 @@ size_t huge_block_take_out(const void *block, struct huge_more *more) {
 	*more = *more_of(e);
 	address_table_remove(&huge.table, e);
 	huge.bytes -= size;
+	huge.resizing += resizing;
 	return size;
-}
-
-size_t huge_block_take_to_resize(const void *block, struct huge_more *more) {
-	lock_take(&huge.lock, RANK_HUGE);
-	const size_t size = huge_block_take_out(block, more);
-	huge.resizing += size > 0;
-	lock_drop(&huge.lock, RANK_HUGE);
-	return size;
-}
-
-void huge_block_put_back(void *block, size_t size, struct huge_more more) {
-	lock_take(&huge.lock, RANK_HUGE);
-	make_room(0); /* it has an entry; but the mark that it left may be one too many */
-	huge.resizing--;
-	if (more.origin == 0) more.origin = ++huge.origins;
-	add_block(block, size, more);
-	lock_drop(&huge.lock, RANK_HUGE);
 }
 
 size_t huge_size(const void *block) {

@@ -24,15 +24,12 @@ extern struct huge_blocks {
 	struct wave wave;
 } huge;
 
-/* Origin 0: a new one. False without memory for the entry. Takes the lock. */
-bool huge_block_add(void *block, size_t size, uint32_t origin);
+/* Puts a block into the table, with a new origin if that is 0. `resized`: it was taken out for that, and
+ * will have an entry whatever happens. Otherwise false without memory for one. Under the lock. */
+bool huge_block_put(void *block, size_t size, struct huge_more more, bool resized);
 
-/* Takes the block out of the table and returns its size, 0 when it is not there. Under the lock. */
-size_t huge_block_take_out(const void *block, struct huge_more *more);
-
-/* Takes the block out for a while, and puts it back, wherever it is now and with whatever size: with a new
- * origin if that is 0. Both take the lock. */
-size_t huge_block_take_to_resize(const void *block, struct huge_more *more);
-void huge_block_put_back(void *block, size_t size, struct huge_more more);
+/* Takes the block out of the table, for good or to be put back with another size or at another place.
+ * Returns its size, 0 when it is not there. Under the lock. */
+size_t huge_block_take_out(const void *block, bool resizing, struct huge_more *more);
 
 #endif

@@ -30,26 +30,73 @@ struct address_table {
 	uint32_t tables;               /* that this one has been so far */
 };
 
-/* Makes sure that so many entries can be added. False without memory: it stays as it is. */
-bool address_table_room(struct address_table *t, uint32_t more);
-
-/* Adds an address that is not there. There is room. Its record is all the owner's to write. */
-struct address_entry *address_table_add(struct address_table *t, uintptr_t address, size_t size);
-
-/* NULL: it is not there. */
-struct address_entry *address_table_find(const struct address_table *t, uintptr_t address);
-
-/* Neither the entry nor its record is written to. */
-void address_table_remove(struct address_table *t, struct address_entry *e);
-
-/* Removes all. */
-void address_table_clear(struct address_table *t);
-
 static inline bool address_is_used(const struct address_entry *e) { return e->address > ADDRESS_REMOVED; }
 
 static inline void *address_record(const struct address_table *t, const struct address_entry *e) {
 	return (char *)t->records + (size_t)(e - t->entries) * t->record;
 }
+
+/* Another table takes the place of this one, with room for so many entries more. False without memory: it
+ * stays as it is. */
+bool address_table_grow(struct address_table *t, uint32_t more);
+
+/* Can so many entries be added to the table as it is? */
+static inline bool address_table_has_room(const struct address_table *t, uint32_t more) {
+	return likely(t->filled + more <= t->capacity / 2);
+}
+
+/* Makes sure that so many entries can be added. False without memory. */
+static inline bool address_table_room(struct address_table *t, uint32_t more) {
+	return address_table_has_room(t, more) || address_table_grow(t, more);
+}
+
+/* Addresses of blocks are multiples of 16. */
+static inline uint32_t address_first_place(const struct address_table *t, uintptr_t address) {
+	return (uint32_t)((uint64_t)(address >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (t->capacity - 1);
+}
+
+static inline uint32_t address_next_place(const struct address_table *t, uint32_t i) {
+	return (i + 1) & (t->capacity - 1);
+}
+
+/* NULL: it is not there. */
+static inline struct address_entry *address_table_find(const struct address_table *t, uintptr_t address) {
+	if (t->capacity == 0 || address <= ADDRESS_REMOVED) return NULL;
+	for (uint32_t i = address_first_place(t, address);; i = address_next_place(t, i)) {
+		if (t->entries[i].address == address) return &t->entries[i];
+		if (t->entries[i].address == ADDRESS_FREE) return NULL;
+	}
+}
+
+/* Adds an address that is not there. There is room. Its record is all the owner's to write. */
+static inline struct address_entry *address_table_add(struct address_table *t, uintptr_t address,
+                                                      size_t size) {
+	uint32_t i = address_first_place(t, address);
+	while (address_is_used(&t->entries[i])) i = address_next_place(t, i);
+	struct address_entry *e = &t->entries[i];
+	t->filled += e->address == ADDRESS_FREE;
+	t->used++;
+	/* The address last: who reads from outside must not take another one's size for this one's. */
+	e->size = size;
+	e->address = address;
+	return e;
+}
+
+/* Its record stays as it is, until another entry gets it. */
+static inline void address_table_remove(struct address_table *t, struct address_entry *e) {
+	uint32_t i = (uint32_t)(e - t->entries);
+	e->address = ADDRESS_REMOVED;
+	t->used--;
+	/* Where no search goes on behind it, no mark is needed, nor are those before it. */
+	if (t->entries[address_next_place(t, i)].address != ADDRESS_FREE) return;
+	for (; t->entries[i].address == ADDRESS_REMOVED; i = (i - 1) & (t->capacity - 1)) {
+		t->entries[i].address = ADDRESS_FREE;
+		t->filled--;
+	}
+}
+
+/* Removes all. */
+void address_table_clear(struct address_table *t);
 
 /* A walk under several holds of the lock, so that none is long: entries [from, to) are to be looked at
  * under this one. Starts as zeros. */

@@ -36,12 +36,19 @@ static struct hard_block copy_of(const struct address_entry *e) {
 	return (struct hard_block){ (char *)e->address, e->size, *more_of(e) };
 }
 
+/* Room for one entry more. */
+static bool make_room(void) {
+	if (address_table_has_room(&hard_blocks.table, 1)) return true;
+	if (!address_table_grow(&hard_blocks.table, 1)) return false;
+	arenal_layout.hard_table = (uintptr_t)hard_blocks.table.entries;
+	arenal_layout.hard_capacity = hard_blocks.table.capacity;
+	return true;
+}
+
 bool hard_block_add(const struct hard_block *b) {
 	lock();
-	const bool done = address_table_room(&hard_blocks.table, 1);
+	const bool done = make_room();
 	if (done) {
-		arenal_layout.hard_table = (uintptr_t)hard_blocks.table.entries;
-		arenal_layout.hard_capacity = hard_blocks.table.capacity;
 		*more_of(address_table_add(&hard_blocks.table, (uintptr_t)b->address, b->size)) = b->more;
 		hard_blocks.guarded += b->more.guard > 0;
 		hard_blocks.bytes += hard_pages(b->size);

@@ -32,7 +32,7 @@ static struct {
 	struct profile_stack *chunks[PROFILE_STACKS / STACKS_OF_CHUNK + 1]; /* never freed: the next profile uses them */
 	uint32_t *buckets;             /* PROFILE_STACKS of them: the number of a stack, or 0 */
 	uint32_t stack_count, hand;    /* hand: where the search goes on */
-} profile = { .samples.record = sizeof(uint32_t) /* the number of the stack */ };
+} profile;
 
 void profile_lock(void) { lock_take(&profile.lock, RANK_PROFILE); }
 void profile_unlock(void) { lock_drop(&profile.lock, RANK_PROFILE); }
@@ -191,6 +191,7 @@ static bool forget_all(uint64_t mean) {
 	if (profile.buckets == NULL) profile.buckets = meta_alloc(PROFILE_STACKS * sizeof *profile.buckets);
 	const bool possible = profile.buckets != NULL && make_chunk(0);
 	profile.mean = possible ? mean : 0;
+	profile.samples.record = sizeof(uint32_t); /* not where it is declared: all of it would lie in the library's file */
 	address_table_clear(&profile.samples);
 	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
 	if (possible) {
