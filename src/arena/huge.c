@@ -18,21 +18,26 @@
 /* Origin 0: a new one. */
 static bool add(void *block, size_t size, uint32_t origin) {
 	lock_take(&huge.lock, RANK_HUGE);
-	const bool done = huge_block_put(block, size, (struct huge_more){ .origin = origin }, false);
+	const bool done = huge_block_room();
+	if (done) huge_block_put(block, size, (struct huge_more){ .origin = origin });
 	lock_drop(&huge.lock, RANK_HUGE);
 	return done;
 }
 
 static size_t take_out_to_resize(const void *block, struct huge_more *more) {
 	lock_take(&huge.lock, RANK_HUGE);
-	const size_t size = huge_block_take_out(block, true, more);
+	const size_t size = huge_block_take_out(block, more);
+	huge.resizing += size > 0;
 	lock_drop(&huge.lock, RANK_HUGE);
 	return size;
 }
 
 static void put_back(void *block, size_t size, struct huge_more more) {
 	lock_take(&huge.lock, RANK_HUGE);
-	huge_block_put(block, size, more, true);
+	huge.resizing--;
+	/* It has an entry without that, too; but it leaves a mark each time, and they must not fill the table. */
+	huge_block_room();
+	huge_block_put(block, size, more);
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
@@ -238,7 +243,7 @@ bool huge_free(void *block) {
 	const uint64_t now = os_milliseconds();
 	struct huge_more more;
 	lock_take(&huge.lock, RANK_HUGE);
-	const size_t size = huge_block_take_out(block, false, &more);
+	const size_t size = huge_block_take_out(block, &more);
 	if (size == 0)
 		lock_drop(&huge.lock, RANK_HUGE);
 	else if (unlikely(more.altered))

@@ -19,35 +19,30 @@ static void widen(uintptr_t start, uintptr_t end) {
 		atomic_store_explicit(&highest, end, memory_order_relaxed);
 }
 
-/* Room for one entry more, beside those that will be put back. */
-static bool make_room(void) {
-	if (address_table_has_room(&huge.table, huge.resizing + 1)) return true;
+bool huge_blocks_grow(void) {
 	if (!address_table_grow(&huge.table, huge.resizing + 1)) return false;
 	arenal_layout.huge_table = (uintptr_t)huge.table.entries;
 	arenal_layout.huge_capacity = huge.table.capacity;
 	return true;
 }
 
-static struct huge_more *more_of(const struct address_entry *e) { return address_record(&huge.table, e); }
+static struct huge_more *more_of(const struct address_entry *e) {
+	return (struct huge_more *)huge.table.records + address_index(&huge.table, e);
+}
 
-bool huge_block_put(void *block, size_t size, struct huge_more more, bool resized) {
-	huge.resizing -= resized;
-	/* A resized one has an entry without that, too; but it has left a mark each time, and they must not
-	 * fill the table. */
-	if (!make_room() && !resized) return false;
+void huge_block_put(void *block, size_t size, struct huge_more more) {
 	if (more.origin == 0) more.origin = ++huge.origins;
 	*more_of(address_table_add(&huge.table, (uintptr_t)block, size)) = more;
 	widen((uintptr_t)block, (uintptr_t)block + size);
 	huge.bytes += size;
 	wave_note(&huge.wave, huge.bytes);
-	return true;
 }
 
 static void alter_each(void) {
 	for (uint32_t i = 0; i < huge.table.capacity; i++) more_of(&huge.table.entries[i])->altered = true;
 }
 
-size_t huge_block_take_out(const void *block, bool resizing, struct huge_more *more) {
+size_t huge_block_take_out(const void *block, struct huge_more *more) {
 	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)))
 		if (atomic_exchange(&alter_all, false)) alter_each();
 	struct address_entry *e = address_table_find(&huge.table, (uintptr_t)block);
@@ -56,7 +51,6 @@ size_t huge_block_take_out(const void *block, bool resizing, struct huge_more *m
 	*more = *more_of(e);
 	address_table_remove(&huge.table, e);
 	huge.bytes -= size;
-	huge.resizing += resizing;
 	return size;
 }
 

@@ -24,12 +24,16 @@ extern struct huge_blocks {
 	struct wave wave;
 } huge;
 
-/* Puts a block into the table, with a new origin if that is 0. `resized`: it was taken out for that, and
- * will have an entry whatever happens. Otherwise false without memory for one. Under the lock. */
-bool huge_block_put(void *block, size_t size, struct huge_more more, bool resized);
+/* Room for one entry more, beside those that will be put back. False without memory. Under the lock. */
+bool huge_blocks_grow(void);
+static inline bool huge_block_room(void) {
+	return address_table_has_room(&huge.table, huge.resizing + 1) || huge_blocks_grow();
+}
 
-/* Takes the block out of the table, for good or to be put back with another size or at another place.
- * Returns its size, 0 when it is not there. Under the lock. */
-size_t huge_block_take_out(const void *block, bool resizing, struct huge_more *more);
+/* Puts a block into the table, which has room, with a new origin if that is 0. Under the lock. */
+void huge_block_put(void *block, size_t size, struct huge_more more);
+
+/* Takes the block out of the table. Returns its size, 0 when it is not there. Under the lock. */
+size_t huge_block_take_out(const void *block, struct huge_more *more);
 
 #endif

@@ -27,7 +27,8 @@ bool address_table_grow(struct address_table *t, uint32_t more) {
 	for (const struct address_entry *e = t->entries; e < t->entries + t->capacity; e++) {
 		if (!address_is_used(e)) continue;
 		const struct address_entry *copy = address_table_add(&next, e->address, e->size);
-		memcpy(address_record(&next, copy), address_record(t, e), t->record);
+		memcpy((char *)next.records + address_index(&next, copy) * next.record,
+		       (const char *)t->records + address_index(t, e) * t->record, t->record);
 	}
 	if (t->entries != NULL) meta_free(t->entries, t->capacity * sizeof *t->entries);
 	if (t->records != NULL) meta_free(t->records, (size_t)t->capacity * t->record);

@@ -32,8 +32,9 @@ struct address_table {
 
 static inline bool address_is_used(const struct address_entry *e) { return e->address > ADDRESS_REMOVED; }
 
-static inline void *address_record(const struct address_table *t, const struct address_entry *e) {
-	return (char *)t->records + (size_t)(e - t->entries) * t->record;
+/* Which of the records is the entry's. */
+static inline size_t address_index(const struct address_table *t, const struct address_entry *e) {
+	return (size_t)(e - t->entries);
 }
 
 /* Another table takes the place of this one, with room for so many entries more. False without memory: it
@@ -85,14 +86,17 @@ static inline struct address_entry *address_table_add(struct address_table *t, u
 /* Its record stays as it is, until another entry gets it. */
 static inline void address_table_remove(struct address_table *t, struct address_entry *e) {
 	uint32_t i = (uint32_t)(e - t->entries);
-	e->address = ADDRESS_REMOVED;
 	t->used--;
+	if (t->entries[address_next_place(t, i)].address != ADDRESS_FREE) {
+		e->address = ADDRESS_REMOVED;
+		return;
+	}
 	/* Where no search goes on behind it, no mark is needed, nor are those before it. */
-	if (t->entries[address_next_place(t, i)].address != ADDRESS_FREE) return;
-	for (; t->entries[i].address == ADDRESS_REMOVED; i = (i - 1) & (t->capacity - 1)) {
+	do {
 		t->entries[i].address = ADDRESS_FREE;
 		t->filled--;
-	}
+		i = (i - 1) & (t->capacity - 1);
+	} while (t->entries[i].address == ADDRESS_REMOVED);
 }
 
 /* Removes all. */

@@ -29,7 +29,7 @@ static struct address_entry *find(const void *block) {
 }
 
 static struct hard_more *more_of(const struct address_entry *e) {
-	return address_record(&hard_blocks.table, e);
+	return (struct hard_more *)hard_blocks.table.records + address_index(&hard_blocks.table, e);
 }
 
 static struct hard_block copy_of(const struct address_entry *e) {

@@ -44,7 +44,7 @@ static uint64_t hash_block(const void *block) { return ((uintptr_t)block >> 4) *
 static _Atomic uint8_t *filter_of(const void *block) { return &filter[hash_block(block) >> (64 - FILTER_BITS)]; }
 
 static uint32_t *stack_number(const struct address_entry *sample) {
-	return address_record(&profile.samples, sample);
+	return (uint32_t *)profile.samples.records + address_index(&profile.samples, sample);
 }
 
 static struct address_entry *find(const void *block) {
