@@ -1,39 +1,35 @@
-/* Huge blocks: each a mapping of its own, looked up by address in one table. */
+/* Huge blocks: each a mapping of its own, looked up by address in one table (huge_blocks.h). */
 #ifndef ARENA_HUGE_H
 #define ARENA_HUGE_H
 
 #include "arena/huge_cache.h"
 
-/* Entries of the table, read by tools/arenal from outside: part of struct arenal_layout's version. */
-struct huge_entry {
-	uintptr_t address; /* 0: free, 1: deleted */
-	size_t size;       /* bytes mapped */
-};
-
-/* A mapping of at least `size` bytes, aligned to `align` (a power of two). Its first *stale bytes may hold anything, the others read as
- * zero. NULL: out of memory. */
+/* A mapping of at least `size` bytes, aligned to `align` (a power of two). Its first *stale bytes may hold
+ * anything, the others read as zero. NULL: out of memory. */
 void *huge_alloc(size_t size, size_t align, size_t *stale);
 
-/* Takes the block back: keeps the mapping for the next one (huge_cache.h) or unmaps it, as always after huge_alter. False when there is no huge
- * block at this address. */
+/* Takes the block back: keeps the mapping for the next one (huge_cache.h) or unmaps it, as always after
+ * huge_alter. False when there is no huge block at this address. */
 bool huge_free(void *block);
 
 /* The block's usable bytes; 0 when there is no huge block at this address. */
 size_t huge_size(const void *block);
 
-/* Makes the block `size` bytes long, moving it (without copying) if need be. NULL when out of memory: the block stays. When it is no
- * block any more, since another thread freed it, the program ends with a message about realloc. */
+/* Makes the block `size` bytes long, moving it (without copying) if need be. NULL when out of memory: the
+ * block stays. When it is no block any more, since another thread freed it, the program ends with a
+ * message about realloc. */
 void *huge_resize(void *block, size_t size);
 
-/* The program changes what the kernel does with the memory in this range (locks it, keeps it from children, ...): the blocks of `least`
- * bytes or more in it are not kept for others when they are freed. Cheap where no huge block is near, and never waits: handlers of
- * signals may call it. */
+/* The program changes what the kernel does with the memory in this range (locks it, keeps it from
+ * children, ...): the blocks of `least` bytes or more in it are not kept for others when they are freed.
+ * Cheap where no huge block is near, and never waits: handlers of signals may call it. */
 void huge_alter(const void *address, size_t size, size_t least);
 
 /* Unmaps what is kept for the next block. Returns the bytes given back. */
 size_t huge_purge(void);
 
-/* Time goes by: half of what was kept for all of the last interval is unmapped. Returns the bytes that are left. */
+/* Time goes by: half of what was kept for all of the last interval is unmapped. Returns the bytes that are
+ * left. */
 size_t huge_decay(void);
 
 struct huge_stats {
@@ -42,8 +38,9 @@ struct huge_stats {
 };
 void huge_stats_get(struct huge_stats *out);
 
-/* Writes down all huge blocks and the mappings that are kept, up to `room` of them, in no order. Returns how many there are. The lock is
- * dropped in between: what comes, goes or moves meanwhile may be missed, or be there twice. */
+/* Writes down all huge blocks and the mappings that are kept, up to `room` of them, in no order. Returns
+ * how many there are. The lock is dropped in between: what comes, goes or moves meanwhile may be missed,
+ * or be there twice. */
 size_t huge_mappings(struct mapping *out, size_t room);
 
 /* The huge block, or the mapping kept for the next one, that the address lies in; start NULL: none. Slow. */

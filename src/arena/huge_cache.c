@@ -4,7 +4,8 @@
 
 #include "base/os.h"
 
-/* A mapping that is longer than asked for by at most this share is handed out whole: the rest would be a scrap. */
+/* A mapping that is longer than asked for by at most this share is handed out whole: the rest would be a
+ * scrap. */
 #define SLACK_SHARE 16
 
 /* A shorter mapping is worth growing when it is at least this share of what is needed. */

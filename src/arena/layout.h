@@ -6,6 +6,7 @@
 #include "arena/huge.h"
 #include "arena/huge_cache.h"
 #include "arena/region.h"
+#include "base/address_table.h"
 
 struct arenal_layout {
 	char magic[8]; /* "ARENAL", zeros */
@@ -14,7 +15,7 @@ struct arenal_layout {
 	uint32_t huge_capacity;         /* entries of the huge table. Owner: huge lock */
 	uint64_t heap_start, heap_end;  /* from our first to our newest byte below the break. Owner: heap lock */
 	uint64_t regions;               /* address of the newest struct region. Owner: heap lock */
-	uint64_t huge_table;            /* address of struct huge_entry [huge_capacity]. Owner: huge lock */
+	uint64_t huge_table;            /* address of struct address_entry [huge_capacity]. Owner: huge lock */
 	uint64_t kept_table;            /* address of struct mapping [kept_capacity]: freed mappings that wait for the next */
 	uint64_t kept_capacity;         /* huge block; size 0: a free entry. Owner: huge lock */
 	uint64_t hard_table;            /* the same two of large blocks of hardened mode, whose entries start as those do, and are */
@@ -27,7 +28,7 @@ extern struct arenal_layout arenal_layout __attribute__((visibility("default")))
 static_assert(offsetof(struct region, next) == 0 && offsetof(struct region, base) == 8 &&
                   offsetof(struct region, kind) == 16 && offsetof(struct region, slices_total) == 20 &&
                   offsetof(struct region, slices_used) == 24 && offsetof(struct region, slices_dirty) == 28 &&
-                  sizeof(struct huge_entry) == 16 && sizeof(struct mapping) == 16,
+                  sizeof(struct address_entry) == 16 && sizeof(struct mapping) == 16,
               "the records of layout version 3");
 
 #endif

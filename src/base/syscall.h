@@ -1,6 +1,6 @@
-/* System calls themselves. libc's functions may have been taken by another library (LD_PRELOAD), which may allocate in them: called
- * in the middle of malloc, perhaps under a lock, they would come back here and wait for it. What is needed of libc all the same
- * has a second name there, which nobody interposes.
+/* System calls themselves. libc's functions may have been taken by another library (LD_PRELOAD), which may
+ * allocate in them: called in the middle of malloc, perhaps under a lock, they would come back here and wait
+ * for it. What is needed of libc all the same has a second name there, which nobody interposes.
  *
  * The fault tests put an object of their own in the place of this one (tests/faults). */
 #ifndef BASE_SYSCALL_H

@@ -203,7 +203,7 @@ void magazine_inherit(struct tcache *tc, unsigned class_) {
  * The owner may have filled some of these slots since then. Where a thread's stores may be seen in another order, the top
  * may be seen before them: a second barrier is between the two. tests/models/drain.pml shows what goes wrong otherwise.
  *
- * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it (os.c): then nothing
+ * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it (os_thread.c): then nothing
  * is taken. Helgrind is told what is handed over. */
 __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
 	void **first[CLASS_COUNT], **tops[CLASS_COUNT];

@@ -2,7 +2,8 @@
 
 #include "base/random.h"
 
-/* Places [0, ORDINARY) are for blocks up to ORDINARY_EACH, whose addresses are no more than ORDINARY_BYTES all together. */
+/* Places [0, ORDINARY) are for blocks up to ORDINARY_EACH, whose addresses are no more than ORDINARY_BYTES
+ * all together. */
 #define ORDINARY 256
 #define ORDINARY_BYTES (128 * MIB)
 #define ORDINARY_EACH (8 * MIB)
@@ -11,7 +12,8 @@
 #define LONG_BYTES (256 * MIB)
 #define LONE_MAX (1024 * MIB)
 static_assert(WAITING_TURNS * ORDINARY_EACH < ORDINARY_BYTES, "there are others to give back");
-static_assert(WAITING_TURNS < ORDINARY && WAITING_TURNS < WAITING_PLACES - ORDINARY, "there is a place that may be taken");
+static_assert(WAITING_TURNS < ORDINARY && WAITING_TURNS < WAITING_PLACES - ORDINARY,
+              "there is a place that may be taken");
 
 _Atomic size_t waiting_kept_bytes;
 _Atomic uint32_t waiting_count;
@@ -46,7 +48,8 @@ bool waiting_has(const void *block) {
 struct waiting waiting_put(struct waiting w, size_t share) {
 	w.turn = ++turn;
 	if (waiting_extent(w) > min_size(LONE_MAX, share)) return w;
-	const uint32_t first = is_long(w) ? ORDINARY : 0, count = is_long(w) ? WAITING_PLACES - ORDINARY : ORDINARY;
+	const uint32_t first = is_long(w) ? ORDINARY : 0;
+	const uint32_t count = is_long(w) ? WAITING_PLACES - ORDINARY : ORDINARY;
 	const int process = os_process_id();
 	if (chance_process != process) chance.state = os_random();
 	chance_process = process;
@@ -61,15 +64,20 @@ struct waiting waiting_take_excess(size_t share) {
 	const uint32_t first = ordinary ? 0 : ORDINARY, end = ordinary ? ORDINARY : WAITING_PLACES;
 	if (!ordinary && long_bytes <= min_size(LONG_BYTES, share)) return NOTHING_WAITS;
 	uint32_t oldest = end;
-	for (uint32_t i = first; i < end; i++)
-		if (waiting_places[i].block != NULL && (oldest == end || waiting_places[i].turn < waiting_places[oldest].turn)) oldest = i;
+	for (uint32_t i = first; i < end; i++) {
+		if (waiting_places[i].block == NULL) continue;
+		if (oldest == end || waiting_places[i].turn < waiting_places[oldest].turn) oldest = i;
+	}
 	/* The last one that was put may stay alone. */
-	return oldest < end && waiting_places[oldest].turn != turn ? exchange(oldest, NOTHING_WAITS) : NOTHING_WAITS;
+	if (oldest == end || waiting_places[oldest].turn == turn) return NOTHING_WAITS;
+	return exchange(oldest, NOTHING_WAITS);
 }
 
 struct waiting waiting_take_kept(size_t pages) {
-	for (uint32_t i = 0; i < ORDINARY; i++)
-		if (waiting_places[i].kept == pages && waiting_places[i].guard == os_page_size && !is_recent(waiting_places[i])) return exchange(i, NOTHING_WAITS);
+	for (uint32_t i = 0; i < ORDINARY; i++) {
+		const struct waiting *w = &waiting_places[i];
+		if (w->kept == pages && w->guard == os_page_size && !is_recent(*w)) return exchange(i, NOTHING_WAITS);
+	}
 	return NOTHING_WAITS;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/address_table.h"
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -17,16 +18,6 @@ _Atomic bool profile_was_on;
 #define FILTER_BITS 16
 static _Atomic uint8_t filter[1 << FILTER_BITS];
 
-/* A sampled block that was not freed yet. */
-struct sample {
-	const void *block; /* NULL: a free place */
-	size_t size;       /* that was asked for */
-	uint32_t stack;    /* number */
-};
-
-/* The table of samples has a power of two of places, and doubles when it is three quarters full. */
-#define PLACES_MIN 1024
-
 /* Stacks lie in chunks, so that their memory comes as they do. */
 #define CHUNK (64 * KIB)
 #define STACKS_OF_CHUNK (CHUNK / sizeof(struct profile_stack))
@@ -37,8 +28,7 @@ struct sample {
 static struct {
 	struct lock lock;
 	uint64_t mean;                 /* of all that is in here; 0: nothing was ever sampled */
-	struct sample *samples;        /* open addressing, linear probing */
-	size_t sample_places, sample_count;
+	struct address_table samples;  /* sampled blocks that were not freed yet; size: what was asked for */
 	struct profile_stack *chunks[PROFILE_STACKS / STACKS_OF_CHUNK + 1]; /* never freed: the next profile uses them */
 	uint32_t *buckets;             /* PROFILE_STACKS of them: the number of a stack, or 0 */
 	uint32_t stack_count, hand;    /* hand: where the search goes on */
@@ -53,39 +43,12 @@ static uint64_t hash_block(const void *block) { return ((uintptr_t)block >> 4) *
 
 static _Atomic uint8_t *filter_of(const void *block) { return &filter[hash_block(block) >> (64 - FILTER_BITS)]; }
 
-static size_t place_of(const void *block, size_t places) { return hash_block(block) >> 20 & (places - 1); }
-
-/* Where the block is, or the free place where it would be. */
-static struct sample *find(const void *block) {
-	size_t i = place_of(block, profile.sample_places);
-	while (profile.samples[i].block != NULL && profile.samples[i].block != block) i = (i + 1) & (profile.sample_places - 1);
-	return &profile.samples[i];
+static uint32_t *stack_number(const struct address_entry *sample) {
+	return (uint32_t *)profile.samples.records + address_index(&profile.samples, sample);
 }
 
-static bool grow_samples(void) {
-	const size_t places = max_size(profile.sample_places * 2, PLACES_MIN), old_places = profile.sample_places;
-	struct sample *old = profile.samples, *new = meta_alloc(places * sizeof *new);
-	if (new == NULL) return false;
-	profile.samples = new;
-	profile.sample_places = places;
-	for (size_t i = 0; i < old_places; i++)
-		if (old[i].block != NULL) *find(old[i].block) = old[i];
-	if (old != NULL) meta_free(old, old_places * sizeof *old);
-	return true;
-}
-
-/* What comes behind moves up, if that is nearer to where it should be: then no search ends too early. */
-static void remove_sample(struct sample *sample) {
-	const size_t mask = profile.sample_places - 1;
-	size_t hole = (size_t)(sample - profile.samples);
-	for (size_t i = (hole + 1) & mask; profile.samples[i].block != NULL; i = (i + 1) & mask) {
-		const size_t wanted = place_of(profile.samples[i].block, profile.sample_places);
-		if (((i - wanted) & mask) < ((i - hole) & mask)) continue;
-		profile.samples[hole] = profile.samples[i];
-		hole = i;
-	}
-	profile.samples[hole].block = NULL;
-	profile.sample_count--;
+static struct address_entry *find(const void *block) {
+	return address_table_find(&profile.samples, (uintptr_t)block);
 }
 
 static void filter_add(const void *block, int change) {
@@ -172,12 +135,10 @@ static struct weight weight_of(size_t size) {
 
 /* Without memory for it, the sample is lost. */
 static void add(const void *block, size_t size, const uintptr_t *frames, uint32_t count) {
-	if (profile.sample_count >= profile.sample_places / 4 * 3 && !grow_samples()) return;
+	if (!address_table_room(&profile.samples, 1)) return;
 	const uint32_t number = stack_of(frames, count);
-	struct sample *sample = find(block);
-	assert(sample->block == NULL && "whoever frees a block says so before it can be handed out again");
-	*sample = (struct sample){ block, size, number };
-	profile.sample_count++;
+	assert(find(block) == NULL && "whoever frees a block says so before it can be handed out again");
+	*stack_number(address_table_add(&profile.samples, (uintptr_t)block, size)) = number;
 	filter_add(block, 1);
 	const struct weight weight = weight_of(size);
 	struct profile_counts *counts = &stack_at(number)->counts;
@@ -206,13 +167,13 @@ COLD void profile_count_slowly(void *block, size_t size) {
 
 static COLD void forget(const void *block) {
 	profile_lock();
-	struct sample *sample = profile.samples != NULL ? find(block) : NULL;
-	if (sample != NULL && sample->block != NULL) {
+	struct address_entry *sample = find(block);
+	if (sample != NULL) {
 		const struct weight weight = weight_of(sample->size);
-		struct profile_counts *counts = &stack_at(sample->stack)->counts;
+		struct profile_counts *counts = &stack_at(*stack_number(sample))->counts;
 		counts->live_blocks -= weight.blocks;
 		counts->live_bytes -= weight.bytes;
-		remove_sample(sample);
+		address_table_remove(&profile.samples, sample);
 		filter_add(block, -1);
 	}
 	profile_unlock();
@@ -230,8 +191,8 @@ static bool forget_all(uint64_t mean) {
 	if (profile.buckets == NULL) profile.buckets = meta_alloc(PROFILE_STACKS * sizeof *profile.buckets);
 	const bool possible = profile.buckets != NULL && make_chunk(0);
 	profile.mean = possible ? mean : 0;
-	if (profile.samples != NULL) memset(profile.samples, 0, profile.sample_places * sizeof *profile.samples);
-	profile.sample_count = 0;
+	profile.samples.record = sizeof(uint32_t); /* not where it is declared: all of it would lie in the library's file */
+	address_table_clear(&profile.samples);
 	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
 	if (possible) {
 		memset(profile.buckets, 0, PROFILE_STACKS * sizeof *profile.buckets);

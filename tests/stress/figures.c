@@ -142,7 +142,7 @@ static void add_range(uintptr_t start, size_t size) {
 
 /* Arenal's memory for blocks, from its records; but for guarded blocks, and large ones of hardened mode. Returns its bytes. */
 static size_t find_ranges(void) {
-	const struct huge_entry *huge = (const struct huge_entry *)arenal_layout.huge_table;
+	const struct address_entry *huge = (const struct address_entry *)arenal_layout.huge_table;
 	const struct mapping *kept = (const struct mapping *)arenal_layout.kept_table;
 	size_t total = 0;
 

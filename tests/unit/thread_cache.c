@@ -117,7 +117,7 @@ static void exit_flushes(void **state) {
 	assert_int_equal(threads, 1);
 }
 
-/* Without it, nothing is drained. ThreadSanitizer does not know it, see os.c. */
+/* Without it, nothing is drained. ThreadSanitizer does not know it, see os_thread.c. */
 static void need_barrier(void) {
 #ifdef __SANITIZE_THREAD__
 	SKIP("ThreadSanitizer does not know membarrier");
