@@ -17,7 +17,7 @@ from unittest import mock
 
 from support import LIBRARY, TOOL, WORKLOAD, ToolTest, as_nobody
 
-from arenal import elf, figures, files, openmetrics, top, window        # noqa: E402
+from arenal import elf, figures, files, openmetrics, top, window, window_file, window_format   # noqa: E402
 from arenal.commands import ps                                          # noqa: E402
 from arenal.errors import Failure                                       # noqa: E402
 from arenal.profile import dump, pprof, separate, stacks                # noqa: E402
@@ -103,7 +103,7 @@ class Windows(HostileTest):
     def test_what_is_no_window_stays_as_it_is(self):
         process = self.fake_window("zeros")
         self.refused(process.pid, "does not begin")
-        with open(window._find(process.pid)[1], "rb") as file:
+        with open(window_file.find(process.pid)[1], "rb") as file:
             self.assertEqual(file.read().strip(b"\0"), b"")
 
     def test_a_file_of_another_name_is_no_window(self):
@@ -175,7 +175,7 @@ class Fuzz(HostileTest):
     def test_a_thousand_windows(self):
         process = self.fake_window("spoilt", "1")
         started, seen = time.monotonic(), {"good": 0, "bad": 0}
-        with mock.patch.object(window, "OPENING", 0.001):
+        with mock.patch.object(window_file, "OPENING", 0.001):
             for _ in range(1000):
                 try:
                     with window.Window(process.pid, 0.1) as opened:
@@ -187,8 +187,8 @@ class Fuzz(HostileTest):
                     self.assertTrue(str(failure).isprintable())
                     seen["bad"] += 1
                     if "does not begin" in str(failure):        # nobody writes it anew: as in the first place
-                        with open(window._find(process.pid)[1], "r+b") as file:
-                            file.write(window.MAGIC)
+                        with open(window_file.find(process.pid)[1], "r+b") as file:
+                            file.write(window_format.MAGIC)
         self.assertGreater(min(seen.values()), 100, seen)
         self.assertLess(time.monotonic() - started, 60)
 

@@ -13,7 +13,7 @@ from unittest import mock
 from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
 from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
 
-from arenal import door, ptrace, window
+from arenal import asleep, door, facts, ptrace, window, window_file
 from arenal.errors import Failure
 
 SLEEPER = os.environ["TEST_SLEEPER"]
@@ -47,14 +47,14 @@ class OpenTest(ToolTest):
         """A program on Arenal that has no window."""
         process = self.start([*prefix, sys.executable, "-B", TOOL, "run", "--", *command], env=environment(**{"ARENAL_WINDOW": "-1", **changes}),
                              stderr=subprocess.PIPE)
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
         return process
 
     def sleeper(self, what, threads=0, before="", **changes):
         """Without the tool, which takes its time."""
         process = self.start([SLEEPER, what, str(threads)], stderr=subprocess.PIPE,
                              env=environment(**{"LD_PRELOAD": f"{before}{LIBRARY}", **changes}))
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
         return process
 
     def opens(self, process, least=10 ** 6, tool=False):
@@ -144,7 +144,7 @@ class Doing(OpenTest):
                     self.assertRaisesRegex(Failure, f"has no window yet.*{words}.*was asked"):
                 door.open_window(process.pid)
             self.assertLessEqual(stopped.call_count, most)
-            self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+            self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
             self.is_unharmed(process, what)
 
     def test_at_work_alone(self):
@@ -175,7 +175,7 @@ class Doing(OpenTest):
 
             def stopped(thread, seconds, stop=ptrace.Stopped, held=held):
                 held.append(thread)
-                raise ptrace.Busy("not now") if len(held) % 2 else door.Unsafe("not here")
+                raise ptrace.Busy("not now") if len(held) % 2 else asleep.Unsafe("not here")
             with mock.patch.object(ptrace, "Stopped", stopped), mock.patch.object(door, "LIMIT", 0.5), self.assertRaises(Failure):
                 door.open_window(process.pid)
             self.assertEqual(sorted(held), sorted(map(int, os.listdir(f"/proc/{process.pid}/task"))))
@@ -217,7 +217,7 @@ class Doing(OpenTest):
     def test_another_program_before_one_is_sent(self):
         process = self.sleeper("exec")
         known = int(process.stdout.readline(), 16)
-        check = door._check_place                               # pylint: disable=protected-access
+        check = asleep.check_place
         held = []
 
         def checked(now, thread, registers):
@@ -226,7 +226,7 @@ class Doing(OpenTest):
                 held.append(thread)
                 self.execs(process)
                 registers["rsp"] = known + 4096
-        with mock.patch.object(door, "_check_place", checked), self.assertRaises(Failure):
+        with mock.patch.object(asleep, "check_place", checked), self.assertRaises(Failure):
             door.open_window(process.pid)
         self.assertEqual(len(held), 1)
         self.is_unharmed(process, "known")
@@ -306,7 +306,7 @@ class Doing(OpenTest):
                 time.sleep(source.random() / 40)
                 os.kill(tool, signal.SIGKILL)
                 self.assertEqual(os.waitpid(tool, 0)[1], signal.SIGKILL)
-            self.await_(lambda: window.NAME in window.threads_of_arenal(process.pid), "no window")
+            self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(process.pid), "no window")
             self.is_unharmed(process, what)
 
     def test_the_process_dies_meanwhile(self):
@@ -361,7 +361,7 @@ class Sentences(OpenTest):
     def test_a_zombie(self):
         process = self.sleeper("read")
         process.stdin.close()
-        self.await_(lambda: window._state(process.pid, process.pid) == "Z", "it does not end")   # pylint: disable=protected-access
+        self.await_(lambda: facts.thread_state(process.pid, process.pid) == "Z", "it does not end")
         self.refuses(process.pid, "ended")
 
     def test_it_was_told_never_to(self):
@@ -375,14 +375,14 @@ class Sentences(OpenTest):
     def test_locked_in(self):
         process = self.on_arenal_without(sys.executable, "-c", LOCKED_IN)
         self.refuses(process.pid, "locked itself in")
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+        self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
 
     def test_stopped(self):
         process = self.sleeper("read")
         os.kill(process.pid, signal.SIGSTOP)
-        self.await_(lambda: window._state(process.pid, process.pid) == "T", "it does not stop")      # pylint: disable=protected-access
+        self.await_(lambda: facts.thread_state(process.pid, process.pid) == "T", "it does not stop")
         self.refuses(process.pid, "is stopped")
-        self.assertEqual(window._state(process.pid, process.pid), "T")      # pylint: disable=protected-access
+        self.assertEqual(facts.thread_state(process.pid, process.pid), "T")
         os.kill(process.pid, signal.SIGCONT)
         if HERE:
             self.opens(process)

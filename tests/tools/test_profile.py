@@ -20,7 +20,7 @@ import urllib.request
 from support import DEADLINE, LIBRARY, TOOL, ToolTest, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
-from arenal import window                       # noqa: E402
+from arenal import window, window_format        # noqa: E402
 from arenal.profile import dump, pprof          # noqa: E402
 
 PROFILED = os.environ["TEST_PROFILED"]
@@ -565,11 +565,11 @@ class Profile(ToolTest):
         self.assertEqual(many.stdout.readline(), "done\n")
         for _ in range(2):
             with window.Window(many.pid) as unread:
-                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+                unread._ask(window_format.PROFILE_DUMP, 0)             # pylint: disable=protected-access
                 self.assertTrue(self.pipes_of_the_window(many.pid))
                 self.assertEqual(unread.get("profile"), 0)      # within its limit
                 self.assertEqual(self.pipes_of_the_window(many.pid), [])
-                unread._ask(window.PROFILE_DUMP, 0)             # pylint: disable=protected-access
+                unread._ask(window_format.PROFILE_DUMP, 0)             # pylint: disable=protected-access
             done = self.arenal("ctl", str(many.pid), "profile", "dump", path)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertGreater(os.stat(path).st_size, 2 * 65536)

@@ -13,7 +13,7 @@ import socket
 import time
 
 from compare import process_tree
-from compare.process import last_line
+from compare.process_life import last_line
 from compare.programs import find_program
 from compare.results import Failed
 
