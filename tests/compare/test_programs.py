@@ -30,7 +30,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
 from compare import allocators, programs
 from compare.cases import Settings, collect
 from compare.process import Launcher
-from compare.programs import gcc, memcached, nginx, node, python, redis, redis_million, servers, sqlite
+from compare.programs import gcc, memcached, nginx, node, python, redis, redis_million, redis_server, servers, sqlite
 from compare.results import Failed
 
 QUICK = Settings(quick=True, seed=3, build_dir=BUILD)
@@ -296,7 +296,7 @@ class WrongAnswers(ProgramsTest):
         values = list(redis_million.values(1000, seed=1))
         self.assertTrue(100 <= min(map(len, values)) < 110 and 990 < max(map(len, values)) <= 1000)
         self.assertNotEqual(values, list(redis_million.values(1000, seed=2)))
-        with servers.Redis(self.launcher()) as server:
+        with redis_server.Redis(self.launcher()) as server:
             self.assertGreater(server.fill(iter(values)), 0)
             _, kept = server.delete(1000, 10, seed=1)
             found = server.values(kept)
@@ -317,7 +317,7 @@ class WrongAnswers(ProgramsTest):
                 if number % 200 == 0:
                     time.sleep(0.3)
                 yield b"x" * 100
-        with servers.Redis(self.launcher()) as server:
+        with redis_server.Redis(self.launcher()) as server:
             start = time.monotonic()
             self.assertLess(server.fill(slowly()), 0.3)
             self.assertGreater(time.monotonic() - start, 0.9)
@@ -325,7 +325,7 @@ class WrongAnswers(ProgramsTest):
 
     def test_redis_keys(self):
         """Deleting keeps the share wanted, of keys that have their values; others are noticed."""
-        with servers.Redis(self.launcher()) as server:
+        with redis_server.Redis(self.launcher()) as server:
             server.benchmark("set", 20000, 1000, 100, 16)
             self.assertEqual(server.count_keys(), 1000)
             _, kept = server.delete(1000, 10, seed=1)
@@ -352,17 +352,17 @@ Summary:
 """
 
     def test_redis_benchmark(self):
-        load = servers.Load.parse(self.TEXT, 100)
+        load = redis_server.Load.parse(self.TEXT, 100)
         self.assertEqual([load.percentile(share) for share in (5, 10, 50, 98, 99, 100)],
                          [100, 100, 200, 803, 900, 900])
-        both = load + servers.Load(300, 0.1, [(50.0, 300)])
+        both = load + redis_server.Load(300, 0.1, [(50.0, 300)])
         self.assertEqual([both.percentile(share) for share in (50, 75, 80, 99)], [50, 50, 200, 803])
         self.assertAlmostEqual(both.figures()["requests_per_second"], 400 / 0.2)
 
     def test_redis_benchmark_incomplete(self):
         for text, requests in ((self.TEXT, 101), (self.TEXT.replace("1000.00", "0.00"), 100), ("", 100)):
             with self.assertRaises(Failed):
-                servers.Load.parse(text, requests)
+                redis_server.Load.parse(text, requests)
 
 
 class Allocation(ProgramsTest):
@@ -371,7 +371,7 @@ class Allocation(ProgramsTest):
         for name in ("glibc", "arenal"):
             launcher = self.launcher(name)
             trace = os.path.join(self.scratch, f"trace-{name}")
-            launcher.run(servers.Redis(launcher).command()[:1] + ["--version"], timeout=20,
+            launcher.run(redis_server.Redis(launcher).command()[:1] + ["--version"], timeout=20,
                          env={"LD_DEBUG": "bindings", "LD_BIND_NOW": "1", "LD_DEBUG_OUTPUT": trace})
             text = ""
             for file in os.listdir(self.scratch):
@@ -402,7 +402,7 @@ class Allocation(ProgramsTest):
         self.assertEqual(seen, [("memcached", True), ("cache_load", False)])
 
     def test_servers_listen_on_the_loopback_only(self):
-        for kind in (servers.Redis, servers.Memcached, servers.CacheServer, nginx.Nginx):
+        for kind in (redis_server.Redis, servers.Memcached, servers.CacheServer, nginx.Nginx):
             with self.subTest(kind.__name__), kind(self.launcher()) as server:
                 addresses = listening_addresses(server.service.pid)
                 self.assertEqual(addresses, {("0100007F", server.port)})
