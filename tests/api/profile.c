@@ -445,14 +445,14 @@ static void a_child_has_a_copy(void **state) {
 
 static void free_twice(void *unused) {
 	(void)unused;
-	void *block = (void *)hidden((size_t)site_200());
+	void *block = unknown(site_200());
 	free(block);
 	free(block);
 }
 
 static void free_inside(void *unused) {
 	(void)unused;
-	free((char *)hidden((size_t)site_200()) + 16);
+	free(unknown(site_200()) + 16);
 }
 
 static void assert_end(void (*misuse)(void *), const char *message) {
