@@ -1,9 +1,10 @@
-/* A program's handlers of SIGSEGV and SIGBUS run as it asked for, and it sees its own actions, although Arenal has a handler of its own
- * from the first guarded block on.
+/* A program's handlers of SIGSEGV and SIGBUS run as it asked for, and it sees its own actions, although
+ * Arenal has a handler of its own from the first guarded block on.
  *
- * Each case is a run of this program by itself that writes down what it sees: once on libc's malloc, and then with the library, where the
- * first guarded block comes before everything, or after the case has set its handlers, in this or in another thread, or never; alone, and
- * with another library that stands between programs and sigaction, on either side. All must write the same and end alike. */
+ * Each case is a run of this program by itself that writes down what it sees: once on libc's malloc, and
+ * then with the library, where the first guarded block comes before everything, or after the case has set
+ * its handlers, in this or in another thread, or never; alone, and with another library that stands
+ * between programs and sigaction, on either side. All must write the same and end alike. */
 #include "actions.h"
 
 #include <stdlib.h>

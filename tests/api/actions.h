@@ -1,5 +1,5 @@
-/* What the cases of api.actions share: they write down what a program sees of its handlers of SIGSEGV and SIGBUS; each is a
- * run of the program by itself. */
+/* What the cases of api.actions share: they write down what a program sees of its handlers of SIGSEGV and
+ * SIGBUS; each is a run of the program by itself. */
 #ifndef ACTIONS_H
 #define ACTIONS_H
 
@@ -14,8 +14,8 @@
 /* Past stdio: handlers write, too. */
 #define say(...) dprintf(STDOUT_FILENO, __VA_ARGS__)
 
-/* Of this run: at which of the moments "first" and "later" that the cases tell by at() the first block is guarded; "thread": later, by another
- * thread; or "never". */
+/* Of this run: at which of the moments "first" and "later" that the cases tell by at() the first block is
+ * guarded; "thread": later, by another thread; or "never". */
 extern const char *moment;
 void at(const char *where);
 
@@ -48,7 +48,8 @@ void touch(char *address);
 /* What handlers should return to: of the action that is set. */
 extern void *restorer;
 
-/* The cases. In actions_seen.c: what a program sees, and what it is told when it, or another library, asks elsewhere. */
+/* The cases. In actions_seen.c: what a program sees, and what it is told when it, or another library, asks
+ * elsewhere. */
 void actions(void);
 void older_functions(void);
 void direct_calls(void);

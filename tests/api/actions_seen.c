@@ -1,4 +1,5 @@
-/* What a program sees of its own actions: by each of libc's functions, by the kernel's call, beside other libraries. */
+/* What a program sees of its own actions: by each of libc's functions, by the kernel's call, beside other
+ * libraries. */
 #include "actions.h"
 
 #include <dlfcn.h>

@@ -95,8 +95,8 @@ void make_area(void) {
 
 NOINLINE void touch(char *address) { *(volatile char *)address = 1; }
 
-/* All that a handler can see of how it was called. The context lies at a fixed distance above the handler's frame: any frame in between
- * would show. */
+/* All that a handler can see of how it was called. The context lies at a fixed distance above the
+ * handler's frame: any frame in between would show. */
 static void say_call(const char *name, int signal, siginfo_t *info, void *context, char *frame, void *back) {
 	sigset_t blocked;
 	ucontext_t *interrupted = context;
@@ -119,7 +119,8 @@ void full(int signal, siginfo_t *info, void *context) {
 	say_call("full", signal, info, context, __builtin_frame_address(0), __builtin_extract_return_addr(__builtin_return_address(0)));
 }
 
-/* What its caller gave it besides the signal is there by chance: on these machines, the same as for the other kind. */
+/* What its caller gave it besides the signal is there by chance: on these machines, the same as for the
+ * other kind. */
 void plain(int signal) {
 	say("plain: signal %d, %s stack, return %s\n", signal,
 	    (char *)__builtin_frame_address(0) >= alternate && (char *)__builtin_frame_address(0) < alternate + sizeof alternate

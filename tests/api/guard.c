@@ -1,8 +1,8 @@
-/* Guarded blocks: each kind of misuse ends in a report that has the address, the size, and the functions of this program that
- * allocated, freed and misused the block.
+/* Guarded blocks: each kind of misuse ends in a report that has the address, the size, and the functions of
+ * this program that allocated, freed and misused the block.
  *
- * Each case is a run of this program by itself, with ARENAL_GUARD_SAMPLE=1: nearly every block is guarded while there are
- * slots. cmocka's own handler for SIGSEGV does not come in between there. */
+ * Each case is a run of this program by itself, with ARENAL_GUARD_SAMPLE=1: nearly every block is guarded
+ * while there are slots. cmocka's own handler for SIGSEGV does not come in between there. */
 #include "guard.h"
 
 #include <dlfcn.h>

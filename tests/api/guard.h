@@ -1,5 +1,5 @@
-/* What the cases of api.guard share: guarded blocks, and the functions that the stacks of a report must name. Each case is a
- * run of the program by itself. */
+/* What the cases of api.guard share: guarded blocks, and the functions that the stacks of a report must
+ * name. Each case is a run of the program by itself. */
 #ifndef GUARD_H
 #define GUARD_H
 

@@ -1,4 +1,5 @@
-/* What goes on as always while blocks are guarded: contents, sizes, statistics, fork; and how many blocks are. */
+/* What goes on as always while blocks are guarded: contents, sizes, statistics, fork; and how many blocks
+ * are. */
 #include "guard.h"
 
 #include <arenal/arenal.h>
@@ -146,8 +147,8 @@ static uint64_t guarded_of_ten_million(void) {
 	return after.guarded_total - before.guarded_total;
 }
 
-/* One allocation in 999. Their number is nearly one of Poisson, six deviations of which are allowed; and a refill of up to
- * 256 blocks makes one of them guarded at most, which loses less than an eighth. */
+/* One allocation in 999. Their number is nearly one of Poisson, six deviations of which are allowed; and a
+ * refill of up to 256 blocks makes one of them guarded at most, which loses less than an eighth. */
 void asked_for_rate(void *unused) {
 	(void)unused;
 	enum { EXPECTED = BLOCKS * ROUNDS / 999, DEVIATIONS = 6 * 100 };

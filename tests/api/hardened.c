@@ -1,5 +1,5 @@
-/* Hardened mode: what it promises of a block, for small, medium and large ones, each with the message that ends the program:
- * overflows, guards, use after free, double free. Runs with ARENAL_HARDEN=1. */
+/* Hardened mode: what it promises of a block, for small, medium and large ones, each with the message that
+ * ends the program: overflows, guards, use after free, double free. Runs with ARENAL_HARDEN=1. */
 #include "hardened.h"
 
 #include <malloc.h>
@@ -56,7 +56,8 @@ static void write_behind_and_keep(void *unused) {
 static void write_in_front(void *unused) {
 	(void)unused;
 	char *blocks[50];
-	/* The first block of a span has a guard in front, and the write faults. Not all of them are first ones. */
+	/* The first block of a span has a guard in front, and the write faults. Not all of them are first
+	 * ones. */
 	for (int i = 0; i < 50; i++) blocks[i] = unknown(malloc(size));
 	for (int i = 0; i < 50; i++)
 		if ((uintptr_t)blocks[i] % 65536 != 0) {
@@ -110,8 +111,9 @@ static void overflows(void **state) {
 
 /* ---- guards ---- */
 
-/* The first access to what lies beyond a block's memory: told by a handler, for a program ends by SIGSEGV there under any malloc, sooner or
- * later, where nothing is mapped. A guard is mapped, and nobody else's memory lies before it. */
+/* The first access to what lies beyond a block's memory: told by a handler, for a program ends by SIGSEGV
+ * there under any malloc, sooner or later, where nothing is mapped. A guard is mapped, and nobody else's
+ * memory lies before it. */
 static struct fault {
 	uintptr_t block, address;
 	int code;

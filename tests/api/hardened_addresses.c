@@ -1,5 +1,5 @@
-/* Hardened mode: when the addresses and the memory of freed blocks come back, which is late, and what that leaves to a process
- * with few addresses or little memory, and to children. Runs with ARENAL_HARDEN=1. */
+/* Hardened mode: when the addresses and the memory of freed blocks come back, which is late, and what that
+ * leaves to a process with few addresses or little memory, and to children. Runs with ARENAL_HARDEN=1. */
 #include "hardened.h"
 
 #include <arenal/arenal.h>
@@ -35,8 +35,8 @@ static void large_blocks_come_back(void **state) {
 	assert_int_equal(malloc_trim(0), 0);
 }
 
-/* So do the addresses of longer ones, of any length, and those that realloc has moved a block away from, which is two addresses a round:
- * after `late` rounds. */
+/* So do the addresses of longer ones, of any length, and those that realloc has moved a block away from,
+ * which is two addresses a round: after `late` rounds. */
 static void check_late(size_t length, size_t moved_to, int late) {
 	enum { ROUNDS = 60 };
 	static char *freed[ROUNDS];
@@ -100,7 +100,8 @@ static void blocks_without_guards_freed_twice(void **state) {
 	expect_end(free_twice_without_guards, SIGABRT, "was freed already");
 }
 
-/* A process with a limit of address space keeps most of it for itself: other mappings of the program are not to fail. */
+/* A process with a limit of address space keeps most of it for itself: other mappings of the program are
+ * not to fail. */
 static void map_under_a_limit(void *unused) {
 	(void)unused;
 	limit_address_space(virtual_bytes() + 1024 * MIB);
@@ -152,7 +153,8 @@ static void addresses_that_wait_leave_room_under_a_limit(void **state) {
 	assert_int_equal(run_in_child(limit_later, NULL), 0);
 }
 
-/* A child has arenas of its own. Those that it inherited, from all generations, are not in use, and one line of the table. */
+/* A child has arenas of its own. Those that it inherited, from all generations, are not in use, and one
+ * line of the table. */
 static void print_after_generations(void *unused) {
 	(void)unused;
 	size_t arenas = 0;

@@ -1,5 +1,5 @@
-/* Hardened mode: blocks that are freed by a function of another family than they came from, or with a wrong size. Runs with
- * ARENAL_HARDEN=1. */
+/* Hardened mode: blocks that are freed by a function of another family than they came from, or with a
+ * wrong size. Runs with ARENAL_HARDEN=1. */
 #include "hardened.h"
 
 #include <arenal/arenal.h>
@@ -38,7 +38,8 @@ static void families(void **state) {
 	static const char *const texts[] = { "came from malloc;", "came from operator new;", "came from operator new[];",
 	                                     "came from operator new with an alignment;",
 	                                     "came from operator new[] with an alignment;" };
-	/* What a C++ library inside of another library gets from malloc, the program may delete, and the other way round. */
+	/* What a C++ library inside of another library gets from malloc, the program may delete, and the other
+	 * way round. */
 	enum { MALLOC, NEW, ARRAY, ALIGNED, ALIGNED_ARRAY };
 	for (size_t n = 0; n < COUNT_OF(news); n++)
 		for (size_t d = 0; d < COUNT_OF(deletes); d++)

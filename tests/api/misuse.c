@@ -1,5 +1,5 @@
-/* What no program may do with blocks: the library ends the program with one line that names the function, the address and
- * what is known of it, when the function is called. */
+/* What no program may do with blocks: the library ends the program with one line that names the function,
+ * the address and what is known of it, when the function is called. */
 #include "misuse.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-/* What the tests of misuse share: functions that take a block, children that give them what they must not have, and the line
- * that ends the child. */
+/* What the tests of misuse share: functions that take a block, children that give them what they must not
+ * have, and the line that ends the child. */
 #ifndef MISUSE_H
 #define MISUSE_H
 
@@ -55,14 +55,15 @@ void give(const struct misuse *misuse, char *pointer);
 /* What is behind "arenal: NAME(POINTER): ", with which the text must start. */
 const char *behind_name(const char *text, const char *name);
 
-/* Runs the body in a child, which must end by SIGABRT with one line on stderr: that of function `name`. Returns the line, from
- * behind the address on. */
+/* Runs the body in a child, which must end by SIGABRT with one line on stderr: that of function `name`.
+ * Returns the line, from behind the address on. */
 const char *end_of(void (*body)(void *), void *argument, const char *name);
 
 /* The line is exactly this one, but for the arena's number. */
 void expect_line(const char *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Small ones in spans of one slice, with a tail and without, and of several; runs, kept by their thread and not; mappings. */
+/* Small ones in spans of one slice, with a tail and without, and of several; runs, kept by their thread
+ * and not; mappings. */
 enum kind { SMALL, LARGE, HUGE };
 enum { SAMPLES = 14 };
 extern const struct sample {

@@ -1,5 +1,5 @@
-/* What the protection of pages keeps from happening: blocks are not executed, and nobody runs from one heap into what lies
- * beside it. */
+/* What the protection of pages keeps from happening: blocks are not executed, and nobody runs from one
+ * heap into what lies beside it. */
 #include "misuse.h"
 
 #include <inttypes.h>

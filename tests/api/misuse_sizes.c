@@ -1,4 +1,5 @@
-/* Sized delete and free_sized with a wrong size: let pass, reported once, or the end of the program, as its tunable says. */
+/* Sized delete and free_sized with a wrong size: let pass, reported once, or the end of the program, as
+ * its tunable says. */
 #include "misuse.h"
 
 #include <inttypes.h>

@@ -1,5 +1,6 @@
-/* Calls that count threads, or do the same in all of them: they see what they would see without Arenal's own threads, and these are
- * there again later. Run with ARENAL_WINDOW=1: a process without threads has one of Arenal's then. */
+/* Calls that count threads, or do the same in all of them: they see what they would see without Arenal's
+ * own threads, and these are there again later. Run with ARENAL_WINDOW=1: a process without threads has
+ * one of Arenal's then. */
 #include "own_threads.h"
 
 #include <dlfcn.h>
@@ -52,7 +53,8 @@ static void users_change_with_capabilities_kept(void **state) {
 	for (size_t i = 0; i < COUNT_OF(changes); i++) assert_int_equal(run_in_child(keeps_capabilities, (void *)&changes[i]), 0);
 }
 
-/* With capset and no more: the window's thread is another one in the end, which has not what the program gave away. */
+/* With capset and no more: the window's thread is another one in the end, which has not what the program
+ * gave away. */
 static unsigned long long effective(int thread) {
 	char path[64], text[4096] = "";
 	snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
@@ -82,8 +84,8 @@ static void no_thread_keeps_rights(void **state) {
 	assert_int_equal(run_in_child(gives_rights_away, NULL), 0);
 }
 
-/* While nobody has rights of his own, the threads take part like all others, and stay: some programs change their effective user
- * each time that they open a file. */
+/* While nobody has rights of his own, the threads take part like all others, and stay: some programs
+ * change their effective user each time that they open a file. */
 static void goes_back_and_forth(void *unused) {
 	(void)unused;
 	alarm(60);

@@ -1,5 +1,6 @@
-/* Calls that the kernel refuses a process with several threads: namespaces that are made and joined. Beside threads of Arenal's own they
- * succeed; in children by vfork, in processes that had threads, and while others work. */
+/* Calls that the kernel refuses a process with several threads: namespaces that are made and joined.
+ * Beside threads of Arenal's own they succeed; in children by vfork, in processes that had threads, and
+ * while others work. */
 #include "own_threads.h"
 
 #include <dirent.h>

@@ -1,5 +1,6 @@
-/* The heap profile: its estimates lie where the arithmetic of sampling says; every function that allocates and frees is counted;
- * and what it leaves behind when it is off is nothing. What it says is read from its own dump. */
+/* The heap profile: its estimates lie where the arithmetic of sampling says; every function that allocates
+ * and frees is counted; and what it leaves behind when it is off is nothing. What it says is read from its
+ * own dump. */
 #include "profile.h"
 
 #include <arenal/arenal.h>
@@ -36,14 +37,15 @@ static void *use_all_sites(void *unused) {
 	return kept;
 }
 
-/* Of so many blocks of a size: the variance of the estimated number. Each is sampled with the probability p, and counts for
- * 1 / p then. */
+/* Of so many blocks of a size: the variance of the estimated number. Each is sampled with the probability
+ * p, and counts for 1 / p then. */
 static double variance(double blocks, size_t size) {
 	const double p = -expm1(-(double)size / MEAN);
 	return blocks * (1 - p) / p;
 }
 
-/* Five standard errors, which one run in a million exceeds; and half a block for each stack, for they are rounded. */
+/* Five standard errors, which one run in a million exceeds; and half a block for each stack, for they are
+ * rounded. */
 static void assert_near(double estimate, double truth, double variance_, double rounding) {
 	if (fabs(estimate - truth) > 5 * sqrt(variance_) + rounding + 1e-4 * truth)
 		fail_msg("%.0f, not %.0f +- %.0f", estimate, truth, 5 * sqrt(variance_));
@@ -74,7 +76,8 @@ static void estimates_are_unbiased(void **state) {
 	/* The threads themselves are a few allocations of libc's. */
 	assert_near(all.total_blocks, blocks, blocks_variance, 100 + COUNT_OF(sites));
 	assert_near(all.total_bytes, bytes, bytes_variance, 100000);
-	/* After the profile was switched off, blocks that go, from whatever thread, are no longer counted as live. */
+	/* After the profile was switched off, blocks that go, from whatever thread, are no longer counted as
+	 * live. */
 	for (int t = 0; t < THREADS; t++) {
 		for (void **block = kept[t], **next; block != NULL; block = next) {
 			next = *block;

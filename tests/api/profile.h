@@ -1,4 +1,5 @@
-/* What the tests of the heap profile share: functions that allocate, and what the dump has of their stacks. */
+/* What the tests of the heap profile share: functions that allocate, and what the dump has of their
+ * stacks. */
 #ifndef PROFILE_H
 #define PROFILE_H
 

@@ -1,4 +1,5 @@
-/* The stacks of the heap profile: how deep they are, and what happens when there are more than it tells apart. */
+/* The stacks of the heap profile: how deep they are, and what happens when there are more than it tells
+ * apart. */
 #include "profile.h"
 
 #include <arenal/arenal.h>

@@ -1,6 +1,7 @@
-/* The program's handlers of SIGSEGV and SIGBUS: it sees what it asked for, and gets it, whether the pool of guarded blocks, with Arenal's own
- * handler, comes before it asks or later. Each test runs in children, which make the pool at one of two moments. Without Arenal
- * (TEST_WITH_LIBC=1) there is no pool, and all must hold the same. What handlers make of a signal, and who dies of it, is in signals_ends.c. */
+/* The program's handlers of SIGSEGV and SIGBUS: it sees what it asked for, and gets it, whether the pool
+ * of guarded blocks, with Arenal's own handler, comes before it asks or later. Each test runs in children,
+ * which make the pool at one of two moments. Without Arenal (TEST_WITH_LIBC=1) there is no pool, and all
+ * must hold the same. What handlers make of a signal, and who dies of it, is in signals_ends.c. */
 #include "signals.h"
 
 #include <errno.h>
@@ -147,7 +148,8 @@ static void *fault_in_thread(void *gate) {
 	return NULL;
 }
 
-/* One of the threads gets the handler; the other's fault ends the process, if the handler does not do so before. */
+/* One of the threads gets the handler; the other's fault ends the process, if the handler does not do so
+ * before. */
 static void once_of_all_threads(void *unused) {
 	(void)unused;
 	pthread_t threads[2];

@@ -1,5 +1,5 @@
-/* What the tests of signals share: children in which the pool of guarded blocks comes at one of two moments, handlers that
- * note what they find, and what is asked for. */
+/* What the tests of signals share: children in which the pool of guarded blocks comes at one of two
+ * moments, handlers that note what they find, and what is asked for. */
 #ifndef SIGNALS_H
 #define SIGNALS_H
 
@@ -11,7 +11,8 @@
 #define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define KIB ((size_t)1 << 10)
 
-/* When the running child makes the pool, with which Arenal's own handler comes: before the program asks, or after. */
+/* When the running child makes the pool, with which Arenal's own handler comes: before the program asks,
+ * or after. */
 extern enum moment { BEFORE, AFTER } moment;
 
 /* From here on, blocks are guarded, and Arenal's handler is there. */

@@ -1,5 +1,6 @@
-/* Where SIGSEGV and SIGBUS end: at nobody, so that the program dies of them, or in handlers that jump, chain, step aside or report; after a
- * report of Arenal's own; in children. As in signals.c, each test runs in children, with the pool at one of two moments. */
+/* Where SIGSEGV and SIGBUS end: at nobody, so that the program dies of them, or in handlers that jump,
+ * chain, step aside or report; after a report of Arenal's own; in children. As in signals.c, each test
+ * runs in children, with the pool at one of two moments. */
 #include "signals.h"
 
 #include <errno.h>
@@ -54,7 +55,8 @@ static void program_dies_of_the_signal(void **state) {
 	in_children(die_ignoring, NULL, 128 + SIGSEGV);
 }
 
-/* What a core, or a debugger, learns: whoever stops the child at each of its signals sees the same each time, until it has died. */
+/* What a core, or a debugger, learns: whoever stops the child at each of its signals sees the same each
+ * time, until it has died. */
 static void debugger_sees_who_sent_it(void **state) {
 	(void)state;
 	for (moment = BEFORE; moment <= AFTER; moment++) {
@@ -147,7 +149,8 @@ static void jump_out(void *unused) {
 
 static struct sigaction earlier;
 
-/* As the Java machine does: whoever was there before has his turn first, and if there was one, that is all. */
+/* As the Java machine does: whoever was there before has his turn first, and if there was one, that is
+ * all. */
 static void chain(int signal, siginfo_t *info, void *context) {
 	if (earlier.sa_flags & SA_SIGINFO) {
 		earlier.sa_sigaction(signal, info, context);

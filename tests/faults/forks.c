@@ -1,5 +1,6 @@
-/* fork: handlers of others, whatever they do and whenever they were registered; what the child finds of the threads that it does not
- * have, and of what these were doing. Each test runs in a process of its own, in each of the modes. */
+/* fork: handlers of others, whatever they do and whenever they were registered; what the child finds of
+ * the threads that it does not have, and of what these were doing. Each test runs in a process of its own,
+ * in each of the modes. */
 #include "forks.h"
 
 #include <stdio.h>

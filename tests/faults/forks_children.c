@@ -1,5 +1,5 @@
-/* What the child finds of the threads that it does not have, and of what these were doing; and that children of one parent do not choose
- * alike. */
+/* What the child finds of the threads that it does not have, and of what these were doing; and that
+ * children of one parent do not choose alike. */
 #include "forks.h"
 #include "stamp.h"
 
@@ -52,7 +52,8 @@ static void give_blocks_back(void) {
 		free(blocks[i]);
 }
 
-/* All of it is cached in the child, too, and goes back: at once when the child asks for it, in a while when not. */
+/* All of it is cached in the child, too, and goes back: at once when the child asks for it, in a while
+ * when not. */
 static void check_orphans(size_t allocated, size_t cached, bool at_once) {
 	struct arenal_stats now = stats();
 
@@ -208,7 +209,8 @@ static void choose(uintptr_t *out) {
 static void children_choose(pid_t (*make_child)(void)) {
 	choices = mmap(NULL, CHILDREN * CHOICES * sizeof *choices, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHILD_CHECK(choices != MAP_FAILED);
-	/* Hardened blocks are chosen in spans that are there already. Which one is guarded is known when new ones are fetched. */
+	/* Hardened blocks are chosen in spans that are there already. Which one is guarded is known when new
+	 * ones are fetched. */
 	free(malloc(208));
 	if (getenv("ARENAL_HARDEN"))
 		choose(choices);

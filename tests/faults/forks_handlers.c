@@ -1,5 +1,5 @@
-/* Handlers of fork of others, that wait for a thread which allocates, or call all of malloc's functions; and the locks of streams, which
- * libc's fork takes before its own malloc's. */
+/* Handlers of fork of others, that wait for a thread which allocates, or call all of malloc's functions;
+ * and the locks of streams, which libc's fork takes before its own malloc's. */
 #include "forks.h"
 
 #include "fork_handlers.h"

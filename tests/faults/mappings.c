@@ -51,7 +51,8 @@ static void run_out_of_mappings(void *unused) {
 			CHILD_CHECK(errno == ENOMEM);
 		failures += !block;
 	}
-	/* There is the break; but the kernel refuses that too, when the last mapping that was to be had is taken. */
+	/* There is the break; but the kernel refuses that too, when the last mapping that was to be had is
+	 * taken. */
 	bool break_moves = sbrk(4096) != (void *)-1;
 	CHILD_CHECK(!break_moves || failures < COUNT_OF(after) / 4);
 	for (size_t i = 0; i < COUNT_OF(before); i++) {
@@ -72,7 +73,8 @@ static void run_out_of_mappings(void *unused) {
 	work_in_two_threads();
 }
 
-/* Blocks of `least`, `least` + `step`, ... bytes: of these, every other one is freed and had again when no mapping can be added. */
+/* Blocks of `least`, `least` + `step`, ... bytes: of these, every other one is freed and had again when no
+ * mapping can be added. */
 struct sizes {
 	size_t count, least, step;
 };
@@ -113,7 +115,8 @@ static void have_sizes_again(void *argument) {
 	}
 }
 
-/* Side by side, they are one mapping, and the one in the middle cannot be unmapped: nobody may get it as the program left it. */
+/* Side by side, they are one mapping, and the one in the middle cannot be unmapped: nobody may get it as
+ * the program left it. */
 static void have_no_altered_block(void *unused) {
 	enum { BLOCKS = 12 };
 	const size_t pages = 40000, size = 4 * MIB - 4 * 4096;

@@ -98,8 +98,8 @@ static void cloned_processes(void **state) {
 	assert_int_equal(run_in_child(clone_processes, NULL), 0);
 }
 
-/* daemon() ends the process that calls it, so the daemon says through a pipe that all is well; then it becomes another
- * program. */
+/* daemon() ends the process that calls it, so the daemon says through a pipe that all is well; then it
+ * becomes another program. */
 static void become_a_daemon(void *pipe_) {
 	int *ends = pipe_;
 	char *inherited = malloc(40000);
