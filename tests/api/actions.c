@@ -48,8 +48,9 @@ static void expect_the_same(const char *name, const char *const changes[]) {
 	for (size_t i = 0; i < COUNT_OF(moments); i++) {
 		run(&outcome, name, moments[i], changes);
 		if (outcome.status != expected.status || strcmp(outcome.out, expected.out) != 0)
-			fail_msg("%s, guarded block %s, %s: ended with %d instead of %d and wrote:\n%s\ninstead of:\n%s", name, moments[i],
-			         changes ? changes[0] : "alone", outcome.status, expected.status, outcome.out, expected.out);
+			fail_msg("%s, guarded block %s, %s: ended with %d instead of %d and wrote:\n%s\ninstead of:\n%s",
+			         name, moments[i], changes ? changes[0] : "alone", outcome.status, expected.status,
+			         outcome.out, expected.out);
 	}
 }
 
@@ -89,7 +90,8 @@ static siginfo_t last_signal(const char *name, const char *when, const char *con
 }
 
 static void debuggers_see_the_same(void **state) {
-	static const char *const endings[] = { "no_handler", "sent_to_nobody", "ignored", "once", "once_nested", "buses" };
+	static const char *const endings[] = { "no_handler", "sent_to_nobody", "ignored",
+		                                   "once",       "once_nested",    "buses" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(endings); i++) {
@@ -98,8 +100,9 @@ static void debuggers_see_the_same(void **state) {
 			const siginfo_t info = last_signal(endings[i], moments[k], NULL);
 			assert_int_equal(info.si_signo, on_its_own.si_signo);
 			assert_int_equal(info.si_code, on_its_own.si_code);
-			assert_int_equal((uintptr_t)info.si_addr % 4096, info.si_code > 0 ? (uintptr_t)on_its_own.si_addr % 4096 :
-			                                                                    (uintptr_t)info.si_addr % 4096);
+			assert_int_equal((uintptr_t)info.si_addr % 4096, info.si_code > 0 ?
+			                                                     (uintptr_t)on_its_own.si_addr % 4096 :
+			                                                     (uintptr_t)info.si_addr % 4096);
 		}
 	}
 }
@@ -118,7 +121,9 @@ int main(int count, char **arguments) {
 	}
 	struct CMUnitTest tests[COUNT_OF(cases) + 1];
 	for (size_t i = 0; i < COUNT_OF(cases); i++)
-		tests[i] = (struct CMUnitTest){ .name = cases[i].name, .test_func = same_as_on_libc, .initial_state = (void *)cases[i].name };
+		tests[i] = (struct CMUnitTest){ .name = cases[i].name,
+			                            .test_func = same_as_on_libc,
+			                            .initial_state = (void *)cases[i].name };
 	tests[COUNT_OF(cases)] = (struct CMUnitTest)cmocka_unit_test(debuggers_see_the_same);
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
 }

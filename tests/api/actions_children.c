@@ -17,7 +17,8 @@ static void say_end(pid_t child) {
 	int status;
 
 	CHILD_CHECK(child > 0 && waitpid(child, &status, 0) == child);
-	say("child: %s %d\n", WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	say("child: %s %d\n", WIFSIGNALED(status) ? "signal" : "status",
+	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 /* The child has the memory, but not the actions. */

@@ -53,7 +53,8 @@ static void raise_again(int signal) {
 void once_nested(void) {
 	make_area();
 	at("first");
-	struct sigaction action = { .sa_handler = raise_again, .sa_flags = (int)SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
+	struct sigaction action = { .sa_handler = raise_again,
+		                        .sa_flags = (int)SA_RESETHAND | SA_NODEFER | SA_ONSTACK };
 	CHILD_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
 	at("later");
 	touch(area);

@@ -12,7 +12,8 @@
 #include <sys/wait.h>
 
 void handlers(void) {
-	static const int flags[] = { 0, SA_ONSTACK, SA_NODEFER, SA_RESTART, SA_ONSTACK | SA_NODEFER | SA_RESTART };
+	static const int flags[] = { 0, SA_ONSTACK, SA_NODEFER, SA_RESTART,
+		                         SA_ONSTACK | SA_NODEFER | SA_RESTART };
 	sigset_t usr1;
 	struct sigaction action;
 
@@ -216,7 +217,9 @@ static void open_page(int signal, siginfo_t *info, void *context) {
 
 static void *change_actions(void *unused) {
 	for (int i = 0; !atomic_load(&stop); i++) {
-		struct sigaction action = { .sa_sigaction = open_page, .sa_flags = SA_SIGINFO | (i % 2 ? SA_RESTART : 0) }, earlier;
+		struct sigaction action = { .sa_sigaction = open_page,
+			                        .sa_flags = SA_SIGINFO | (i % 2 ? SA_RESTART : 0) },
+						 earlier;
 		CHILD_CHECK(sigaction(SIGSEGV, i % 3 ? &action : NULL, &earlier) == 0);
 		CHILD_CHECK(earlier.sa_sigaction == open_page);
 	}

@@ -53,7 +53,8 @@ struct vector {
 
 void older_functions(void) {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGUSR2 };
-	sighandler_t (*old_sysv)(int, sighandler_t) = (sighandler_t (*)(int, sighandler_t))dlsym(RTLD_DEFAULT, "__sysv_signal");
+	sighandler_t (*old_sysv)(int, sighandler_t) =
+		(sighandler_t(*)(int, sighandler_t))dlsym(RTLD_DEFAULT, "__sysv_signal");
 	int (*old_sigvec)(int, const struct vector *, struct vector *) =
 		(int (*)(int, const struct vector *, struct vector *))dlvsym(RTLD_NEXT, "sigvec", "GLIBC_2.2.5");
 
@@ -114,7 +115,8 @@ void direct_calls(void) {
 	at("later");
 	/* Its restorer is libc's: any has to be one. */
 	CHILD_CHECK(sigaction(SIGSEGV, NULL, &own) == 0);
-	action = (struct kernel_action){ (void *)full, SA_SIGINFO | (unsigned)own.sa_flags, (void *)own.sa_restorer, 0x10 };
+	action = (struct kernel_action){ (void *)full, SA_SIGINFO | (unsigned)own.sa_flags,
+		                             (void *)own.sa_restorer, 0x10 };
 	restorer = action.restorer;
 	CHILD_CHECK(syscall(SYS_rt_sigaction, SIGSEGV, &action, &earlier, 8) == 0);
 	ask(SIGSEGV);

@@ -59,8 +59,8 @@ unsigned long bits_of(const sigset_t *set) {
 }
 
 void say_action(const char *what, const struct sigaction *action) {
-	say("%s: %s, flags %x, mask %lx%s\n", what, name_of(action->sa_handler), action->sa_flags, bits_of(&action->sa_mask),
-	    action->sa_restorer ? ", restorer" : "");
+	say("%s: %s, flags %x, mask %lx%s\n", what, name_of(action->sa_handler), action->sa_flags,
+	    bits_of(&action->sa_mask), action->sa_restorer ? ", restorer" : "");
 }
 
 void ask(int signal) {
@@ -104,7 +104,8 @@ static void say_call(const char *name, int signal, siginfo_t *info, void *contex
 	CHILD_CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
 	say("%s: signal %d, %s stack, blocked %lx, before %lx, context at %ld, return %s", name, signal,
 	    frame >= alternate && frame < alternate + sizeof alternate ? "alternate" : "same", bits_of(&blocked),
-	    bits_of(&interrupted->uc_sigmask), (long)((char *)context - frame), back == restorer ? "to the kernel" : "elsewhere");
+	    bits_of(&interrupted->uc_sigmask), (long)((char *)context - frame),
+	    back == restorer ? "to the kernel" : "elsewhere");
 	if (info && info->si_code > 0)
 		say(", code %d, byte %ld\n", info->si_code, (long)((char *)info->si_addr - area));
 	else if (info)
@@ -116,16 +117,20 @@ static void say_call(const char *name, int signal, siginfo_t *info, void *contex
 }
 
 void full(int signal, siginfo_t *info, void *context) {
-	say_call("full", signal, info, context, __builtin_frame_address(0), __builtin_extract_return_addr(__builtin_return_address(0)));
+	say_call("full", signal, info, context, __builtin_frame_address(0),
+	         __builtin_extract_return_addr(__builtin_return_address(0)));
 }
 
 /* What its caller gave it besides the signal is there by chance: on these machines, the same as for the
  * other kind. */
 void plain(int signal) {
 	say("plain: signal %d, %s stack, return %s\n", signal,
-	    (char *)__builtin_frame_address(0) >= alternate && (char *)__builtin_frame_address(0) < alternate + sizeof alternate
-	        ? "alternate" : "same",
-	    __builtin_extract_return_addr(__builtin_return_address(0)) == restorer ? "to the kernel" : "elsewhere");
+	    (char *)__builtin_frame_address(0) >= alternate &&
+	            (char *)__builtin_frame_address(0) < alternate + sizeof alternate ?
+	        "alternate" :
+	        "same",
+	    __builtin_extract_return_addr(__builtin_return_address(0)) == restorer ? "to the kernel" :
+	                                                                             "elsewhere");
 	mprotect(area, area_size, PROT_READ | PROT_WRITE);
 	errno = 99;
 }

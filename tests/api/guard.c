@@ -50,7 +50,8 @@ static void run_with(const char *setting, void (*body)(void *), int status) {
 	if (outcome.status != status)
 		fail_msg("%s ended with %d and wrote \"%s\"", name, outcome.status, text);
 	for (const char *line = outcome.out; (line = strstr(line, "facts ")) != NULL; line++)
-		assert_int_equal(sscanf(line, "facts %p %d %d", &facts.block, &facts.thread, &facts.freeing_thread), 3);
+		assert_int_equal(sscanf(line, "facts %p %d %d", &facts.block, &facts.thread, &facts.freeing_thread),
+		                 3);
 }
 
 static void run(void (*body)(void *), int status) {
@@ -90,7 +91,8 @@ static void expect(void (*body)(void *), int signal, const char *what, ptrdiff_t
 	char line[256];
 
 	run(body, KILLED_BY(signal));
-	snprintf(line, sizeof line, "arenal: %s %p, %s at %p\n", what, (void *)((char *)facts.block + offset), where, facts.block);
+	snprintf(line, sizeof line, "arenal: %s %p, %s at %p\n", what, (void *)((char *)facts.block + offset),
+	         where, facts.block);
 	if (strncmp(text, line, strlen(line)) != 0)
 		fail_msg("expected \"%s\" first, in:\n%s", line, text);
 	expect_section("allocated", facts.thread, allocate_here);
@@ -100,10 +102,12 @@ static void expect(void (*body)(void *), int signal, const char *what, ptrdiff_t
 
 static void overflows(void **state) {
 	(void)state;
-	expect(overflow_write, SIGSEGV, "overflow: write to", 96, "0 bytes right of the end of the block of 96 bytes");
+	expect(overflow_write, SIGSEGV, "overflow: write to", 96,
+	       "0 bytes right of the end of the block of 96 bytes");
 	expect_section("accessed", facts.thread, write_here);
 	assert_null(strstr(text, "freed"));
-	expect(overflow_read_far, SIGSEGV, "overflow: read of", 1096, "1000 bytes right of the end of the block of 96 bytes");
+	expect(overflow_read_far, SIGSEGV, "overflow: read of", 1096,
+	       "1000 bytes right of the end of the block of 96 bytes");
 	expect_section("accessed", facts.thread, read_here);
 }
 
@@ -118,7 +122,8 @@ static void uses_after_free(void **state) {
 	expect(read_after_free, SIGSEGV, "use after free: read of", 8, "8 bytes into the block of 100 bytes");
 	expect_section("freed", facts.thread, free_here);
 	expect_section("accessed", facts.thread, read_here);
-	expect(write_after_free, SIGSEGV, "use after free: write to", 4999, "4999 bytes into the block of 5000 bytes");
+	expect(write_after_free, SIGSEGV, "use after free: write to", 4999,
+	       "4999 bytes into the block of 5000 bytes");
 	expect_section("freed", facts.thread, free_here);
 	expect_section("accessed", facts.thread, write_here);
 	expect(after_realloc, SIGSEGV, "use after free: read of", 50, "50 bytes into the block of 100 bytes");
@@ -138,9 +143,11 @@ static void wrong_frees(void **state) {
 	expect(double_free, SIGABRT, "double free: at", 0, "at the block of 100 bytes");
 	expect_section("freed", facts.thread, free_here);
 	expect_section("detected", facts.thread, free_here);
-	expect(free_inside, SIGABRT, "free of what is not the start of a block: at", 16, "16 bytes into the block of 100 bytes");
+	expect(free_inside, SIGABRT, "free of what is not the start of a block: at", 16,
+	       "16 bytes into the block of 100 bytes");
 	expect_section("detected", facts.thread, free_here);
-	expect(realloc_after_free, SIGABRT, "realloc or malloc_usable_size of a freed block: at", 0, "at the block of 100 bytes");
+	expect(realloc_after_free, SIGABRT, "realloc or malloc_usable_size of a freed block: at", 0,
+	       "at the block of 100 bytes");
 	expect_section("freed", facts.thread, free_here);
 	expect_section("detected", facts.thread, realloc_here);
 }
@@ -162,7 +169,10 @@ static void faults_of_others_are_passed_on(void **state) {
 		void (*body)(void *);
 		int status;
 	} others[] = {
-		{ own_fault, 7 }, { own_fault_plain, 9 }, { fault_without_handler, KILLED_BY(SIGSEGV) }, { sent_signal, KILLED_BY(SIGSEGV) },
+		{ own_fault, 7 },
+		{ own_fault_plain, 9 },
+		{ fault_without_handler, KILLED_BY(SIGSEGV) },
+		{ sent_signal, KILLED_BY(SIGSEGV) },
 		{ ignored_signal, 5 },
 	};
 

@@ -170,6 +170,7 @@ void default_rate(void *unused) {
 	uint64_t start = milliseconds();
 	CHILD_CHECK(arenal_get("guard_sample", &rate) == 0 && rate == 5000);
 	uint64_t count = guarded_of_ten_million(), most = (milliseconds() - start) / 4 + 1;
-	dprintf(STDERR_FILENO, "%llu blocks were guarded, %llu may be\n", (unsigned long long)count, (unsigned long long)most);
+	dprintf(STDERR_FILENO, "%llu blocks were guarded, %llu may be\n", (unsigned long long)count,
+	        (unsigned long long)most);
 	CHILD_CHECK(count >= 10 && count <= most);
 }

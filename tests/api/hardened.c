@@ -90,7 +90,8 @@ static void overflows_of_some_bytes(void **state) {
 	static const size_t long_classes[] = { 600, 1100, 2100, 9000 };
 	for (size_t i = 0; i < COUNT_OF(long_classes); i++) {
 		size = long_classes[i];
-		for (behind = 0; behind < 40; behind += 3) expect_end(write_farther_behind, SIGABRT, "something wrote behind");
+		for (behind = 0; behind < 40; behind += 3)
+			expect_end(write_farther_behind, SIGABRT, "something wrote behind");
 		expect_end(grow_and_write_behind, SIGABRT, "something wrote behind");
 	}
 }
@@ -103,7 +104,8 @@ static void overflows(void **state) {
 		expect_end(write_behind, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
 		expect_end(write_zero_behind, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
 		expect_end(write_behind_then_realloc, edge ? SIGSEGV : SIGABRT, "realloc(");
-		expect_end(write_behind_after_realloc, edge ? SIGSEGV : SIGABRT, "something wrote behind the block's");
+		expect_end(write_behind_after_realloc, edge ? SIGSEGV : SIGABRT,
+		           "something wrote behind the block's");
 		if (size < 30000) expect_end(write_behind_and_keep, SIGABRT, "something wrote behind the block");
 		if (size < 10000) expect_end(write_in_front, SIGABRT, "something wrote in front of the block");
 	}
@@ -132,7 +134,8 @@ static char *block_among_others(void) {
 	enum { OTHERS = 20 };
 	char *blocks[2 * OTHERS];
 	for (int i = 0; i < 2 * OTHERS; i++) blocks[i] = unknown(malloc(size));
-	CHILD_CHECK(sigaction(SIGSEGV, &(struct sigaction){ .sa_sigaction = tell_fault, .sa_flags = SA_SIGINFO }, NULL) == 0);
+	CHILD_CHECK(sigaction(SIGSEGV, &(struct sigaction){ .sa_sigaction = tell_fault, .sa_flags = SA_SIGINFO },
+	                      NULL) == 0);
 	fault->block = (uintptr_t)blocks[OTHERS];
 	return blocks[OTHERS];
 }
@@ -168,7 +171,8 @@ static void guards(void **state) {
 		*fault = (struct fault){ 0, 0, 0 };
 		assert_int_equal(run_in_child(write_to_the_guard_in_front, NULL), 42);
 		assert_int_equal(fault->code, SEGV_ACCERR);
-		assert_true(fault->address < fault->block && fault->block - fault->address <= (large ? 1024 : SPAN_MOST));
+		assert_true(fault->address < fault->block &&
+		            fault->block - fault->address <= (large ? 1024 : SPAN_MOST));
 	}
 	munmap(fault, sizeof *fault);
 }
@@ -286,7 +290,8 @@ static void realloc_keeps_contents(void **state) {
 			memset(block, 'x', from);
 			block = realloc(block, to);
 			for (size_t i = 0; i < to; i++)
-				if (block[i] != (i < from ? 'x' : 0)) fail_msg("byte %zu of %zu bytes that were %zu is %d", i, to, from, block[i]);
+				if (block[i] != (i < from ? 'x' : 0))
+					fail_msg("byte %zu of %zu bytes that were %zu is %d", i, to, from, block[i]);
 			free(block);
 		}
 	}

@@ -43,7 +43,9 @@ static void check_late(size_t length, size_t moved_to, int late) {
 	for (int n = 0; n < ROUNDS; n++) {
 		freed[n] = unknown(malloc(length));
 		for (int before = n - late < 0 ? 0 : n - late; before < n; before++)
-			if (freed[before] == freed[n]) fail_msg("%zu bytes, moved to %zu: round %d has the address of round %d", length, moved_to, n, before);
+			if (freed[before] == freed[n])
+				fail_msg("%zu bytes, moved to %zu: round %d has the address of round %d", length, moved_to, n,
+				         before);
 		char *last = moved_to > 0 ? realloc(unknown(freed[n]), moved_to) : freed[n];
 		assert_true(last && (moved_to == 0 || last != freed[n]));
 		free(last);
@@ -134,7 +136,8 @@ static void limit_later(void *unused) {
 	CHILD_CHECK(virtual_bytes() < before + 400 * MIB);
 	/* One that grows. */
 	char *block = NULL;
-	for (size_t length = MIB; length < 3000 * MIB; length += length / 4) CHILD_CHECK((block = realloc(block, length)) != NULL);
+	for (size_t length = MIB; length < 3000 * MIB; length += length / 4)
+		CHILD_CHECK((block = realloc(block, length)) != NULL);
 	free(block);
 	CHILD_CHECK(virtual_bytes() < before + 400 * MIB);
 	/* The one that waits alone, and when it does no more. */
@@ -165,7 +168,8 @@ static void print_after_generations(void *unused) {
 		CHILD_CHECK(child == 0);
 		free(unknown(malloc(100)));
 		struct arenal_stats stats;
-		CHILD_CHECK(arenal_stats_get(&stats, sizeof stats) == 0 && (generation == 1 || stats.arenas == arenas));
+		CHILD_CHECK(arenal_stats_get(&stats, sizeof stats) == 0 &&
+		            (generation == 1 || stats.arenas == arenas));
 		arenas = stats.arenas;
 	}
 	malloc_stats();
@@ -174,11 +178,14 @@ static void print_after_generations(void *unused) {
 static void inherited_arenas_are_not_counted(void **state) {
 	(void)state;
 	int status;
-	const char *text = written_by_child(print_after_generations, NULL, &status), *end = strstr(text, "\n size");
+	const char *text = written_by_child(print_after_generations, NULL, &status),
+			   *end = strstr(text, "\n size");
 	assert_int_equal(status, 0);
 	assert_non_null(end);
 	int lines = 0;
-	for (const char *line = strstr(text, " guarded  "); (line = strstr(line, " guarded ")) && line < end; line++) lines++;
+	for (const char *line = strstr(text, " guarded  "); (line = strstr(line, " guarded ")) && line < end;
+	     line++)
+		lines++;
 	assert_int_equal(lines, 3); /* the number of guarded blocks, the arena, what was inherited */
 }
 
@@ -201,7 +208,8 @@ static void freed_blocks_are_not_kept_near_the_limit(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(freed_blocks_are_not_kept_near_the_limit), /* first: its limit has not been looked for yet */
+		/* First: its limit has not been looked for yet. */
+		cmocka_unit_test(freed_blocks_are_not_kept_near_the_limit),
 		cmocka_unit_test(large_blocks_come_back),
 		cmocka_unit_test(addresses_of_long_blocks_come_back_late),
 		cmocka_unit_test(long_blocks_freed_twice),

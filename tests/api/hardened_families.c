@@ -22,7 +22,8 @@ static void cross(void *unused) {
 	const bool aligned = strstr(from, "align") != NULL;
 	CHILD_CHECK(arenal_set("misuse_family", action) == 0);
 	for (int i = 0; i < 2; i++) {
-		void *block = aligned ? ((allocating_aligned *)find_function(from))(size, 64) : ((allocating *)find_function(from))(size);
+		void *block = aligned ? ((allocating_aligned *)find_function(from))(size, 64) :
+		                        ((allocating *)find_function(from))(size);
 		CHILD_CHECK(block);
 		if (strstr(to, "align"))
 			((freeing_sized *)find_function(to))(block, 64);
@@ -33,11 +34,14 @@ static void cross(void *unused) {
 
 static void families(void **state) {
 	(void)state;
-	static const char *const news[] = { "malloc", "_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t" };
-	static const char *const deletes[] = { "free", "_ZdlPv", "_ZdaPv", "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t" };
-	static const char *const texts[] = { "came from malloc;", "came from operator new;", "came from operator new[];",
-	                                     "came from operator new with an alignment;",
-	                                     "came from operator new[] with an alignment;" };
+	static const char *const news[] = { "malloc", "_Znwm", "_Znam", "_ZnwmSt11align_val_t",
+		                                "_ZnamSt11align_val_t" };
+	static const char *const deletes[] = { "free", "_ZdlPv", "_ZdaPv", "_ZdlPvSt11align_val_t",
+		                                   "_ZdaPvSt11align_val_t" };
+	static const char *const texts[] = { "came from malloc;", "came from operator new;",
+		                                 "came from operator new[];",
+		                                 "came from operator new with an alignment;",
+		                                 "came from operator new[] with an alignment;" };
 	/* What a C++ library inside of another library gets from malloc, the program may delete, and the other
 	 * way round. */
 	enum { MALLOC, NEW, ARRAY, ALIGNED, ALIGNED_ARRAY };
@@ -68,12 +72,14 @@ static void families(void **state) {
 
 static void wrong_size_of_free_sized(void *unused) {
 	(void)unused;
-	for (int i = 0; i < 2; i++) ((freeing_sized *)find_function("free_sized"))(unknown(malloc(size)), size + 1);
+	for (int i = 0; i < 2; i++)
+		((freeing_sized *)find_function("free_sized"))(unknown(malloc(size)), size + 1);
 }
 
 static void wrong_size_of_delete(void *unused) {
 	(void)unused;
-	for (int i = 0; i < 2; i++) ((freeing_sized *)find_function("_ZdlPvm"))(((allocating *)find_function("_Znwm"))(size), size + 1);
+	for (int i = 0; i < 2; i++)
+		((freeing_sized *)find_function("_ZdlPvm"))(((allocating *)find_function("_Znwm"))(size), size + 1);
 }
 
 static void wrong_size_that_ends(void *unused) {

@@ -65,8 +65,9 @@ static void for_wrong_sizes(void (*check)(const struct sized *)) {
 static const char *size_is_wrong(const struct sized *sized) {
 	static char text[200];
 
-	snprintf(text, sizeof text, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", sized->wrong,
-	         shared->usable);
+	snprintf(text, sizeof text,
+	         "the size %zu is wrong: the block has %zu bytes, and was asked for with another size",
+	         sized->wrong, shared->usable);
 	return text;
 }
 
@@ -101,10 +102,13 @@ static void wrong_sizes_are_let_pass(void **state) {
 /* A line, and the stack of this program's call, once. */
 static void check_report(const struct sized *sized) {
 	int status;
-	const char *text = written_by_child(give_wrong_size, (void *)sized, &status), *line = behind_name(text, sized->name);
-	const char *wrong = size_is_wrong(sized), *rest = "; the program goes on, and the next ones are not reported\n  freed by thread ";
+	const char *text = written_by_child(give_wrong_size, (void *)sized, &status),
+			   *line = behind_name(text, sized->name);
+	const char *wrong = size_is_wrong(sized),
+			   *rest = "; the program goes on, and the next ones are not reported\n  freed by thread ";
 
-	if (status != 0 || strncmp(line, wrong, strlen(wrong)) != 0 || strncmp(line + strlen(wrong), rest, strlen(rest)) != 0)
+	if (status != 0 || strncmp(line, wrong, strlen(wrong)) != 0 ||
+	    strncmp(line + strlen(wrong), rest, strlen(rest)) != 0)
 		fail_msg("%s: ended with %d and wrote \"%s\"", sized->name, status, text);
 	assert_non_null(strstr(line, "api_misuse_sizes+0x"));
 	assert_null(strstr(line, "arenal: "));

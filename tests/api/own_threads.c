@@ -33,7 +33,8 @@ static int other_groups(void) { return setgroups(1, &(gid_t){ NOBODY }); }
 static int groups_of_somebody(void) { return initgroups("nobody", NOBODY); }
 
 static int (*const changes[])(void) = {
-	all_users, a_user, an_effective_user, two_users, all_groups, a_group, an_effective_group, two_groups, other_groups, groups_of_somebody,
+	all_users,          a_user,     an_effective_user, two_users,          all_groups, a_group,
+	an_effective_group, two_groups, other_groups,      groups_of_somebody,
 };
 
 /* As setpriv does it, and daemons that keep some of root's rights. */
@@ -50,7 +51,8 @@ static void keeps_capabilities(void *change) {
 static void users_change_with_capabilities_kept(void **state) {
 	(void)state;
 	if (!is_root()) SKIP("only root can become another user");
-	for (size_t i = 0; i < COUNT_OF(changes); i++) assert_int_equal(run_in_child(keeps_capabilities, (void *)&changes[i]), 0);
+	for (size_t i = 0; i < COUNT_OF(changes); i++)
+		assert_int_equal(run_in_child(keeps_capabilities, (void *)&changes[i]), 0);
 }
 
 /* With capset and no more: the window's thread is another one in the end, which has not what the program
@@ -97,7 +99,8 @@ static void goes_back_and_forth(void *unused) {
 	struct __user_cap_data_struct own[2];
 	const int network = open("/proc/self/ns/net", O_RDONLY);
 	CHILD_CHECK(network >= 0 && syscall(SYS_capget, &header, own) == 0);
-	for (int i = 0; i < 10; i++) CHILD_CHECK(capset(&header, own) == 0 && (setns(network, 0) == 0 || errno == EPERM));
+	for (int i = 0; i < 10; i++)
+		CHILD_CHECK(capset(&header, own) == 0 && (setns(network, 0) == 0 || errno == EPERM));
 	CHILD_CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
 	CHILD_CHECK(window_thread(getpid()) == thread);
 	CHILD_CHECK(effective(thread) == 0);
@@ -112,9 +115,11 @@ static void ordinary_changes_end_no_thread(void **state) {
 static void setpriv_runs(void **state) {
 	(void)state;
 	static struct outcome with, without;
-	const char *const arguments[] = { "/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/true", NULL };
+	const char *const arguments[] = { "/usr/bin/setpriv", "--reuid=65534", "--regid=65534",
+		                              "--clear-groups",   "/bin/true",     NULL };
 	const char *const libc[] = { "LD_PRELOAD", NULL };
-	if (!is_root() || access(arguments[0], X_OK) != 0) SKIP("only root can become another user, and it takes setpriv");
+	if (!is_root() || access(arguments[0], X_OK) != 0)
+		SKIP("only root can become another user, and it takes setpriv");
 	run_program(&with, arguments, NULL, NULL);
 	run_program(&without, arguments, libc, NULL);
 	assert_int_equal(with.status, without.status);
@@ -169,7 +174,8 @@ static void results_are_the_kernels(void *unused) {
 	alarm(60);
 	CHILD_WAIT_FOR(has_window());
 	errno = 77;
-	CHILD_CHECK(setresuid(-1, -1, -1) == 0 && setreuid(-1, -1) == 0 && setresgid(-1, -1, -1) == 0 && setregid(-1, -1) == 0);
+	CHILD_CHECK(setresuid(-1, -1, -1) == 0 && setreuid(-1, -1) == 0 && setresgid(-1, -1, -1) == 0 &&
+	            setregid(-1, -1) == 0);
 	CHILD_CHECK(unshare(0) == 0 && errno == 77);
 	CHILD_CHECK(setuid(-1) == -1 && errno == EINVAL);
 	CHILD_CHECK(setgid(-1) == -1 && errno == EINVAL);

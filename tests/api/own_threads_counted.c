@@ -43,8 +43,17 @@ static void unshares(void *flags) {
 
 static void namespaces_are_made(void **state) {
 	(void)state;
-	static int flags[] = { CLONE_NEWUSER, CLONE_NEWUSER | CLONE_NEWNS, CLONE_NEWUSER | CLONE_NEWPID, CLONE_NEWNS, CLONE_THREAD, CLONE_VM,
-		                   CLONE_FILES, CLONE_FS, 0, 1, -1 };
+	static int flags[] = { CLONE_NEWUSER,
+		                   CLONE_NEWUSER | CLONE_NEWNS,
+		                   CLONE_NEWUSER | CLONE_NEWPID,
+		                   CLONE_NEWNS,
+		                   CLONE_THREAD,
+		                   CLONE_VM,
+		                   CLONE_FILES,
+		                   CLONE_FS,
+		                   0,
+		                   1,
+		                   -1 };
 	for (size_t i = 0; i < COUNT_OF(flags); i++) assert_int_equal(run_in_child(unshares, &flags[i]), 0);
 }
 
@@ -215,11 +224,12 @@ static void *fork_again_and_again(void *unused) {
 static void all_at_once(void *unused) {
 	(void)unused;
 	pthread_t threads[6];
-	void *(*const bodies[])(void *) = { allocate_until_over, allocate_until_over, change_again_and_again, change_again_and_again,
-		                                fork_again_and_again };
+	void *(*const bodies[])(void *) = { allocate_until_over, allocate_until_over, change_again_and_again,
+		                                change_again_and_again, fork_again_and_again };
 	alarm(120);
 	CHILD_CHECK(prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) == 0); /* from now on, they stand back each time */
-	for (size_t i = 0; i < COUNT_OF(bodies); i++) CHILD_CHECK(pthread_create(&threads[i], NULL, bodies[i], NULL) == 0);
+	for (size_t i = 0; i < COUNT_OF(bodies); i++)
+		CHILD_CHECK(pthread_create(&threads[i], NULL, bodies[i], NULL) == 0);
 	for (size_t i = 2; i < COUNT_OF(bodies); i++) pthread_join(threads[i], NULL);
 	CHILD_WAIT_FOR(has_purger()); /* it is there again */
 	answers();

@@ -57,7 +57,8 @@ static void estimates_are_unbiased(void **state) {
 	void *kept[THREADS];
 	double blocks = 0, bytes = 0, blocks_variance = 0, bytes_variance = 0;
 	assert_int_equal(arenal_profile_start(MEAN), 0);
-	for (int t = 0; t < THREADS; t++) assert_int_equal(pthread_create(&threads[t], NULL, use_all_sites, NULL), 0);
+	for (int t = 0; t < THREADS; t++)
+		assert_int_equal(pthread_create(&threads[t], NULL, use_all_sites, NULL), 0);
 	for (int t = 0; t < THREADS; t++) assert_int_equal(pthread_join(threads[t], &kept[t]), 0);
 	arenal_profile_stop();
 	for (size_t s = 0; s < COUNT_OF(sites); s++) {
@@ -84,7 +85,8 @@ static void estimates_are_unbiased(void **state) {
 			free(block);
 		}
 	}
-	for (size_t s = 0; s < COUNT_OF(sites); s++) assert_true(counted((const void *)sites[s].allocate).live_bytes == 0);
+	for (size_t s = 0; s < COUNT_OF(sites); s++)
+		assert_true(counted((const void *)sites[s].allocate).live_bytes == 0);
 	assert_true(counted(NULL).total_bytes == all.total_bytes);
 }
 

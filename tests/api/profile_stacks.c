@@ -59,7 +59,8 @@ static struct counts others(size_t *stacks) {
 		int end = 0;
 		next = cut_line(line);
 		if (strncmp(line, "stack ", 6) == 0) ++*stacks;
-		if (sscanf(line, "stack %lf %lf %lf %lf 0%n", &c.live_blocks, &c.live_bytes, &c.total_blocks, &c.total_bytes, &end) == 4 &&
+		if (sscanf(line, "stack %lf %lf %lf %lf 0%n", &c.live_blocks, &c.live_bytes, &c.total_blocks,
+		           &c.total_bytes, &end) == 4 &&
 		    end > 0 && line[end] == 0)
 			found = c;
 	}

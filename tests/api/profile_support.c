@@ -51,7 +51,8 @@ struct counts counted(const void *function) {
 		struct counts c;
 		next = cut_line(line);
 		unsigned long frame;
-		if (sscanf(line, "stack %lf %lf %lf %lf %lx", &c.live_blocks, &c.live_bytes, &c.total_blocks, &c.total_bytes, &frame) != 5)
+		if (sscanf(line, "stack %lf %lf %lf %lf %lx", &c.live_blocks, &c.live_bytes, &c.total_blocks,
+		           &c.total_bytes, &frame) != 5)
 			continue;
 		if (function != NULL && !(dladdr((void *)frame, &info) != 0 && info.dli_saddr == function)) continue;
 		sum.live_blocks += c.live_blocks;

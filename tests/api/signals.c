@@ -38,9 +38,11 @@ static void shown_as_asked(void *signal_) {
 	const struct sigaction ignored = as_shown(&action);
 	action.sa_handler = SIG_DFL;
 	const struct sigaction by_default = as_shown(&action);
-	CHILD_CHECK(sigaction(signal, &ignored, NULL) == 0 && sigaction(signal, NULL, &shown) == 0 && same(&shown, &ignored));
+	CHILD_CHECK(sigaction(signal, &ignored, NULL) == 0 && sigaction(signal, NULL, &shown) == 0 &&
+	            same(&shown, &ignored));
 	/* In and out may be one and the same. */
-	CHILD_CHECK(sigaction(signal, &action, (struct sigaction *)hidden((size_t)&action)) == 0 && same(&action, &ignored));
+	CHILD_CHECK(sigaction(signal, &action, (struct sigaction *)hidden((size_t)&action)) == 0 &&
+	            same(&action, &ignored));
 	CHILD_CHECK(sigaction(signal, NULL, &shown) == 0 && same(&shown, &by_default));
 }
 
@@ -84,7 +86,8 @@ static void runs_as_asked(void *unused) {
 		CHILD_CHECK(found.on_alternate == ((flags & SA_ONSTACK) != 0));
 		expect_mask(SIGSEGV, flags);
 		if (full)
-			CHILD_CHECK(found.info.si_code == SI_QUEUE && found.info.si_pid == getpid() && found.info.si_value.sival_int == 4711);
+			CHILD_CHECK(found.info.si_code == SI_QUEUE && found.info.si_pid == getpid() &&
+			            found.info.si_value.sival_int == 4711);
 	}
 }
 
@@ -189,7 +192,8 @@ static void older_functions(void *unused) {
 	for (int interrupt = 0; interrupt < 2; interrupt++) {
 		CHILD_CHECK(siginterrupt(SIGUSR2, interrupt) == 0 && siginterrupt(SIGSEGV, interrupt) == 0);
 		for (size_t i = 0; i < COUNT_OF(olders); i++) {
-			CHILD_CHECK(olders[i].set(SIGUSR2, simple_handler) == olders[i].set(SIGSEGV, simple_handler) || i == 0);
+			CHILD_CHECK(olders[i].set(SIGUSR2, simple_handler) == olders[i].set(SIGSEGV, simple_handler) ||
+			            i == 0);
 			CHILD_CHECK(sigaction(SIGUSR2, NULL, &expected) == 0 && sigaction(SIGSEGV, NULL, &shown) == 0);
 			/* The signal's own bit. */
 			CHILD_CHECK(sigismember(&shown.sa_mask, SIGSEGV) == sigismember(&expected.sa_mask, SIGUSR2));

@@ -14,7 +14,8 @@ enum moment moment;
 
 void make_pool(void) {
 	int (*set)(const char *, int64_t) = (int (*)(const char *, int64_t))dlsym(RTLD_DEFAULT, "arenal_set");
-	int (*get)(struct arenal_stats *, size_t) = (int (*)(struct arenal_stats *, size_t))dlsym(RTLD_DEFAULT, "arenal_stats_get");
+	int (*get)(struct arenal_stats *, size_t) =
+		(int (*)(struct arenal_stats *, size_t))dlsym(RTLD_DEFAULT, "arenal_stats_get");
 	struct arenal_stats stats = { 0 };
 	if (!set)
 		return;
@@ -47,7 +48,8 @@ void in_children(void (*body)(void *), void *argument, int status) {
 	for (moment = BEFORE; moment <= AFTER; moment++) {
 		const int ended = plain_child(body, argument);
 		if (ended != status)
-			fail_msg("with the pool %s, the child ended with %d, not %d", moment == BEFORE ? "before" : "after", ended, status);
+			fail_msg("with the pool %s, the child ended with %d, not %d",
+			         moment == BEFORE ? "before" : "after", ended, status);
 	}
 }
 
@@ -99,7 +101,14 @@ void fault(void) {
 /* ---- what is asked for ---- */
 
 const int all_flags[FLAGS] = {
-	0, SA_ONSTACK, SA_NODEFER, SA_RESTART, SA_ONSTACK | SA_NODEFER, SA_ONSTACK | SA_NODEFER | SA_RESTART, SA_NOCLDSTOP, SA_NOCLDWAIT,
+	0,
+	SA_ONSTACK,
+	SA_NODEFER,
+	SA_RESTART,
+	SA_ONSTACK | SA_NODEFER,
+	SA_ONSTACK | SA_NODEFER | SA_RESTART,
+	SA_NOCLDSTOP,
+	SA_NOCLDWAIT,
 };
 
 struct sigaction asked(int flags, bool full) {

@@ -31,7 +31,8 @@ void work(uint64_t key) {
 			CHILD_CHECK(stamp_intact(blocks[i].address, blocks[i].size, key));
 			char *moved = realloc(blocks[i].address, blocks[i].size / 3 + 1);
 			CHILD_CHECK(moved);
-			CHILD_CHECK(stamp_holds(moved, blocks[i].size / 3 + 1, stamp_key(blocks[i].address, blocks[i].size, key)));
+			CHILD_CHECK(stamp_holds(moved, blocks[i].size / 3 + 1,
+			                        stamp_key(blocks[i].address, blocks[i].size, key)));
 			free(moved);
 		}
 		malloc_trim(0);

@@ -207,7 +207,8 @@ static void choose(uintptr_t *out) {
 
 /* The children of one parent, from the same moment on. */
 static void children_choose(pid_t (*make_child)(void)) {
-	choices = mmap(NULL, CHILDREN * CHOICES * sizeof *choices, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	choices = mmap(NULL, CHILDREN * CHOICES * sizeof *choices, PROT_READ | PROT_WRITE,
+	               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHILD_CHECK(choices != MAP_FAILED);
 	/* Hardened blocks are chosen in spans that are there already. Which one is guarded is known when new
 	 * ones are fetched. */

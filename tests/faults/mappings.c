@@ -120,7 +120,8 @@ static void have_sizes_again(void *argument) {
 static void have_no_altered_block(void *unused) {
 	enum { BLOCKS = 12 };
 	const size_t pages = 40000, size = 4 * MIB - 4 * 4096;
-	char *blocks[BLOCKS], *maps = mmap(NULL, 2 * pages * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *blocks[BLOCKS],
+		*maps = mmap(NULL, 2 * pages * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	(void)unused;
 	CHILD_CHECK(maps != MAP_FAILED);
@@ -128,7 +129,8 @@ static void have_no_altered_block(void *unused) {
 		blocks[i] = malloc(size);
 		CHILD_CHECK(blocks[i]);
 	}
-	for (int i = 0; i < BLOCKS; i++) CHILD_CHECK(mprotect((char *)((uintptr_t)blocks[i] & -4096ul), size + 4096, PROT_READ) == 0);
+	for (int i = 0; i < BLOCKS; i++)
+		CHILD_CHECK(mprotect((char *)((uintptr_t)blocks[i] & -4096ul), size + 4096, PROT_READ) == 0);
 	CHILD_CHECK(fill_map_count(maps, pages) < pages);
 	for (int i = 2; i < BLOCKS - 2; i += 2) {
 		free(blocks[i]);

@@ -76,7 +76,8 @@ static int work_in_clone(void *unused) {
 
 /* A process that no handler of fork hears of: with its own memory, and on its parent's. */
 static void clone_processes(void *unused) {
-	static const int flags[] = { SIGCHLD, SIGCHLD | CLONE_VM | CLONE_VFORK, SIGCHLD | CLONE_VFORK | CLONE_FILES };
+	static const int flags[] = { SIGCHLD, SIGCHLD | CLONE_VM | CLONE_VFORK,
+		                         SIGCHLD | CLONE_VFORK | CLONE_FILES };
 	char *stack = malloc(MIB);
 
 	(void)unused;
