@@ -19,8 +19,8 @@ MAPPINGS_LIMIT = 8192   # that are read while a thread is held
 # readv, select, pause, nanosleep, accept, recvfrom, recvmsg, wait4, semop, msgrcv, fcntl, flock,
 # rt_sigtimedwait, rt_sigsuspend, io_getevents, restart_syscall, semtimedop, clock_nanosleep, epoll_wait,
 # mq_timedreceive, waitid, pselect6, ppoll, epoll_pwait, accept4, io_pgetevents, epoll_pwait2, futex_waitv
-SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 243, 247, 270, 271,
-          281, 288, 333, 441, 449}
+SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 243, 247,
+          270, 271, 281, 288, 333, 441, 449}
 # Those of them that would begin their sleep anew, and where they have the time that it lasts: held only if
 # that is for ever. The others wake by themselves. epoll_wait and epoll_pwait have milliseconds there, the
 # others an address.
@@ -71,7 +71,8 @@ def _seen(pid, thread):
         return None
     if len(words) != 9 or words[0].startswith(b"-"):
         return None
-    return dict(zip(("call", *ARGUMENTS, "rsp", "rip"), (int(words[0]), *(int(word, 16) for word in words[1:]))))
+    values = (int(words[0]), *(int(word, 16) for word in words[1:]))
+    return dict(zip(("call", *ARGUMENTS, "rsp", "rip"), values))
 
 
 def _rests(pid, thread):
@@ -118,7 +119,8 @@ def _check_call(process, registers, code):
                 _is_closed(process, process.at(word.start - 1)):
             raise Unsafe("it waits for a lock")
     elif number not in SLEEPS or os.path.basename(code.path).startswith("libarenal"):
-        raise Unsafe("it is in a system call that libc, too, may have made, or that returns when it is stopped")
+        raise Unsafe("it is in a system call that libc, too, may have made, or that returns when it is "
+                     "stopped")
     elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL:
         raise Unsafe("it is in a system call that returns when it is stopped")
     elif number in TIMES:
@@ -148,7 +150,8 @@ def _check_stack(process, registers):
         raise Unsafe("there is no room on its stack")
     end = stack.end
     if stack.path != "[stack]":
-        end = registers.get("fs_base") or _record(process, top, end)        # a thread's own record is above its stack
+        # A thread's own record is above its stack.
+        end = registers.get("fs_base") or _record(process, top, end)
         if not top < end <= stack.end:
             raise Unsafe("it is on a stack that is not its own")
     if end - top > STACK_LIMIT:
@@ -156,7 +159,8 @@ def _check_stack(process, registers):
     words = array.array("Q", process.read(top, (end - top) // 8 * 8))
     code = [(m.start, m.end) for m in process.mappings if "x" in m.perms]
     low, high = min(start for start, _ in code), max(end for _, end in code)
-    found = [(word, end) for word in set(words) if low <= word < high for start, end in code if start <= word < end]
+    found = [(word, end) for word in set(words) if low <= word < high
+             for start, end in code if start <= word < end]
     if len(found) > WORDS_LIMIT:
         raise Unsafe("its stack is too long to be looked at")
     if any(SIGRETURN.match(process.read(word, min(SIGRETURN_MOST, end - word))) for word, end in found):
@@ -167,4 +171,5 @@ def _record(process, top, end):
     """Where the record of a thread is that is not held, so that its registers do not tell. It has its own
     address at its beginning, and two words later again. 0: not here."""
     words = array.array("Q", process.read(top, min(end - top, STACK_LIMIT) // 8 * 8))
-    return next((word for at, word, third in zip(range(top, end, 8), words, words[2:]) if word == at == third), 0)
+    return next((word for at, word, third in zip(range(top, end, 8), words, words[2:])
+                 if word == at == third), 0)

@@ -28,7 +28,7 @@ NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED = range(6)
 HEARD = 0.1             # seconds in which a process that is at work hears a knock
 LIMIT = 2.0             # and for all of it
 PASSED = 0.3            # until a thread that went through has opened it
-OPENED = 3.0            # for the window's thread, once it is there, to answer: on a busy machine it waits for a CPU
+OPENED = 3.0            # for the window's thread, once it is there, to answer: it may wait for a CPU
 PAUSE = 0.02            # between two looks at threads that are where they must not be held
 STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
@@ -86,7 +86,8 @@ def _open(pid, until):
     with _Now(pid) as process:
         name = process.name
         if not (layout.has_library(process) or layout.locate(process)):
-            raise Failure(f"process {pid} ({name}) is not on Arenal: it seems to be on {layout.allocator(process)}")
+            raise Failure(f"process {pid} ({name}) is not on Arenal: it seems to be on "
+                          f"{layout.allocator(process)}")
         _check_state(pid)
         door, place = _find(process)
         process.write(place + ANSWER_AT, bytes(4))
@@ -110,9 +111,11 @@ def _open(pid, until):
             with _Now(pid) as process:
                 _check_answer(pid, _door(process, place), process)
             if passed:
-                why = "it has not allocated yet, or its program wants to see no other thread now, or it has the memory of another process"
+                why = "it has not allocated yet, or its program wants to see no other thread now, or it has " \
+                      "the memory of another process"
                 break
-    raise Failure(f"process {pid} ({name}) has no window yet: {why}. It was asked, and opens one as soon as it allocates or frees memory")
+    raise Failure(f"process {pid} ({name}) has no window yet: {why}. It was asked, and opens one as soon as "
+                  "it allocates or frees memory")
 
 
 def _check_state(pid):
@@ -122,10 +125,13 @@ def _check_state(pid):
     if letter == "T":
         raise Failure(f"process {pid} is stopped: a window can be opened when SIGCONT has let it go on")
     if facts.is_frozen(pid):
-        raise Failure(f"process {pid} is frozen, as its cgroup is (a paused container): a window can be opened when it goes on")
-    tracer = next(filter(None, (facts.thread_status(pid, thread).get("TracerPid") for thread in _threads(pid))), 0)
+        raise Failure(f"process {pid} is frozen, as its cgroup is (a paused container): a window can be "
+                      "opened when it goes on")
+    tracers = (facts.thread_status(pid, thread).get("TracerPid") for thread in _threads(pid))
+    tracer = next(filter(None, tracers), 0)
     if tracer:
-        raise Failure(f"process {pid} is traced by process {tracer} ({facts.command_name(tracer)}): a window can be opened when that has left it")
+        raise Failure(f"process {pid} is traced by process {tracer} ({facts.command_name(tracer)}): a "
+                      "window can be opened when that has left it")
 
 
 def _threads(pid):
@@ -139,16 +145,18 @@ def _refused(pid, error):
     if isinstance(error, Torn):
         if facts.started(pid) is None:
             return Gone(pid)
-        return Failure(f"process {pid} is on an Arenal that opens no window from outside: an older one, or one whose file is not to be had any more")
+        return Failure(f"process {pid} is on an Arenal that opens no window from outside: an older one, or "
+                       "one whose file is not to be had any more")
     try:
         scope = int(files.head("/proc/sys/kernel/yama/ptrace_scope", 16))
     except (OSError, ValueError):
         scope = 0
     if scope == 3:
-        return Failure(f"not permitted to look into process {pid}: kernel.yama.ptrace_scope is 3, which forbids it to everybody until the next boot")
+        return Failure(f"not permitted to look into process {pid}: kernel.yama.ptrace_scope is 3, which "
+                       "forbids it to everybody until the next boot")
     if scope and os.geteuid() != 0:
-        return Failure(f"not permitted to look into process {pid}: kernel.yama.ptrace_scope is {scope}: become root, or, as root, "
-                       "sysctl kernel.yama.ptrace_scope=0 for as long as it takes")
+        return Failure(f"not permitted to look into process {pid}: kernel.yama.ptrace_scope is {scope}: "
+                       "become root, or, as root, sysctl kernel.yama.ptrace_scope=0 for as long as it takes")
     return window_file.failure(pid, PermissionError(errno.EPERM, ""))
 
 
@@ -172,7 +180,8 @@ def _door(process, place):
 
 def _check_answer(pid, door, process):
     if process.read(door[5], 1) != b"\0" or door[2] == LOCKED_IN:
-        raise Failure(f"process {pid} has locked itself in, by a filter of system calls: it can have no window")
+        raise Failure(f"process {pid} has locked itself in, by a filter of system calls: it can have no "
+                      "window")
     if door[2] == NEVER:
         raise Failure(f"process {pid} was told never to have a window (window is 0)")
     if door[2] == REFUSED:
@@ -202,8 +211,10 @@ def _other_malloc(process, until):
     ours = process.executable() if not layout.has_library(process) else None
     for first in process.mappings:
         name = os.path.basename(first.path)
-        if first.offset == 0 and first.path.startswith("/") and first.path != ours and not name.startswith(asleep.CLOSED):
-            if time.monotonic() > until or any(layout.symbol_in(process, first, symbol) for symbol in ("malloc", "calloc")):
+        if first.offset == 0 and first.path.startswith("/") and first.path != ours and \
+                not name.startswith(asleep.CLOSED):
+            if time.monotonic() > until or \
+                    any(layout.symbol_in(process, first, symbol) for symbol in ("malloc", "calloc")):
                 return text.printable(name)
     return ""
 
@@ -233,7 +244,8 @@ def _send_through(pid, place, held):
                 except (ProcessLookupError, FileNotFoundError):
                     continue            # it has ended
     except ptrace.Stuck:
-        raise Failure(f"process {pid} cannot be held: a thread of it is in a part of the kernel that it does not leave") from None
+        raise Failure(f"process {pid} cannot be held: a thread of it is in a part of the kernel that it "
+                      "does not leave") from None
     except PermissionError:
         _check_state(pid)           # somebody may trace it by now
         raise
@@ -281,13 +293,15 @@ def _signed(value):
 
 def _in_call(registers):
     """Why its system call will be made again, if it is in one; else 0."""
-    return -_signed(registers["rax"]) if _signed(registers["call"]) >= 0 and -_signed(registers["rax"]) in RESTARTS else 0
+    code = -_signed(registers["rax"])
+    return code if _signed(registers["call"]) >= 0 and code in RESTARTS else 0
 
 
 def _sleep_on(pid, thread, held, registers):
     """Some calls fail with EINTR even for being stopped by us, which the program would see: now it goes to
     sleep again, unless a signal is waiting for it."""
-    if _signed(registers["call"]) not in asleep.SLEEPS or _signed(registers["rax"]) != -EINTR or asleep.has_signal(pid, thread):
+    if _signed(registers["call"]) not in asleep.SLEEPS or _signed(registers["rax"]) != -EINTR or \
+            asleep.has_signal(pid, thread):
         return
     registers["rax"] = -ERESTARTNOHAND & (1 << 64) - 1
     held.set_registers(registers)

@@ -80,7 +80,8 @@ def command_line(pid):
     """The command, but not more than its first thousands of characters; its short name in brackets where
     there is none."""
     try:
-        words = files.head(f"{folder(pid)}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        words = files.head(f"{folder(pid)}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ")
+        words = words.decode(errors="replace")
     except OSError:
         words = ""
     return printable(words) or f"[{command_name(pid)}]"
@@ -89,7 +90,8 @@ def command_line(pid):
 def status(pid):
     """The numbers in /proc/PID/status, by name. Raises OSError when the process has ended."""
     lines = files.head(f"{folder(pid)}/status", 1 << 16)
-    return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)}
+    found = re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)
+    return {name.decode(): int(value) for name, value in found}
 
 
 def started(pid):

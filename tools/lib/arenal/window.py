@@ -16,11 +16,12 @@ import time
 
 from arenal import facts, memfile, text, window_file
 from arenal.errors import Failure, Gone
-from arenal.window_format import (ANSWER, GET, HEADER, HELLO, MAGIC, NUMBER_AT, PROFILE_DUMP, PROFILE_START, PROFILE_STOP, PURGE,
-                                  REQUEST, REQUEST_AT, RESIDENT, SET, SNAPSHOT, VERSION, Snapshot)
+from arenal.window_format import (ANSWER, GET, HEADER, HELLO, MAGIC, NUMBER_AT, PROFILE_DUMP, PROFILE_START,
+                                  PROFILE_STOP, PURGE, REQUEST, REQUEST_AT, RESIDENT, SET, SNAPSHOT, VERSION,
+                                  Snapshot)
 
 LIMIT = 0.5                     # seconds that an answer may take
-WALK = 10.0                     # and one for which the library walks over its whole heap, or gives much memory back
+WALK = 10.0                     # and one for which the library walks over its whole heap, or gives much back
 DUMP_MAX, DUMP_START, DUMP_END = 64 << 20, b"arenal-heap-profile ", b"\nend\n"
 PATIENCE = 2.0                  # seconds until more of a dump comes
 
@@ -130,8 +131,8 @@ class Window:
         data = self._ask(PROFILE_DUMP, 0, take=take, limit=WALK)
         self._ask(HELLO, 0)             # the process need not keep the pipe any longer
         if not data.endswith(DUMP_END):
-            raise Failure(f"process {self.pid} did not write all of its profile: it had to wait for too long for us, "
-                          "or has no memory left")
+            raise Failure(f"process {self.pid} did not write all of its profile: it had to wait for too "
+                          "long for us, or has no memory left")
         return data
 
     # One request
@@ -157,8 +158,8 @@ class Window:
                 time.sleep(0.001)
                 version, fits = self._header()
         if version != VERSION:
-            raise Failure(f"the window of process {self.pid} has layout version {version}, and this tool knows "
-                          f"version {VERSION}: use the tool of its library, Arenal {self.library}")
+            raise Failure(f"the window of process {self.pid} has layout version {version}, and this tool "
+                          f"knows version {VERSION}: use the tool of its library, Arenal {self.library}")
         if not fits:
             raise Failure(f"the window of process {self.pid} is damaged")
         self._answer_word = ctypes.c_uint32.from_buffer(self._page, self._answer)
@@ -190,7 +191,8 @@ class Window:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise Silent(f"somebody else has been looking into process {self.pid} for {self.limit:g} s") from None
+                    raise Silent(f"somebody else has been looking into process {self.pid} for "
+                                 f"{self.limit:g} s") from None
                 time.sleep(0.002)
         try:
             return work()
@@ -236,7 +238,8 @@ class Window:
             return Silent(f"process {self.pid} does not answer: it is stopped"
                           f"{' by a debugger' if state == 't' else ' (SIGCONT lets it go on)'}")
         if facts.is_frozen(self.pid):
-            return Silent(f"process {self.pid} does not answer: it is frozen, as its cgroup is (a paused container)")
+            return Silent(f"process {self.pid} does not answer: it is frozen, as its cgroup is (a paused "
+                          "container)")
         return Silent(f"process {self.pid} does not answer within {limit:g} s")
 
 
@@ -244,8 +247,8 @@ def _futex(word, operation, value, seconds=None):
     timeout = None
     if seconds is not None:
         timeout = ctypes.byref(_Timespec(int(seconds), int(seconds % 1 * 1e9)))
-    _libc.syscall(ctypes.c_long(_FUTEX), ctypes.byref(word), ctypes.c_int(operation), ctypes.c_uint32(value), timeout,
-                  None, ctypes.c_int(0))
+    _libc.syscall(ctypes.c_long(_FUTEX), ctypes.byref(word), ctypes.c_int(operation), ctypes.c_uint32(value),
+                  timeout, None, ctypes.c_int(0))
 
 
 def _refusal(code, kind, name, value):
@@ -256,10 +259,11 @@ def _refusal(code, kind, name, value):
     if kind == SET and code == errno.EPERM:
         return Failure(f"{name} cannot be changed while the program runs: set it before the start")
     if kind == SNAPSHOT and code == errno.EPERM:
-        return Failure("what is in memory is not known: the process has a filter of system calls, which may end it for "
-                       "asking the kernel (started with ARENAL_SANDBOX=0, it asks)")
+        return Failure("what is in memory is not known: the process has a filter of system calls, which may "
+                       "end it for asking the kernel (started with ARENAL_SANDBOX=0, it asks)")
     if kind == PROFILE_DUMP and code == errno.ENODATA:
-        return Failure("there is no heap profile: it was never on in this process (arenal ctl PID profile start)")
+        return Failure("there is no heap profile: it was never on in this process (arenal ctl PID profile "
+                       "start)")
     if kind == PROFILE_START and code == errno.ENOTSUP:
         return Failure("there is no heap profile of programs that are linked statically at a fixed place")
     if code == errno.ENOSYS:

@@ -10,7 +10,8 @@ from arenal import facts, layout, memfile, proc, window_format
 from arenal.errors import Failure, Gone
 
 NAME = "arenal-window"          # of the thread, and of the file
-OPENING = 0.3                   # a window may be just being opened: its thread has no name yet, its file no contents
+# A window may be just being opened: its thread has no name yet, its file no contents.
+OPENING = 0.3
 SIZE_MIN, SIZE_MAX = 1 << 16, 1 << 20           # bytes of the file
 DESCRIPTORS = 16                # its thread has one, or two
 
@@ -98,11 +99,12 @@ def _file_of(pid, thread):
 
 
 def _no_window(pid):
-    with proc.Process(pid) as process:          # raises what there is to say about processes that may not be looked at
+    # Raises what there is to say about processes that may not be looked at.
+    with proc.Process(pid) as process:
         if layout.has_library(process) or layout.locate(process):
-            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: arenal ctl {pid} open "
-                            "opens one, as ARENAL_WINDOW=1 and arenal run do from the start (before Linux 5.9 there is "
-                            "none)", True)
+            return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: arenal ctl "
+                            f"{pid} open opens one, as ARENAL_WINDOW=1 and arenal run do from the start "
+                            "(before Linux 5.9 there is none)", True)
         return NoWindow(f"process {pid} ({process.name}) is not on Arenal: it seems to be on "
                         f"{layout.allocator(process)}", False)
 

@@ -14,13 +14,15 @@ REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the 
 NUMBER_AT, REQUEST_AT = HEADER.size, HEADER.size + 4
 # Number, error, value, milliseconds, resident, brk_start, brk_end, tables.
 ANSWER = struct.Struct("<IiqQQQQ" + "IIII" * 5)
-HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, _PROFILE_DUMP_IN_MEMORY, PROFILE_DUMP = range(9)
+(HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, _PROFILE_DUMP_IN_MEMORY,
+ PROFILE_DUMP) = range(9)
 RESIDENT = 1
 
 # struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends
 # is not read.
-STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes", "huge_blocks",
-         "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded", "guarded_total", "resident")
+STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes",
+         "huge_blocks", "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded",
+         "guarded_total", "resident")
 
 Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")
 Arena = namedtuple("Arena", "kind threads spans bytes refills flushes")
@@ -44,11 +46,13 @@ class Snapshot:
     makes no sense."""
 
     def __init__(self, answer, page):
-        _number, _error, _value, self.milliseconds, self.resident, self.brk_start, self.brk_end, *tables = answer
+        (_number, _error, _value, self.milliseconds, self.resident, self.brk_start, self.brk_end,
+         *tables) = answer
         # Only what is there is copied: pages of the file that nobody touched are no memory.
         copies = []
         for (offset, stride, count, _), (least, most) in zip(zip(*[iter(tables)] * 4), _TABLES):
-            if not least <= stride <= _STRIDE_MAX or stride % 8 or count > most or offset + stride * count > len(page):
+            if not least <= stride <= _STRIDE_MAX or stride % 8 or count > most or \
+                    offset + stride * count > len(page):
                 raise ValueError("a table has an impossible place or size")
             copies.append((page[offset:offset + stride * count], stride))
         (stats, stride), self._classes, self._arenas, self._regions, self._tunables = copies
