@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,10 +27,8 @@ static void refuse(unsigned call, unsigned argument, unsigned bits) {
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { COUNT_OF(filter), filter };
 
-	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	filter_calls(filter, COUNT_OF(filter));
 }
 
 static void refuse_new_mappings(void) { refuse(SYS_mmap, 3, MAP_FIXED); }
@@ -55,7 +52,7 @@ static char *guarded_block(void) {
 	for (size_t i = 0; i < SIZE; i++)
 		CHILD_CHECK(block[i] == 0);
 	memset(block, 0x5a, SIZE);
-	return (char *)hidden((size_t)block);
+	return unknown(block);
 }
 
 static void read_after_free(void) {

@@ -14,8 +14,6 @@
 #define SMALL 24 /* its canary is one word */
 #define LARGE 100000
 
-static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
-
 struct leak {
 	uintptr_t address;
 	uint64_t canary;

@@ -25,8 +25,6 @@ static struct moment {
 	atomic_int faulted, done;
 } moment;
 
-static char *unknown(void *pointer) { return (char *)hidden((size_t)pointer); }
-
 static void free_it(char *block) { free(block); }
 static void ask_size(char *block) { malloc_usable_size(block); }
 static void resize_in_place(char *block) { block = realloc(block, moment.size - 8); }

@@ -164,9 +164,8 @@ static void want_large_sets(void) {
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog code = { COUNT_OF(filter), filter };
-	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
+
+	filter_calls(filter, COUNT_OF(filter));
 }
 
 /* A service's filter, as of systemd's @resources: it kills who changes where and how a thread runs. */
@@ -179,9 +178,8 @@ static void forbid_changes(void) {
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 	};
-	struct sock_fprog code = { COUNT_OF(filter), filter };
-	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &code) == 0);
+
+	filter_calls(filter, COUNT_OF(filter));
 }
 
 static atomic_bool over;

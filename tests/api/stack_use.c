@@ -83,7 +83,7 @@ static void *bound_in_thread(void *unused) {
 
 /* A second thread with a cache, so that a background thread may be started. */
 static void *second(void *gate) {
-	free((void *)hidden((size_t)malloc(100)));
+	free(unknown(malloc(100)));
 	pthread_barrier_wait(gate);
 	pthread_barrier_wait(gate);
 	return NULL;

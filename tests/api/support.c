@@ -2,10 +2,13 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,6 +27,10 @@ size_t sample_size(size_t index) {
 size_t hidden(size_t value) {
 	__asm__("" : "+r"(value));
 	return value;
+}
+
+char *unknown(void *pointer) {
+	return (char *)hidden((size_t)pointer);
 }
 
 int require_arenal(void **state) {
@@ -82,6 +89,13 @@ void limit_address_space(size_t bytes) {
 
 void limit_data(size_t bytes) {
 	set_soft_limit(RLIMIT_DATA, bytes);
+}
+
+void filter_calls(struct sock_filter *filter, size_t count) {
+	struct sock_fprog program = { (unsigned short)count, filter };
+
+	CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
 static int wait_for(pid_t child) {

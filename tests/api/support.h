@@ -26,6 +26,9 @@ size_t sample_size(size_t index);
 /* The same value, which the compiler does not know any more: for sizes it would warn about. */
 size_t hidden(size_t value);
 
+/* The same pointer, about which the compiler knows nothing any more. */
+char *unknown(void *pointer);
+
 /* Group setup: fails when the library is not in the process, unless TEST_WITH_LIBC is set. */
 int require_arenal(void **state);
 
@@ -39,6 +42,10 @@ size_t virtual_bytes(void);
 /* Set the soft limits of this process; for children, as there is a CHILD_CHECK in them. */
 void limit_address_space(size_t bytes);
 void limit_data(size_t bytes);
+
+/* Sets a filter of system calls for the calling thread, for good. For children, too. */
+struct sock_filter;
+void filter_calls(struct sock_filter *filter, size_t count);
 
 /* Runs body(argument) in a forked child. Returns its exit status, 0 when the body returned and all its CHILD_CHECKs
  * held, or 128 + n when signal n killed it. */

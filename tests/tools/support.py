@@ -184,13 +184,13 @@ class ToolTest(unittest.TestCase):
 
     def fake_window(self, mode, *more):
         """A process with a window of its own making: fake_window.py has the modes."""
-        from arenal import window               # pylint: disable=import-outside-toplevel
+        from arenal import window, window_file  # pylint: disable=import-outside-toplevel
         page = os.path.join(self.folder, "page")
         if not os.path.exists(page):
             real = self.on_arenal(WORKLOAD, "4", "2", "2", "2")
             with window.Window(real.pid) as opened:
                 opened.snapshot()
-            with open(window._find(real.pid)[1], "rb") as file, open(page, "wb") as copy:   # pylint: disable=protected-access
+            with open(window_file.find(real.pid)[1], "rb") as file, open(page, "wb") as copy:
                 copy.write(file.read())
             self.stop(real)
         return self.start([sys.executable, "-B", FAKE_WINDOW, page, mode, *more])

@@ -1,33 +1,25 @@
-"""Tests of the names in profiles: of stripped programs, of such as were replaced or are in a container, of code that was made at run time;
-that no other file's names are taken, and that what has none says why. What belongs to another user means harm."""
+"""Tests of the names in profiles: of stripped programs, of such as were replaced or are in a container; that no other file's names are taken,
+and that what has none says why. What belongs to another user means harm."""
 
 import gzip
-import io
 import lzma
 import os
-import random
-import re
 import shutil
-import stat
 import struct
 import subprocess
 import sys
 import time
-import types
 import unittest
 import zlib
 from unittest import mock
 
-from support import LIBRARY, ToolTest, as_nobody, environment
+from names_support import IS_ROOT, PROFILED, NamesTest, run
+from support import LIBRARY, as_nobody, environment
 
-from arenal.profile import bounded, dump, perf_map, places, pprof, stacks          # noqa: E402
+from arenal.profile import bounded, dump, places, pprof, stacks          # noqa: E402
 
-PROFILED = os.environ["TEST_PROFILED"]
-IS_ROOT = os.getuid() == 0
 UNSHARE = ["unshare", "-U", "-m", "-r", "-p", "-f", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
-NO_PROCESS = 1 << 23    # more than any process has
-JITTED = 0x7000000
 
 # Another root, with a program and a /tmp that nobody has outside.
 JAIL = """
@@ -42,72 +34,7 @@ LD_PRELOAD=/only/library.so ARENAL_WINDOW=1 exec /only/program wait
 """
 
 
-def run(*words):
-    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
-
-
-class Names(ToolTest):
-    def setUp(self):
-        super().setUp()
-        self.program, self.heap = self.path("program"), self.path("heap")
-
-    def path(self, *names):
-        path = os.path.join(self.folder, *names)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
-
-    def stripped(self, *words):
-        """The program without symbols, and what else objcopy is told."""
-        run("objcopy", "--strip-all", *words, PROFILED, self.program)
-        return self.program
-
-    def debug(self, *names):
-        """Its symbols and lines alone, in a file."""
-        path = self.path(*names)
-        run("objcopy", "--only-keep-debug", PROFILED, path)
-        return path
-
-    def of_another(self, path, *words):
-        """The program with another build ID, and other names at the same places."""
-        note = self.path("note")
-        with open(note, "wb") as file:
-            file.write(struct.pack("<III4s20s", 4, 20, 3, b"GNU\0", b"another, not this one"))
-        run("objcopy", "--update-section", f".note.gnu.build-id={note}", "--redefine-sym", "leak_here=wrong_here", "--strip-debug", *words,
-            PROFILED, path)
-
-    def run_to_end(self, program=None, **changes):
-        done = subprocess.run([program or self.program], check=False, env=environment(
-            LD_PRELOAD=LIBRARY, ARENAL_PROFILE="1", ARENAL_PROFILE_SAMPLE="1", ARENAL_PROFILE_FILE=self.heap, **changes))
-        self.assertEqual(done.returncode, 3)
-
-    def named(self, *options, **more):
-        """The functions that are listed, and what is said of those that are not."""
-        started = time.monotonic()
-        done = self.arenal("profile", "--top", "1000", *options, self.heap, **more)
-        self.assertEqual(done.returncode, 0, done)
-        self.assertLess(time.monotonic() - started, 20)
-        self.assertNotIn("wrong_here", done.stdout)
-        return re.findall(r"(?m)^ .*%?  (\S.*)$", done.stdout)[1:], done.stderr
-
-    def assert_named(self, *options, lines=False, **more):
-        functions, said = self.named(*options, **more)
-        self.assertIn("leak_here", functions)
-        self.assertNotIn("for program:", said)
-        (self.assertIn if lines else self.assertNotIn)("inlined", functions)        # which only lines tell
-        return functions
-
-    def assert_unnamed(self, sentence, *options, name="program", **more):
-        functions, said = self.named(*options, **more)
-        self.assertNotIn("leak_here", functions)
-        self.assertTrue([f for f in functions if re.fullmatch(rf"{name}\+0x[0-9a-f]+", f)], functions)
-        about = [line for line in said.splitlines() if line.startswith(f"arenal: no names for {name}: ")]
-        self.assertEqual(len(about), 1, said)
-        self.assertIn(sentence, about[0])
-
-    def build_id(self):
-        notes = subprocess.run(["readelf", "-n", PROFILED], stdout=subprocess.PIPE, text=True, check=True).stdout
-        return re.search("Build ID: ([0-9a-f]+)", notes)[1]
-
+class Names(NamesTest):
     def test_reports_tell_build_ids(self):
         """Those of errors and leaks, which people resolve by hand: with the first frame of each file."""
         said = subprocess.run([PROFILED], env=environment(LD_PRELOAD=LIBRARY, ARENAL_LEAKS="1", ARENAL_PROFILE_SAMPLE="1"), check=False,
@@ -319,94 +246,6 @@ class Names(ToolTest):
             os.unlink(root)
             os.symlink(target, root)
             self.assert_unnamed("", "--root", self.path("root"))
-
-    # Code that is made at run time
-
-    def insert(self, line, *changes):
-        with open(self.heap, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-        for old, new in ((r"\nmaps\n", f"\n{line}\nmaps\n" if line else "\nmaps\n"), *changes):
-            text = re.sub(old, new, text, count=1)
-        with open(self.heap, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-
-    def made(self):
-        """The dump of a process of this user's that has ended; where its list of functions would be."""
-        number = NO_PROCESS + os.getpid()
-        with open(self.heap, "w", encoding="ascii") as file:
-            file.write(f"arenal-heap-profile 2\nsample 1\npid {number}\ntime {int(time.time())}\nstack 1 777 1 777 {JITTED + 16:x}\n"
-                       f"stack 1 888 1 888 {JITTED + 32:x}\nmaps\n{JITTED:08x}-{JITTED + 4096:08x} rwxp 00000000 00:00 0\nend\n")
-        path = f"/tmp/perf-{number}.map"
-        self.addCleanup(lambda: os.path.lexists(path) and os.unlink(path))
-        return path
-
-    def test_code_made_at_run_time(self):
-        path = self.made()
-        _, said = self.named()
-        self.assertEqual(said, f"arenal: no names for code without a file: made at run time, and there is no {path}\n")
-        with open(path, "wb") as file:
-            file.write(b"# odd\n7000000 20 Earlier at this place\n7000000 20 LazyCompile:~serve \x1b[31mapp.js:7\nffffffffffffffffff 1 x\n7 y\n")
-        functions, said = self.named()
-        self.assertIn("LazyCompile:~serve ?[31mapp.js:7", functions)
-        self.assertIn(f"not in {path} (1 of 2 addresses have no name)", said)
-        found = stacks.Profile(dump.read(self.heap), since=time.time() + 100).symbols
-        self.assertIn("older than the process", found.notes[0])
-        os.utime(path, (time.time() + 100,) * 2)                # of one that has the number now
-        functions, said = self.named()
-        self.assertNotIn("LazyCompile", str(functions))
-        self.assertIn("newer than the profile", said)
-        os.rename(path, self.path("moved"))
-        os.symlink(self.path("moved"), path)
-        functions, said = self.named()
-        self.assertNotIn("LazyCompile", str(functions))
-        self.assertIn("link", said)
-        os.unlink(path)
-        kinds = [lambda: os.mkfifo(path), lambda: os.mkdir(path)]
-        if IS_ROOT:
-            kinds.append(lambda: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5)))        # /dev/zero
-        for make in kinds:
-            make()
-            self.assertIn("no regular file", self.named()[1])
-            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-
-    def test_a_line_that_does_not_end(self):
-        """A file with no block on the disk, which says that it has a line of a TiB."""
-        path = self.made()
-        with open(path, "wb") as file:
-            file.truncate(1 << 40)
-            file.write(b"7000000 20 made\n7000000 20 wrong_here ")
-        functions, _ = self.named(prefix=["prlimit", f"--as={400 << 20}"])
-        self.assertIn("made", functions)
-
-    def test_lines_one_over_the_other(self):
-        """What they cost is the same as if they were not, and of those at one place the last counts."""
-        places_of = types.SimpleNamespace(is_late=lambda: False)
-        source = random.Random(5)
-        wanted = sorted(source.sample(range(1000), 37))
-        lines = [(source.randrange(1000), source.randrange(200), f"f{i}") for i in range(100)]
-        right = {address: name for start, size, name in lines for address in wanted if start <= address < start + size}
-        text = "".join(f"{start:x} {size:x} {name}\n" for start, size, name in lines).encode()
-        for end in (b"", b"0 1000 " + b"x" * 5000 + b"\n", b"0 1000 " + b"x" * 200_000 + b"\n", b"0 1000 " + b"x" * 200_000):
-            self.assertEqual(perf_map._read(io.BytesIO(text + end), wanted, places_of), right)
-        self.assertEqual(perf_map._read(io.BytesIO(text + end + b"\n0 1000 last"), wanted, places_of), dict.fromkeys(wanted, "last"))
-        started = time.process_time()
-        found = perf_map._read(io.BytesIO(b"0 ffffff all\n" * 50_000), list(range(0, 160_000, 16)), places_of)
-        self.assertEqual((len(found), set(found.values())), (10_000, {"all"}))
-        self.assertLess(time.process_time() - started, 15)      # 500 million pairs of a line and an address
-        looks = iter([False, True])
-        found = perf_map._read(io.BytesIO(b"0 ffffff some\n" * 10_000 + b"0 ffffff late\n"), wanted,
-                               types.SimpleNamespace(is_late=lambda: next(looks)))
-        self.assertEqual(set(found.values()), {"some"})
-
-    @unittest.skipUnless(IS_ROOT, "giving files away takes root")
-    def test_code_that_somebody_else_tells_of(self):
-        path = self.made()
-        with open(path, "wb") as file:
-            file.write(b"7000000 20 wrong_here\n")
-        os.chown(path, 12345, 12345)
-        self.assertIn("belongs to somebody else", self.named()[1])
-        os.chown(self.heap, 12345, 12345)                       # who has run the program
-        self.assertIn("wrong_here", self.arenal("profile", self.heap).stdout)
 
     # What is written for pprof
 

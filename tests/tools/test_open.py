@@ -1,7 +1,6 @@
 """Tests of `arenal ctl PID open`: a window in a process that has none, whatever it is doing, which goes on as if nobody had come by."""
 
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -10,72 +9,11 @@ import time
 import unittest
 from unittest import mock
 
-from support import FAKE_LAYOUT, LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
-from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
+from open_support import HANDLERS, HERE, SLEEPS, OpenTest
+from support import TOOL, environment
 
-from arenal import door, ptrace, window
+from arenal import asleep, door, ptrace, window_file
 from arenal.errors import Failure
-
-SLEEPER = os.environ["TEST_SLEEPER"]
-BY_SIGNAL = ("epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "loop", "malloc", "threads")
-HANDLERS = ("handler", "handler-b8", "handler-6a")
-SLEEPS = ("read", "poll", "select", "epoll", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "futex", "wait", "registers")
-HERE = platform.machine() == "x86_64"
-YAMA = "/proc/sys/kernel/yama/ptrace_scope"
-
-# A process that holds another one, as a debugger does, and says so.
-DEBUGGER = f"""
-import sys
-sys.path.insert(0, {os.path.join(os.path.dirname(TOOL), "lib")!r})
-from arenal import ptrace
-ptrace._ptrace(ptrace.SEIZE, int(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-LOCKED_IN = """
-import ctypes, sys
-keep = [bytes(1000) for _ in range(1000)]
-assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-class OpenTest(ToolTest):
-    def on_arenal_without(self, *command, prefix=(), **changes):
-        """A program on Arenal that has no window."""
-        process = self.start([*prefix, sys.executable, "-B", TOOL, "run", "--", *command], env=environment(**{"ARENAL_WINDOW": "-1", **changes}),
-                             stderr=subprocess.PIPE)
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
-        return process
-
-    def sleeper(self, what, threads=0, before="", **changes):
-        """Without the tool, which takes its time."""
-        process = self.start([SLEEPER, what, str(threads)], stderr=subprocess.PIPE,
-                             env=environment(**{"LD_PRELOAD": f"{before}{LIBRARY}", **changes}))
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
-        return process
-
-    def opens(self, process, least=10 ** 6, tool=False):
-        """Opens the window, right away, and looks in."""
-        if tool:
-            done = self.arenal("ctl", str(process.pid), "open")
-            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""), done)
-        else:
-            self.assertFalse(door.open_window(process.pid))
-        with window.Window(process.pid) as opened:
-            self.assertGreaterEqual(opened.snapshot().stats["allocated"], least)
-
-    def is_unharmed(self, process, what):
-        """It ends as it should. Returns what it has written."""
-        if what in BY_SIGNAL:
-            process.send_signal(signal.SIGUSR1)
-        if "interrupted" in what:
-            process.wait(30)            # before there is something to read
-        out, errors = process.communicate(timeout=30)
-        self.assertEqual((process.returncode, errors), (0, ""))
-        return out
 
 
 @unittest.skipUnless(HERE, "processes that sleep are woken on x86-64 only")
@@ -144,7 +82,7 @@ class Doing(OpenTest):
                     self.assertRaisesRegex(Failure, f"has no window yet.*{words}.*was asked"):
                 door.open_window(process.pid)
             self.assertLessEqual(stopped.call_count, most)
-            self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
+            self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
             self.is_unharmed(process, what)
 
     def test_at_work_alone(self):
@@ -175,7 +113,7 @@ class Doing(OpenTest):
 
             def stopped(thread, seconds, stop=ptrace.Stopped, held=held):
                 held.append(thread)
-                raise ptrace.Busy("not now") if len(held) % 2 else door.Unsafe("not here")
+                raise ptrace.Busy("not now") if len(held) % 2 else asleep.Unsafe("not here")
             with mock.patch.object(ptrace, "Stopped", stopped), mock.patch.object(door, "LIMIT", 0.5), self.assertRaises(Failure):
                 door.open_window(process.pid)
             self.assertEqual(sorted(held), sorted(map(int, os.listdir(f"/proc/{process.pid}/task"))))
@@ -217,7 +155,7 @@ class Doing(OpenTest):
     def test_another_program_before_one_is_sent(self):
         process = self.sleeper("exec")
         known = int(process.stdout.readline(), 16)
-        check = door._check_place                               # pylint: disable=protected-access
+        check = asleep.check_place
         held = []
 
         def checked(now, thread, registers):
@@ -226,7 +164,7 @@ class Doing(OpenTest):
                 held.append(thread)
                 self.execs(process)
                 registers["rsp"] = known + 4096
-        with mock.patch.object(door, "_check_place", checked), self.assertRaises(Failure):
+        with mock.patch.object(asleep, "check_place", checked), self.assertRaises(Failure):
             door.open_window(process.pid)
         self.assertEqual(len(held), 1)
         self.is_unharmed(process, "known")
@@ -306,7 +244,7 @@ class Doing(OpenTest):
                 time.sleep(source.random() / 40)
                 os.kill(tool, signal.SIGKILL)
                 self.assertEqual(os.waitpid(tool, 0)[1], signal.SIGKILL)
-            self.await_(lambda: window.NAME in window.threads_of_arenal(process.pid), "no window")
+            self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(process.pid), "no window")
             self.is_unharmed(process, what)
 
     def test_the_process_dies_meanwhile(self):
@@ -322,149 +260,6 @@ class Doing(OpenTest):
             errors = tool.communicate(timeout=30)[1]
             self.assertIn(tool.returncode, (0, 1))
             self.assertNotIn("Traceback", errors)
-
-
-class Sentences(OpenTest):
-    def refuses(self, pid, *words, **more):
-        done = self.arenal("ctl", str(pid), "open", **more)
-        self.assert_sentence(done, *words)
-
-    def test_there_is_one(self):
-        process = self.on_arenal(WORKLOAD, "1", "0", "0", "0")
-        done = self.arenal("ctl", str(process.pid), "open")
-        self.assertEqual((done.returncode, done.stdout), (0, f"process {process.pid} has a window already\n"))
-
-    def test_by_a_knock(self):
-        """A process at work hears it without being stopped, on every machine."""
-        can, ptrace.CAN = ptrace.CAN, False
-        self.addCleanup(setattr, ptrace, "CAN", can)
-        for changes in ({}, {"ARENAL_HARDEN": "1"}):
-            process = self.sleeper("threads", **changes)
-            self.assertFalse(door.open_window(process.pid))
-            self.is_unharmed(process, "threads")
-        process = self.sleeper("read")
-        with self.assertRaisesRegex(Failure, "has no window yet.*was asked"):
-            door.open_window(process.pid)
-        self.is_unharmed(process, "read")
-
-    def test_not_on_arenal(self):
-        process = self.start([SLEEPER, "read"])
-        self.refuses(process.pid, "not on Arenal", "glibc")
-        self.is_unharmed_without(process)
-        process = self.start([FAKE_LAYOUT, "magic"])            # and linked statically
-        self.refuses(process.pid, "process")
-        self.refuses(2147483647, "there is no process")
-
-    def is_unharmed_without(self, process):
-        self.assertIsNone(process.poll())
-
-    def test_a_zombie(self):
-        process = self.sleeper("read")
-        process.stdin.close()
-        self.await_(lambda: window._state(process.pid, process.pid) == "Z", "it does not end")   # pylint: disable=protected-access
-        self.refuses(process.pid, "ended")
-
-    def test_it_was_told_never_to(self):
-        process = self.sleeper("read", ARENAL_WINDOW="0")
-        if HERE:
-            self.refuses(process.pid, "told never to")
-        process = self.sleeper("threads", ARENAL_WINDOW="0")
-        self.refuses(process.pid, "told never to")
-        self.is_unharmed(process, "threads")
-
-    def test_locked_in(self):
-        process = self.on_arenal_without(sys.executable, "-c", LOCKED_IN)
-        self.refuses(process.pid, "locked itself in")
-        self.assertNotIn(window.NAME, window.threads_of_arenal(process.pid))
-
-    def test_stopped(self):
-        process = self.sleeper("read")
-        os.kill(process.pid, signal.SIGSTOP)
-        self.await_(lambda: window._state(process.pid, process.pid) == "T", "it does not stop")      # pylint: disable=protected-access
-        self.refuses(process.pid, "is stopped")
-        self.assertEqual(window._state(process.pid, process.pid), "T")      # pylint: disable=protected-access
-        os.kill(process.pid, signal.SIGCONT)
-        if HERE:
-            self.opens(process)
-        self.is_unharmed(process, "read")
-
-    def test_traced(self):
-        process = self.sleeper("read")
-        debugger = self.start([sys.executable, "-B", "-c", DEBUGGER, str(process.pid)])
-        self.refuses(process.pid, f"is traced by process {debugger.pid}")
-        self.stop(debugger)
-        if HERE:
-            self.opens(process)
-        self.is_unharmed(process, "read")
-
-    def test_frozen(self):
-        cgroup = Freezer(self)
-        process = self.sleeper("read")
-
-        def clear():
-            cgroup.thaw()
-            self.stop(process)
-        self.addCleanup(clear)
-        cgroup.put(process)
-        cgroup.freeze()
-        started = time.monotonic()
-        self.await_(lambda: "is frozen" in self.arenal("ctl", str(process.pid), "open").stderr, "it is not said to be frozen")
-        self.assertLess(time.monotonic() - started, 10)
-        cgroup.thaw()
-        self.await_(lambda: self.arenal("ctl", str(process.pid), "open").returncode == 0, "no window afterwards")
-        self.is_unharmed(process, "read")
-
-    def theirs(self):
-        return self.on_arenal_without(SLEEPER, "read", prefix=as_nobody())
-
-    @unittest.skipUnless(IS_ROOT, "becoming another user takes root")
-    def test_another_user(self):
-        ours = self.sleeper("read")
-        self.refuses(ours.pid, "not permitted", prefix=as_nobody())
-        self.is_unharmed(ours, "read")
-        theirs = self.theirs()
-        if HERE:
-            self.opens(theirs)
-        self.is_unharmed(theirs, "read")
-
-    @unittest.skipUnless(os.path.exists(YAMA) and open(YAMA, encoding="ascii").read().strip() in "123",    # pylint: disable=consider-using-with
-                         "yama is not here, or lets everybody")
-    def test_yama(self):
-        theirs = self.theirs()
-        self.refuses(theirs.pid, "kernel.yama.ptrace_scope", prefix=as_nobody())
-        self.is_unharmed(theirs, "read")
-
-    def test_what_yama_forbids(self):
-        for scope, user, words in ((b"1\n", 1000, "ptrace_scope=0"), (b"2\n", 1000, "become root"), (b"3\n", 0, "until the next boot"),
-                                   (b"0\n", 1000, "become its user, or root"), (b"1\n", 0, "not permitted")):
-            with mock.patch.object(door.files, "head", lambda path, limit, scope=scope: scope), \
-                    mock.patch.object(os, "geteuid", lambda user=user: user):
-                self.assertIn(words, str(door._refused(1, PermissionError())))      # pylint: disable=protected-access
-
-    @unittest.skipIf(NO_NAMESPACES or not HERE, "user namespaces are not permitted here")
-    def test_in_namespaces(self):
-        process = self.on_arenal_without(SLEEPER, "read", prefix=["unshare", "-U", "-r"])
-        self.opens(process)
-        self.is_unharmed(process, "read")
-        jail = os.path.join(self.folder, "jail")
-        os.mkdir(jail)
-        process = self.on_arenal_without(SLEEPER, "epoll", prefix=[*UNSHARE, "sh", "-c", ROOT, "sh", jail])
-        self.opens(process)
-        self.is_unharmed(process, "epoll")
-
-    def test_a_door_that_is_none(self):
-        """Of a library that was loaded from another file than that which has its name now, nothing is written to."""
-        process = self.sleeper("read")
-        found = door._find                      # pylint: disable=protected-access
-        with door._Now(process.pid) as now:     # pylint: disable=protected-access
-            place = found(now)[1]
-            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0"), (24, b"\xff" * 8), (24, bytes(8)), (32, b"\xff" * 8), (32, bytes(8))):
-                before = now.read(place + at, len(data))
-                now.write(place + at, data)
-                self.refuses(process.pid, "opens no window from outside")
-                now.write(place + at, before)
-            self.assertEqual(found(now)[1], place)
-        self.is_unharmed(process, "read")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as old_famil
 
 from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment, listens
 
-from arenal import files, proc
+from arenal import facts, files
 
 WORDS = [WORKLOAD, "4", "2", "2", "2"]
 
@@ -237,7 +237,7 @@ os.execv(sys.argv[1], sys.argv[1:])"""
                 "0::/\n": {}, "": {}, "nonsense\n\n": {}, "0::/a\x1b[2J.service\n": {"unit": "a?[2J.service"}}
         for lines, where in told.items():
             with mock.patch.object(files, "head", lambda *_, lines=lines: lines.encode()):
-                self.assertEqual(proc.whereabouts(1), where, lines)
+                self.assertEqual(facts.whereabouts(1), where, lines)
 
     def test_guarded_arenas_are_called_so(self):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", *WORDS], env=environment(ARENAL_HARDEN="1"))

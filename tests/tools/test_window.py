@@ -15,7 +15,7 @@ from unittest import mock
 from support import MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
-from arenal import proc, window                 # noqa: E402
+from arenal import facts, proc, window, window_file, window_format      # noqa: E402
 from arenal.errors import Failure               # noqa: E402
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(TOOL)), "include", "arenal", "arenal.h")
@@ -54,7 +54,7 @@ class Refused(unittest.TestCase):
         for user, word, other in ((1000, "become its user, or root", "refuses"), (0, "the kernel refuses", "become")):
             with mock.patch.object(os, "geteuid", return_value=user):
                 with proc.Process(os.getpid()) as process:
-                    said = str(process._failure(refused, "the memory")), str(window._failure(1, refused))
+                    said = str(process._failure(refused, "the memory")), str(window_file.failure(1, refused))
             for sentence in said:
                 self.assertIn(word, sentence)
                 self.assertNotIn(other, sentence)
@@ -69,8 +69,8 @@ class WindowTest(ToolTest):
     def halt(self, process):
         """Stops it, and waits until its window's thread has noticed."""
         os.kill(process.pid, signal.SIGSTOP)
-        thread = window._find(process.pid)[0]
-        self.await_(lambda: window._state(process.pid, thread) == "T", "the process does not stop")
+        thread = window_file.find(process.pid)[0]
+        self.await_(lambda: facts.thread_state(process.pid, thread) == "T", "the process does not stop")
 
     def child_of(self, process):
         with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="utf-8") as file:
@@ -148,7 +148,7 @@ class Answers(WindowTest):
     def test_names_of_the_statistics_are_those_of_the_header(self):
         with open(HEADER, encoding="utf-8") as file:
             fields = re.search(r"struct arenal_stats \{(.*?)\};", file.read(), re.S)[1]
-        self.assertEqual(re.findall(r"^\t(?:size_t|uint64_t) (\w+);", fields, re.M), list(window.STATS))
+        self.assertEqual(re.findall(r"^\t(?:size_t|uint64_t) (\w+);", fields, re.M), list(window_format.STATS))
 
     def test_a_snapshot_costs_little(self):
         process = self.on_arenal(*WORDS)
@@ -162,14 +162,14 @@ class Answers(WindowTest):
     def test_processes_with_threads_have_one_by_default(self):
         process = self.start([sys.executable, "-B", TOOL, "run", "--", WORKLOAD, "4", "4", "8", "0", "churn"],
                              env=environment(ARENAL_WINDOW="-1"))
-        self.await_(lambda: window.NAME in window.threads_of_arenal(process.pid), "no window")
+        self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(process.pid), "no window")
         self.assertGreater(allocated(process.pid), 4 * MIB)
 
     def test_each_process_of_a_fork_has_its_own(self):
         # The parent's 8 MB are the child's, too; the child takes 20 MB more.
         process = self.python(FORK, 200)
         child = self.child_of(process)
-        self.await_(lambda: window.NAME in window.threads_of_arenal(child), "the child has no window")
+        self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(child), "the child has no window")
         self.await_(lambda: allocated(child) > 28e6, "the child's figures are not its own")
         self.assertTrue(8e6 < allocated(process.pid) < 20e6)
 
@@ -208,8 +208,8 @@ class Sentences(WindowTest):
     def test_a_window_whose_thread_has_no_name_yet(self):
         process = self.on_arenal(*WORDS)
         self.assertGreater(allocated(process.pid), 4 * MIB)     # there is one
-        looks, threads_of_arenal = [], window.threads_of_arenal
-        with mock.patch.object(window, "threads_of_arenal",
+        looks, threads_of_arenal = [], window_file.threads_of_arenal
+        with mock.patch.object(window_file, "threads_of_arenal",
                                lambda pid: looks.append(pid) or ({} if len(looks) < 4 else threads_of_arenal(pid))):
             self.assertGreater(allocated(process.pid), 4 * MIB)
         self.assertEqual(len(looks), 4)
@@ -223,7 +223,7 @@ class Sentences(WindowTest):
 
     def test_another_version_of_the_layout(self):
         process = self.on_arenal(*WORDS)
-        with open(window._find(process.pid)[1], "r+b") as file:
+        with open(window_file.find(process.pid)[1], "r+b") as file:
             file.seek(8)
             file.write((77).to_bytes(4, "little"))
         # The tool believes nothing but what the library says now.
@@ -243,9 +243,9 @@ class Hostile(WindowTest):
         for number in (0, 12345):
             client = subprocess.Popen([sys.executable, "-c", f"""
 import fcntl, struct, sys
-file = open({window._find(process.pid)[1]!r}, "r+b", buffering=0)
+file = open({window_file.find(process.pid)[1]!r}, "r+b", buffering=0)
 fcntl.flock(file, fcntl.LOCK_EX)
-file.seek({window.NUMBER_AT})
+file.seek({window_format.NUMBER_AT})
 file.write(struct.pack("<IIq48s", {number}, 3, 1 << 62, b"decay" * 9))
 print("ready", flush=True)
 sys.stdin.read()"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -261,7 +261,7 @@ sys.stdin.read()"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def test_a_scribbled_page(self):
         process = self.on_arenal(*WORDS)
-        file = os.open(window._find(process.pid)[1], os.O_RDWR)
+        file = os.open(window_file.find(process.pid)[1], os.O_RDWR)
         self.addCleanup(os.close, file)
         size = os.fstat(file).st_size
         page = mmap.mmap(file, size)
@@ -284,21 +284,21 @@ sys.stdin.read()"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             page[:] = b"\xff" * size
             at = source.randrange(0, 8192)
             page[at:at + 512] = source.getrandbits(8 * 512).to_bytes(512, "little")
-            page[window.NUMBER_AT:window.NUMBER_AT + 64] = source.getrandbits(8 * 64).to_bytes(64, "little")
+            page[window_format.NUMBER_AT:window_format.NUMBER_AT + 64] = source.getrandbits(8 * 64).to_bytes(64, "little")
             page[:] = bytes(source.randrange(256) for _ in range(64)) + page[64:]
         over.set()
         asking.join()
         # What does not begin as a window is none, and nothing is written to it. The library itself is well.
         page[:8] = b"x" * 8
         self.assert_sentence(self.arenal("stats", str(process.pid)), "does not begin")
-        page[:8] = window.MAGIC
+        page[:8] = window_format.MAGIC
         self.assertIsNone(process.poll())
         self.assertTrue(6 * MIB < allocated(process.pid) < 7 * MIB)
         self.assertEqual(self.arenal("stats", str(process.pid)).returncode, 0)
 
     def test_the_file_cannot_change_its_size(self):
         process = self.on_arenal(*WORDS)
-        with open(window._find(process.pid)[1], "r+b") as file:
+        with open(window_file.find(process.pid)[1], "r+b") as file:
             for size in (0, 1 << 30):
                 with self.assertRaises(PermissionError):
                     os.truncate(file.fileno(), size)
@@ -346,14 +346,14 @@ assert os.open("/dev/null", os.O_RDONLY) == 3""")
     def test_a_pipe_is_not_held_open(self):
         process = self.on_arenal(*WORDS)
         with window.Window(process.pid):
-            thread = window._find(process.pid)[0]
+            thread = window_file.find(process.pid)[0]
             self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task/{thread}/fd")), 1)
 
     @unittest.skipUnless(IS_ROOT, "chroot takes root")
     def test_in_a_chroot_without_proc(self):
         process = self.python(f"os.chroot({self.folder!r}); os.chdir('/')\n{FORK}", 200)
         child = self.child_of(process)
-        self.await_(lambda: window.NAME in window.threads_of_arenal(child), "the child has no window")
+        self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(child), "the child has no window")
         self.assertGreater(allocated(process.pid), 8e6)
         self.assertGreater(allocated(child), 8e6)
 

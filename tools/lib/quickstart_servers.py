@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from compare.programs.servers import CacheServer, Memcached, Redis
+from compare.programs.redis_server import Redis
+from compare.programs.servers import CacheServer, Memcached
 
 KEYS = 220000
 KEEP_PERCENT = 5

@@ -2,7 +2,7 @@
 
 import json
 
-from arenal import window
+from arenal import window_format
 
 # What ARENAL_STATS=1 prints, with the same words.
 MEMORY = (
@@ -81,4 +81,4 @@ def as_json(snapshot, **more):
 
 
 def kind(record):
-    return window.KINDS[record.kind] if record.kind < len(window.KINDS) else str(record.kind)
+    return window_format.KINDS[record.kind] if record.kind < len(window_format.KINDS) else str(record.kind)

@@ -6,7 +6,7 @@ import time
 from arenal import files
 from arenal import layout
 from arenal import picture
-from arenal import proc
+from arenal import facts, proc
 from arenal.errors import Failure, Gone, Torn
 
 TRIES = 5               # readings of the library's records before they count as unreadable
@@ -27,7 +27,7 @@ def look(pid, guess=False, least=None):
             try:
                 return _measured(process, layout.exact(process, address), "arenal", True, [], least)
             except PermissionError:
-                why = f"the kernel does not permit reading the memory of this process ({proc.root_may()}; see ptrace(2))"
+                why = f"the kernel does not permit reading the memory of this process ({facts.root_may()}; see ptrace(2))"
                 break
             except Torn as torn:
                 why = f"the records that Arenal keeps in the process are not readable: {torn}"

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections import namedtuple
 
-from arenal import files, picture, proc
+from arenal import facts, files, picture, proc
 from arenal.errors import Failure
 from arenal.text import counted
 
@@ -27,7 +27,7 @@ PALETTE = ((0, 0, 0, 0), (128, 128, 128, 64), (74, 144, 226, 120), (74, 144, 226
            (230, 140, 20, 255))
 _OF_LETTER = bytes.maketrans(b"rs-", bytes((RESIDENT, SWAPPED, RETURNED)))
 
-STYLE = """
+STYLE ="""
 svg { background: #fff; color: #222; font: 12px system-ui, sans-serif; }
 text { fill: currentColor; } .title { font-size: 15px; font-weight: 600; } .kind { font-weight: 600; } .dim { opacity: .75; }
 image { image-rendering: pixelated; }
@@ -80,7 +80,7 @@ def read(pid, snapshot):
         for r in shown:
             letters = process.pages(r.start, r.end)
             if letters is None:
-                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: {proc.root_may()}")
+                raise Failure(f"the kernel does not tell which pages of process {pid} are resident: {facts.root_may()}")
             drawn.append(Drawn(r, pixels(letters, group), letters.count(b"r") * proc.PAGE, letters.count(b"s") * proc.PAGE))
     return drawn, group
 

@@ -1,4 +1,5 @@
-"""Reads a running process through /proc/PID: its mappings, its memory, and which of its pages are resident."""
+"""The memory of a running process, through /proc/PID: its mappings, their bytes, and which pages are
+resident. What else the kernel tells of a process is in facts.py."""
 
 import bisect
 import errno
@@ -6,13 +7,10 @@ import os
 import re
 from collections import namedtuple
 
-from arenal import files
+from arenal import facts, files
 from arenal.errors import Failure, Gone, Torn
-from arenal.text import LIMIT, printable
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-CGROUPS = "/sys/fs/cgroup"
-TASKS = 16                      # threads that are looked at for one that lives
 MAPS_LIMIT = 128 << 20          # of the text of a maps file that is read: a million mappings
 
 Mapping = namedtuple("Mapping", "start end perms offset inode path")
@@ -20,22 +18,14 @@ Residency = namedtuple("Residency", "resident swapped cells")       # bytes, byt
 
 _LINE = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S{4}) ([0-9a-f]{1,16}) \S+ (\d{1,20}) *(.*)$", re.M)
 
-# An entry of /proc/PID/pagemap is 8 bytes; its last byte holds bit 63 (in memory) and bit 62 (swapped out). Translating
-# that byte to a letter and counting letters keeps the work over millions of pages inside C functions.
+# An entry of /proc/PID/pagemap is 8 bytes; its last byte holds bit 63 (in memory) and bit 62 (swapped out).
+# Translating that byte to a letter and counting letters keeps the work over millions of pages inside C
+# functions.
 _LETTERS = bytes(ord("r") if byte & 0x80 else ord("s") if byte & 0x40 else ord("-") for byte in range(256))
 _CHUNK = 1 << 17        # pages per read: 1 MiB of pagemap, 512 MiB of address space
-# pagemap has an entry for every page, backed or not, and some programs reserve terabytes that they never touch.
+# pagemap has an entry for every page, backed or not, and some programs reserve terabytes that they never
+# touch.
 _PAGEMAP_LIMIT = 1 << 36
-
-
-def who_may():
-    """What to do where the kernel does not permit it."""
-    return "become its user, or root" if os.geteuid() else root_may()
-
-
-def root_may():
-    """The same for what it permits to root only."""
-    return "become root" if os.geteuid() else "the kernel refuses, to this root, too (another user namespace, or no CAP_SYS_PTRACE or CAP_SYS_ADMIN)"
 
 
 def parse_mappings(text):
@@ -44,29 +34,12 @@ def parse_mappings(text):
             for start, end, perms, offset, inode, path in _LINE.findall(text)]
 
 
-def folder(pid):
-    """/proc/PID, or that of another thread when the first one has ended before it: of that one, the kernel shows no memory, and no group."""
-    top = f"/proc/{pid}"
-    if _state(f"{top}/stat") == b"Z":
-        try:
-            for task in os.listdir(f"{top}/task")[:TASKS]:
-                if _state(f"{top}/task/{task}/stat") not in (b"Z", b"X", b""):
-                    return f"{top}/task/{task}"
-        except OSError:
-            pass
-    return top
-
-
-def _state(path):
-    return _read(path).rpartition(b") ")[2][:1]
-
-
 class Process:
     """One look at a process. Use it as a context manager: it keeps files open."""
 
     def __init__(self, pid, limit=MAPS_LIMIT):
         self.pid, self._limit = pid, limit
-        self.root = folder(pid)
+        self.root = facts.folder(pid)
         self._memory = None
         self._pagemap = None        # -1 when the kernel does not let us have it
         self._smaps = None
@@ -89,12 +62,12 @@ class Process:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return Gone(self.pid)
         if error.errno in (errno.EACCES, errno.EPERM):
-            return Failure(f"not permitted to read {what} of process {self.pid}: {who_may()}")
+            return Failure(f"not permitted to read {what} of process {self.pid}: {facts.who_may()}")
         return Failure(f"reading {what} of process {self.pid}: {error.strerror}")
 
     def _name(self):
         try:
-            return _comm(self.pid)
+            return facts.comm(self.pid)
         except OSError as error:
             raise self._failure(error, "the name") from error
 
@@ -116,8 +89,9 @@ class Process:
             return ""
 
     def file_of(self, mapping):
-        """Names under which the file behind a mapping may be opened, best first. The first works for files that have
-        been replaced since, but for root only; the second for processes that live in a container."""
+        """Names under which the file behind a mapping may be opened, best first. The first works for files
+        that have been replaced since, but for root only; the second for processes that live in a
+        container."""
         return [f"{self.root}/map_files/{mapping.start:x}-{mapping.end:x}", f"{self.root}/root{mapping.path}"]
 
     def mapped(self, start, end):
@@ -133,7 +107,8 @@ class Process:
     # Memory
 
     def read(self, address, size):
-        """Bytes of the process's memory. Raises PermissionError when we may not look, Torn when they are not there."""
+        """Bytes of the process's memory. Raises PermissionError when we may not look, Torn when they are not
+        there."""
         try:
             if self._memory is None:
                 self._memory = os.open(f"{self.root}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -160,7 +135,8 @@ class Process:
     # Residency
 
     def residency(self, start, end, cells):
-        """What part of a range is in memory, as totals and as `cells` fractions from the first byte to the last."""
+        """What part of a range is in memory, as totals and as `cells` fractions from the first byte to the
+        last."""
         pages = self.pages(start, end)
         if pages is None:
             return self._residency_from_smaps(start, end, cells)
@@ -174,8 +150,8 @@ class Process:
         return Residency(pages.count(b"r") * PAGE, pages.count(b"s") * PAGE, shares)
 
     def pages(self, start, end):
-        """One letter per page, as bytes: r resident, s swapped out, - neither. None when the kernel does not let us know, and
-        for ranges that are too long to look at."""
+        """One letter per page, as bytes: r resident, s swapped out, - neither. None when the kernel does not
+        let us know, and for ranges that are too long to look at."""
         if end - start > _PAGEMAP_LIMIT:
             return None
         if self._pagemap is None:
@@ -242,75 +218,3 @@ class Process:
                 found.append((int(line.group(1), 16), int(line.group(2), 16),
                               int(sizes.get(b"Rss", 0)) * 1024, int(sizes.get(b"Swap", 0)) * 1024))
         return found
-
-
-def _comm(pid):
-    return printable(files.head(f"/proc/{pid}/comm", 64).rstrip(b"\n").decode(errors="replace"))
-
-
-def command_name(pid):
-    """The process's short name. "" when it has ended."""
-    try:
-        return _comm(pid)
-    except OSError:
-        return ""
-
-
-def command_line(pid):
-    """The command, but not more than its first thousands of characters; its short name in brackets where there is none."""
-    try:
-        words = files.head(f"{folder(pid)}/cmdline", LIMIT).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        words = ""
-    return printable(words) or f"[{command_name(pid)}]"
-
-
-def status(pid):
-    """The numbers in /proc/PID/status, by name. Raises OSError when the process has ended."""
-    lines = files.head(f"{folder(pid)}/status", 1 << 16)
-    return {name.decode(): int(value) for name, value in re.findall(rb"^(\w+):\s+(\d+)(?: kB)?$", lines, re.M)}
-
-
-def started(pid):
-    """When the process started, in ticks since boot: with its number, what it is known by, also after exec. None: it has ended."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    lives = len(fields) > 19 and (fields[0] not in (b"Z", b"X") or folder(pid) != f"/proc/{pid}")
-    return int(fields[19]) if lives else None
-
-
-def whereabouts(pid):
-    """The unit of systemd, or the container, that the process belongs to, by its cgroups: {"unit": ...} or {"container": ...} or neither."""
-    try:
-        lines = files.head(f"{folder(pid)}/cgroup", 1 << 16).decode(errors="replace").splitlines()
-    except OSError:
-        return {}
-    # Of v1, whichever says most: systemd's hierarchy knows units, all know containers.
-    for parts in sorted((line.split(":", 2)[2].split("/") for line in lines if line.count(":") >= 2), key=len, reverse=True):
-        for part in reversed(parts):
-            container = re.search(r"(?:^|[-_:])([0-9a-f]{64})(?:\.scope)?$", part)
-            if container:
-                return {"container": container[1][:12]}
-            if part.endswith((".service", ".scope")):
-                return {"unit": printable(part)}
-    return {}
-
-
-def is_frozen(pid):
-    """Whether the freezer of its cgroup holds it, as far as we can see: v2's, or v1's."""
-    try:
-        for line in files.head(f"{folder(pid)}/cgroup", 1 << 16).splitlines():
-            _, names, path = line.decode(errors="surrogateescape").split(":", 2)
-            if names == "" and any(b"frozen 1" in _read(f"{top}{path}/cgroup.events") for top in (CGROUPS, f"{CGROUPS}/unified")):
-                return True
-            if names == "freezer" and _read(f"{CGROUPS}/freezer{path}/freezer.state").startswith((b"FROZEN", b"FREEZING")):
-                return True
-    except (OSError, ValueError):
-        pass
-    return False
-
-
-def _read(path):
-    try:
-        return files.head(path, 4096)
-    except OSError:
-        return b""

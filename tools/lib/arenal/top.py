@@ -7,7 +7,8 @@ from collections import deque, namedtuple
 from arenal import figures
 from arenal.errors import Failure, Gone
 from arenal.picture import percent, size
-from arenal.proc import PAGE, command_name, folder
+from arenal.facts import command_name, folder
+from arenal.proc import PAGE
 from arenal.text import counted
 from arenal.window import Window
 

@@ -10,7 +10,7 @@ from arenal import picture, top
 from arenal.commands import ps
 from arenal.errors import Failure
 from arenal.picture import size
-from arenal.window import NAME, threads_of_arenal
+from arenal.window_file import NAME, threads_of_arenal
 
 STYLES = {"": curses.A_NORMAL, "bold": curses.A_BOLD, "reverse": curses.A_REVERSE}
 TICK = 0.02                     # seconds between two looks whether there is an answer

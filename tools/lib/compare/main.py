@@ -15,7 +15,7 @@ from arenal.errors import Failure  # noqa: E402
 from compare import allocators, cases, gate, numbers, options as option_list, pages, suite, tables  # noqa: E402
 from compare.command import CommandCase  # noqa: E402
 from compare.paired import LEAST_PAIRS  # noqa: E402
-from compare.process import locate  # noqa: E402
+from compare.program_files import locate  # noqa: E402
 from compare.progress import progress  # noqa: E402
 from compare.results import VERSION, Failed, ResultsFile, read_results  # noqa: E402
 from compare.schedule import Limits, Schedule  # noqa: E402

@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 
-from compare import process
+from compare import process_life
+from compare.process import clean_environment
 from compare.cases import Case
 from compare.results import Absent, Failed, Run
 
@@ -109,9 +110,9 @@ def listed(path):
     if not os.path.exists(path):
         raise Failed("the micro-benchmarks are not built: they need libbenchmark-dev")
     done = subprocess.run([path, "--benchmark_list_tests"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, env=process.clean_environment(), timeout=60, check=False)
+                          stderr=subprocess.PIPE, text=True, env=clean_environment(), timeout=60, check=False)
     if done.returncode != 0:
-        raise Failed(f"arenal_micro cannot list its benchmarks: {process.last_line(done.stderr)}")
+        raise Failed(f"arenal_micro cannot list its benchmarks: {process_life.last_line(done.stderr)}")
     return tuple(done.stdout.split())
 
 

@@ -7,10 +7,11 @@ import pwd
 import threading
 import time
 
-from arenal import figures, layout, proc
+from arenal import facts, figures, layout, proc
 from arenal.commands import SHAPE
 from arenal.errors import Failure
-from arenal.window import NAME, NotPermitted, NoWindow, Silent, WALK, Window, threads_of_arenal
+from arenal.window import Silent, WALK, Window
+from arenal.window_file import NAME, NotPermitted, NoWindow, threads_of_arenal
 
 HELP = """\
 Lists the processes on Arenal: what they hold, what the kernel counts for them (RSS), and whether they have a window, which
@@ -95,11 +96,11 @@ def look(pid, resident=False):
 
 
 def _row(pid, window, snapshot):
-    status = proc.status(pid)
+    status = facts.status(pid)
     stats = figures.values(snapshot) if snapshot else {}
     return {"pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": window, "allocated": stats.get("allocated"),
             "resident": stats.get("in_memory", stats.get("resident")), "rss": status.get("VmRSS", 0) * 1024,
-            "threads": status.get("Threads"), "command": proc.command_line(pid)}
+            "threads": status.get("Threads"), "command": facts.command_line(pid)}
 
 
 def _silent(pid):
@@ -107,10 +108,10 @@ def _silent(pid):
     try:
         if NAME not in threads_of_arenal(pid):
             return None
-        status = proc.status(pid)
+        status = facts.status(pid)
         return {"pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": "no answer", "allocated": None,
                 "resident": None, "rss": status.get("VmRSS", 0) * 1024, "threads": status.get("Threads"),
-                "command": f"[{proc.command_name(pid)}]"}
+                "command": f"[{facts.command_name(pid)}]"}
     except OSError:
         return None
 

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 
-from arenal import figures, files, openmetrics, proc, serve
+from arenal import facts, figures, files, openmetrics, serve
 from arenal.commands import SHAPE, process_id, seconds
 from arenal.errors import Failure, Gone
 from arenal.text import printable
@@ -64,7 +64,7 @@ class Subject:
 
     def __init__(self, pid, resident):
         self.pid, self.resident = pid, resident
-        self.started = proc.started(pid)
+        self.started = facts.started(pid)
         self.window = Window(pid)
 
     def __enter__(self):
@@ -74,7 +74,7 @@ class Subject:
         self.window.close()
 
     def alive(self):
-        return self.started is not None and proc.started(self.pid) == self.started
+        return self.started is not None and facts.started(self.pid) == self.started
 
     def snapshot(self):
         try:
@@ -101,10 +101,10 @@ class Subject:
 
 def _text(options, subject):
     snapshot = subject.snapshot()
-    name, window = proc.command_name(options.pid), subject.window
+    name, window = facts.command_name(options.pid), subject.window
     old = options.prometheus or bool(options.openmetrics and options.output and options.output.endswith(".prom"))
     if old or options.openmetrics:
-        return openmetrics.text(snapshot, options.pid, name, proc.whereabouts(options.pid), old)
+        return openmetrics.text(snapshot, options.pid, name, facts.whereabouts(options.pid), old)
     if options.json:
         return figures.as_json(snapshot, pid=options.pid, command=name, time=time.time(), library=window.library)
     return figures.table(snapshot, f"arenal {window.library} statistics of process {options.pid} ({name})")

@@ -5,7 +5,7 @@ import os
 import re
 import time
 
-from arenal import files, memfile, proc
+from arenal import facts, files, memfile, proc
 from arenal.errors import Failure
 
 DEBUG_FOLDER = "/usr/lib/debug"
@@ -30,7 +30,7 @@ class Places:
             raise Failure(f"process {pid} is not the one that this profile is of, or may not be looked at")
         self.roots = [root or "/"]
         if self.process:
-            self.roots.insert(0, f"{proc.folder(self.process)}/root")
+            self.roots.insert(0, f"{facts.folder(self.process)}/root")
         self.debug = [("/", os.path.abspath(folder)) for folder in debug]
         self.debug += [(root, DEBUG_FOLDER) for root in dict.fromkeys(["/", *reversed(self.roots)])]
 
@@ -38,7 +38,7 @@ class Places:
         """Has this process, which may be another one by now, mapped the same files to the same places?"""
         code = {(m.start, plain_path(m)) for m in self.dump.mappings if m.path.startswith("/") and "x" in m.perms}
         try:
-            now = proc.parse_mappings(files.head(f"{proc.folder(pid)}/maps", proc.MAPS_LIMIT))
+            now = proc.parse_mappings(files.head(f"{facts.folder(pid)}/maps", proc.MAPS_LIMIT))
         except OSError:
             return False
         return sum((m.start, plain_path(m)) in code for m in now) * 2 > len(code)
@@ -87,7 +87,7 @@ class Places:
 
     def begin(self):
         """When the process started, in seconds since 1970, as far as we know."""
-        started = proc.started(self.process) if self.process else None
+        started = facts.started(self.process) if self.process else None
         found = re.search(rb"^btime (\d+)$", files.head("/proc/stat", 1 << 22), re.M) if started else None
         return int(found[1]) + started / os.sysconf("SC_CLK_TCK") if found else self.since
 

@@ -7,7 +7,7 @@ import stat
 import struct
 import time
 
-from arenal import files, proc
+from arenal import facts, files
 
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQI")     # struct trace_header of src/observe/trace_format.h, up to `held`
 MAGIC, VERSION = b"ARENALTR", 2
@@ -59,7 +59,7 @@ def _may_write(pid, path, header):
     found = _maps(pid, path)
     if found is not None:
         return found
-    ticks = proc.started(pid)
+    ticks = facts.started(pid)
     if ticks is None:
         return False
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

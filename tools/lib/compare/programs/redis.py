@@ -4,7 +4,8 @@ Debian links redis with libjemalloc. The allocator is preloaded all the same, gl
 """
 
 from compare.programs import Program, mode
-from compare.programs.servers import Redis, request_metrics
+from compare.programs.redis_server import Redis
+from compare.programs.servers import request_metrics
 from compare.results import Failed
 
 KEYS = {"quick": 20000, "full": 40000}

@@ -6,7 +6,7 @@ Few pages become free as a whole: what an allocator returns depends on how it pa
 import random
 
 from compare.programs import Program, mode, only_in_full
-from compare.programs.servers import Redis
+from compare.programs.redis_server import Redis
 from compare.results import Failed
 
 KEYS = {"quick": 20_000, "full": 1_000_000}

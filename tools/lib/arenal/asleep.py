@@ -1,0 +1,175 @@
+"""Whether a thread of another process sleeps where it may be held and sent through the door (door.py): in a
+system call in which it holds no lock of libc's or ours, and that goes on, after a stop, as if there had been
+none. Of x86-64 only.
+
+`process` is the memory of the process; `registers` are all of a thread that is held, or what the kernel tells
+of one that is not. Where it cannot be told, Unsafe says so."""
+
+import array
+import os
+import re
+import time
+
+from arenal import facts, files, layout
+
+MAPPINGS_LIMIT = 8192   # that are read while a thread is held
+
+# Calls of x86-64 in which a thread sleeps that holds no lock of libc's or ours, and that go on, after a stop,
+# as if there had been none. Not those that return what they have done so far, as write does. read, poll,
+# readv, select, pause, nanosleep, accept, recvfrom, recvmsg, wait4, semop, msgrcv, fcntl, flock,
+# rt_sigtimedwait, rt_sigsuspend, io_getevents, restart_syscall, semtimedop, clock_nanosleep, epoll_wait,
+# mq_timedreceive, waitid, pselect6, ppoll, epoll_pwait, accept4, io_pgetevents, epoll_pwait2, futex_waitv
+SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 243, 247,
+          270, 271, 281, 288, 333, 441, 449}
+# Those of them that would begin their sleep anew, and where they have the time that it lasts: held only if
+# that is for ever. The others wake by themselves. epoll_wait and epoll_pwait have milliseconds there, the
+# others an address.
+TIMES = {128: "rdx", 208: "r8", 220: "r10", 232: "r10", 281: "r10", 333: "r8", 441: "r10"}
+EPOLL = (232, 281)
+# Those that may have a part of what they shall bring, and where their flags are.
+FLAGS, WAIT_ALL = {45: "r10", 47: "rdx"}, 0x100
+FUTEX = 202
+ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+
+SYSCALL = b"\x0f\x05"
+SIGRETURN = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?(?:\x48\xc7\xc0\x0f\0\0\0|\xb8\x0f\0\0\0|\x6a\x0f\x58)\x0f\x05")
+SIGRETURN_MOST = 13     # bytes
+RED_ZONE, ROOM = 128, 16 << 10
+STACK_LIMIT = 1 << 20   # bytes of a stack that are looked at
+WORDS_LIMIT = 500       # and different words in it that may be addresses of code
+
+# What is no other malloc, and whose data has locks that a thread may wait for.
+CLOSED = ("libarenal", "libc.so", "libc-", "libpthread", "ld-", "ld.so", "ld64", "[vdso]", "[vsyscall]")
+
+
+class Unsafe(Exception):
+    """Not here, not now; the words say why."""
+
+
+def call(process, thread):
+    """Its system call, when it sleeps in one in which it may be held, by all that is known without that.
+    None: it is at work, or ends. Raises Unsafe."""
+    seen = _seen(process.pid, thread)
+    if not seen:
+        return None
+    if b"shstk" in files.head(f"/proc/{process.pid}/task/{thread}/status", 1 << 16):
+        raise Unsafe("it has a shadow stack")
+    if len(process.mappings) > MAPPINGS_LIMIT:
+        raise Unsafe("it has too many mappings")
+    check_place(process, thread, seen)
+    if seen["call"] == FUTEX and not _rests(process.pid, thread):
+        raise Unsafe("it waits for a lock")
+    return seen
+
+
+def _seen(pid, thread):
+    try:
+        words = files.head(f"/proc/{pid}/task/{thread}/syscall", 256).split()
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise
+        return None
+    if len(words) != 9 or words[0].startswith(b"-"):
+        return None
+    values = (int(words[0]), *(int(word, 16) for word in words[1:]))
+    return dict(zip(("call", *ARGUMENTS, "rsp", "rip"), values))
+
+
+def _rests(pid, thread):
+    """Whether it sleeps for longer than a moment: who changes the user of all threads waits for them, under a
+    lock, in the same way as others for a condition."""
+    def looked():
+        switches = facts.thread_status(pid, thread).get("voluntary_ctxt_switches")
+        return files.head(f"/proc/{pid}/task/{thread}/syscall", 256), switches
+    before = looked()
+    time.sleep(0.01)
+    return before == looked()
+
+
+def has_signal(pid, thread):
+    """Whether a signal waits for it that it does not block."""
+    found = {}
+    for line in files.head(f"/proc/{pid}/task/{thread}/status", 1 << 16).splitlines():
+        name, _, value = line.partition(b":")
+        if name in (b"SigPnd", b"ShdPnd", b"SigBlk"):
+            found[name] = int(value, 16)
+    return bool((found.get(b"SigPnd", 0) | found.get(b"ShdPnd", 0)) & ~found.get(b"SigBlk", 0))
+
+
+def check_place(process, thread, registers):
+    """Raises Unsafe when it may hold a lock of libc's or ours."""
+    if has_signal(process.pid, thread):
+        raise Unsafe("it is just getting a signal")
+    code = process.at(registers["rip"])
+    if code is None or "x" not in code.perms:
+        raise Unsafe("it changes too fast")
+    _check_call(process, registers, code)
+    _check_stack(process, registers)
+
+
+def _check_call(process, registers, code):
+    if process.read(registers["rip"] - len(SYSCALL), len(SYSCALL)) != SYSCALL:
+        raise Unsafe("it makes system calls in an unknown way")
+    number = registers["call"]
+    if number == FUTEX:
+        # Of a mutex, a condition, a thread that is waited for: not one of the locks that libc and we have in
+        # our own data.
+        word = process.at(registers["rdi"])
+        if _is_arenal(process, code) or word is None or _is_closed(process, word) or \
+                _is_closed(process, process.at(word.start - 1)):
+            raise Unsafe("it waits for a lock")
+    elif number not in SLEEPS or os.path.basename(code.path).startswith("libarenal"):
+        raise Unsafe("it is in a system call that libc, too, may have made, or that returns when it is "
+                     "stopped")
+    elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL:
+        raise Unsafe("it is in a system call that returns when it is stopped")
+    elif number in TIMES:
+        lasts = registers[TIMES[number]]
+        if not (lasts >> 31 & 1 if number in EPOLL else lasts == 0):
+            raise Unsafe("it sleeps for a time that would begin anew, and wakes by itself")
+
+
+def _is_arenal(process, code):
+    """Whether it is code of ours, or of a program that we are linked into."""
+    return os.path.basename(code.path).startswith("libarenal") or \
+        not layout.has_library(process) and code.path == process.executable()
+
+
+def _is_closed(process, mapping):
+    return mapping is not None and (os.path.basename(mapping.path).startswith(CLOSED) or
+                                    _is_arenal(process, mapping))
+
+
+def _check_stack(process, registers):
+    """A handler of a signal may have interrupted anything: the frame that the kernel made for it is above,
+    and begins with the address of code that ends in sigreturn. Where that frame may be on another stack,
+    nothing can be told."""
+    top = registers["rsp"]
+    stack = process.at(top)
+    if stack is None or "w" not in stack.perms or top - RED_ZONE - ROOM < stack.start or top % 8:
+        raise Unsafe("there is no room on its stack")
+    end = stack.end
+    if stack.path != "[stack]":
+        # A thread's own record is above its stack.
+        end = registers.get("fs_base") or _record(process, top, end)
+        if not top < end <= stack.end:
+            raise Unsafe("it is on a stack that is not its own")
+    if end - top > STACK_LIMIT:
+        raise Unsafe("its stack is too long to be looked at")
+    words = array.array("Q", process.read(top, (end - top) // 8 * 8))
+    code = [(m.start, m.end) for m in process.mappings if "x" in m.perms]
+    low, high = min(start for start, _ in code), max(end for _, end in code)
+    found = [(word, end) for word in set(words) if low <= word < high
+             for start, end in code if start <= word < end]
+    if len(found) > WORDS_LIMIT:
+        raise Unsafe("its stack is too long to be looked at")
+    if any(SIGRETURN.match(process.read(word, min(SIGRETURN_MOST, end - word))) for word, end in found):
+        raise Unsafe("it may be in the handler of a signal")
+
+
+def _record(process, top, end):
+    """Where the record of a thread is that is not held, so that its registers do not tell. It has its own
+    address at its beginning, and two words later again. 0: not here."""
+    words = array.array("Q", process.read(top, min(end - top, STACK_LIMIT) // 8 * 8))
+    return next((word for at, word, third in zip(range(top, end, 8), words, words[2:])
+                 if word == at == third), 0)
