@@ -41,7 +41,7 @@ void *allocate_aligned(size_t align, size_t size, enum family family) {
 		const unsigned class_ = class_of_aligned(align, rounded);
 		/* While the heap profile is on, allocate takes it from there. */
 		struct tcache *tc = tcache_current;
-		void *block = take_from(&tc->magazines[class_ & tc->class_mask]);
+		void *block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
 		if (likely(block != NULL)) return block;
 		rounded = size_classes[class_].size;
 	}

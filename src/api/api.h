@@ -4,9 +4,7 @@
 
 #include <errno.h>
 
-#include "arena/mark.h"
-#include "base/annotate.h"
-#include "cache/tcache.h"
+#include "cache/magazine.h"
 #include "harden/harden.h"
 
 /* The name a function is known by outside. The sanitizers bring a malloc of their own, so under them our functions are
@@ -37,22 +35,10 @@ static inline void ensure_started(void) {
 	if (unlikely(!atomic_load_explicit(&started, memory_order_acquire))) start();
 }
 
-/* malloc, the fast path: from a magazine of the thread. NULL: that one cannot serve. In hardened mode, none ever can. */
-static inline __attribute__((always_inline)) void *take_from(struct magazine *m) {
-	void **top = m->top;
-	if (unlikely(top <= m->empty)) return NULL;
-	USE_IN_MEMORY(m->top);
-	m->top--;
-	void *block = top[-1];
-	mark_clear(block);
-	if (block == NULL) __builtin_unreachable();
-	return block;
-}
-
 /* For sizes below the limit, which is at most TABLE_MAX + 1. */
 static inline __attribute__((always_inline)) void *take_cached_below(size_t limit, size_t size) {
 	struct tcache *tc = tcache_current;
-	return likely(size < limit) ? take_from(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN])) : NULL;
+	return likely(size < limit) ? magazine_take(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN])) : NULL;
 }
 
 static inline __attribute__((always_inline)) void *take_cached(size_t size) { return take_cached_below(TABLE_MAX + 1, size); }
@@ -93,25 +79,10 @@ NOINLINE void release(void *block, const struct claim *claim);
  * follows. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
-/* free, the fast path: into the magazine of its tag. False: it is for a slow path. */
-static inline __attribute__((always_inline)) bool put_into(void *block, struct magazine *m) {
-	void **top = m->top;
-	uint64_t mark;
-	if (likely(block_starts_at(block, &m->start_test, &mark) && top < m->full && !mark_is(block, mark))) {
-		mark_set(block, mark);
-		annotate_freed(block);
-		*top = block;
-		USE_IN_MEMORY(m->top);
-		m->top++;
-		return true;
-	}
-	return false;
-}
-
-/* The same, with the tag looked up, for what the map covers (`covered`: see page_map_tag_among). */
+/* free, the fast path, for what the map covers (`covered`: see page_map_tag_among). */
 static inline __attribute__((always_inline)) bool put_back(void *block, const size_t *covered) {
 	prefetch_to_write(mark_place(block));
-	return put_into(block, magazine_at(tcache_current, page_map_tag_among(block, covered)));
+	return magazine_give(magazine_at(tcache_current, page_map_tag_among(block, covered)), block);
 }
 
 static inline __attribute__((always_inline)) void give_back(void *block, const struct claim *claim) {

@@ -78,7 +78,7 @@ static NOINLINE void *allocate_slowly(size_t size, enum family family) {
 
 /* While the heap profile is on: a block that is no sample is counted. */
 static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, struct magazine *m, size_t size) {
-	void *block = take_from(m);
+	void *block = magazine_take(m);
 	if (likely(block != NULL)) sample_pass(&tc->sample, size);
 	return block;
 }
@@ -93,7 +93,7 @@ NOINLINE void *allocate(size_t size, enum family family) {
 			block = take_counted(tc, magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]), size);
 	} else if (likely(size <= SMALL_MAX)) {
 		const unsigned class_ = class_of_size(size);
-		block = take_from(&tc->magazines[class_ & tc->class_mask]);
+		block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
 		if (unlikely(block == NULL) && sample_passes(&tc->sample, size)) block = take_counted(tc, &tc->magazines[class_], size);
 	}
 	return likely(block != NULL) ? block : allocate_slowly(size, family);

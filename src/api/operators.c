@@ -110,7 +110,7 @@ static inline __attribute__((always_inline)) bool put_back_sized(void *block, si
 	if (unlikely(size >= page_map.derived_limit)) return false;
 	struct tcache *tc = tcache_current;
 	const uint16_t tag = page_map_tag(block);
-	return likely(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag) && put_into(block, magazine_at(tc, tag));
+	return likely(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag) && magazine_give(magazine_at(tc, tag), block);
 }
 
 static NOINLINE void delete_sized_not_known(void *block, size_t size) {

@@ -39,10 +39,8 @@ static NOINLINE void release_plain(void *block, const struct claim *claim) {
 		}
 		/* Spans of several slices are not for the fast path, see block_starts_at. */
 		struct magazine *m = &tcache_current->magazines[s->class_];
-		void **top = m->top;
-		if (likely(top < m->full)) {
-			*top = block;
-			m->top = top + 1;
+		if (likely(!magazine_is_full(m))) {
+			magazine_push(m, block);
 			return;
 		}
 		tcache_free(s->class_, block);

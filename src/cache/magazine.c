@@ -132,18 +132,19 @@ static void *refill(struct tcache *tc, unsigned class_) {
 	return lowest;
 }
 
-static void *pop(struct tcache *tc, unsigned class_) {
+static void *pop_or_refill(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	if (m->top > m->empty) return *--m->top;
+	void *block = magazine_pop(m);
+	if (block != NULL) return block;
 	grow(tc, class_);
 	return refill(tc, class_);
 }
 
-static void push(struct tcache *tc, unsigned class_, void *block) {
+static void push_or_flush(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	if (m->top == m->full) {
+	if (magazine_is_full(m)) {
 		bool first = tc->slots[class_].count == 0;
 		grow(tc, class_);
 		/* A thread that starts by freeing what another one gave it would get that block back at once, and write to the
@@ -152,26 +153,26 @@ static void push(struct tcache *tc, unsigned class_, void *block) {
 			arena_give(class_, &block, 1);
 			return;
 		}
-		if (m->top == m->full) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
-		if (m->top == m->full) {
+		if (magazine_is_full(m)) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
+		if (magazine_is_full(m)) {
 			arena_give(class_, &block, 1);
 			return;
 		}
 	}
-	*m->top++ = block;
+	magazine_push(m, block);
 }
 
-void *magazine_pop(struct tcache *tc, unsigned class_) {
+void *magazine_refill(struct tcache *tc, unsigned class_) {
 	lock_take(&tc->lock, RANK_CACHE);
-	void *block = pop(tc, class_);
+	void *block = pop_or_refill(tc, class_);
 	lock_drop(&tc->lock, RANK_CACHE);
 	cache_hook_call(&cache_hooks.slow_moment);
 	return block;
 }
 
-void magazine_push(struct tcache *tc, unsigned class_, void *block) {
+void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 	lock_take(&tc->lock, RANK_CACHE);
-	push(tc, class_, block);
+	push_or_flush(tc, class_, block);
 	lock_drop(&tc->lock, RANK_CACHE);
 	purger_poke();
 }
@@ -195,6 +196,8 @@ void magazine_inherit(struct tcache *tc, unsigned class_) {
 
 /* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol of a
  * work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from the top.
+ *
+ * What it leans on is written at magazine_pop and magazine_push (magazine.h).
  *
  * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may have read the
  * old value before, and have been interrupted: it takes the block below the top that is read now, or writes above it.

@@ -1,7 +1,7 @@
 #include "harden/block.h"
 
 #include "arena/report.h"
-#include "cache/tcache.h"
+#include "cache/magazine.h"
 
 static COLD _Noreturn void report_not_live(const void *block, uint32_t record, const char *function) {
 	if (RECORD_STATE(record) == BLOCK_FREED) report_pointer(function, block, NULL);
@@ -36,12 +36,11 @@ unsigned small_class(size_t align, size_t size) { return class_of_aligned(align,
 static inline void *take(struct tcache *tc, unsigned class_) {
 	if (unlikely(tc == NULL)) return tcache_alloc(class_, 0);
 	struct magazine *m = &tc->magazines[class_];
-	void **top = m->top;
-	if (likely(top > m->empty)) {
-		m->top = top - 1;
+	void *block = magazine_pop(m);
+	if (likely(block != NULL)) {
 		/* The next one will be read to its end. */
-		if (likely(top - 1 > m->empty)) __builtin_prefetch(top[-2]);
-		return top[-1];
+		if (likely(m->top > m->empty)) __builtin_prefetch(m->top[-1]);
+		return block;
 	}
 	patrol(tc);
 	return tcache_alloc(class_, 0);
@@ -119,13 +118,10 @@ static inline void change(const void *block, block_record *record, uint32_t valu
 /* As free's fast path. */
 static inline void give(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
-	void **top = m->top;
-	if (likely(top < m->full)) {
-		*top = block;
-		m->top = top + 1;
-	} else {
+	if (likely(!magazine_is_full(m)))
+		magazine_push(m, block);
+	else
 		tcache_free(class_, block);
-	}
 }
 
 /* The block, which is free by its record, becomes so. */
