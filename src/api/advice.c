@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "arena/heap.h"
 #include "arena/huge.h"
+#include "base/os.h"
 #include "harden/hard_large.h"
 #include "harden/harden.h"
 
@@ -72,7 +73,7 @@ static void alter(const void *address, size_t size, size_t least) {
 	int saved = errno;
 	huge_alter(address, size, least);
 	if (least == 0 && size < SIZE_MAX) heap_alter(address, size);
-	if (unlikely(modes & MODE_HARDEN)) large_hard_alter(address, size);
+	if (unlikely(harden_is_on)) large_hard_alter(address, size);
 	errno = saved;
 }
 
@@ -131,7 +132,7 @@ EXPORT int mlockall(int flags) {
 		const int saved = errno;
 		alter(NULL, SIZE_MAX, 0);
 		huge_purge();
-		if (unlikely(modes & MODE_HARDEN)) large_hard_purge();
+		if (unlikely(harden_is_on)) large_hard_purge();
 		errno = saved;
 	}
 	if (likely(next.mlockall != NULL)) return next.mlockall(flags);

@@ -1,55 +1,47 @@
 /* Blocks with an alignment: aligned_alloc and its older relatives. */
-#include "api/api.h"
+#include "api/malloc.h"
 #include "arena/large.h"
 #include "base/os.h"
-#include "base/conf.h"
 #include "cache/own_thread.h"
 #include "harden/harden.h"
-#include "observe/profile.h"
-#include "observe/trace.h"
 
-static NOINLINE bool allocate_aligned_in_mode(size_t align, size_t size, enum family family, void **block) {
-	struct trace_call call;
-	if (modes & MODE_HARDEN) {
-		*block = profile_count(harden_alloc(align, size, family), size);
-	} else if (trace_enter(&call)) {
-		*block = allocate_aligned(align, size, family);
-		trace_leave(&call);
-		trace_allocated(&call, TRACE_ALIGNED, *block, size, align, family);
-	} else {
-		return false;
-	}
-	return true;
+/* The class of a small block; 0: it is no small one. Spans start at slice boundaries, so a block is aligned
+ * to whatever divides its class's size; the powers of two are all classes. */
+static inline unsigned class_of(size_t align, size_t size) {
+	const size_t rounded = ALIGN_UP(max_size(size, 1), align);
+	return likely(rounded <= SMALL_MAX) ? class_of_aligned(align, rounded) : 0;
 }
 
-static NOINLINE void *allocate_large(size_t align, size_t size) {
+static NOINLINE void *aligned_large(size_t align, size_t size) {
 	const enum region_kind kind = (enum region_kind)tcache_arena()->kind;
-	void *block = large_alloc(size, align, false, kind);
-	if (unlikely(block == NULL) && harden_reclaim(size)) block = large_alloc(size, align, false, kind);
+	const size_t bytes = max_size(size, SMALL_MAX + 1);
+	void *block = large_alloc(bytes, align, false, kind);
+	if (unlikely(block == NULL) && harden_reclaim(bytes)) block = large_alloc(bytes, align, false, kind);
 	cache_hook_call(&cache_hooks.slow_moment);
-	return block;
+	return sample_allocated(block, size);
 }
 
-void *allocate_aligned(size_t align, size_t size, enum family family) {
-	if (align <= MIN_ALIGN) return take_or_allocate(size, family);
+NOINLINE void *allocate_aligned(size_t align, size_t size, enum family family) {
+	if (align <= MIN_ALIGN) {
+		void *block = malloc_fast(size, TABLE_MAX + 1);
+		return likely(block != NULL) ? block : malloc_medium(size, family);
+	}
 	if (unlikely(size > PTRDIFF_MAX || align > PTRDIFF_MAX)) return NULL;
-	/* Spans start at slice boundaries, so a block is aligned to whatever divides its class's size; the powers of two
-	 * are all classes. */
-	size_t rounded = ALIGN_UP(max_size(size, 1), align);
-	const bool small = rounded <= SMALL_MAX;
-	if (likely(small)) {
-		const unsigned class_ = class_of_aligned(align, rounded);
-		/* While the heap profile is on, allocate takes it from there. */
+	const unsigned class_ = class_of(align, size);
+	if (likely(class_ != 0)) {
+		/* While the heap profile is on, malloc_medium takes it from there. */
 		struct tcache *tc = tcache_current;
-		void *block = take_from(&tc->magazines[class_ & tc->class_mask]);
+		void *block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
 		if (likely(block != NULL)) return block;
-		rounded = size_classes[class_].size;
 	}
 	ensure_started();
-	void *block;
-	if (unlikely(modes != 0) && allocate_aligned_in_mode(align, size, family, &block)) return block;
-	if (small) return allocate(rounded, family);
-	return profile_count(allocate_large(align, max_size(size, SMALL_MAX + 1)), size);
+	if (unlikely(front != NULL)) return front->allocate_aligned(align, size, family);
+	return class_ != 0 ? malloc_medium(size_classes[class_].size, family) : aligned_large(align, size);
+}
+
+void *plain_allocate_aligned(size_t align, size_t size, enum family family) {
+	const unsigned class_ = class_of(align, size);
+	return class_ != 0 ? plain_allocate(size_classes[class_].size, family) : aligned_large(align, size);
 }
 
 static void *aligned_or_enomem(size_t align, size_t size) {

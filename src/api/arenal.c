@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "arena/pressure.h"
 #include "base/conf.h"
+#include "cache/tcache.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"

@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/os.h"
 #include "base/print.h"
+#include "cache/tcache.h"
 #include "harden/harden.h"
 #include "observe/stats.h"
 

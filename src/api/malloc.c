@@ -1,140 +1,191 @@
-/* malloc and free: the two fast paths, and where they lead when the thread's magazine cannot serve. */
-#include "api/api.h"
+/* malloc and free, their stages in the order in which a call meets them. Most calls end in the first one.
+ *
+ *          fast (malloc.h: inlined)    medium                    slow
+ *
+ * malloc   up to 1 KiB: a table        up to 32 KiB: the class   the process starts; another front serves;
+ *          leads to the thread's       is computed               the heap profile counts; then from below the
+ *          magazine                                              thread's cache: a refill, a run, a mapping
+ *
+ * free     the address's tag leads     NULL; another front       by the kind of its span: the magazine, where
+ *          to the thread's magazine    serves                    it has no tag; a flush; runs and mappings;
+ *                                                                what is no block ends the program
+ */
+#include "api/malloc.h"
+
+#include "arena/huge.h"
+#include "arena/report.h"
 #include "arena/zero.h"
-#include "base/conf.h"
+#include "cache/purger.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
-#include "observe/trace.h"
 
-#include <string.h>
+/* ---- malloc ---- */
 
 EXPORT void *PUBLIC(malloc)(size_t size) {
-	return take_or_allocate(size, FAMILY_MALLOC);
+	void *block = malloc_fast(size, TABLE_MAX + 1);
+	return likely(block != NULL) ? block : malloc_medium(size, FAMILY_MALLOC);
 }
 LIBC_NAME(__libc_malloc, malloc);
 
-EXPORT void PUBLIC(free)(void *block) {
-	CLAIM(claim, "free", FAMILY_MALLOC);
-	give_back(block, &claim);
-}
-LIBC_NAME(__libc_free, free);
+/* ---- malloc, medium ---- */
 
-/* False: it is to be served as without a mode. */
-static NOINLINE bool allocate_in_mode(size_t size, enum family family, void **block) {
-	struct trace_call call;
-	if (modes & MODE_HARDEN) {
-		*block = profile_count(harden_alloc(MIN_ALIGN, size, family), size);
-		if (unlikely(*block == NULL)) errno = ENOMEM;
-	} else if (trace_enter(&call)) {
-		*block = take_or_allocate(size, family);
-		trace_leave(&call);
-		trace_allocated(&call, TRACE_MALLOC, *block, size, 0, family);
-	} else {
-		return false;
+/* While the heap profile is on: a block that is no sample is counted. */
+static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, struct magazine *m,
+                                                                size_t size) {
+	void *block = magazine_take(m);
+	if (likely(block != NULL)) sample_pass(&tc->sample, size);
+	return block;
+}
+
+/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the
+ * extra cost. While the heap profile is on, all do: those that are no samples get their block as quickly as
+ * they can. */
+static inline __attribute__((always_inline)) void *take(size_t size) {
+	struct tcache *tc = tcache_current;
+	if (size <= TABLE_MAX) {
+		if (likely(!sample_passes(&tc->sample, size))) return NULL;
+		return take_counted(tc, magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]), size);
 	}
-	return true;
+	if (unlikely(size > SMALL_MAX)) return NULL;
+	const unsigned class_ = class_of_size(size);
+	void *block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
+	if (unlikely(block == NULL) && sample_passes(&tc->sample, size))
+		block = take_counted(tc, &tc->magazines[class_], size);
+	return block;
 }
 
-static inline __attribute__((always_inline)) void *allocate_once(size_t size, bool sampled) {
+static NOINLINE void *malloc_slow(size_t size, enum family family);
+
+NOINLINE void *malloc_medium(size_t size, enum family family) {
+	void *block = take(size);
+	return likely(block != NULL) ? block : malloc_slow(size, family);
+}
+
+/* ---- malloc, slow ---- */
+
+/* From below the thread's cache, which may be refilled for it. */
+static inline __attribute__((always_inline)) void *fetch(size_t size, bool sampled) {
 	void *block;
 	if (size > SMALL_MAX) {
 		block = tcache_alloc_large(size, false);
 	} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
-		block = sampled ? tcache_alloc_sampled(class_of_size(size), size) : tcache_alloc(class_of_size(size), size);
+		const unsigned class_ = class_of_size(size);
+		block = sampled ? tcache_alloc_sampled(class_, size) : tcache_alloc(class_, size);
 		/* What lies behind a guarded block is not ours to write to. */
 		if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
 	}
 	return block;
 }
 
-static COLD void *allocate_again(size_t size, bool sampled) {
-	void *block = harden_reclaim(size) ? allocate_once(size, sampled) : NULL;
+/* When there was no memory. */
+static COLD void *fetch_again(size_t size, bool sampled) {
+	void *block = harden_reclaim(size) ? fetch(size, sampled) : NULL;
 	if (block == NULL) errno = ENOMEM;
 	return block;
 }
 
-static inline __attribute__((always_inline)) void *allocate_any(size_t size, bool sampled) {
-	void *block = allocate_once(size, sampled);
-	return likely(block != NULL) ? block : allocate_again(size, sampled);
-}
-
-static COLD void *allocate_sampled(size_t size, uint64_t mean) {
-	void *block = allocate_any(size, true);
+static COLD void *fetch_sample(size_t size, uint64_t mean) {
+	void *block = fetch(size, true);
+	if (unlikely(block == NULL)) block = fetch_again(size, true);
 	if (block != NULL) profile_add(block, size, mean);
 	return block;
 }
 
-static NOINLINE void *allocate_slowly(size_t size, enum family family) {
-	void *block;
-	ensure_started();
-	if (unlikely(modes != 0) && allocate_in_mode(size, family, &block)) return block;
+static NOINLINE void *fetch_or_sample(size_t size) {
 	if (unlikely(sample_is_on()) && size > 0) {
 		const uint64_t mean = tcache_sample_count(size);
-		if (unlikely(mean != 0)) return allocate_sampled(size, mean);
+		if (unlikely(mean != 0)) return fetch_sample(size, mean);
 	}
-	return allocate_any(size, false);
+	void *block = fetch(size, false);
+	return likely(block != NULL) ? block : fetch_again(size, false);
 }
 
-/* While the heap profile is on: a block that is no sample is counted. */
-static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, struct magazine *m, size_t size) {
-	void *block = take_from(m);
-	if (likely(block != NULL)) sample_pass(&tc->sample, size);
-	return block;
-}
-
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the extra cost.
- * While the heap profile is on, all do: those that are no samples get their block as quickly as they can. */
-NOINLINE void *allocate(size_t size, enum family family) {
-	struct tcache *tc = tcache_current;
-	void *block = NULL;
-	if (size <= TABLE_MAX) {
-		if (sample_passes(&tc->sample, size))
-			block = take_counted(tc, magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]), size);
-	} else if (likely(size <= SMALL_MAX)) {
-		const unsigned class_ = class_of_size(size);
-		block = take_from(&tc->magazines[class_ & tc->class_mask]);
-		if (unlikely(block == NULL) && sample_passes(&tc->sample, size)) block = take_counted(tc, &tc->magazines[class_], size);
-	}
-	return likely(block != NULL) ? block : allocate_slowly(size, family);
-}
-
-static NOINLINE bool allocate_zeroed_in_mode(size_t size, void **block) {
-	struct trace_call call;
-	if (modes & MODE_HARDEN) {
-		*block = allocate(size, FAMILY_MALLOC); /* hardened blocks read as zero anyway */
-	} else if (trace_enter(&call)) {
-		*block = PUBLIC(calloc)(1, size);
-		trace_leave(&call);
-		trace_allocated(&call, TRACE_CALLOC, *block, size, 0, FAMILY_MALLOC);
-	} else {
-		return false;
-	}
-	return true;
-}
-
-NOINLINE void *allocate_zeroed(size_t size) {
+static NOINLINE void *malloc_slow(size_t size, enum family family) {
 	ensure_started();
-	void *block;
-	if (unlikely(modes != 0) && allocate_zeroed_in_mode(size, &block)) return block;
-	if (size <= SMALL_MAX) {
-		block = allocate(size, FAMILY_MALLOC);
-		if (block != NULL) memset(block, 0, size);
-		return block;
-	}
-	block = tcache_alloc_large(size, true);
-	if (unlikely(block == NULL) && harden_reclaim(size)) block = tcache_alloc_large(size, true);
-	if (unlikely(block == NULL)) errno = ENOMEM;
-	return profile_count(block, size);
+	return unlikely(front != NULL) ? front->allocate(size, family) : fetch_or_sample(size);
 }
 
-EXPORT void *PUBLIC(calloc)(size_t count, size_t size) {
-	size_t bytes;
-	if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	void *block = take_cached(bytes);
-	return likely(block != NULL) ? memset(block, 0, bytes) : allocate_zeroed(bytes);
+void *plain_allocate(size_t size, enum family family) {
+	(void)family;
+	void *block = malloc_fast(size, TABLE_MAX + 1);
+	if (unlikely(block == NULL)) block = take(size);
+	return likely(block != NULL) ? block : fetch_or_sample(size);
 }
-LIBC_NAME(__libc_calloc, calloc);
+
+/* ---- free ---- */
+
+EXPORT void PUBLIC(free)(void *block) {
+	CLAIM(claim, "free", FAMILY_MALLOC);
+	release(block, &claim);
+}
+LIBC_NAME(__libc_free, free);
+
+EXPORT void PUBLIC(cfree)(void *block) {
+	CLAIM(claim, "cfree", FAMILY_MALLOC);
+	release(block, &claim);
+}
+
+/* ---- free, medium ---- */
+
+static NOINLINE void free_slow(void *block, const struct claim *claim);
+
+NOINLINE void free_medium(void *block, const struct claim *claim) {
+	if (block == NULL) return;
+	if (unlikely(front != NULL))
+		front->release(block, claim);
+	else
+		free_slow(block, claim);
+}
+
+void plain_release(void *block, const struct claim *claim) {
+	if (!free_fast(block, &page_map.covered)) free_slow(block, claim);
+}
+
+/* ---- free, slow ---- */
+
+/* It may be live, and have any bytes in it, the mark's too, where the program copied from a block that it had
+ * freed. */
+uint64_t check_small(const struct span *s, void *block, const char *function) {
+	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
+	const uint64_t mark = mark_of(block, s->class_);
+	if (likely(!mark_is(block, mark))) return mark;
+	const char *place = tcache_where_free(s, block);
+	if (place != NULL) report_pointer(function, block, place);
+	return mark;
+}
+
+static COLD void give_sampled(unsigned class_, void *block) {
+	sample_freed(block);
+	arena_give_alone(class_, block);
+}
+
+/* What kind of block it is, and whether it is one at all. */
+static NOINLINE void free_slow(void *block, const struct claim *claim) {
+	struct span *s = span_of(block);
+	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
+		mark_set(block, check_small(s, block, claim->function));
+		annotate_freed(block);
+		if (unlikely(s->sampled)) {
+			give_sampled(s->class_, block);
+			return;
+		}
+		/* Spans of several slices are not for the fast path, see block_starts_at. */
+		struct magazine *m = &tcache_current->magazines[s->class_];
+		if (likely(!magazine_is_full(m))) {
+			magazine_push(m, block);
+			return;
+		}
+		tcache_free(s->class_, block);
+	} else if (s != NULL && s->kind == SPAN_RUN && s->start == block) {
+		sample_freed(block);
+		tcache_free_run(s);
+	} else if (s == NULL && zero_owns(block)) {
+		zero_free(block, claim->function);
+	} else {
+		sample_freed(block);
+		const bool known = s == NULL && (huge_free(block) || guard_free(block));
+		if (unlikely(!known)) report_pointer(claim->function, block, NULL);
+	}
+	purger_poke();
+}

@@ -1,5 +1,5 @@
-/* C++'s operator new and delete, in C, so that C programs need no libstdc++. The names are the Itanium ABI's. The nothrow forms
- * of new are in operators_nothrow.c. */
+/* C++'s operator new and delete, in C, so that C programs need no libstdc++. The names are the Itanium ABI's.
+ * The nothrow forms of new are in operators_nothrow.c. */
 #include "api/operators.h"
 
 #include <string.h>
@@ -23,7 +23,8 @@ _Noreturn void cxx_throw_by(const struct cxx_thrower *thrower) {
 	__builtin_unreachable();
 }
 
-/* What is needed only when memory runs out, in memory: fewer instructions than to keep it in registers over the call. */
+/* What is needed only when memory runs out, in memory: fewer instructions than to keep it in registers over
+ * the call. */
 struct request {
 	size_t size;
 	const void *caller;
@@ -37,7 +38,7 @@ static COLD void *try_again_or_throw(const struct request *r, size_t align, enum
 
 static inline void *allocate_or_throw(size_t size, enum family family, const void *caller) {
 	const struct request request = { size, caller };
-	void *block = allocate(size, family);
+	void *block = malloc_medium(size, family);
 	return likely(block != NULL) ? block : try_again_or_throw(&request, MIN_ALIGN, family);
 }
 
@@ -52,7 +53,7 @@ static inline void *aligned_or_throw(size_t size, size_t align, enum family fami
 static NOINLINE void *new_slowly(size_t size, const void *caller) { return allocate_or_throw(size, FAMILY_NEW, caller); }
 
 static void *new_(size_t size) {
-	void *block = take_cached(size);
+	void *block = malloc_fast(size, TABLE_MAX + 1);
 	return likely(block != NULL) ? block : new_slowly(size, CALLER);
 }
 
@@ -61,7 +62,7 @@ static NOINLINE void *new_array_slowly(size_t size, const void *caller) {
 }
 
 static void *new_array(size_t size) {
-	void *block = take_cached_below(page_map.derived_limit, size);
+	void *block = malloc_fast(size, page_map.derived_limit);
 	return likely(block != NULL) ? block : new_array_slowly(size, CALLER);
 }
 
@@ -80,37 +81,38 @@ CLAIM(scalar_aligned, "operator delete with an alignment", FAMILY_NEW_ALIGNED);
 CLAIM(array_aligned, "operator delete[] with an alignment", FAMILY_NEW_ARRAY_ALIGNED);
 
 static NOINLINE void delete_slowly(void *block) {
-	operators_are_ours() ? release(block, &scalar) : operators_in_effect.delete_(block);
+	operators_are_ours() ? free_medium(block, &scalar) : operators_in_effect.delete_(block);
 }
 static NOINLINE void delete_array_slowly(void *block) {
-	operators_are_ours() ? release(block, &array) : operators_in_effect.delete_(block);
+	operators_are_ours() ? free_medium(block, &array) : operators_in_effect.delete_(block);
 }
 static NOINLINE void delete_array_nothrow_slowly(void *block) {
-	operators_are_ours() ? release(block, &array) : operators_in_effect.delete_array(block);
+	operators_are_ours() ? free_medium(block, &array) : operators_in_effect.delete_array(block);
 }
 
-static void delete_(void *block) { give_back(block, &scalar); }
+static void delete_(void *block) { release(block, &scalar); }
 static void delete_nothrow(void *block, const void *tag) {
 	(void)tag;
-	if (!put_back(block, &page_map.derived_covered)) delete_slowly(block);
+	if (!free_fast(block, &page_map.derived_covered)) delete_slowly(block);
 }
 static void delete_array(void *block) {
-	if (!put_back(block, &page_map.derived_covered)) delete_array_slowly(block);
+	if (!free_fast(block, &page_map.derived_covered)) delete_array_slowly(block);
 }
 static void delete_array_nothrow(void *block, const void *tag) {
 	(void)tag;
-	if (!put_back(block, &page_map.derived_covered)) delete_array_nothrow_slowly(block);
+	if (!free_fast(block, &page_map.derived_covered)) delete_array_nothrow_slowly(block);
 }
 
 /* With the size that was asked for. */
 
 /* When the size is one of the block's class, as it nearly always is. False: it is for a slow path. */
-static inline __attribute__((always_inline)) bool put_back_sized(void *block, size_t size) {
+static inline __attribute__((always_inline)) bool free_fast_sized(void *block, size_t size) {
 	prefetch_to_write(mark_place(block));
 	if (unlikely(size >= page_map.derived_limit)) return false;
 	struct tcache *tc = tcache_current;
 	const uint16_t tag = page_map_tag(block);
-	return likely(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] == tag) && put_into(block, magazine_at(tc, tag));
+	if (unlikely(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN] != tag)) return false;
+	return magazine_give(magazine_at(tc, tag), block);
 }
 
 static NOINLINE void delete_sized_not_known(void *block, size_t size) {
@@ -128,35 +130,38 @@ static NOINLINE void delete_array_sized_slowly(void *block, size_t size) {
 }
 
 static void delete_sized(void *block, size_t size) {
-	if (!put_back_sized(block, size)) delete_sized_slowly(block, size);
+	if (!free_fast_sized(block, size)) delete_sized_slowly(block, size);
 }
 static void delete_array_sized(void *block, size_t size) {
-	if (!put_back_sized(block, size)) delete_array_sized_slowly(block, size);
+	if (!free_fast_sized(block, size)) delete_array_sized_slowly(block, size);
 }
 
 /* With an alignment. */
 
 static NOINLINE void delete_aligned_slowly(void *block, size_t align) {
-	operators_are_ours() ? release(block, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
+	operators_are_ours() ? free_medium(block, &scalar_aligned)
+	                     : operators_in_effect.delete_aligned(block, align);
 }
 static NOINLINE void delete_array_aligned_slowly(void *block, size_t align) {
-	operators_are_ours() ? release(block, &array_aligned) : operators_in_effect.delete_aligned(block, align);
+	operators_are_ours() ? free_medium(block, &array_aligned)
+	                     : operators_in_effect.delete_aligned(block, align);
 }
 static NOINLINE void delete_array_aligned_nothrow_slowly(void *block, size_t align) {
-	operators_are_ours() ? release(block, &array_aligned) : operators_in_effect.delete_array_aligned(block, align);
+	operators_are_ours() ? free_medium(block, &array_aligned)
+	                     : operators_in_effect.delete_array_aligned(block, align);
 }
 
-static void delete_aligned(void *block, size_t align) { (void)align, give_back(block, &scalar_aligned); }
+static void delete_aligned(void *block, size_t align) { (void)align, release(block, &scalar_aligned); }
 static void delete_aligned_nothrow(void *block, size_t align, const void *tag) {
 	(void)tag;
-	if (!put_back(block, &page_map.derived_covered)) delete_aligned_slowly(block, align);
+	if (!free_fast(block, &page_map.derived_covered)) delete_aligned_slowly(block, align);
 }
 static void delete_array_aligned(void *block, size_t align) {
-	if (!put_back(block, &page_map.derived_covered)) delete_array_aligned_slowly(block, align);
+	if (!free_fast(block, &page_map.derived_covered)) delete_array_aligned_slowly(block, align);
 }
 static void delete_array_aligned_nothrow(void *block, size_t align, const void *tag) {
 	(void)tag;
-	if (!put_back(block, &page_map.derived_covered)) delete_array_aligned_nothrow_slowly(block, align);
+	if (!free_fast(block, &page_map.derived_covered)) delete_array_aligned_nothrow_slowly(block, align);
 }
 static NOINLINE void delete_sized_aligned_not_known(void *block, size_t size, size_t align) {
 	operators_find_out() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
@@ -175,8 +180,8 @@ static void delete_array_sized_aligned(void *block, size_t size, size_t align) {
 	                           : delete_array_sized_aligned_not_known(block, size, align);
 }
 
-/* Compares with the functions, not with their names outside, which may lead to the program's. Threads may come here at the same
- * time: they store the same, after start() has set the tags that the mask is for. */
+/* Compares with the functions, not with their names outside, which may lead to the program's. Threads may
+ * come here at the same time: they store the same, after start() has set the tags that the mask is for. */
 NOINLINE bool operators_find_out(void) {
 	static const struct operators ours = { new_, new_array, delete_, delete_array,
 		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };

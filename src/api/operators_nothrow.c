@@ -1,7 +1,8 @@
-/* The nothrow forms of new. Part of the shared library only: programs that are linked with the static one get those of their
- * C++ library, which call the others in a try block.
+/* The nothrow forms of new. Part of the shared library only: programs that are linked with the static one get
+ * those of their C++ library, which call the others in a try block.
  *
- * Nothing is thrown here while there is memory, or no new-handler. But a handler may throw, and an operator of the program's own. */
+ * Nothing is thrown here while there is memory, or no new-handler. But a handler may throw, and an operator
+ * of the program's own. */
 #include "api/operators.h"
 
 typedef void *nothrow_function(size_t size, const void *tag);
@@ -37,8 +38,8 @@ static void *serve(const void *request) {
 	}
 }
 
-/* The C++ library may have come with dlopen, in the scope of a plugin: its function of the same name catches too, and calls
- * what can be replaced. */
+/* The C++ library may have come with dlopen, in the scope of a plugin: its function of the same name catches
+ * too, and calls what can be replaced. */
 static void *serve_by_plugin(const struct request *r, const void *tag) {
 	const struct form *form = &forms[r->family];
 	const void *theirs = cxx_find(form->name, r->caller);
@@ -47,7 +48,8 @@ static void *serve_by_plugin(const struct request *r, const void *tag) {
 	                                      : ((nothrow_aligned_function *)theirs)(r->size, r->align, tag);
 }
 
-/* What is needed only when there is no memory, or the program has operators of its own: in memory, as in operators.c. */
+/* What is needed only when there is no memory, or the program has operators of its own: in memory, as in
+ * operators.c. */
 struct call {
 	size_t size;
 	const void *tag, *caller;
@@ -61,7 +63,7 @@ static COLD void *serve_or_null(const struct call *call, size_t align, enum fami
 
 static inline __attribute__((always_inline)) void *slowly(size_t size, const void *tag, enum family family, const void *caller) {
 	const struct call call = { size, tag, caller };
-	void *block = operators_are_ours() ? allocate(size, family) : NULL;
+	void *block = operators_are_ours() ? malloc_medium(size, family) : NULL;
 	return likely(block != NULL) ? block : serve_or_null(&call, MIN_ALIGN, family);
 }
 static NOINLINE void *new_nothrow_slowly(size_t size, const void *tag, const void *caller) {
@@ -72,12 +74,12 @@ static NOINLINE void *new_array_nothrow_slowly(size_t size, const void *tag, con
 }
 
 static void *new_nothrow(size_t size, const void *tag) {
-	void *block = take_cached_below(page_map.derived_limit, size);
+	void *block = malloc_fast(size, page_map.derived_limit);
 	return likely(block != NULL) ? block : new_nothrow_slowly(size, tag, CALLER);
 }
 
 static void *new_array_nothrow(size_t size, const void *tag) {
-	void *block = take_cached_below(page_map.derived_limit, size);
+	void *block = malloc_fast(size, page_map.derived_limit);
 	return likely(block != NULL) ? block : new_array_nothrow_slowly(size, tag, CALLER);
 }
 

@@ -1,5 +1,5 @@
 /* Start-up and exit: the moments that concern every layer. */
-#include "api/api.h"
+#include "api/malloc.h"
 #include "api/fork.h"
 #include "arena/pressure.h"
 #include "base/conf.h"
@@ -15,18 +15,28 @@
 
 _Atomic bool started;
 
-static struct lock start_lock;
-static bool conf_loaded;
+/* ---- the front ---- */
 
-static void start_modes(void) {
+static const struct front plain = {
+	plain_allocate, plain_allocate_zeroed, plain_allocate_aligned,
+	plain_resize, plain_release, plain_usable_size,
+};
+const struct front *front;
+
+static void choose_front(void) {
 	const bool trace = conf_files.trace_file[0] != 0;
 	if (conf.harden) {
 		if (trace) print_fd(2, "arenal: calls are not recorded: there is no trace in hardened mode\n");
-		harden_start();
+		front = harden_start(&plain);
 	} else if (trace) {
-		trace_start();
+		front = trace_start(&plain);
 	}
 }
+
+/* ---- start and exit ---- */
+
+static struct lock start_lock;
+static bool conf_loaded;
 
 static void be_in_sandbox(void) {
 	os_expect_sandbox();
@@ -44,17 +54,17 @@ void start(void) {
 		page_map_init();
 		arena_init();
 		tcache_init();
-		start_modes();
+		choose_front();
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
 	lock_drop(&start_lock, RANK_INIT);
-	if (modes & MODE_HARDEN) tcache_started();
+	if (harden_is_on) tcache_started();
 	if (conf_loaded) pressure_start();
 	fork_expect_early();
 }
 
-/* A program that has allocated before libc knew the environment gets its tunables now. One that has not allocated yet
- * perhaps never does, and nothing is started for it, unless it was told to say something. */
+/* A program that has allocated before libc knew the environment gets its tunables now. One that has not
+ * allocated yet perhaps never does, and nothing is started for it, unless it was told to say something. */
 __attribute__((constructor)) static void late_start(void) {
 	fork_expect();
 	cpus_remember(); /* before the program can pin this thread */
@@ -63,11 +73,11 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && conf.sandbox == 1) be_in_sandbox();
 	if (started) pressure_start();
 	guard_start();
-	if (started && modes == 0) {
-		start_modes();
-		if (modes & MODE_HARDEN) tcache_started();
+	if (started && front == NULL) {
+		choose_front();
+		if (harden_is_on) tcache_started();
 	}
-	if (modes & MODE_TRACE) trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
+	trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
 	profile_init();
 	own_threads_in_new_process();
 	window_start();

@@ -33,8 +33,6 @@ struct conf conf = {
 	.stats = 0,
 };
 
-uint32_t modes;
-
 #define BYTES_MAX ((int64_t)1 << 46)
 
 static const char *const misuse_actions[] = {

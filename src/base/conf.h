@@ -44,14 +44,6 @@ struct conf_files {
 };
 extern struct conf_files conf_files;
 
-/* What the slow paths do besides serving a call: one word, so that they have one test for all. Threads hide their caches
- * then (cache/tcache.h), so that every call comes there. Written once, at start-up or as soon as libc knows the environment. */
-enum mode {
-	MODE_HARDEN = 1, /* harden/harden.h */
-	MODE_TRACE = 2,  /* observe/trace.h. Not with the other */
-};
-extern uint32_t modes;
-
 enum misuse_action {
 	MISUSE_DEFAULT = -1, /* misuse_size and misuse_family: as misuse says; misuse: as fits the mode */
 	MISUSE_IGNORE,

@@ -8,15 +8,17 @@
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 
-/* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full, up to the
- * larger limits. Small starts keep threads that allocate little small; long magazines keep busy ones off the locks. */
+/* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full,
+ * up to the larger limits. Small starts keep threads that allocate little small; long magazines keep busy
+ * ones off the locks. */
 #define START_BYTES (4 * KIB)
 #define START_SLOTS ((size_t)16)
 #define LIMIT_BYTES (64 * KIB)
 #define LIMIT_SLOTS ((size_t)512)
 #define LEAST_SLOTS ((size_t)2)
 
-/* While there are few threads, they share so much: what one thread keeps is little beside the rest of the process. */
+/* While there are few threads, they share so much: what one thread keeps is little beside the rest of the
+ * process. */
 #define SHARED_BYTES (512 * KIB)
 #define SHARED_SLOTS ((size_t)4096)
 static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts any magazine's");
@@ -42,9 +44,9 @@ static void settle(struct tcache *tc, unsigned class_) {
 	m->top = first + blocks;
 }
 
-/* Gives the oldest `count` blocks back, out of their slots: a copy of them would take two kilobytes of what may be a small
- * stack. They leave the magazine before they reach the arena: a child that is forked in between may lose them, but never finds one in
- * two places. */
+/* Gives the oldest `count` blocks back, out of their slots: a copy of them would take two kilobytes of what
+ * may be a small stack. They leave the magazine before they reach the arena: a child that is forked in
+ * between may lose them, but never finds one in two places. */
 static void flush(struct tcache *tc, unsigned class_, size_t count) {
 	struct magazine *m = &tc->magazines[class_];
 	while (count > 0) {
@@ -105,7 +107,8 @@ static void grow(struct tcache *tc, unsigned class_) {
 	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
 	tc->slots[class_].events++;
 	size_t threads = max_size(tcache_count(), 1);
-	size_t limit = slots_in(max_size(LIMIT_BYTES, SHARED_BYTES / threads), max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
+	const size_t limit_bytes = max_size(LIMIT_BYTES, SHARED_BYTES / threads);
+	const size_t limit = slots_in(limit_bytes, max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
 	size_t room = tcache_room(), start = min_size(START_BYTES, room / START_SHARE);
 	size_t slots = have == 0 ? slots_in(start, START_SLOTS, class_) : min_size(have * 2, limit);
 	if (slots > have && tc->room + (slots - have) * size_classes[class_].size <= room)
@@ -114,12 +117,13 @@ static void grow(struct tcache *tc, unsigned class_) {
 		shrink(tc, class_, have / 2);
 }
 
-/* Fetches blocks into the free slots of an empty magazine, or only one where there are none. Returns the one with the lowest address,
- * which is not in the magazine; the next lowest is the next to go. */
+/* Fetches blocks into the free slots of an empty magazine, or only one where there are none. Returns the one
+ * with the lowest address, which is not in the magazine; the next lowest is the next to go. */
 static void *refill(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	void *single, **batch = m->top < m->full ? m->top : &single;
-	const size_t n = arena_take(tc->arena, class_, batch, max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1));
+	const size_t wanted = max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1);
+	const size_t n = arena_take(tc->arena, class_, batch, wanted);
 	if (n == 0) return NULL;
 	guard_count(&tc->guard, n);
 	void *lowest = batch[0];
@@ -132,46 +136,47 @@ static void *refill(struct tcache *tc, unsigned class_) {
 	return lowest;
 }
 
-static void *pop(struct tcache *tc, unsigned class_) {
+static void *pop_or_refill(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	if (m->top > m->empty) return *--m->top;
+	void *block = magazine_pop(m);
+	if (block != NULL) return block;
 	grow(tc, class_);
 	return refill(tc, class_);
 }
 
-static void push(struct tcache *tc, unsigned class_, void *block) {
+static void push_or_flush(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	if (m->top == m->full) {
+	if (magazine_is_full(m)) {
 		bool first = tc->slots[class_].count == 0;
 		grow(tc, class_);
-		/* A thread that starts by freeing what another one gave it would get that block back at once, and write to the
-		 * cache line of its neighbours, which are still with the other thread. */
+		/* A thread that starts by freeing what another one gave it would get that block back at once, and
+		 * write to the cache line of its neighbours, which are still with the other thread. */
 		if (first && span_of(block)->bin->arena != tc->arena) {
 			arena_give(class_, &block, 1);
 			return;
 		}
-		if (m->top == m->full) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
-		if (m->top == m->full) {
+		if (magazine_is_full(m)) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
+		if (magazine_is_full(m)) {
 			arena_give(class_, &block, 1);
 			return;
 		}
 	}
-	*m->top++ = block;
+	magazine_push(m, block);
 }
 
-void *magazine_pop(struct tcache *tc, unsigned class_) {
+void *magazine_refill(struct tcache *tc, unsigned class_) {
 	lock_take(&tc->lock, RANK_CACHE);
-	void *block = pop(tc, class_);
+	void *block = pop_or_refill(tc, class_);
 	lock_drop(&tc->lock, RANK_CACHE);
 	cache_hook_call(&cache_hooks.slow_moment);
 	return block;
 }
 
-void magazine_push(struct tcache *tc, unsigned class_, void *block) {
+void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 	lock_take(&tc->lock, RANK_CACHE);
-	push(tc, class_, block);
+	push_or_flush(tc, class_, block);
 	lock_drop(&tc->lock, RANK_CACHE);
 	purger_poke();
 }
@@ -185,26 +190,32 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
 	lock_drop(&tc->lock, RANK_CACHE);
 }
 
-/* Below the top there are free blocks at any moment: malloc lowers it before it hands one out, free raises it after it stored one. In
- * another order of stores, some may be the program's: then all of them are left to be lost. */
+/* Below the top there are free blocks at any moment: malloc lowers it before it hands one out, free raises it
+ * after it stored one. In another order of stores, some may be the program's: then all of them are left to be
+ * lost. */
 void magazine_inherit(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	if (!STORES_ARE_SEEN_IN_ORDER || m->top < m->empty || m->top > m->full) m->top = m->empty;
 	for (void **slot = m->empty; slot < m->top; slot++) annotate_found(*slot);
 }
 
-/* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol of a
- * work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from the top.
+/* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol
+ * of a work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from
+ * the top.
  *
- * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may have read the
- * old value before, and have been interrupted: it takes the block below the top that is read now, or writes above it.
- * So all blocks below that one are ours. The barrier is dear: one serves all magazines of the cache that are due.
+ * What it leans on is written at magazine_pop and magazine_push (magazine.h).
  *
- * The owner may have filled some of these slots since then. Where a thread's stores may be seen in another order, the top
- * may be seen before them: a second barrier is between the two. tests/models/drain.pml shows what goes wrong otherwise.
+ * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may
+ * have read the old value before, and have been interrupted: it takes the block below the top that is read
+ * now, or writes above it. So all blocks below that one are ours. The barrier is dear: one serves all
+ * magazines of the cache that are due.
  *
- * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it (os_thread.c): then nothing
- * is taken. Helgrind is told what is handed over. */
+ * The owner may have filled some of these slots since then. Where a thread's stores may be seen in another
+ * order, the top may be seen before them: a second barrier is between the two. tests/models/drain.pml shows
+ * what goes wrong otherwise.
+ *
+ * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it
+ * (os_thread.c): then nothing is taken. Helgrind is told what is handed over. */
 __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
 	void **first[CLASS_COUNT], **tops[CLASS_COUNT];
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
@@ -234,8 +245,9 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 	}
 }
 
-/* Without ThreadSanitizer: it reads the two pointers while their thread may change them. The difference is only a hint
- * whether the magazine is idle; what is taken, drain decides. The idle_ fields are under the threads lock. */
+/* Without ThreadSanitizer: it reads the two pointers while their thread may change them. The difference is
+ * only a hint whether the magazine is idle; what is taken, drain decides. The idle_ fields are under the
+ * threads lock. */
 __attribute__((no_sanitize("thread"))) bool magazine_drain(struct tcache *tc, unsigned looks) {
 	bool due[CLASS_COUNT] = { false }, any_due = false, more_later = false;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {

@@ -1,6 +1,7 @@
 #include "cache/sample.h"
 
 _Atomic uint64_t sample_mean;
+struct sample_hooks sample_hooks;
 
 /* -log2 of a number, evenly distributed between 0 and 1, in 2^-32: the leading zeros of random bits, then, bit by bit, the
  * logarithm of what follows. libm is none of the libraries that Arenal may need. */

@@ -39,6 +39,28 @@ __attribute__((no_sanitize("thread"))) static inline void sample_forget(struct s
 	*(volatile uint64_t *)&turn->left = 0;
 }
 
+/* What the heap profile does with blocks (observe/profile.c): for all layers, of which some lie below it. NULL until it is on for
+ * the first time. No lock may be held. */
+struct sample_hooks {
+	void (*_Atomic allocated)(void *block, size_t size);
+	void (*_Atomic freed)(const void *block);
+};
+extern struct sample_hooks sample_hooks __attribute__((visibility("hidden")));
+
+/* The calling thread has got this block, of a kind that is freed on slow paths, sample or not; NULL is fine. Returns it. */
+static inline void *sample_allocated(void *block, size_t size) {
+	if (likely(!sample_is_on())) return block;
+	void (*function)(void *, size_t) = atomic_load_explicit(&sample_hooks.allocated, memory_order_acquire);
+	if (function != NULL) function(block, size);
+	return block;
+}
+
+/* The block is about to be freed, or to become another one. For all blocks that may be samples. */
+static inline void sample_freed(const void *block) {
+	void (*function)(const void *) = atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed);
+	if (unlikely(function != NULL)) function(block);
+}
+
 /* Counts a block. True: it is a sample. Never while the profile is off. */
 bool sample_count(struct sample_turn *turn, size_t size);
 

@@ -305,7 +305,7 @@ void *tcache_alloc(unsigned class_, size_t size) {
 	struct tcache *tc = get();
 	if (likely(tc != NULL)) {
 		void *guarded = alloc_guarded(tc, size);
-		return guarded != NULL ? guarded : magazine_pop(tc, class_);
+		return guarded != NULL ? guarded : magazine_refill(tc, class_);
 	}
 	void *block;
 	return arena_take(arena_list[0], class_, &block, 1) == 1 ? block : NULL;
@@ -321,7 +321,7 @@ void *tcache_alloc_sampled(unsigned class_, size_t size) {
 void tcache_free(unsigned class_, void *block) {
 	struct tcache *tc = get();
 	if (likely(tc != NULL))
-		magazine_push(tc, class_, block);
+		magazine_flush(tc, class_, block);
 	else
 		arena_give_alone(class_, block);
 }

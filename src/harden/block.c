@@ -1,7 +1,7 @@
 #include "harden/block.h"
 
 #include "arena/report.h"
-#include "cache/tcache.h"
+#include "cache/magazine.h"
 
 static COLD _Noreturn void report_not_live(const void *block, uint32_t record, const char *function) {
 	if (RECORD_STATE(record) == BLOCK_FREED) report_pointer(function, block, NULL);
@@ -10,7 +10,8 @@ static COLD _Noreturn void report_not_live(const void *block, uint32_t record, c
 	                                : "the address is not a block: none was handed out there yet");
 }
 
-/* The record is not what it was a moment ago: another thread has freed the block, or moved it, since this call looked. */
+/* The record is not what it was a moment ago: another thread has freed the block, or moved it, since this
+ * call looked. */
 static COLD _Noreturn void report_overtaken(const void *block, const char *function) {
 	report_end(function, block, "the block was freed already, or moved, by another thread at the same moment");
 }
@@ -36,12 +37,11 @@ unsigned small_class(size_t align, size_t size) { return class_of_aligned(align,
 static inline void *take(struct tcache *tc, unsigned class_) {
 	if (unlikely(tc == NULL)) return tcache_alloc(class_, 0);
 	struct magazine *m = &tc->magazines[class_];
-	void **top = m->top;
-	if (likely(top > m->empty)) {
-		m->top = top - 1;
+	void *block = magazine_pop(m);
+	if (likely(block != NULL)) {
 		/* The next one will be read to its end. */
-		if (likely(top - 1 > m->empty)) __builtin_prefetch(top[-2]);
-		return top[-1];
+		if (likely(m->top > m->empty)) __builtin_prefetch(m->top[-1]);
+		return block;
 	}
 	patrol(tc);
 	return tcache_alloc(class_, 0);
@@ -72,7 +72,8 @@ void *small_alloc(unsigned class_, size_t size, enum family family) {
 	const uint32_t old = atomic_load_explicit(record, memory_order_relaxed);
 	if (RECORD_STATE(old) != BLOCK_FRESH && unlikely(!freed_intact(block, word, end))) report_changed(block, end);
 	canary_fill_edges(block, word, size, end);
-	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel meanwhile. */
+	/* The neighbour in front may never have been handed out, or its pages have gone back to the kernel
+	 * meanwhile. */
 	if (block != s->start) {
 		/* Mostly it is there, and the neighbour's cache line need not be written to. */
 		const uint64_t front = word_of(s, block - end);
@@ -98,7 +99,8 @@ bool small_front_intact(const struct span *s, const char *block) { return front_
 
 static COLD _Noreturn void report_edges(const void *block, block_record *record, uint32_t value, size_t size, bool behind,
                                         const char *function) {
-	/* Who frees it meanwhile clears the canary, after the record was changed. Not a load: it could come before the reads above. */
+	/* Who frees it meanwhile clears the canary, after the record was changed. Not a load: it could come
+	 * before the reads above. */
 	if (!atomic_compare_exchange_strong(record, &(uint32_t){ value }, value)) report_overtaken(block, function);
 	if (behind) report_end(function, block, "something wrote behind the block's %zu bytes", size);
 	report_end(function, block, "something wrote in front of the block of %zu bytes", size);
@@ -110,8 +112,8 @@ static inline void check_edges(const struct span *s, const void *block, block_re
 	if (unlikely(!front_intact(s, block))) report_edges(block, record, value, size, false, function);
 }
 
-/* From one value of the record to the next, for the one call that may: of two threads that free a block at the same moment, both have
- * found it live. */
+/* From one value of the record to the next, for the one call that may: of two threads that free a block at
+ * the same moment, both have found it live. */
 static inline void change(const void *block, block_record *record, uint32_t value, uint32_t to, const char *function) {
 	if (unlikely(!atomic_compare_exchange_strong(record, &value, to))) report_overtaken(block, function);
 }
@@ -119,13 +121,10 @@ static inline void change(const void *block, block_record *record, uint32_t valu
 /* As free's fast path. */
 static inline void give(struct tcache *tc, unsigned class_, void *block) {
 	struct magazine *m = &tc->magazines[class_];
-	void **top = m->top;
-	if (likely(top < m->full)) {
-		*top = block;
-		m->top = top + 1;
-	} else {
+	if (likely(!magazine_is_full(m)))
+		magazine_push(m, block);
+	else
 		tcache_free(class_, block);
-	}
 }
 
 /* The block, which is free by its record, becomes so. */
@@ -210,8 +209,8 @@ void small_resize(struct span *s, void *block, size_t size) {
 	canary_fill_edges(block, word_of(s, block), size, end);
 	/* The program does not get to see the canary. */
 	if (size > old) memset((char *)block + old, 0, size - old);
-	/* Who sees the record finds the canaries. With another turn, lest a patrol that is slow takes what it saw of the size in between for that
-	 * of the same size before. */
+	/* Who sees the record finds the canaries. With another turn, lest a patrol that is slow takes what it saw
+	 * of the size in between for that of the same size before. */
 	atomic_store_explicit(record, record_of(RECORD_TURN(value) + RECORD_TURN_ONE, end - size, RECORD_FAMILY(value), BLOCK_LIVE),
 	                      memory_order_release);
 }

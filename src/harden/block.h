@@ -1,6 +1,7 @@
-/* Small blocks of hardened mode. A block of its size class holds the bytes that were asked for, and a canary from there to
- * its end, CANARY_SIZE bytes at least. The last word stays its canary when the block is free, so that it also is the canary in
- * front of the next block, which writes it if need be. All other bytes of a free block are zero. */
+/* Small blocks of hardened mode. A block of its size class holds the bytes that were asked for, and a canary
+ * from there to its end, CANARY_SIZE bytes at least. The last word stays its canary when the block is free,
+ * so that it also is the canary in front of the next block, which writes it if need be. All other bytes of a
+ * free block are zero. */
 #ifndef HARDEN_BLOCK_H
 #define HARDEN_BLOCK_H
 
@@ -20,8 +21,9 @@ enum block_state {
 #define RECORD_STATE(record) ((enum block_state)((record) & 3))
 #define RECORD_FAMILY(record) ((enum family)((record) >> 2 & 7))
 #define RECORD_SLACK(record) ((record) >> 5 & 0xFFFF)
-/* Counts how often the block was handed out or resized, in 11 bits: to tell two blocks of one size at one place from each other. It comes
- * round after 2,048 of these, so that who relies on it looks twice (patrol.c). */
+/* Counts how often the block was handed out or resized, in 11 bits: to tell two blocks of one size at one
+ * place from each other. It comes round after 2,048 of these, so that who relies on it looks twice
+ * (patrol.c). */
 #define RECORD_TURN_ONE (UINT32_C(1) << 21)
 #define RECORD_TURN(record) ((record) & ~(RECORD_TURN_ONE - 1))
 static_assert(FAMILY_COUNT <= 8 && SMALL_MAX <= 0xFFFF, "the fields of a record");
@@ -33,7 +35,8 @@ static inline uint32_t record_of(uint32_t turn, size_t slack, enum family family
 /* The largest small block. */
 #define HARD_SMALL_MAX (SMALL_MAX - CANARY_SIZE)
 
-/* The class for size <= HARD_SMALL_MAX and an alignment of SMALL_MAX at most: the largest class has them all. */
+/* The class for size <= HARD_SMALL_MAX and an alignment of SMALL_MAX at most: the largest class has them
+ * all. */
 unsigned small_class(size_t align, size_t size);
 void *small_alloc(unsigned class_, size_t size, enum family family);
 
@@ -41,8 +44,9 @@ void *small_alloc(unsigned class_, size_t size, enum family family);
 void small_free(struct span *s, void *block, const struct claim *claim);
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family);
 
-/* The same as small_size, for realloc: the block is its own then, until one of the others below. Of several calls that free a block,
- * or resize it, at the same moment, one gets it, and each other one ends the program. */
+/* The same as small_size, for realloc: the block is its own then, until one of the others below. Of several
+ * calls that free a block, or resize it, at the same moment, one gets it, and each other one ends the
+ * program. */
 size_t small_hold(struct span *s, void *block, enum family *family);
 void small_let_go(struct span *s, void *block);
 void small_free_held(struct span *s, void *block);

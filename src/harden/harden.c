@@ -1,5 +1,7 @@
 #include "harden/harden.h"
 
+#include <errno.h>
+
 #include "arena/report.h"
 #include "arena/zero.h"
 #include "base/conf.h"
@@ -10,16 +12,20 @@
 #include "harden/hard_large.h"
 #include "harden/misuse.h"
 
-/* A block was left longer than it was asked to be (harden_realloc): sizes tell less from then on. */
-static _Atomic bool shrink_failed;
+bool harden_is_on;
+
+/* For blocks that were handed out before. Written once, by harden_start. */
+static const struct front *plain;
 
 static const char *const sources[FAMILY_COUNT] = {
-	"malloc", "operator new", "operator new[]", "operator new with an alignment", "operator new[] with an alignment",
+	"malloc", "operator new", "operator new[]",
+	"operator new with an alignment", "operator new[] with an alignment",
 };
 
-/* A C++ library of its own inside of a library, or of a program, gets its memory from malloc. What it made the rest of the program may
- * delete, and the other way round: that is right where malloc stands for new without [] on one side, and said once where it stands
- * for new with []. Two functions of C++ that do not belong together are a mistake for certain. */
+/* A C++ library of its own inside of a library, or of a program, gets its memory from malloc. What it made
+ * the rest of the program may delete, and the other way round: that is right where malloc stands for new
+ * without [] on one side, and said once where it stands for new with []. Two functions of C++ that do not
+ * belong together are a mistake for certain. */
 static void check_family(const void *block, enum family family, const struct claim *claim) {
 	const enum family other = family == FAMILY_MALLOC ? claim->family : family;
 	const bool has_malloc = family == FAMILY_MALLOC || claim->family == FAMILY_MALLOC;
@@ -30,7 +36,7 @@ static void check_family(const void *block, enum family family, const struct cla
 COLD void harden_doubt_claim(const void *block, size_t size, enum family family, const struct claim *claim) {
 	check_family(block, family, claim);
 	if (claim->size == SIZE_UNKNOWN || claim->size == size) return;
-	if (claim->size > size || !atomic_load_explicit(&shrink_failed, memory_order_relaxed))
+	if (claim->size > size || !misuse_sizes_tell_less())
 		misuse_size(claim->function, block, claim->size, size);
 }
 
@@ -39,17 +45,6 @@ static void forget_tags(void) {
 	for (struct region *r = heap_regions(); r != NULL; r = r->next)
 		for (const struct span *s = r->spans; s < r->spans + REGION_SLICES; s++)
 			if (s->kind == SPAN_SMALL && !s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
-}
-
-void harden_start(void) {
-	process_watch(); /* children are to have other keys */
-	if (!tcache_harden()) {
-		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
-		os_abort();
-	}
-	large_hard_start();
-	forget_tags();
-	modes |= MODE_HARDEN;
 }
 
 /* In a child: said first, for what is to be done may come back here. */
@@ -64,7 +59,8 @@ static NOINLINE void *alloc_other(size_t align, size_t size, enum family family)
 		void *block = zero_alloc(family);
 		if (block != NULL) return block;
 	}
-	if (likely(size <= HARD_SMALL_MAX && align <= SMALL_MAX)) return small_alloc(small_class(align, size), size, family);
+	if (likely(size <= HARD_SMALL_MAX && align <= SMALL_MAX))
+		return small_alloc(small_class(align, size), size, family);
 	return large_hard_alloc(align, size, family);
 }
 
@@ -77,10 +73,23 @@ static COLD void *alloc_again(size_t align, size_t size, enum family family) {
 	return harden_reclaim(size) ? alloc_once(align, size, family) : NULL;
 }
 
-void *harden_alloc(size_t align, size_t size, enum family family) {
+static inline __attribute__((always_inline)) void *alloc(size_t align, size_t size, enum family family) {
 	if (unlikely(!process_has_secrets())) draw_secrets();
 	void *block = alloc_once(align, size, family);
 	return likely(block != NULL) ? block : alloc_again(align, size, family);
+}
+
+static NOINLINE void *hardened_allocate(size_t size, enum family family) {
+	void *block = sample_allocated(alloc(MIN_ALIGN, size, family), size);
+	if (unlikely(block == NULL)) errno = ENOMEM;
+	return block;
+}
+
+/* Every block does. */
+static void *hardened_allocate_zeroed(size_t size) { return hardened_allocate(size, FAMILY_MALLOC); }
+
+static void *hardened_allocate_aligned(size_t align, size_t size, enum family family) {
+	return sample_allocated(alloc(align, size, family), size);
 }
 
 /* The span of a hardened small block. */
@@ -89,6 +98,7 @@ static struct span *hard_span_of(const void *block) {
 	return s != NULL && s->hard ? s : NULL;
 }
 
+/* False: it is not a hardened block. */
 static NOINLINE bool free_other(struct span *s, void *block, const struct claim *claim) {
 	if (s != NULL) {
 		/* From before, when blocks were not hardened. Its like must not come into the magazines. */
@@ -114,13 +124,16 @@ bool harden_reclaim(size_t size) {
 
 size_t harden_purge_all(size_t keep_top) { return arena_purge_all(keep_top) + large_hard_purge(); }
 
-bool harden_free(void *block, const struct claim *claim) {
+static void hardened_release(void *block, const struct claim *claim) {
+	sample_freed(block);
 	struct span *s = span_of(block);
-	if (unlikely(s == NULL || !s->hard)) return free_other(s, block, claim);
-	small_free(s, block, claim);
-	return true;
+	if (likely(s != NULL && s->hard))
+		small_free(s, block, claim);
+	else if (!free_other(s, block, claim))
+		plain->release(block, claim);
 }
 
+/* The bytes that were asked for. False: it is not a hardened block. */
 static bool find(const void *block, const char *function, size_t *size, enum family *family) {
 	const struct span *s = span_of(block);
 	if (s != NULL) {
@@ -134,12 +147,14 @@ static bool find(const void *block, const char *function, size_t *size, enum fam
 	return true;
 }
 
-bool harden_size(const void *block, const char *function, size_t *size) {
+static size_t hardened_usable_size(void *block, const char *function) {
+	size_t size;
 	enum family family;
-	return find(block, function, size, &family);
+	return likely(find(block, function, &size, &family)) ? size : plain->usable_size(block, function);
 }
 
-/* Nobody else can free the block, or resize it, until it is let go, resized or freed: blocks of no size are theirs who frees them first. */
+/* Nobody else can free the block, or resize it, until it is let go, resized or freed: blocks of no size are
+ * theirs who frees them first. */
 static bool hold(void *block, size_t *size, enum family *family) {
 	struct span *s = hard_span_of(block);
 	if (s == NULL && span_of(block) == NULL && !zero_owns(block)) return large_hard_hold(block, size, family);
@@ -164,7 +179,8 @@ static void free_held(struct span *s, void *block) {
 		large_hard_free_held(block);
 }
 
-static bool resize(struct span *s, void *block, size_t old, size_t size, void **moved) {
+/* False: it has to move to another block. */
+static bool resize_held(struct span *s, void *block, size_t old, size_t size, void **moved) {
 	*moved = block;
 	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
 		small_resize(s, block, size);
@@ -175,25 +191,51 @@ static bool resize(struct span *s, void *block, size_t old, size_t size, void **
 	return true;
 }
 
-bool harden_realloc(void *block, size_t size, void **moved) {
+static void *move_held(struct span *s, void *block, size_t old, size_t size) {
+	void *moved = alloc(MIN_ALIGN, size, FAMILY_MALLOC);
+	if (moved != NULL) {
+		memcpy(moved, block, min_size(old, size));
+		free_held(s, block);
+		return moved;
+	}
+	let_go(s, block);
+	if (size > old) return NULL;
+	/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
+	misuse_trust_sizes_less();
+	return block;
+}
+
+static void *hardened_resize(void *block, size_t size) {
 	const struct claim claim = { "realloc", FAMILY_MALLOC, SIZE_UNKNOWN };
 	size_t old;
 	enum family family;
-	if (!hold(block, &old, &family)) return false;
+	sample_freed(block);
+	if (!hold(block, &old, &family)) return plain->resize(block, size);
 	struct span *s = hard_span_of(block);
 	harden_check_claim(block, old, family, &claim);
-	if (resize(s, block, old, size, moved)) return true;
-	*moved = harden_alloc(MIN_ALIGN, size, FAMILY_MALLOC);
-	if (*moved == NULL) {
-		let_go(s, block);
-		/* Programs do not expect that a block cannot be made smaller: it stays as long as it is. */
-		if (size <= old) {
-			atomic_store_explicit(&shrink_failed, true, memory_order_relaxed);
-			*moved = block;
-		}
-		return true;
+	void *moved;
+	if (!resize_held(s, block, old, size, &moved)) moved = move_held(s, block, old, size);
+	sample_allocated(moved, size);
+	if (unlikely(moved == NULL)) errno = ENOMEM;
+	return moved;
+}
+
+/* ---- the front ---- */
+
+static const struct front hardened = {
+	hardened_allocate, hardened_allocate_zeroed, hardened_allocate_aligned,
+	hardened_resize, hardened_release, hardened_usable_size,
+};
+
+const struct front *harden_start(const struct front *behind) {
+	process_watch(); /* children are to have other keys */
+	if (!tcache_harden()) {
+		print_fd(2, "arenal: no memory for hardened mode; the program ends here\n");
+		os_abort();
 	}
-	memcpy(*moved, block, min_size(old, size));
-	free_held(s, block);
-	return true;
+	large_hard_start();
+	forget_tags();
+	plain = behind;
+	harden_is_on = true;
+	return &hardened;
 }

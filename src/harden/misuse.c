@@ -1,7 +1,5 @@
 #include "harden/misuse.h"
 
-#include <stdatomic.h>
-
 #include "arena/report.h"
 #include "base/lock.h"
 #include "base/os.h"
@@ -11,6 +9,8 @@
 /* Reports share the stack, and what stack_print keeps. */
 static struct lock reporting;
 static struct stack here;
+
+_Atomic bool misuse_shrink_failed;
 
 static atomic_flag size_reported = ATOMIC_FLAG_INIT, family_reported = ATOMIC_FLAG_INIT;
 

@@ -1,19 +1,33 @@
-/* Misuse that harms nothing here: a block in use comes back, but what the caller says of it is wrong. Arenal knows the block, and goes
- * on with what is right; whether it says so first, or ends the program, the tunables tell. What corrupts memory always ends
- * the program (arena/report.h).
+/* Misuse that harms nothing here: a block in use comes back, but what the caller says of it is wrong. Arenal
+ * knows the block, and goes on with what is right; whether it says so first, or ends the program, the
+ * tunables tell. What corrupts memory always ends the program (arena/report.h).
  *
- * By default nothing is said, for programs that are right may come here: they delete an object by a base without a virtual
- * destructor, or have a library in them with a C++ library of its own. Hardened mode is stricter. */
+ * By default nothing is said, for programs that are right may come here: they delete an object by a base
+ * without a virtual destructor, or have a library in them with a C++ library of its own. Hardened mode is
+ * stricter. */
 #ifndef HARDEN_MISUSE_H
 #define HARDEN_MISUSE_H
 
+#include <stdatomic.h>
+
 #include "base/conf.h"
+#include "harden/harden.h"
 
 /* What follows a wrong size. */
 static inline enum misuse_action misuse_of_size(void) {
 	if (conf.misuse_size != MISUSE_DEFAULT) return (enum misuse_action)conf.misuse_size;
 	if (conf.misuse != MISUSE_DEFAULT) return (enum misuse_action)conf.misuse;
-	return modes & MODE_HARDEN ? MISUSE_REPORT : MISUSE_IGNORE;
+	return harden_is_on ? MISUSE_REPORT : MISUSE_IGNORE;
+}
+
+/* A block was left longer than it was asked to be, for realloc had no memory for a shorter one: from then on,
+ * a size that is too small may be right. */
+extern _Atomic bool misuse_shrink_failed;
+static inline void misuse_trust_sizes_less(void) {
+	atomic_store_explicit(&misuse_shrink_failed, true, memory_order_relaxed);
+}
+static inline bool misuse_sizes_tell_less(void) {
+	return atomic_load_explicit(&misuse_shrink_failed, memory_order_relaxed);
 }
 
 /* What follows a function that is not the one for the block; `otherwise`: where no tunable says so. */
@@ -23,11 +37,12 @@ static inline enum misuse_action misuse_of_family(enum misuse_action otherwise) 
 	return otherwise;
 }
 
-/* `function`, which the program called, was given the block with a size that it cannot have been asked for with: it has `bytes`
- * bytes. Returns when the program is to go on. */
+/* `function`, which the program called, was given the block with a size that it cannot have been asked for
+ * with: it has `bytes` bytes. Returns when the program is to go on. */
 COLD void misuse_size(const char *function, const void *block, size_t size, size_t bytes);
 
-/* The block came from `source`, another function than the one that blocks for `function` come from. The same. */
+/* The block came from `source`, another function than the one that blocks for `function` come from. The
+ * same. */
 COLD void misuse_family(const char *function, const void *block, const char *source, enum misuse_action otherwise);
 
 #endif

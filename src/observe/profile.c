@@ -11,8 +11,6 @@
 #include "cache/tcache.h"
 #include "harden/stack.h"
 
-_Atomic bool profile_was_on;
-
 /* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table, nor its lock.
  * 255: that many or more, for ever. Written under the lock. */
 #define FILTER_BITS 16
@@ -159,7 +157,7 @@ COLD void profile_add(void *block, size_t size, uint64_t mean) {
 	profile_unlock();
 }
 
-COLD void profile_count_slowly(void *block, size_t size) {
+static COLD void profile_allocated(void *block, size_t size) {
 	if (block == NULL || size == 0) return;
 	const uint64_t mean = tcache_sample_count(size);
 	if (mean != 0) profile_add(block, size, mean);
@@ -179,7 +177,7 @@ static COLD void forget(const void *block) {
 	profile_unlock();
 }
 
-NOINLINE void profile_freed_slowly(const void *block) {
+static NOINLINE void profile_freed(const void *block) {
 	if (unlikely(atomic_load_explicit(filter_of(block), memory_order_relaxed) != 0)) forget(block);
 }
 
@@ -209,7 +207,8 @@ int profile_start(size_t mean) {
 	if (mean == 0) mean = (size_t)conf.profile_sample;
 	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
 	if (!forget_all(mean)) return ENOMEM;
-	atomic_store_explicit(&profile_was_on, true, memory_order_relaxed);
+	atomic_store_explicit(&sample_hooks.allocated, profile_allocated, memory_order_release);
+	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_relaxed);
 	return tcache_sample(mean) ? 0 : ENOMEM;
 }
 

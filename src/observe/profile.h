@@ -43,22 +43,7 @@ void profile_stop(void);
 /* The calling thread has got this block, which is a sample, with this mean (tcache_sample_count). No lock may be held. */
 COLD void profile_add(void *block, size_t size, uint64_t mean);
 
-/* The same for blocks of a kind that is freed on slow paths, sample or not; NULL is fine. */
-COLD void profile_count_slowly(void *block, size_t size);
-static inline void *profile_count(void *block, size_t size) {
-	if (unlikely(sample_is_on())) profile_count_slowly(block, size);
-	return block;
-}
-
-/* Was the profile ever on? */
-extern _Atomic bool profile_was_on __attribute__((visibility("hidden")));
-
-NOINLINE void profile_freed_slowly(const void *block);
-
-/* The block is about to be freed, or to become another one. For all blocks that may be samples. */
-static inline void profile_freed(const void *block) {
-	if (unlikely(atomic_load_explicit(&profile_was_on, memory_order_relaxed))) profile_freed_slowly(block);
-}
+/* All other blocks that may be samples come by sample_allocated and sample_freed (cache/sample.h). */
 
 /* ---- for profile_output.c ---- */
 

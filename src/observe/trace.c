@@ -1,5 +1,6 @@
+/* The trace's file, its chunks, and who writes to them: the front (trace_front.c) calls this for each
+ * call. */
 #include "observe/trace.h"
-#include "observe/trace_end.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -14,25 +15,20 @@
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/action.h"
+#include "observe/trace_end.h"
+#include "observe/trace_record.h"
 
-/* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no room. */
+/* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no
+ * room. */
 #define FILE_MAX (64 * GIB)
 #define FILE_MIN (16 * TRACE_CHUNK)
 
-/* Of the mapping, so much more is made accessible at a time. Not all of it at once: mlockall would fill the file. */
+/* Of the mapping, so much more is made accessible at a time. Not all of it at once: mlockall would fill the
+ * file. */
 #define WINDOW (16 * MIB)
 
 /* Threads with a writer of their own at one time; others share one. */
 #define WRITERS 65536
-
-/* Where a thread's records go. Zero in the child of a fork, where it thus takes a chunk of its own first. */
-struct trace_writer {
-	char *at, *limit;    /* a record that begins at `limit` or before it has room */
-	uint64_t stamp;      /* of the last record */
-	uint64_t place;      /* its address, a sixteenth */
-	uint32_t thread;     /* whose records follow; 0: a TRACE_THREAD has to come first */
-	struct trace_writer *next; /* of those that nobody uses. Owner: shared.lock */
-} __attribute__((aligned(CACHE_LINE)));
 
 /* Wiped on fork as a whole. */
 static struct shared {
@@ -51,11 +47,12 @@ static char path[2 * CONF_PATH_MAX];
 static bool use_counter;
 
 static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
-static _Atomic bool stopped;
+_Atomic bool trace_stopped;
 
 /* ---- time ---- */
 
-/* The CPU's counter where it runs evenly and the same on all cores, which is cheaper than the kernel's clock. */
+/* The CPU's counter where it runs evenly and the same on all cores, which is cheaper than the kernel's
+ * clock. */
 static inline uint64_t now(void) {
 #if defined(__x86_64__)
 	if (likely(use_counter)) return __rdtsc();
@@ -87,7 +84,7 @@ static bool counter_is_good(void) {
 
 /* Recording is over: threads use their caches again, each from its next call on. */
 static COLD void stop(enum trace_state state) {
-	if (atomic_exchange(&stopped, true)) return;
+	if (atomic_exchange(&trace_stopped, true)) return;
 	tcache_hide_no_more();
 	if (trace_is_ending()) return;
 	if (os_back_file(header, os_page_size)) header->state = state;
@@ -97,8 +94,8 @@ static COLD void stop(enum trace_state state) {
 		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
 }
 
-/* A chunk that was backed cannot be written to any more: its file system keeps no room for what it has written once (btrfs), or somebody
- * has cut the file. What is there is left as it is. */
+/* A chunk that was backed cannot be written to any more: its file system keeps no room for what it has
+ * written once (btrfs), or somebody has cut the file. What is there is left as it is. */
 static bool mend(const siginfo_t *info) {
 	const size_t offset = (size_t)((char *)info->si_addr - (char *)header);
 	if (info->si_signo != SIGBUS || info->si_code <= 0 || offset >= file.size) return false;
@@ -121,36 +118,6 @@ static bool open_up(size_t size) {
 	return done;
 }
 
-static inline unsigned length_of(uint64_t n) { return (unsigned)__builtin_clzll(n | 1) / 8 ^ 7; }
-
-/* What a record's fields are is declared in trace_format.h. The bytes behind it stay zero. */
-static inline char *put_field(char *at, uint64_t value, unsigned length) {
-	memcpy(at, &value, sizeof value);
-	return at + length + 1;
-}
-
-static inline void put_head(char *at, unsigned head) {
-	__asm__ volatile("" : : : "memory");
-	*(volatile uint16_t *)at = (uint16_t)head;
-}
-
-static inline void put(struct trace_writer *w, unsigned op, enum family family, uint64_t stamp, const void *block, bool has_size,
-                       size_t size) {
-	/* The counter of another CPU, where the thread was before, may be behind by a few. */
-	const uint64_t passed = likely(stamp > w->stamp) ? stamp - w->stamp : 0, place = (uintptr_t)block / MIN_ALIGN;
-	const int64_t step = (int64_t)(place - w->place);
-	const uint64_t zigzag = (uint64_t)step << 1 ^ (uint64_t)(step >> 63);
-	const unsigned time_length = length_of(passed), address_length = length_of(zigzag), size_length = has_size ? length_of(size) : 0;
-	char *at = put_field(w->at + 2, passed, time_length);
-	at = put_field(at, zigzag, address_length);
-	if (has_size) at = put_field(at, size, size_length);
-	put_head(w->at, op | time_length << TRACE_TIME_SHIFT | address_length << TRACE_ADDRESS_SHIFT | size_length << TRACE_SIZE_SHIFT |
-	                        (unsigned)family << TRACE_FAMILY_SHIFT);
-	w->at = at;
-	w->stamp += passed;
-	w->place = place;
-}
-
 static void put_thread(struct trace_writer *w, enum trace_op op) {
 	const uint64_t stamp = trace_now(), passed = stamp > header->stamp ? stamp - header->stamp : 0;
 	w->thread = (uint32_t)os_thread_id();
@@ -167,7 +134,7 @@ static void put_thread(struct trace_writer *w, enum trace_op op) {
 
 /* Takes a new chunk. Several are taken by several threads at once, without a lock. */
 static NOINLINE bool begin_chunk(struct trace_writer *w) {
-	if (atomic_load_explicit(&stopped, memory_order_relaxed)) return false;
+	if (atomic_load_explicit(&trace_stopped, memory_order_relaxed)) return false;
 	if (!os_back_file(header, os_page_size)) {
 		stop(TRACE_NO_SPACE);
 		return false;
@@ -203,8 +170,7 @@ static inline bool ready(struct trace_writer *w) {
 
 /* ---- writers ---- */
 
-/* NULL: all are taken. */
-static NOINLINE struct trace_writer *take_writer(void) {
+NOINLINE struct trace_writer *trace_thread_begin(void) {
 	lock_take(&shared->lock, RANK_TRACE);
 	struct trace_writer *w = shared->free;
 	if (w != NULL) shared->free = w->next;
@@ -241,14 +207,15 @@ static NOINLINE struct trace_writer *borrow_late(void) {
 	return late;
 }
 
-/* The writer for a record or two; NULL: nothing is recorded. A thread has one of its own, or borrows the late one. */
-static inline struct trace_writer *borrow(const struct trace_call *call) {
-	if (unlikely(call->writer == NULL)) return borrow_late();
-	return likely(ready(call->writer)) ? call->writer : NULL;
+/* The writer for a record or two; NULL: nothing is recorded. A thread has one of its own, or borrows the late
+ * one. */
+static inline struct trace_writer *borrow(struct trace_writer *own) {
+	if (unlikely(own == NULL)) return borrow_late();
+	return likely(ready(own)) ? own : NULL;
 }
 
-static inline void give_back_writer(const struct trace_call *call) {
-	if (unlikely(call->writer == NULL)) lock_drop(&shared->lock, RANK_TRACE);
+static inline void give_back(const struct trace_writer *own) {
+	if (unlikely(own == NULL)) lock_drop(&shared->lock, RANK_TRACE);
 }
 
 void trace_lock(void) {
@@ -259,25 +226,11 @@ void trace_unlock(void) {
 	if (shared != NULL) lock_drop(&shared->lock, RANK_TRACE);
 }
 
-/* ---- calls ---- */
+/* ---- records ---- */
 
-bool trace_enter(struct trace_call *call) {
-	call->hidden = tcache_reveal();
-	if (call->hidden == NULL) return false;
-	if (unlikely(atomic_load_explicit(&stopped, memory_order_relaxed))) {
-		/* From now on, the thread uses its cache. */
-		if (call->hidden != &tcache_hiding) tcache_conceal(call->hidden);
-		return false;
-	}
-	const bool has_cache = likely(call->hidden == &tcache_hiding);
-	call->writer = has_cache ? tcache_current->trace : NULL;
-	if (unlikely(call->writer == NULL && has_cache)) call->writer = tcache_current->trace = take_writer();
-	return true;
-}
-
-void trace_allocated(const struct trace_call *call, enum trace_op op, const void *block, size_t size, size_t align,
+void trace_allocated(struct trace_writer *own, enum trace_op op, const void *block, size_t size, size_t align,
                      enum family family) {
-	struct trace_writer *w = borrow(call);
+	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
 	char *start = w->at;
 	if (unlikely(block == NULL)) {
@@ -290,18 +243,19 @@ void trace_allocated(const struct trace_call *call, enum trace_op op, const void
 		*w->at++ = (char)__builtin_ctzll(align);
 		put_head(start, *(volatile uint16_t *)start | op);
 	}
-	give_back_writer(call);
+	give_back(own);
 }
 
-void trace_freed(const struct trace_call *call, const void *block, enum family family) {
-	struct trace_writer *w = borrow(call);
+void trace_freed(struct trace_writer *own, const void *block, enum family family) {
+	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
 	put(w, TRACE_FREE, family, now(), block, false, 0);
-	give_back_writer(call);
+	give_back(own);
 }
 
-void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size) {
-	struct trace_writer *w = borrow(call);
+void trace_moved(struct trace_writer *own, uint64_t called, const void *block, const void *moved,
+                 size_t size) {
+	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
 	if (unlikely(moved == NULL)) {
 		put(w, TRACE_FAILED, FAMILY_MALLOC, now(), (void *)(w->place * MIN_ALIGN), true, size);
@@ -309,12 +263,13 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
 		put(w, TRACE_REALLOC, FAMILY_MALLOC, now(), moved, true, size);
 	}
-	give_back_writer(call);
+	give_back(own);
 }
 
 /* ---- the file ---- */
 
-/* The name as given; the process's number behind it when there is such a file already, and one more number. */
+/* The name as given; the process's number behind it when there is such a file already, and one more
+ * number. */
 static int create(void **address) {
 	char given[sizeof path];
 	size_t length = 0;
@@ -362,16 +317,17 @@ static const char *begin_file(void) {
 		const int fd = os_lock_file(path, &file);
 		if (fd >= 0) os_cut_file(fd, 0);
 		os_unmap(header, file.size);
+		header = NULL;
 	}
 	return wrong;
 }
 
-void trace_start(void) {
+bool trace_begin(void) {
 	const char *wrong = begin_file();
 	if (wrong != NULL) {
 		print_fd(2, "arenal: calls are not recorded in %s: %s\n", conf_files.trace_file, wrong);
 		conf_files.trace_file[0] = 0;
-		return;
+		return false;
 	}
 	use_counter = counter_is_good();
 	memcpy(header->magic, TRACE_MAGIC, sizeof header->magic);
@@ -386,11 +342,11 @@ void trace_start(void) {
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
-	tcache_hide();
-	modes |= MODE_TRACE;
+	return true;
 }
 
 void trace_late_start(bool stays) {
+	if (header == NULL) return;
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
 	trace_end_expect_exit(stays);

@@ -1,44 +1,53 @@
 /* The trace: every call of malloc, free and their relatives, in a file (trace_format.h).
  *
- * All threads hide their caches (cache/tcache.h), so each call takes its slow path. There it is recorded, and served with the
- * cache as if it were not hidden. The file is mapped and shared: what was recorded is in it however the process ends. */
+ * All threads hide their caches (cache/tcache.h), so each call takes its slow path, and comes to the traced
+ * front from there (trace_front.c). The file is mapped and shared: what was recorded is in it however the
+ * process ends. */
 #ifndef OBSERVE_TRACE_H
 #define OBSERVE_TRACE_H
 
-#include "base/base.h"
-#include "cache/tcache.h"
-#include "harden/harden.h"
+#include <stdatomic.h>
+
+#include "cache/front.h"
 #include "observe/trace_format.h"
 
-/* Makes the file that conf_files.trace_file names, and records from now on; what is wrong is said on stderr. Once. */
-void trace_start(void);
+struct trace_writer;
 
-/* The loader and libc are ready: the clocks are compared once more, and exit is waited for. `stays`: nobody will unload us. */
+/* Makes the file that conf_files.trace_file names, and records from now on: returns the traced front, with
+ * plain behind it. NULL: what is wrong was said on stderr. Once. */
+const struct front *trace_start(const struct front *plain);
+
+/* The loader and libc are ready: if there is a trace, the clocks are compared once more, and exit is waited
+ * for. `stays`: nobody will unload us. */
 void trace_late_start(bool stays);
 
-/* A call that is recorded. Owner: its thread. */
-struct trace_call {
-	struct tcache *hidden;       /* what hides the thread's cache otherwise */
-	struct trace_writer *writer; /* NULL: a thread without a cache */
-};
+/* ---- between trace_front.c and trace.c ---- */
 
-/* Brings the thread's cache to light until trace_leave. False: the call is part of another one, as malloc is of realloc, or
- * recording has stopped: it is to be served, not recorded. */
-bool trace_enter(struct trace_call *call);
-static inline void trace_leave(const struct trace_call *call) { tcache_conceal(call->hidden); }
+/* The file, for trace_start. */
+bool trace_begin(void);
+
+/* Recording is over: threads use their caches again, each from its next call on. */
+extern _Atomic bool trace_stopped;
+
+/* A writer for the calling thread's records, until trace_thread_end. NULL: all are taken. */
+NOINLINE struct trace_writer *trace_thread_begin(void);
 
 /* The time now, in stamps. */
 uint64_t trace_now(void);
 
-/* Records that the call allocated: after it did. NULL: it failed. */
-void trace_allocated(const struct trace_call *call, enum trace_op op, const void *block, size_t size, size_t align,
+/* Records that a call allocated: after it did. `own`: the thread's writer, or NULL. `block` is NULL: it
+ * failed. */
+void trace_allocated(struct trace_writer *own, enum trace_op op, const void *block, size_t size, size_t align,
                      enum family family);
 
-/* Records that it frees the block: before it does. */
-void trace_freed(const struct trace_call *call, const void *block, enum family family);
+/* Records that a call frees the block: before it does. */
+void trace_freed(struct trace_writer *own, const void *block, enum family family);
 
 /* Records that realloc, called at that time, has made `moved` of the block. */
-void trace_moved(const struct trace_call *call, uint64_t called, const void *block, const void *moved, size_t size);
+void trace_moved(struct trace_writer *own, uint64_t called, const void *block, const void *moved,
+                 size_t size);
+
+/* ---- for all ---- */
 
 /* Around fork. */
 void trace_lock(void);

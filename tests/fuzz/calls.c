@@ -6,6 +6,7 @@
  * of an input, and the tunables get their old values, so that an input that fails also fails alone, mostly. */
 #include "api/api.h"
 #include "arenal/arenal.h"
+#include "harden/harden.h"
 #include "ranges.h"
 #include "stamp.h"
 
@@ -346,7 +347,7 @@ static void check_stats(struct stream *s) {
 	if (FUZZ_THREADS > 1)
 		return; /* the figures are not of one moment */
 	/* Hardened blocks have fewer bytes to use than their class. */
-	REQUIRE(modes & MODE_HARDEN ? stats.allocated >= model.live.bytes : stats.allocated == model.live.bytes);
+	REQUIRE(harden_is_on ? stats.allocated >= model.live.bytes : stats.allocated == model.live.bytes);
 	REQUIRE(stats.allocated + stats.cached <= stats.active);
 	REQUIRE(stats.active + stats.dirty <= stats.mapped);
 }

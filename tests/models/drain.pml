@@ -1,4 +1,4 @@
-/* The drain of a magazine (src/cache/magazine.c) against malloc and free of the thread that owns it (src/api/malloc.c).
+/* The drain of a magazine (src/cache/magazine.c) against malloc and free of the thread that owns it (src/cache/magazine.h).
  * The owner makes CALLS calls, of any kind, without a lock where it can; the drainer drains DRAINS times. No block may be handed
  * out twice, be in two places or get lost.
  *

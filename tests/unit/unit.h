@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "api/api.h"
+#include "api/malloc.h"
 
 /* Says why, for the last lines of tools/test. Only what the machine is, has or allows may be a reason, never what the code under test says:
  * it would say so when it is broken, too. */

@@ -10,12 +10,15 @@ from arenal.profile.places import Places
 from arenal.profile.symbols import Frame, Symbols
 
 # Functions of Arenal's own: in a program that it is linked into, stacks begin inside of it.
-OWN = {"profile_add", "profile_count_slowly", "allocate_sampled", "allocate_slowly", "allocate", "allocate_zeroed",
-       "allocate_aligned", "allocate_in_mode", "allocate_zeroed_in_mode", "allocate_aligned_in_mode", "realloc_in_mode",
-       "resize_large", "aligned_or_enomem", "move", "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
-       "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_slowly", "new_array", "new_array_slowly", "new_nothrow",
-       "new_array_nothrow", "new_nothrow_slowly", "new_aligned", "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow",
-       "new_aligned_nothrow_slowly"}
+OWN = {"profile_add", "profile_allocated", "sample_allocated", "fetch_sample", "fetch_or_sample",
+       "malloc_slow", "malloc_medium", "calloc_slow", "calloc_large", "allocate_aligned", "aligned_large",
+       "aligned_or_enomem", "resize_block", "resize_large", "move", "plain_allocate", "plain_allocate_zeroed",
+       "plain_allocate_aligned", "plain_resize", "hardened_allocate", "hardened_allocate_zeroed",
+       "hardened_allocate_aligned", "hardened_resize", "traced_allocate", "traced_allocate_zeroed",
+       "traced_allocate_aligned", "traced_resize", "malloc", "calloc", "realloc", "reallocarray",
+       "aligned_alloc", "posix_memalign", "memalign", "valloc", "pvalloc", "new_", "new_slowly", "new_array",
+       "new_array_slowly", "new_nothrow", "new_array_nothrow", "new_nothrow_slowly", "new_aligned",
+       "new_array_aligned", "new_aligned_nothrow", "new_array_aligned_nothrow", "new_aligned_nothrow_slowly"}
 # What functions are called besides: their second names outside, their names in the static library, and parts of them.
 NAME_OF_OWN = re.compile(r"^(?:__libc_|__(?=posix_memalign)|arenal_inner_)?([^.]*)")
 

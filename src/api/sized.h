@@ -1,0 +1,11 @@
+/* Sizes that come with a block (sized.c), and when realloc leaves a block where it is, which they depend
+ * on. */
+#ifndef API_SIZED_H
+#define API_SIZED_H
+
+#include "base/base.h"
+
+/* A shrinking block stays where it is while it fills more than half of its place. */
+static inline bool still_fits(size_t size, size_t usable) { return size <= usable && size >= usable / 2; }
+
+#endif
