@@ -3,7 +3,7 @@
 #include "arena/large.h"
 #include "base/os.h"
 #include "base/conf.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/trace.h"

@@ -12,7 +12,7 @@
 #include "base/meta.h"
 #include "base/probe.h"
 #include "base/random.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "cache/purger.h"
 #include "harden/canary.h"
 #include "harden/hard_waiting.h"

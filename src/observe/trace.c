@@ -12,6 +12,7 @@
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/print.h"
+#include "cache/hooks.h"
 #include "cache/tcache.h"
 #include "harden/action.h"
 
@@ -217,7 +218,9 @@ static NOINLINE struct trace_writer *take_writer(void) {
 	return w;
 }
 
-void trace_thread_end(struct trace_writer *w) {
+/* What is attached to the cache of a thread that has ended. */
+static void end_writer(void *attached) {
+	struct trace_writer *w = attached;
 	if (w->at != NULL && ready(w)) put_thread(w, TRACE_END);
 	w->thread = 0;
 	lock_take(&shared->lock, RANK_TRACE);
@@ -270,8 +273,8 @@ bool trace_enter(struct trace_call *call) {
 		return false;
 	}
 	const bool has_cache = likely(call->hidden == &tcache_hiding);
-	call->writer = has_cache ? tcache_current->trace : NULL;
-	if (unlikely(call->writer == NULL && has_cache)) call->writer = tcache_current->trace = take_writer();
+	call->writer = has_cache ? tcache_current->attached : NULL;
+	if (unlikely(call->writer == NULL && has_cache)) call->writer = tcache_current->attached = take_writer();
 	return true;
 }
 
@@ -386,6 +389,7 @@ void trace_start(void) {
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
+	atomic_store(&cache_hooks.end_attached, end_writer);
 	tcache_hide();
 	modes |= MODE_TRACE;
 }

@@ -44,7 +44,4 @@ void trace_moved(const struct trace_call *call, uint64_t called, const void *blo
 void trace_lock(void);
 void trace_unlock(void);
 
-/* The thread ends. */
-void trace_thread_end(struct trace_writer *writer);
-
 #endif
