@@ -2,7 +2,7 @@
 #include "api/malloc.h"
 #include "arena/large.h"
 #include "base/os.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "harden/harden.h"
 
 /* The class of a small block; 0: it is no small one. Spans start at slice boundaries, so a block is aligned

@@ -9,6 +9,7 @@
 #include "base/conf.h"
 #include "base/meta.h"
 #include "base/process.h"
+#include "cache/hooks.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"

@@ -4,7 +4,7 @@
 #include "arena/huge.h"
 #include "arena/large.h"
 #include "base/conf.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "harden/misuse.h"

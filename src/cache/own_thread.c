@@ -31,8 +31,6 @@ enum state {
 	JOINING, /* and somebody does */
 };
 
-struct cache_hooks cache_hooks;
-
 struct own_thread_calls own_thread_calls = {
 	.attr_init = pthread_attr_init,
 	.attr_setstacksize = pthread_attr_setstacksize,

@@ -79,29 +79,4 @@ void own_threads_may_differ(void);
 /* Once when libc is ready for threads, and in each child that is known to be one: it has no thread of its parent's. */
 void own_threads_in_new_process(void);
 
-/* What layers above want to be told. Set when libc is ready for threads, before which nothing is; NULL: nobody asks. */
-struct cache_hooks {
-	/* The background thread was started, or might have been: the process has threads, and more than a little memory. */
-	void (*_Atomic purger_started)(void);
-	/* A slow path, without any lock: a moment at which a thread may be started. Set only while somebody waits for that. */
-	void (*_Atomic slow_moment)(void);
-	/* Somebody outside wants something: not 0. A process of one thread looks there when it gives blocks back or its heap grows; another one,
-	 * while it has no background thread. The tool writes a byte of it (observe/door.h). */
-	_Atomic uint32_t knock;
-	void (*_Atomic knocked)(void); /* a slow path, without any lock: it sees to that */
-	/* The last thread with a cache ends, and perhaps the process with it. */
-	void (*_Atomic last_exit)(void);
-	/* From now on, the child of a fork needs our handlers: a thread is about to get a cache while another one has one, or the first
-	 * block to be guarded. Before it takes any lock. May allocate. */
-	void (*_Atomic second_cache)(void);
-	/* This process is a child that no handler of fork hears of (base/process.h). */
-	void (*_Atomic new_process)(void);
-};
-extern struct cache_hooks cache_hooks;
-
-static inline void cache_hook_call(void (*_Atomic *hook)(void)) {
-	void (*function)(void) = atomic_load_explicit(hook, memory_order_acquire);
-	if (unlikely(function != NULL)) function();
-}
-
 #endif

@@ -6,6 +6,7 @@
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "cache/hooks.h"
 #include "cache/own_thread.h"
 #include "cache/tcache.h"
 

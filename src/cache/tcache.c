@@ -15,7 +15,6 @@
 #include "cache/magazine.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
-#include "observe/trace.h"
 
 /* Static caches of zeros: every size leads to class 0, whose magazine is empty and full. */
 static struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
@@ -181,13 +180,17 @@ static void end_quarantine(struct tcache *tc) {
 	gate_leave();
 }
 
+static void end_attached(struct tcache *tc) {
+	if (tc->attached != NULL) atomic_load_explicit(&cache_hooks.end_attached, memory_order_acquire)(tc->attached);
+	tc->attached = NULL;
+}
+
 static void thread_exit(void *cache) {
 	struct tcache *tc = cache;
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(threads.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
-	if (tc->trace != NULL) trace_thread_end(tc->trace);
-	tc->trace = NULL;
+	end_attached(tc);
 	end_quarantine(tc);
 	dispose(tc);
 	lock_take(&threads.lock, RANK_THREADS);
@@ -298,7 +301,7 @@ struct tcache *tcache_reveal_slowly(void) {
 /* NULL: it is not the thread's turn, and mostly is not. */
 static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 	/* Hardened blocks have guards of their own. */
-	return unlikely(tc->guard.due) && !hardened ? guard_alloc(&tc->guard, size) : NULL;
+	return unlikely(tc->guard.due) && !hardened ? guard_turn_take(&tc->guard, size) : NULL;
 }
 
 void *tcache_alloc(unsigned class_, size_t size) {
@@ -388,7 +391,7 @@ static bool adopt(void) {
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
 		dispose(tc);
 		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
-		if (tc->trace != NULL) trace_thread_end(tc->trace);
+		end_attached(tc);
 		atomic_store_explicit(&threads.orphans, tc->next, memory_order_relaxed);
 		meta_free(tc, sizeof *tc);
 	}

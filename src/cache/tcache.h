@@ -11,12 +11,11 @@
 
 #include "arena/arena.h"
 #include "arena/page_map.h"
+#include "cache/guard_turn.h"
+#include "cache/hooks.h"
 #include "cache/quarantine.h"
 #include "cache/runs.h"
 #include "cache/sample.h"
-#include "harden/guard.h"
-
-struct trace_writer;
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
@@ -51,10 +50,15 @@ struct tcache {
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
-	struct guard_turn guard; /* owner: its thread */
-	struct sample_turn sample; /* owner: its thread */
-	struct trace_writer *trace; /* of observe/trace.c, or NULL. Owner: its thread */
-	struct quarantine *quarantine; /* in hardened mode, where blocks go through it into their magazines; NULL otherwise */
+	/* Whose turn is next is counted here, where blocks are handed out. What is done then, harden/guard.c and observe/profile.c
+	 * know. Owner: its thread. */
+	struct guard_turn guard;
+	struct sample_turn sample;
+	/* Free blocks of the cache, like those in the magazines, which they go on to. NULL: not in hardened mode. */
+	struct quarantine *quarantine;
+	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any needs; its end is
+	 * cache_hooks.end_attached. Owner: its thread */
+	void *attached;
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
 	struct tcache *next, *prev;

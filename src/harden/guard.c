@@ -8,7 +8,8 @@
 #include "base/os.h"
 #include "base/probe.h"
 #include "base/sandbox.h"
-#include "cache/own_thread.h"
+#include "cache/guard_turn.h"
+#include "cache/hooks.h"
 
 /* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for as long as
  * possible. A third of them always waits, whatever lives for ever in the others. */
@@ -23,11 +24,6 @@ static_assert(GUARD_MAX <= SLOT_SIZE, "a block fits its slot");
 /* A process with an address-space limit keeps it for itself: no pool below 64 times its size. */
 #define POOL_LIMIT (POOL_SIZE * 64)
 
-/* A guarded block takes tens of microseconds: a thread gets none within so many milliseconds of the one before, and pays
- * less than 1%, however much it allocates. Who asks for one in fewer than HASTE allocations wants them all. */
-#define LEAST_PAUSE 4
-#define HASTE 1000
-
 /* What lies between the block and the ends of its pages; checked when it is freed. */
 #define PADDING 0xCA
 
@@ -40,56 +36,8 @@ static struct {
 	struct guard_stats stats;
 } pool;
 
-static _Atomic bool may_start;
-
-void guard_start(void) {
-	if (stack_is_possible()) atomic_store_explicit(&may_start, true, memory_order_relaxed);
-}
-
 void guard_lock(void) { lock_take(&pool.lock, RANK_GUARD); }
 void guard_unlock(void) { lock_drop(&pool.lock, RANK_GUARD); }
-
-/* ---- whose turn it is ---- */
-
-void guard_turn_init(struct guard_turn *turn) {
-	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet, nor the children of one. */
-	turn->random.state = os_random();
-	turn->every = -1; /* not drawn yet */
-	guard_count(turn, 1);
-}
-
-/* A child that no handler of fork hears of has its parent's random numbers. */
-static void look_at_process(struct guard_turn *turn) {
-	const int own = os_process_id();
-	if (turn->process != own) turn->random.state = os_random();
-	turn->process = own;
-}
-
-/* Exponentially distributed with the mean of `every`: any allocation is as likely as any other. -log2 of a random fraction
- * is its leading zeros and, nearly, a straight line in between; the mean of that is 3/2. */
-static int64_t draw(struct guard_turn *turn, int64_t every) {
-	uint64_t r = random_next(&turn->random) | 1;
-	unsigned zeros = (unsigned)__builtin_clzll(r);
-	uint64_t fraction = r << zeros << 1 >> 48;                        /* in 2^-16 */
-	uint64_t log = ((uint64_t)(zeros + 1) << 16) - fraction;
-	return (int64_t)((uint64_t)(every - 1) * log / (3 << 15));
-}
-
-/* Is it too soon for another guarded block? */
-static bool is_hasty(struct guard_turn *turn) {
-	if (turn->every < HASTE) return false;
-	const uint64_t now = os_milliseconds(), before = turn->last;
-	if (now - before >= LEAST_PAUSE) turn->last = now;
-	return now - before < LEAST_PAUSE;
-}
-
-void guard_turn_draw(struct guard_turn *turn) {
-	const int64_t every = conf.guard_sample;
-	const bool same = every == turn->every;
-	turn->every = every;
-	turn->left = every > 0 ? draw(turn, every) : INT64_MAX;
-	turn->due = every > 0 && (same || turn->left == 0) && !is_hasty(turn);
-}
 
 /* ---- slots ---- */
 
@@ -162,20 +110,18 @@ static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 	return true;
 }
 
-void *guard_alloc(struct guard_turn *turn, size_t size) {
-	if (size > GUARD_MAX || turn->busy || !atomic_load_explicit(&may_start, memory_order_relaxed)) return NULL;
+/* See guard_turn_take, which comes here. */
+static void *guard_alloc(struct guard_turn *turn, size_t size) {
+	if (size > GUARD_MAX || turn->busy) return NULL;
 	/* To catch faults takes calls that a sandbox kills for. */
 	if (sandbox_is_on() && atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) return NULL;
-	look_at_process(turn);
-	turn->due = false;
-	turn->busy = true;
+	guard_turn_begin(turn);
 	/* A child of a fork, also of a process with one thread, has to know that the actions kept for its parent are its own now (action.c). */
 	if (atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) cache_hook_call(&cache_hooks.second_cache);
 	gate_enter();
 	struct guard_slot *slot = take_slot();
 	const bool made = slot != NULL && make_block(slot, size, random_next(&turn->random) >> 63);
-	turn->busy = false;
-	guard_count(turn, 1);
+	guard_turn_end(turn);
 	if (slot == NULL) {
 		gate_leave();
 		return NULL;
@@ -194,6 +140,10 @@ void *guard_alloc(struct guard_turn *turn, size_t size) {
 	gate_leave();
 	if (made) PROBE(guard_made, slot->block, size);
 	return made ? (void *)slot->block : NULL;
+}
+
+void guard_start(void) {
+	if (stack_is_possible()) atomic_store(&cache_hooks.guard, guard_alloc);
 }
 
 /* The first byte of [from, to) that was overwritten; 0 when none was. */

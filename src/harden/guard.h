@@ -1,49 +1,20 @@
-/* Sampled guard pages: one allocation in conf.guard_sample lies alone between inaccessible pages. Who runs over its end, or
- * touches it after free, gets a report with the stacks of who allocated and freed it (fault.c), instead of a mystery.
+/* Sampled guard pages: one allocation in conf.guard_sample (cache/guard_turn.h says which) lies alone between inaccessible
+ * pages. Who runs over its end, or touches it after free, gets a report with the stacks of who allocated and freed it
+ * (fault.c), instead of a mystery.
  *
  * The pool is mapped for the first such block. Its addresses lie in no region and are no huge block, so that free finds them
  * on its slow path only. */
 #ifndef HARDEN_GUARD_H
 #define HARDEN_GUARD_H
 
-#include <stdatomic.h>
-
-#include "base/conf.h"
-#include "base/random.h"
+#include "base/base.h"
 #include "harden/stack.h"
 
 /* Larger blocks are not guarded. */
 #define GUARD_MAX SLICE_SIZE
 
-/* When the next allocation of a thread is to be guarded. Zeroed: never. Owner: its thread. */
-struct guard_turn {
-	int64_t left;    /* allocations until then */
-	int64_t every;   /* conf.guard_sample, when `left` was drawn */
-	uint64_t last;   /* milliseconds: when it was the thread's turn, see guard.c */
-	struct random random;
-	int process;     /* whose random numbers these are; 0: no block was guarded yet */
-	bool due;        /* the next one that comes by a slow path is it */
-	bool busy;       /* in the middle of one: what is allocated for it is not guarded */
-};
-
-/* The loader and libc are ready: until then, no block is guarded. */
+/* The loader and libc are ready: until then, no block is guarded; the cache layer asks for them from now on. */
 void guard_start(void);
-
-/* Once for each thread, before the first count. */
-void guard_turn_init(struct guard_turn *turn);
-
-/* Draws how many allocations are left. */
-COLD void guard_turn_draw(struct guard_turn *turn);
-
-/* The thread gets so many blocks, one large one or a magazine's refill. */
-static inline void guard_count(struct guard_turn *turn, size_t blocks) {
-	turn->left -= (int64_t)blocks;
-	if (unlikely(turn->left < 0 || turn->every != conf.guard_sample)) guard_turn_draw(turn);
-}
-
-/* A guarded block for the thread whose turn it is; it reads as zero. NULL when it is too large, or no slot is free. A
- * `size` that is a multiple of a power of two up to a slice gets an address that is one, too. */
-COLD void *guard_alloc(struct guard_turn *turn, size_t size);
 
 /* Takes the block back. False when the address is not in the pool; the program ends with a report when it is, and is not that
  * of a block in use, or if somebody wrote beside the block. */

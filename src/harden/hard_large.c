@@ -5,7 +5,7 @@
 #include "arena/report.h"
 #include "base/gate.h"
 #include "base/probe.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "cache/purger.h"
 #include "harden/canary.h"
 #include "harden/hard_blocks.h"

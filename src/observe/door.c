@@ -5,7 +5,7 @@
 
 #include "base/os.h"
 #include "base/sandbox.h"
-#include "cache/own_thread.h"
+#include "cache/hooks.h"
 #include "observe/window.h"
 
 #if defined(__x86_64__)

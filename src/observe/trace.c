@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/lock.h"
 #include "base/print.h"
+#include "cache/hooks.h"
 #include "cache/tcache.h"
 #include "harden/action.h"
 #include "observe/trace_end.h"
@@ -183,7 +184,9 @@ NOINLINE struct trace_writer *trace_thread_begin(void) {
 	return w;
 }
 
-void trace_thread_end(struct trace_writer *w) {
+/* What is attached to the cache of a thread that has ended. */
+static void end_writer(void *attached) {
+	struct trace_writer *w = attached;
 	if (w->at != NULL && ready(w)) put_thread(w, TRACE_END);
 	w->thread = 0;
 	lock_take(&shared->lock, RANK_TRACE);
@@ -342,6 +345,7 @@ bool trace_begin(void) {
 	__atomic_store_n(&header->chunks, 1, __ATOMIC_RELEASE);
 	header->later_stamp = trace_now();
 	header->later_ns = os_nanoseconds();
+	atomic_store(&cache_hooks.end_attached, end_writer);
 	return true;
 }
 

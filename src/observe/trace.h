@@ -29,7 +29,7 @@ bool trace_begin(void);
 /* Recording is over: threads use their caches again, each from its next call on. */
 extern _Atomic bool trace_stopped;
 
-/* A writer for the calling thread's records, until trace_thread_end. NULL: all are taken. */
+/* A writer for the calling thread's records, until the thread ends. NULL: all are taken. */
 NOINLINE struct trace_writer *trace_thread_begin(void);
 
 /* The time now, in stamps. */
@@ -52,8 +52,5 @@ void trace_moved(struct trace_writer *own, uint64_t called, const void *block, c
 /* Around fork. */
 void trace_lock(void);
 void trace_unlock(void);
-
-/* The thread ends. */
-void trace_thread_end(struct trace_writer *writer);
 
 #endif

@@ -26,9 +26,9 @@ static inline bool enter(struct call *call) {
 		return false;
 	}
 	const bool has_cache = likely(call->hidden == &tcache_hiding);
-	call->writer = has_cache ? tcache_current->trace : NULL;
+	call->writer = has_cache ? tcache_current->attached : NULL;
 	if (unlikely(call->writer == NULL && has_cache))
-		call->writer = tcache_current->trace = trace_thread_begin();
+		call->writer = tcache_current->attached = trace_thread_begin();
 	return true;
 }
 

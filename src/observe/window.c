@@ -6,6 +6,7 @@
 #include "base/os.h"
 #include "base/process.h"
 #include "base/sandbox.h"
+#include "cache/hooks.h"
 #include "cache/own_thread.h"
 #include "cache/purger.h"
 #include "cache/tcache.h"

@@ -1,0 +1,3 @@
+#include "cache/hooks.h"
+
+struct cache_hooks cache_hooks;
