@@ -1,4 +1,4 @@
-/* The list of a bin's partly used spans. All under bin->lock. */
+/* The list of a bin's partly used spans. All under bin->lock, but where it says otherwise. */
 #ifndef ARENA_BIN_H
 #define ARENA_BIN_H
 
@@ -51,7 +51,10 @@ static inline void bin_retire(struct bin *bin, struct span *s, struct span **ret
 	*retired = s;
 }
 
-/* The same without the lock, afterwards. */
+/* Empty spans go back to the page heap: the last ones, too, that a bin keeps. Takes the lock. */
+void bin_retire_empty(struct bin *bin, unsigned class_);
+
+/* Frees what was retired, once the bin's lock is dropped. */
 void bin_free_span(struct span *s);
 static inline void bin_free_retired(struct span *s) {
 	while (s != NULL) {

@@ -13,7 +13,7 @@ struct conf {
 	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
 	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
 	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: see
-	                                    dirty_limit in heap.c and cache_limit in huge.c; DIRTY_MIN at least */
+	                                    dirty_limit in heap_decay.c and cache_limit in huge.c; DIRTY_MIN at least */
 	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
 	                                    goes at once; -1: it stays, but for what dirty_max says */
 	_Atomic int64_t thp;             /* transparent huge pages: 1: for the whole heap; 0: none; -1: when it is large */

@@ -2,7 +2,7 @@
  *
  * It is started when a process has threads and more than a little memory, as soon as somebody frees or the heap grows, looks four times in conf.decay while there is
  * something to look at, sleeps without a timer's tick when there is nothing, and ends when that lasts. In a process
- * without threads, and where it cannot be started, those who free do what can be done (holes.h, heap.c). */
+ * without threads, and where it cannot be started, those who free do what can be done (holes.h, heap_decay.c). */
 #ifndef CACHE_PURGER_H
 #define CACHE_PURGER_H
 
