@@ -36,19 +36,19 @@ static struct {
 	const char name[12];
 	_Atomic(void *) function;
 } next[CALLS] = {
-	[SETUID] = { "setuid" },
-	[SETGID] = { "setgid" },
-	[SETEUID] = { "seteuid" },
-	[SETEGID] = { "setegid" },
-	[SETREUID] = { "setreuid" },
-	[SETREGID] = { "setregid" },
-	[SETRESUID] = { "setresuid" },
-	[SETRESGID] = { "setresgid" },
-	[SETGROUPS] = { "setgroups" },
-	[INITGROUPS] = { "initgroups" },
-	[UNSHARE] = { "unshare" },
-	[SETNS] = { "setns" },
-	[CAPSET] = { "capset" },
+	[SETUID].name = "setuid",
+	[SETGID].name = "setgid",
+	[SETEUID].name = "seteuid",
+	[SETEGID].name = "setegid",
+	[SETREUID].name = "setreuid",
+	[SETREGID].name = "setregid",
+	[SETRESUID].name = "setresuid",
+	[SETRESGID].name = "setresgid",
+	[SETGROUPS].name = "setgroups",
+	[INITGROUPS].name = "initgroups",
+	[UNSHARE].name = "unshare",
+	[SETNS].name = "setns",
+	[CAPSET].name = "capset",
 };
 
 static void *find(enum call call) {
