@@ -1,14 +1,10 @@
-/* The trace's file, its chunks, and who writes to them: the front (trace_front.c) calls this for each
+/* The trace's file, its chunks, and who writes to them. The front (trace_front.c) comes here for each
  * call. */
 #include "observe/trace.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#ifdef __x86_64__
-#include <cpuid.h>
-#include <x86intrin.h>
-#endif
 
 #include "base/conf.h"
 #include "base/lock.h"
@@ -16,10 +12,11 @@
 #include "cache/hooks.h"
 #include "cache/tcache.h"
 #include "harden/action.h"
+#include "observe/trace_clock.h"
 #include "observe/trace_end.h"
 #include "observe/trace_record.h"
 
-/* The file is made as long as it may ever get, ten thousand million calls; what nobody wrote to takes no
+/* The file is made as long as it may ever get, ten thousand million calls. What nobody wrote to takes no
  * room. */
 #define FILE_MAX (64 * GIB)
 #define FILE_MIN (16 * TRACE_CHUNK)
@@ -45,41 +42,9 @@ static struct shared {
 static struct trace_header *header;
 static struct os_file file;
 static char path[2 * CONF_PATH_MAX];
-static bool use_counter;
 
 static _Atomic uint32_t writers_used; /* not wiped: a writer of the parent stays its thread's in the child */
 _Atomic bool trace_stopped;
-
-/* ---- time ---- */
-
-/* The CPU's counter where it runs evenly and the same on all cores, which is cheaper than the kernel's
- * clock. */
-static inline uint64_t now(void) {
-#if defined(__x86_64__)
-	if (likely(use_counter)) return __rdtsc();
-#elif defined(__aarch64__)
-	if (likely(use_counter)) {
-		uint64_t count;
-		__asm__ volatile("isb; mrs %0, cntvct_el0" : "=r"(count));
-		return count;
-	}
-#endif
-	return os_nanoseconds();
-}
-uint64_t trace_now(void) { return now(); }
-
-static bool counter_is_good(void) {
-#if defined(__x86_64__)
-	/* The kernel knows whether the counters of all cores agree: it uses them itself then. */
-	char source[64];
-	unsigned a, b, c, d;
-	os_read_file("/sys/devices/system/clocksource/clocksource0/current_clocksource", 0, source, sizeof source);
-	const bool agreed = strncmp(source, "tsc", 3) == 0 || strncmp(source, "kvm-clock", 9) == 0 || strncmp(source, "hyperv", 6) == 0;
-	return agreed && __get_cpuid(0x80000007, &a, &b, &c, &d) != 0 && (d >> 8 & 1) != 0;
-#else
-	return true;
-#endif
-}
 
 /* ---- chunks ---- */
 
@@ -90,7 +55,8 @@ static COLD void stop(enum trace_state state) {
 	if (trace_is_ending()) return;
 	if (os_back_file(header, os_page_size)) header->state = state;
 	if (state == TRACE_FULL)
-		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path, file.size);
+		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path,
+		         file.size);
 	else
 		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
 }
@@ -151,10 +117,15 @@ static NOINLINE bool begin_chunk(struct trace_writer *w) {
 		return false;
 	}
 	/* The one that is full need not be in memory for our sake. */
-	if (w->at != NULL) os_purge((char *)header + ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK), TRACE_CHUNK, false);
+	if (w->at != NULL) {
+		const size_t offset = ALIGN_DOWN((size_t)(w->at - (char *)header), TRACE_CHUNK);
+		os_purge((char *)header + offset, TRACE_CHUNK, false);
+	}
 	struct trace_chunk *chunk = (struct trace_chunk *)start;
-	*chunk = (struct trace_chunk){ .pid = (uint32_t)os_process_id(), .stamp = trace_now(), .ns = os_nanoseconds() };
-	__atomic_store_n(&chunk->magic, TRACE_CHUNK_MAGIC, __ATOMIC_RELEASE); /* last: the file may be read meanwhile */
+	const uint32_t pid = (uint32_t)os_process_id();
+	*chunk = (struct trace_chunk){ .pid = pid, .stamp = trace_now(), .ns = os_nanoseconds() };
+	/* Last: the file may be read meanwhile. */
+	__atomic_store_n(&chunk->magic, TRACE_CHUNK_MAGIC, __ATOMIC_RELEASE);
 	atomic_store(&shared->latest, chunk);
 	w->at = start + sizeof(struct trace_chunk);
 	w->limit = start + TRACE_CHUNK - TRACE_RECORD_MAX - sizeof(uint64_t);
@@ -237,12 +208,12 @@ void trace_allocated(struct trace_writer *own, enum trace_op op, const void *blo
 	if (unlikely(w == NULL)) return;
 	char *start = w->at;
 	if (unlikely(block == NULL)) {
-		put(w, TRACE_FAILED, family, now(), (void *)(w->place * MIN_ALIGN), true, size);
+		put(w, TRACE_FAILED, family, trace_now(), (void *)(w->place * MIN_ALIGN), true, size);
 	} else if (likely(op != TRACE_ALIGNED)) {
-		put(w, op, family, now(), block, true, size);
+		put(w, op, family, trace_now(), block, true, size);
 	} else {
 		/* The last byte first, where it will be: its place is known when the rest is written. */
-		put(w, TRACE_NOTHING, family, now(), block, true, size);
+		put(w, TRACE_NOTHING, family, trace_now(), block, true, size);
 		*w->at++ = (char)__builtin_ctzll(align);
 		put_head(start, *(volatile uint16_t *)start | op);
 	}
@@ -252,7 +223,7 @@ void trace_allocated(struct trace_writer *own, enum trace_op op, const void *blo
 void trace_freed(struct trace_writer *own, const void *block, enum family family) {
 	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
-	put(w, TRACE_FREE, family, now(), block, false, 0);
+	put(w, TRACE_FREE, family, trace_now(), block, false, 0);
 	give_back(own);
 }
 
@@ -261,10 +232,10 @@ void trace_moved(struct trace_writer *own, uint64_t called, const void *block, c
 	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
 	if (unlikely(moved == NULL)) {
-		put(w, TRACE_FAILED, FAMILY_MALLOC, now(), (void *)(w->place * MIN_ALIGN), true, size);
+		put(w, TRACE_FAILED, FAMILY_MALLOC, trace_now(), (void *)(w->place * MIN_ALIGN), true, size);
 	} else {
 		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
-		put(w, TRACE_REALLOC, FAMILY_MALLOC, now(), moved, true, size);
+		put(w, TRACE_REALLOC, FAMILY_MALLOC, trace_now(), moved, true, size);
 	}
 	give_back(own);
 }
@@ -303,7 +274,8 @@ static const char *begin_file(void) {
 		case EEXIST: return "there are too many files of this name";
 		case ENOSPC: case EDQUOT: return "there is no room for it";
 		case ENODEV: case EINVAL: return "files cannot be mapped and shared there";
-		case EFBIG: case ENOMEM: return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
+		case EFBIG: case ENOMEM:
+			return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
 		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
 		}
 	}
@@ -332,7 +304,7 @@ bool trace_begin(void) {
 		conf_files.trace_file[0] = 0;
 		return false;
 	}
-	use_counter = counter_is_good();
+	trace_clock_choose();
 	memcpy(header->magic, TRACE_MAGIC, sizeof header->magic);
 	header->version = TRACE_VERSION;
 	header->chunk_size = TRACE_CHUNK;

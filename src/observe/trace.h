@@ -32,9 +32,6 @@ extern _Atomic bool trace_stopped;
 /* A writer for the calling thread's records, until the thread ends. NULL: all are taken. */
 NOINLINE struct trace_writer *trace_thread_begin(void);
 
-/* The time now, in stamps. */
-uint64_t trace_now(void);
-
 /* Records that a call allocated: after it did. `own`: the thread's writer, or NULL. `block` is NULL: it
  * failed. */
 void trace_allocated(struct trace_writer *own, enum trace_op op, const void *block, size_t size, size_t align,

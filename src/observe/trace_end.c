@@ -11,7 +11,7 @@
 #include "observe/trace_end.h"
 
 #include "base/conf.h"
-#include "observe/trace.h"
+#include "observe/trace_clock.h"
 
 /* Constant after the start. */
 static struct {

@@ -7,6 +7,7 @@
 #include "cache/front.h"
 #include "cache/tcache.h"
 #include "observe/trace.h"
+#include "observe/trace_clock.h"
 
 static const struct front *plain; /* written once, by trace_start */
 
