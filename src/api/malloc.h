@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) bool usable_size_fast(void *block, 
 /* Slow: any block, by what lies there. Ends the program when there is none. */
 NOINLINE size_t usable_size_of_place(void *block, const char *function);
 
-/* The same, but another front may know better. */
+/* Slow, for the program: asks the front that serves. */
 NOINLINE size_t usable_size_slow(void *block, const char *function);
 
 /* Bytes that the program may use in the block, which is not NULL. */

@@ -29,7 +29,8 @@ static const char *const sources[FAMILY_COUNT] = {
 static void check_family(const void *block, enum family family, const struct claim *claim) {
 	const enum family other = family == FAMILY_MALLOC ? claim->family : family;
 	const bool has_malloc = family == FAMILY_MALLOC || claim->family == FAMILY_MALLOC;
-	if (family == claim->family || (has_malloc && (other == FAMILY_NEW || other == FAMILY_NEW_ALIGNED))) return;
+	if (family == claim->family) return;
+	if (has_malloc && (other == FAMILY_NEW || other == FAMILY_NEW_ALIGNED)) return;
 	misuse_family(claim->function, block, sources[family], has_malloc ? MISUSE_REPORT : MISUSE_END);
 }
 
@@ -44,7 +45,8 @@ COLD void harden_doubt_claim(const void *block, size_t size, enum family family,
 static void forget_tags(void) {
 	for (struct region *r = heap_regions(); r != NULL; r = r->next)
 		for (const struct span *s = r->spans; s < r->spans + REGION_SLICES; s++)
-			if (s->kind == SPAN_SMALL && !s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
+			if (s->kind == SPAN_SMALL && !s->hard)
+				page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
 }
 
 /* In a child: said first, for what is to be done may come back here. */

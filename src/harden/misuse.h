@@ -43,6 +43,7 @@ COLD void misuse_size(const char *function, const void *block, size_t size, size
 
 /* The block came from `source`, another function than the one that blocks for `function` come from. The
  * same. */
-COLD void misuse_family(const char *function, const void *block, const char *source, enum misuse_action otherwise);
+COLD void misuse_family(const char *function, const void *block, const char *source,
+                        enum misuse_action otherwise);
 
 #endif
