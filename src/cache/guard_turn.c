@@ -3,21 +3,22 @@
 #include "base/os.h"
 #include "cache/hooks.h"
 
-/* A guarded block takes tens of microseconds: a thread gets none within so many milliseconds of the one before, and pays
- * less than 1%, however much it allocates. Who asks for one in fewer than HASTE allocations wants them all. */
+/* A guarded block takes tens of microseconds: a thread gets none within so many milliseconds of the one
+ * before, and pays less than 1%, however much it allocates. Who asks for one in fewer than HASTE
+ * allocations wants them all. */
 #define LEAST_PAUSE 4
 #define HASTE 1000
 
 void guard_turn_init(struct guard_turn *turn) {
-	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet, nor the
-	 * children of one. */
+	/* Threads that do the same shall not guard the same allocation, nor shall the processes of a fleet, nor
+	 * the children of one. */
 	turn->random.state = os_random();
 	turn->every = -1; /* not drawn yet */
 	guard_count(turn, 1);
 }
 
-/* Exponentially distributed with the mean of `every`: any allocation is as likely as any other. -log2 of a random fraction
- * is its leading zeros and, nearly, a straight line in between; the mean of that is 3/2. */
+/* Exponentially distributed with the mean of `every`: any allocation is as likely as any other. -log2 of a
+ * random fraction is its leading zeros and, nearly, a straight line in between; the mean of that is 3/2. */
 static int64_t draw(struct guard_turn *turn, int64_t every) {
 	uint64_t r = random_next(&turn->random) | 1;
 	unsigned zeros = (unsigned)__builtin_clzll(r);
@@ -51,6 +52,7 @@ void guard_turn_begin(struct guard_turn *turn) {
 }
 
 void *guard_turn_take(struct guard_turn *turn, size_t size) {
-	void *(*guard)(struct guard_turn *, size_t) = atomic_load_explicit(&cache_hooks.guard, memory_order_acquire);
+	void *(*guard)(struct guard_turn *, size_t);
+	guard = atomic_load_explicit(&cache_hooks.guard, memory_order_acquire);
 	return guard != NULL ? guard(turn, size) : NULL;
 }

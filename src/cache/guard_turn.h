@@ -1,6 +1,6 @@
-/* When the next allocation of a thread is to be guarded: one in conf.guard_sample, on average. A refill of a magazine
- * counts for as many allocations as it brings blocks, a large block for one. The allocation whose turn it is gets its
- * block from above (cache_hooks.guard): from harden/guard.c. */
+/* When the next allocation of a thread is to be guarded: one in conf.guard_sample, on average. A refill of
+ * a magazine counts for as many allocations as it brings blocks, a large block for one. The allocation
+ * whose turn it is gets its block from above (cache_hooks.guard): from harden/guard.c. */
 #ifndef CACHE_GUARD_TURN_H
 #define CACHE_GUARD_TURN_H
 
@@ -31,12 +31,12 @@ static inline void guard_count(struct guard_turn *turn, size_t blocks) {
 	if (unlikely(turn->left < 0 || turn->every != conf.guard_sample)) guard_turn_draw(turn);
 }
 
-/* A guarded block for the thread whose turn it is; it reads as zero. NULL when it is too large, or none can be made. A `size`
- * that is a multiple of a power of two up to a slice gets an address that is one, too. */
+/* A guarded block for the thread whose turn it is; it reads as zero. NULL when it is too large, or none can
+ * be made. A `size` that is a multiple of a power of two up to a slice gets an address that is one, too. */
 COLD void *guard_turn_take(struct guard_turn *turn, size_t size);
 
-/* Around the making of the block. A child that no handler of fork hears of has its parent's random numbers: it gets others
- * here. */
+/* Around the making of the block. A child that no handler of fork hears of has its parent's random numbers:
+ * it gets others here. */
 void guard_turn_begin(struct guard_turn *turn);
 static inline void guard_turn_end(struct guard_turn *turn) {
 	turn->busy = false;

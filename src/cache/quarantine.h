@@ -1,5 +1,6 @@
-/* Freed blocks of hardened mode that wait, so that no block is handed out again soon, nor in the order in which blocks were
- * freed: a queue in which each new block takes a random place among the younger half. Part of a thread's cache. */
+/* Freed blocks of hardened mode that wait, so that no block is handed out again soon, nor in the order in
+ * which blocks were freed: a queue in which each new block takes a random place among the younger half.
+ * Part of a thread's cache. */
 #ifndef CACHE_QUARANTINE_H
 #define CACHE_QUARANTINE_H
 
@@ -32,14 +33,14 @@ struct quarantine *quarantine_create(void);
 /* Gives all blocks back to their arenas. Inside of the gate, or under the threads lock. */
 void quarantine_empty(struct quarantine *q);
 
-/* The same, and the quarantine up. */
+/* Gives all blocks back, as quarantine_empty, and the quarantine up. */
 void quarantine_destroy(struct quarantine *q);
 
-/* The same for that of a thread that is not there any more, wherever that was in malloc or free. */
+/* Gives up the quarantine of a thread that is not there any more, wherever that was in malloc or free. */
 void quarantine_inherit(struct quarantine *q);
 
-/* While there are many threads, each of them keeps less; and in a child that no handler of fork hears of, choices are made by other
- * random numbers than in its parent. */
+/* While there are many threads, each of them keeps less; and in a child that no handler of fork hears of,
+ * choices are made by other random numbers than in its parent. */
 COLD void quarantine_look_at_room(struct quarantine *q);
 
 /* The i-th youngest, i < count. */
@@ -50,8 +51,9 @@ static inline uint64_t quarantine_entry(const struct quarantine *q, uint32_t i) 
 static inline void *quarantine_block(uint64_t entry) { return (void *)(entry & ((UINT64_C(1) << 48) - 1)); }
 static inline unsigned quarantine_class(uint64_t entry) { return (unsigned)(entry >> 48); }
 
-/* What lies in the queue are free blocks at any moment, so that the child of a fork can take it over from a thread that it does not have: a
- * block is counted after it was stored, and not any more before it is taken. At worst, one is missing. */
+/* What lies in the queue are free blocks at any moment, so that the child of a fork can take it over from a
+ * thread that it does not have: a block is counted after it was stored, and not any more before it is
+ * taken. At worst, one is missing. */
 static inline void quarantine_keep_order(void) { __asm__ volatile("" : : : "memory"); }
 
 /* Adds a block. There must be room: quarantine_is_full was asked, and blocks taken, until it said no. */

@@ -1,10 +1,12 @@
 #include "cache/sample.h"
 
+#include "cache/caches.h"
+
 _Atomic uint64_t sample_mean;
 struct sample_hooks sample_hooks;
 
-/* -log2 of a number, evenly distributed between 0 and 1, in 2^-32: the leading zeros of random bits, then, bit by bit, the
- * logarithm of what follows. libm is none of the libraries that Arenal may need. */
+/* -log2 of a number, evenly distributed between 0 and 1, in 2^-32: the leading zeros of random bits, then,
+ * bit by bit, the logarithm of what follows. libm is none of the libraries that Arenal may need. */
 static uint64_t random_log(struct random *random) {
 	const uint64_t bits = random_next(random) | 1;
 	const unsigned zeros = (unsigned)__builtin_clzll(bits);
@@ -18,8 +20,8 @@ static uint64_t random_log(struct random *random) {
 	return ((uint64_t)(zeros + 1) << 32) - log;
 }
 
-/* Bytes before the next point: exponentially distributed, rounded down, for a block that ends before the point has no byte at
- * it. */
+/* Bytes before the next point: exponentially distributed, rounded down, for a block that ends before the
+ * point has no byte at it. */
 static uint64_t draw(struct sample_turn *turn) {
 	const double ln2 = 0.69314718055994531;
 	return (uint64_t)((double)random_log(&turn->random) * (ln2 / 0x1p32) * (double)turn->mean);
@@ -49,4 +51,37 @@ double sample_probability(size_t size, uint64_t mean) {
 	double f = x * (1 - x / 2 * (1 - x / 3 * (1 - x / 4)));
 	while (halved-- > 0) f *= 2 - f;
 	return f;
+}
+
+/* ---- of all threads ---- */
+
+/* Without ThreadSanitizer: malloc reads the table plainly. */
+__attribute__((no_sanitize("thread"))) void sample_lead_sizes(struct tcache *tc, bool lead) {
+	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
+		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? tcache_tags[i] : TAG_OF_CLASS(0);
+	*(volatile uint16_t *)&tc->class_mask = lead ? UINT16_MAX : 0;
+}
+
+bool tcache_sample(uint64_t mean) {
+	lock_take(&caches.lock, RANK_THREADS);
+	const bool done = mean == 0 || arena_for_samples();
+	if (done) {
+		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
+		for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+			sample_lead_sizes(tc, mean == 0);
+			sample_forget(&tc->sample);
+		}
+	}
+	lock_drop(&caches.lock, RANK_THREADS);
+	return done;
+}
+
+uint64_t tcache_sample_count(size_t size) {
+	struct tcache *tc = get_cache();
+	return tc != NULL && sample_count(&tc->sample, size) ? tc->sample.mean : 0;
+}
+
+void tcache_sample_busy(bool busy) {
+	struct tcache *tc = own_cache();
+	if (tc != NULL) tc->sample.busy = busy;
 }

@@ -1,9 +1,11 @@
-/* Which allocations the heap profile looks at (observe/profile.h): a sample of all bytes that threads allocate.
+/* Which allocations the heap profile looks at (observe/profile.h): a sample of all bytes that threads
+ * allocate.
  *
- * Points lie on the row of these bytes as events of a Poisson process do, one in `sample_mean` bytes on average. A block that
- * one or more of them fall into is sampled. So a block of n bytes is with the probability 1 - exp(-n / mean), whatever was
- * allocated before it, and stands for 1 / (1 - exp(-n / mean)) blocks like it (Horvitz and Thompson, 1952): then the expected
- * value of an estimate is the true one, for blocks and for bytes, for each size alone and for all of them. */
+ * Points lie on the row of these bytes as events of a Poisson process do, one in `sample_mean` bytes on
+ * average. A block that one or more of them fall into is sampled. So a block of n bytes is with the
+ * probability 1 - exp(-n / mean), whatever was allocated before it, and stands for 1 / (1 - exp(-n / mean))
+ * blocks like it (Horvitz and Thompson, 1952): then the expected value of an estimate is the true one, for
+ * blocks and for bytes, for each size alone and for all of them. */
 #ifndef CACHE_SAMPLE_H
 #define CACHE_SAMPLE_H
 
@@ -12,16 +14,21 @@
 #include "base/base.h"
 #include "base/random.h"
 
-/* More bytes than this are none that anybody would sample by: it keeps the numbers of estimates in 64 bits. */
+struct tcache;
+
+/* More bytes than this are none that anybody would sample by: it keeps estimates in 64 bits. */
 #define SAMPLE_MEAN_MAX GIB
 
 /* Bytes from one point to the next, on average; 0: the profile is off. Written by tcache_sample. */
 extern _Atomic uint64_t sample_mean __attribute__((visibility("hidden")));
 
-static inline bool sample_is_on(void) { return atomic_load_explicit(&sample_mean, memory_order_relaxed) != 0; }
+static inline bool sample_is_on(void) {
+	return atomic_load_explicit(&sample_mean, memory_order_relaxed) != 0;
+}
 
-/* How far a thread is from its next point. Zeroed: not drawn yet, or the profile is off. Owner: its thread; but when sample_mean
- * changes, sample_forget is called from outside. A thread that writes at that moment may go on to the point that it had drawn. */
+/* How far a thread is from its next point. Zeroed: not drawn yet, or the profile is off. Owner: its thread;
+ * but when sample_mean changes, sample_forget is called from outside. A thread that writes at that moment
+ * may go on to the point that it had drawn. */
 struct sample_turn {
 	uint64_t left; /* bytes before it */
 	uint64_t mean; /* sample_mean, when `left` was drawn */
@@ -66,5 +73,20 @@ bool sample_count(struct sample_turn *turn, size_t size);
 
 /* The probability for a block of `size` bytes, at least 1. */
 double sample_probability(size_t size, uint64_t mean);
+
+/* From now on, one byte in `mean` on average is a point of the sample, and all caches lead sizes to the
+ * slow path; 0: none is, and the caches are as before. False when out of memory: nothing changed. */
+bool tcache_sample(uint64_t mean);
+
+/* Counts a block of `size` bytes that the calling thread gets. When it is a sample: the mean that it was
+ * drawn with; else 0. */
+uint64_t tcache_sample_count(size_t size);
+
+/* While a sample is taken, what the thread allocates is none. */
+void tcache_sample_busy(bool busy);
+
+/* Leads sizes to their magazines, or all of them to magazine 0. Another thread may be in the middle of
+ * malloc: it finds either. */
+void sample_lead_sizes(struct tcache *tc, bool lead);
 
 #endif

@@ -1,11 +1,14 @@
 /* Thread caches: a magazine of free blocks per size class, used by one thread without lock or atomics.
  *
- * The fast paths (api/malloc.c) need no test for special cases, because each of these is a magazine that is empty and
- * full at once: class 0 of every cache (not a small block), and all of the static caches that stand for "this thread has
- * none". So a thread that starts, a process that starts and a pointer that is none of ours take the slow paths here.
+ * The fast paths (api/malloc.c) need no test for special cases, because each of these is a magazine that is
+ * empty and full at once: class 0 of every cache (not a small block), and all of the static caches that
+ * stand for "this thread has none". So a thread that starts, a process that starts and a pointer that is
+ * none of ours take the slow paths here.
  *
- * In hardened mode, and while calls are recorded, every call does: threads have caches, but tcache_current points at such a static
- * one, and theirs is in tcache_hidden. */
+ * In hardened mode, and while calls are recorded, every call does: threads have caches, but tcache_current
+ * points at such a static one, and theirs is in tcache_hidden (hiding.c).
+ *
+ * This header has the data, and what others may call, by the files that it is in. */
 #ifndef CACHE_TCACHE_H
 #define CACHE_TCACHE_H
 
@@ -24,9 +27,9 @@ struct magazine {
 	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
 	void **full;       /* top >= full: no room */
 	void **empty;      /* top <= empty: nothing in it */
-	uint64_t start_test; /* for block_starts_at; 0, which no address passes, in class 0 and where there is no cache */
+	uint64_t start_test; /* for block_starts_at; 0, which no address passes, in class 0 and without a cache */
 };
-static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in struct tcache");
+static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in its cache");
 
 /* What only slow paths need of a magazine. */
 struct magazine_slots {
@@ -39,66 +42,113 @@ struct magazine_slots {
  * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
-	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16. While the heap profile is on, all are 0, so
-	                                                     that every malloc takes the slow path; see tcache_sample */
+	/* By (size + 15) / 16. While the heap profile is on, all are 0, so that every malloc takes the slow
+	 * path; see tcache_sample. */
+	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1];
 	uint16_t class_mask;  /* for classes that are computed: all bits; or 0, likewise */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in threads.count: see tcache_in_new_process. Owner: the threads lock */
 	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
-	size_t room;          /* bytes that the magazines could hold: sum of slots * size; at most conf.tcache_max */
+	size_t room;          /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
-	/* Whose turn is next is counted here, where blocks are handed out. What is done then, harden/guard.c and observe/profile.c
-	 * know. Owner: its thread. */
+	/* Whose turn is next is counted here, where blocks are handed out. What is done then, harden/guard.c
+	 * and observe/profile.c know. Owner: its thread. */
 	struct guard_turn guard;
 	struct sample_turn sample;
-	/* Free blocks of the cache, like those in the magazines, which they go on to. NULL: not in hardened mode. */
+	/* Free blocks of the cache, like those in the magazines, which they go on to. NULL: not in hardened
+	 * mode. */
 	struct quarantine *quarantine;
-	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any needs; its end is
-	 * cache_hooks.end_attached. Owner: its thread */
+	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any
+	 * needs; its end is cache_hooks.end_attached. Owner: its thread */
 	void *attached;
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
 	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
 	struct tcache *next, *prev;
 };
 static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
-static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct magazine), "tags fit 16 bits");
+static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct magazine),
+              "tags fit 16 bits");
 
 /* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
-extern __thread struct tcache *tcache_current __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread struct tcache *tcache_current
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The thread's cache where caches are hidden, once it has one. */
+extern __thread struct tcache *tcache_hidden
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* What tcache_current points at when the thread's cache is hidden. */
+extern struct tcache tcache_hiding __attribute__((visibility("hidden")));
 
 /* What tag_of_size holds while nothing is sampled. Written once, at start-up. */
 extern uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1] __attribute__((visibility("hidden")));
-
-/* The thread's cache where caches are hidden, once it has one. */
-extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
 	return (struct magazine *)((char *)tc + tag);
 }
 
+/* ---- tcache.c: the slow ways of malloc and free ---- */
+
+/* For a small block: refill or flush the magazine first, or do without a cache where there can be none.
+ * NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
+void *tcache_alloc(unsigned class_, size_t size);
+void tcache_free(unsigned class_, void *block);
+
+/* A small block that is a sample of the heap profile, where no tag leads free to a magazine. NULL when out
+ * of memory. */
+void *tcache_alloc_sampled(unsigned class_, size_t size);
+
+/* A large block: a run from the thread's cache, or whatever large_alloc gives. NULL when out of memory. */
+void *tcache_alloc_large(size_t size, bool zero);
+void tcache_free_run(struct span *run);
+
+/* The arena of the calling thread; makes the thread's cache when it has none. */
+struct arena *tcache_arena(void);
+
+/* ---- caches.c: the life of caches ---- */
+
 /* Once, at start-up. */
 void tcache_init(void);
 
-/* From now on, threads hide their caches, and their blocks are hardened. What the calling thread has cached goes back. False
- * when out of memory: nothing changed. Called under the lock of the start; when that was dropped, tcache_started. */
+/* From now on, threads hide their caches, and their blocks are hardened. What the calling thread has cached
+ * goes back. False when out of memory: nothing changed. Called under the lock of the start; when that was
+ * dropped, tcache_started. */
 bool tcache_harden(void);
 void tcache_started(void);
 
-/* In a child of a hardened process, however it was made, before it allocates for the first time: the calling thread, which is the only one,
- * has no block of its parent's spans any more, and gets none. */
+/* In a child of a hardened process, however it was made, before it allocates for the first time: the
+ * calling thread, which is the only one, has no block of its parent's spans any more, and gets none. */
 COLD void tcache_harden_anew(void);
 
-/* From now on, threads hide their caches. */
+/* The number of caches now: threads that allocate. */
+size_t tcache_count(void);
+
+/* Bytes that a cache may hold in its magazines now. */
+size_t tcache_room(void);
+
+/* Does anybody notice when a thread with a cache ends? */
+bool tcache_has_exit(void);
+
+/* Makes the calling thread's cache when it has none. True when it has one, and its end will be noticed. */
+bool tcache_exit_is_noticed(void);
+
+/* The threads lock: to read what it owns. */
+void tcache_lock(void);
+void tcache_unlock(void);
+
+/* ---- hiding.c ---- */
+
+/* From now on, threads hide their caches: the calling one, and those that get one. */
 void tcache_hide(void);
 /* New ones need not any more. */
 void tcache_hide_no_more(void);
 
-/* Until tcache_conceal gets what this returned, or for good, the calling thread uses its cache, if it can have one, as if it were not
- * hidden. NULL: it does so already. Its cache is tcache_current then if this returned &tcache_hiding. */
-extern struct tcache tcache_hiding; /* what tcache_current points at when the thread's cache is hidden */
+/* Until tcache_conceal gets what this returned, or for good, the calling thread uses its cache, if it can
+ * have one, as if it were not hidden. NULL: it does so already. Its cache is tcache_current then if this
+ * returned &tcache_hiding. */
 NOINLINE struct tcache *tcache_reveal_slowly(void);
 static inline struct tcache *tcache_reveal(void) {
 	if (unlikely(tcache_current != &tcache_hiding)) return tcache_reveal_slowly();
@@ -107,84 +157,54 @@ static inline struct tcache *tcache_reveal(void) {
 }
 static inline void tcache_conceal(struct tcache *hidden) { tcache_current = hidden; }
 
-/* The slow ways of malloc and free for a small block: refill or flush the magazine first, or do without a cache where
- * there can be none. NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
-void *tcache_alloc(unsigned class_, size_t size);
-void tcache_free(unsigned class_, void *block);
-
-/* From now on, one byte in `mean` on average is a point of the heap profile's sample, and all caches lead sizes to the slow
- * path; 0: none is, and the caches are as before. False when out of memory: nothing changed. */
-bool tcache_sample(uint64_t mean);
-
-/* Counts a block of `size` bytes that the calling thread gets. When it is a sample: the mean that it was drawn with; else 0. */
-uint64_t tcache_sample_count(size_t size);
-
-/* While a sample is taken, what the thread allocates is none. */
-void tcache_sample_busy(bool busy);
-
-/* A small block that is a sample, where no tag leads free to a magazine. NULL when out of memory. */
-void *tcache_alloc_sampled(unsigned class_, size_t size);
-
-/* Where this small block waits, if it is free: words for a message, or NULL. */
-const char *tcache_where_free(const struct span *s, const void *block);
-
-/* The same for a large block: a run from the thread's cache, or whatever large_alloc gives. */
-void *tcache_alloc_large(size_t size, bool zero);
-void tcache_free_run(struct span *run);
-
-/* Bytes that a cache may hold in its magazines now. */
-size_t tcache_room(void);
-
-/* The arena of the calling thread; makes the thread's cache when it has none. */
-struct arena *tcache_arena(void);
+/* ---- drain.c: blocks go back ---- */
 
 /* Gives everything in the calling thread's cache back to the arenas. */
 void tcache_flush(void);
 
-/* Gives back what lies in any thread's cache, without the help of these threads: magazines and kept runs that were found
- * unchanged by `looks` calls, the purger's IDLE_LOOKS, fewer while memory is short, or 0. A block of each magazine stays, and all of them where the
- * kernel offers no membarrier. True when there are blocks that may turn out to be idle later. */
+/* Gives back what lies in any thread's cache, without the help of these threads: magazines and kept runs
+ * that were found unchanged by `looks` calls, the purger's IDLE_LOOKS, fewer while memory is short, or 0. A
+ * block of each magazine stays, and all of them where the kernel offers no membarrier. True when there are
+ * blocks that may turn out to be idle later. */
 #define IDLE_LOOKS 3
 bool tcache_drain(unsigned looks);
 
-/* Both, for all caches. */
+/* Flushes the calling thread's cache, and drains all others at once. */
 void tcache_flush_all(void);
 
-/* The number of caches now: threads that allocate. */
-size_t tcache_count(void);
+/* ---- tcache_stats.c ---- */
 
-/* Does anybody notice when a thread with a cache ends? */
-bool tcache_has_exit(void);
-
-/* Makes the calling thread's cache when it has none. True when it has one, and its end will be noticed. */
-bool tcache_exit_is_noticed(void);
-
-/* Bytes in the magazines and quarantines and in the kept runs of all caches, and how many caches there are. */
+/* Bytes in the magazines and quarantines and in the kept runs of all caches, and how many there are. */
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *threads);
 
 /* Of each size class, the blocks in the magazines of all caches. */
 void tcache_blocks_get(size_t blocks[CLASS_COUNT]);
 
-/* The threads lock: to read what it owns. */
-void tcache_lock(void);
-void tcache_unlock(void);
+/* ---- search.c ---- */
 
-/* Around fork: that lock, and those of all caches. In the child, the last of the two: only the calling thread's cache goes on. The others
- * become orphans: what is in them counts as cached, until it is given back. */
+/* Where this small block waits, if it is free: words for a message, or NULL. */
+const char *tcache_where_free(const struct span *s, const void *block);
+
+/* ---- children.c ---- */
+
+/* Around fork: the threads lock, and those of all caches. In the child, the last of the three: only the
+ * calling thread's cache goes on. The others become orphans: what is in them counts as cached, until it is
+ * given back. */
 void tcache_lock_all(void);
 void tcache_unlock_all(void);
 void tcache_after_fork(void);
 
-/* Gives back what is in an orphan, if there is one, and some time has passed since the last one: so a child that was forked to save
- * something, and ends soon, does not spend its time on it. For slow moments. tcache_drain takes one at each call, tcache_flush_all
- * all of them. */
+/* Gives back what is in an orphan, if there is one, and some time has passed since the last one: so a child
+ * that was forked to save something, and ends soon, does not spend its time on it. For slow moments.
+ * tcache_drain takes one at each call, tcache_flush_all all of them. */
 void tcache_adopt_in_time(void);
 
-/* What the calling thread has drawn from its random numbers, it draws anew from others: it is in another process than before. */
+/* What the calling thread has drawn from its random numbers, it draws anew from others: it is in another
+ * process than before. */
 void tcache_reseed(void);
 
-/* In a child that no handler of fork hears of: threads that are not there count no more. Their caches stay in the list: who of the threads
- * is there, only they know. tcache_count_own says that the calling one is. */
+/* In a child that no handler of fork hears of: threads that are not there count no more. Their caches stay
+ * in the list: who of the threads is there, only they know. tcache_count_own says that the calling one is. */
 void tcache_in_new_process(void);
 void tcache_count_own(void);
 

@@ -1,4 +1,4 @@
-/* The search for a block in the magazine of a thread that is at work (`holds` in src/cache/tcache.c): what is found there must be
+/* The search for a block in the magazine of a thread that is at work (`holds` in src/cache/search.c): what is found there must be
  * free. The owner takes block X out, hands it over to the searcher, and goes on with malloc and free of other blocks. The searcher, who
  * is about to free X, looks for it.
  *

@@ -1,0 +1,227 @@
+#include "cache/caches.h"
+
+#include <limits.h>
+
+#include "arena/pressure.h"
+#include "base/annotate.h"
+#include "base/conf.h"
+#include "base/meta.h"
+#include "cache/purger.h"
+
+struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
+struct caches caches;
+
+/* Destructors of other keys may free after ours, so ours asks to be called again and acts in the last round
+ * but one; what is freed even later goes straight to the arenas. */
+#define LAST_ROUND (4 - 2)
+static_assert(PTHREAD_DESTRUCTOR_ITERATIONS >= 4, "libc runs the destructors so many times");
+
+static void thread_exit(void *cache);
+
+/* The second name that libc has for it: somebody may have taken the first, and this is called under the
+ * lock of the start. */
+extern int libc_key_create(pthread_key_t *key, void (*destructor)(void *)) __asm__("__pthread_key_create");
+
+void tcache_init(void) {
+	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++)
+		tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	caches.has_key = libc_key_create(&caches.key, thread_exit) == 0;
+	purger_expect();
+}
+
+/* ---- the first slow path of a thread ---- */
+
+/* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are
+ * such: the first is one then. Under the threads lock. */
+static struct arena *choose_arena(void) {
+	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	struct arena *best = arena_list[0];
+	const bool hardens = best->kind == REGION_GUARDED;
+	for (uint32_t i = 1; i < count; i++) {
+		struct arena *a = arena_list[i];
+		const bool fits = (a->kind == REGION_GUARDED) == hardens && !a->of_samples && !a->inherited;
+		if (fits && a->threads < best->threads) best = a;
+	}
+	if (best->threads == 0) return best;
+	struct arena *created = arena_create();
+	return created != NULL ? created : best;
+}
+
+/* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of
+ * sizes. */
+#define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
+
+/* A new cache in the list. Inside of the gate. */
+static struct tcache *link_new(void) {
+	struct tcache *tc = meta_alloc(sizeof *tc);
+	if (tc == NULL) return NULL;
+	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
+	annotate_unchecked(&tc->sample, sizeof tc->sample);
+	if (caches.hardened && (tc->quarantine = quarantine_create()) == NULL) {
+		meta_free(tc, sizeof *tc);
+		return NULL;
+	}
+	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = start_tests[c];
+	lock_take(&caches.lock, RANK_THREADS);
+	tc->arena = choose_arena();
+	tc->arena->threads++;
+	sample_lead_sizes(tc, !sample_is_on());
+	tc->next = caches.first;
+	if (tc->next != NULL) tc->next->prev = tc;
+	caches.first = tc;
+	caches.count++;
+	lock_drop(&caches.lock, RANK_THREADS);
+	return tc;
+}
+
+/* Its end is not noticed yet. */
+static struct tcache *make(void) {
+	purger_look_at_process();
+	if (atomic_load_explicit(&caches.count, memory_order_relaxed) > 0) {
+		cache_hook_call(&cache_hooks.second_cache);
+		if (tcache_current != &no_cache_yet) return own_cache(); /* the hook has allocated */
+	}
+	gate_enter();
+	struct tcache *tc = link_new();
+	gate_leave();
+	if (tc == NULL) return NULL;
+	guard_turn_init(&tc->guard);
+	tc->sample.random.state = random_next(&tc->guard.random);
+	tcache_current = tc;
+	if (atomic_load_explicit(&caches.hiding, memory_order_relaxed)) hide_cache(tc);
+	return tc;
+}
+
+/* May call malloc itself: the cache is in place. */
+static void notice_exit(struct tcache *tc) {
+	if (caches.has_key) pthread_setspecific(caches.key, tc);
+}
+
+struct tcache *create_cache(void) {
+	struct tcache *tc = make();
+	if (tc != NULL) notice_exit(tc);
+	return tc;
+}
+
+/* ---- the last destructor of a thread ---- */
+
+void unlink_cache(struct tcache *tc) {
+	if (tc->prev != NULL)
+		tc->prev->next = tc->next;
+	else
+		caches.first = tc->next;
+	if (tc->next != NULL) tc->next->prev = tc->prev;
+	tc->next = tc->prev = NULL;
+}
+
+/* Its blocks go back, for good, while no fork comes. */
+static void end_quarantine(struct tcache *tc) {
+	struct quarantine *q = tc->quarantine;
+	if (q == NULL) return;
+	gate_enter();
+	lock_take(&tc->lock, RANK_CACHE); /* others read there for statistics */
+	tc->quarantine = NULL;
+	lock_drop(&tc->lock, RANK_CACHE);
+	quarantine_destroy(q);
+	gate_leave();
+}
+
+void end_attached(struct tcache *tc) {
+	if (tc->attached == NULL) return;
+	atomic_load_explicit(&cache_hooks.end_attached, memory_order_acquire)(tc->attached);
+	tc->attached = NULL;
+}
+
+static void thread_exit(void *cache) {
+	struct tcache *tc = cache;
+	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(caches.key, tc) == 0) return;
+	tcache_current = &no_cache_any_more;
+	tcache_hidden = NULL;
+	end_attached(tc);
+	end_quarantine(tc);
+	empty_cache(tc);
+	lock_take(&caches.lock, RANK_THREADS);
+	tc->arena->threads--;
+	unlink_cache(tc);
+	const bool last = !tc->uncounted && --caches.count == 0;
+	annotate_checked(tc, WRITTEN_BY_OTHERS);
+	annotate_checked(&tc->sample, sizeof tc->sample);
+	meta_free(tc, sizeof *tc);
+	lock_drop(&caches.lock, RANK_THREADS);
+	purger_poke();
+	if (last) purger_end();
+	if (last) cache_hook_call(&cache_hooks.last_exit);
+}
+
+bool tcache_has_exit(void) { return caches.has_key; }
+
+bool tcache_exit_is_noticed(void) { return get_cache() != NULL && caches.has_key; }
+
+/* ---- hardened mode ---- */
+
+bool tcache_harden(void) {
+	struct tcache *tc = own_cache();
+	if (tc == NULL) tc = make();
+	if (tc == NULL) return false;
+	struct quarantine *quarantine = quarantine_create();
+	if (quarantine == NULL) return false;
+	empty_cache(tc);
+	lock_take(&caches.lock, RANK_THREADS);
+	const bool done = arena_harden();
+	if (done) {
+		tc->arena->threads--;
+		tc->arena = arena_list[0];
+		tc->arena->threads++;
+		tc->quarantine = quarantine;
+		caches.hardened = true;
+		atomic_store_explicit(&caches.hiding, true, memory_order_relaxed);
+	}
+	lock_drop(&caches.lock, RANK_THREADS);
+	if (done)
+		hide_cache(tc);
+	else
+		quarantine_destroy(quarantine);
+	return done;
+}
+
+/* When there is no memory for it, the child goes on as its parent. */
+void tcache_harden_anew(void) {
+	struct tcache *tc = own_cache();
+	lock_take(&caches.lock, RANK_THREADS);
+	const bool done = arena_harden_anew();
+	if (done && tc != NULL) {
+		tc->arena->threads--;
+		tc->arena = arena_list[0];
+		tc->arena->threads++;
+	}
+	lock_drop(&caches.lock, RANK_THREADS);
+	if (!done || tc == NULL || tc->quarantine == NULL) return;
+	gate_enter();
+	quarantine_empty(tc->quarantine);
+	gate_leave();
+	empty_cache(tc);
+}
+
+void tcache_started(void) {
+	struct tcache *tc = own_cache();
+	if (tc != NULL) notice_exit(tc);
+}
+
+/* ---- of all caches ---- */
+
+size_t tcache_count(void) { return atomic_load_explicit(&caches.count, memory_order_relaxed); }
+
+/* All caches together hold no more than pressure.caches, or LEAST_ROOM each when that is more: a thousand
+ * threads that sleep hold memory, too. */
+#define LEAST_ROOM (16 * KIB)
+
+size_t tcache_room(void) {
+	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
+	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
+	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
+	return min_size(room, max_size(most / count, LEAST_ROOM));
+}
+
+void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }
+void tcache_unlock(void) { lock_drop(&caches.lock, RANK_THREADS); }

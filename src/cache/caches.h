@@ -1,0 +1,67 @@
+/* The life of thread caches: made by a thread's first slow path, ended by its last destructor. All of them,
+ * and which one is the calling thread's, for the files that thread caches are made of; who only wants one
+ * includes tcache.h. */
+#ifndef CACHE_CACHES_H
+#define CACHE_CACHES_H
+
+#include <pthread.h>
+
+#include "cache/tcache.h"
+
+struct caches {
+	struct lock lock;     /* RANK_THREADS: of the lists, and of what says so in struct tcache */
+	struct tcache *first; /* of the threads that are there, by ->next */
+	/* Of threads that were there when this process was forked, by ->next. Nobody uses them: they may be
+	 * read without their own locks, which were held then and stay so. */
+	struct tcache *_Atomic orphans;
+	_Atomic size_t count;
+	pthread_key_t key;    /* its destructor tells that a thread ends */
+	bool has_key;
+	/* Written at start-up or soon after. */
+	bool hardened;        /* threads have quarantines, and arenas of hardened blocks */
+	_Atomic bool hiding;  /* new caches are hidden; false again when nothing is recorded any more */
+};
+extern struct caches caches __attribute__((visibility("hidden")));
+
+/* What tcache_current points at when the thread has none: zeros, in which every size leads to class 0,
+ * whose magazine is empty and full. No slow path was there yet; its last destructor was; none, and it is
+ * inside of tcache_reveal. tcache_hiding is another one. */
+extern struct tcache no_cache_yet __attribute__((visibility("hidden")));
+extern struct tcache no_cache_any_more __attribute__((visibility("hidden")));
+extern struct tcache no_cache_now __attribute__((visibility("hidden")));
+
+/* The thread's cache, NULL when it has none. */
+static inline struct tcache *own_cache(void) {
+	struct tcache *tc = tcache_current;
+	if (unlikely(tc == &tcache_hiding)) return tcache_hidden;
+	return likely(tc != &no_cache_yet && tc != &no_cache_any_more && tc != &no_cache_now) ? tc : NULL;
+}
+
+/* One for a thread that had none yet. NULL when out of memory. */
+struct tcache *create_cache(void);
+
+/* The thread's cache; makes one for a thread that has none yet. */
+static inline struct tcache *get_cache(void) {
+	struct tcache *tc = own_cache();
+	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create_cache();
+}
+
+/* The calling thread's is hidden from now on (hiding.c). */
+static inline void hide_cache(struct tcache *tc) {
+	tcache_hidden = tc;
+	tcache_current = &tcache_hiding;
+}
+
+/* Out of the list of those whose threads are there. Under the threads lock. */
+void unlink_cache(struct tcache *tc);
+
+/* What a layer above has attached to it ends. */
+void end_attached(struct tcache *tc);
+
+/* Gives everything in it back, but for the quarantine (drain.c). */
+void empty_cache(struct tcache *tc);
+
+/* Gives back what is in an orphan. True when there are more (children.c). */
+bool adopt_orphan(void);
+
+#endif

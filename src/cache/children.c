@@ -1,0 +1,111 @@
+/* Caches in children. Of a parent's threads, only the one that called fork is there. The caches of the
+ * others become orphans, wherever in malloc or free these threads were: each is given back later, by who
+ * comes by. In a child that no handler of fork hears of, they stay in the list of all caches. */
+#include "arena/zero.h"
+#include "base/meta.h"
+#include "cache/caches.h"
+#include "cache/magazine.h"
+
+/* Milliseconds between two orphans that somebody adopts in passing. */
+#define ADOPTION_PACE 20
+
+static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
+
+/* ---- by fork ---- */
+
+void tcache_lock_all(void) {
+	lock_take(&caches.lock, RANK_THREADS);
+	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) lock_take(&tc->lock, RANK_CACHE);
+}
+
+void tcache_unlock_all(void) {
+	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(&caches.lock, RANK_THREADS);
+}
+
+/* The orphans are not written to, but for a link or two: each is a page that the child would get a copy
+ * of. */
+void tcache_after_fork(void) {
+	struct tcache *own = own_cache(), *last = NULL;
+	if (own != NULL) unlink_cache(own);
+	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+		lock_check_order(RANK_CACHE, false); /* of this thread's account only */
+		last = tc;
+	}
+	if (last != NULL) {
+		last->next = caches.orphans;
+		caches.orphans = caches.first;
+		adopt_from = os_milliseconds() + ADOPTION_PACE;
+	}
+	caches.first = own;
+	caches.count = own != NULL;
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
+	if (own != NULL) own->uncounted = false;
+	if (own != NULL) lock_drop(&own->lock, RANK_CACHE);
+	lock_drop(&caches.lock, RANK_THREADS);
+}
+
+/* ---- orphans ---- */
+
+bool adopt_orphan(void) {
+	if (likely(atomic_load_explicit(&caches.orphans, memory_order_relaxed) == NULL)) return false;
+	/* This lock is held to the end, so that everything is either in an orphan or back, for those who count
+	 * and those who fork. */
+	lock_take(&caches.lock, RANK_THREADS);
+	struct tcache *tc = atomic_load_explicit(&caches.orphans, memory_order_relaxed);
+	if (tc != NULL) {
+		tc->lock = (struct lock){ 0 };
+		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
+		empty_cache(tc);
+		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
+		end_attached(tc);
+		atomic_store_explicit(&caches.orphans, tc->next, memory_order_relaxed);
+		meta_free(tc, sizeof *tc);
+	}
+	const bool more = atomic_load_explicit(&caches.orphans, memory_order_relaxed) != NULL;
+	lock_drop(&caches.lock, RANK_THREADS);
+	return more;
+}
+
+void tcache_adopt_in_time(void) {
+	if (likely(atomic_load_explicit(&caches.orphans, memory_order_relaxed) == NULL)) return;
+	const uint64_t now = os_milliseconds();
+	if (now < atomic_load_explicit(&adopt_from, memory_order_relaxed)) return;
+	atomic_store_explicit(&adopt_from, now + ADOPTION_PACE, memory_order_relaxed);
+	adopt_orphan();
+}
+
+/* ---- without handlers of fork ---- */
+
+void tcache_reseed(void) {
+	struct tcache *own = own_cache();
+	if (own == NULL) return;
+	guard_turn_init(&own->guard);
+	own->sample.random.state = random_next(&own->guard.random);
+	sample_forget(&own->sample);
+	if (own->quarantine != NULL) own->quarantine->random.state = random_next(&own->guard.random);
+}
+
+void tcache_in_new_process(void) {
+	const struct tcache *own = own_cache();
+	lock_take(&caches.lock, RANK_THREADS);
+	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+		if (tc == own || tc->uncounted) continue;
+		tc->uncounted = true;
+		caches.count--;
+	}
+	lock_drop(&caches.lock, RANK_THREADS);
+	tcache_count_own();
+	tcache_reseed();
+	zero_reseed();
+}
+
+void tcache_count_own(void) {
+	struct tcache *own = own_cache();
+	if (own == NULL || !own->uncounted) return;
+	lock_take(&caches.lock, RANK_THREADS);
+	own->uncounted = false;
+	caches.count++;
+	lock_drop(&caches.lock, RANK_THREADS);
+}
