@@ -43,8 +43,8 @@ static void put_back(void *block, size_t size, struct huge_more more) {
 static size_t cache_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
-	const size_t share = max_size(huge.bytes / 4 * HUGE_KEPT_QUARTERS,
-	                              wave_room(&huge.wave, huge.bytes, now));
+	const size_t share =
+	    max_size(huge.bytes / 4 * HUGE_KEPT_QUARTERS, wave_room(&huge.wave, huge.bytes, now));
 	return pressure_bound(max_size(share, DIRTY_MIN));
 }
 

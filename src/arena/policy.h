@@ -195,8 +195,9 @@ static_assert(BATCH_MAX <= MAGAZINE_LIMIT_SLOTS / 2, "a batch is no more than ha
  * of the process. glibc-simple took 2.2 s with it, 2.9 s with LIMIT_BYTES for each. */
 #define MAGAZINE_SHARED_BYTES (512 * KIB)
 #define MAGAZINE_SHARED_SLOTS ((size_t)4096)
-static_assert(MAGAZINE_LEAST_SLOTS <= MAGAZINE_START_SLOTS && MAGAZINE_START_SLOTS <= MAGAZINE_LIMIT_SLOTS &&
-              MAGAZINE_LIMIT_SLOTS <= MAGAZINE_SHARED_SLOTS, "magazines grow in slots");
+static_assert(MAGAZINE_LEAST_SLOTS <= MAGAZINE_START_SLOTS, "no magazine starts shorter than any may be");
+static_assert(MAGAZINE_START_SLOTS <= MAGAZINE_LIMIT_SLOTS && MAGAZINE_LIMIT_SLOTS <= MAGAZINE_SHARED_SLOTS,
+              "magazines grow in slots");
 static_assert(MAGAZINE_START_BYTES <= MAGAZINE_LIMIT_BYTES && MAGAZINE_LIMIT_BYTES <= MAGAZINE_SHARED_BYTES,
               "magazines grow in bytes");
 static_assert(MAGAZINE_SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts any magazine's");

@@ -41,8 +41,8 @@ static bool close_block(struct waiting *w, bool keep) {
 
 static bool may_keep(size_t pages) {
 	lock();
-	const bool room = waiting_kept_bytes + pages <=
-	                  max_size(HARD_KEPT_BYTES, hard_blocks.bytes / HARD_KEPT_SHARE);
+	const bool room =
+	    waiting_kept_bytes + pages <= max_size(HARD_KEPT_BYTES, hard_blocks.bytes / HARD_KEPT_SHARE);
 	unlock();
 	return room && pages <= HARD_KEPT_MAX && !pressure_is_on();
 }
