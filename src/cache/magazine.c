@@ -5,7 +5,6 @@
 #include "base/annotate.h"
 #include "base/meta.h"
 #include "base/probe.h"
-#include "cache/own_thread.h"
 #include "cache/purger.h"
 
 /* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full,
