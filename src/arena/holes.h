@@ -21,7 +21,7 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
  * blocks than before are free. */
 #define IDLE_TICKS 2
 
-/* The same for those who free, within their allowance. */
+/* Purges the holes of a bin for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
 /* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none, those of its
