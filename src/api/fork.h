@@ -11,11 +11,11 @@
 /* Registers the handlers; once. For constructors, and for the moment at which a second thread gets a cache before they have run. */
 void fork_expect(void);
 
-/* The same, where nobody tells of others (atfork.c): in programs that the library is linked into. At the first call of malloc,
+/* Registers the handlers where nobody tells of others (atfork.c): in programs that the library is linked into. At the first call of malloc,
  * without any lock. */
 void fork_expect_early(void);
 
-/* The same, for somebody who is about to register handlers: returns when ours are. */
+/* Registers them before those of somebody who is about to register his own: returns when ours are. */
 void fork_expect_first(void);
 
 /* pthread_atfork, with the library that the handlers are part of. */

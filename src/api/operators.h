@@ -52,7 +52,7 @@ _Noreturn void cxx_throw_bad_alloc(const void *caller);
 /* The shared library only: what the C++ library in the scope of `caller` has by that name, or NULL. */
 void *cxx_find(const char *name, const void *caller);
 
-/* The same: function(argument), or NULL when it throws. For where the program has a C++ library, be it in the
+/* Catches what a C++ library throws: function(argument), or NULL when it throws. For where the program has a C++ library, be it in the
  * program itself. */
 bool cxx_can_catch(void);
 void *cxx_null_if_thrown(void *(*function)(const void *), const void *argument);

@@ -55,7 +55,7 @@ bool arena_for_samples(void);
  * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */
 bool arena_harden(void);
 
-/* The same in a child of a hardened process, which has its parent's spans, and with them keys that its parent and brothers know,
+/* Makes new hardened arenas in a child of a hardened process. It has its parent's spans, and with them keys that its parent and brothers know,
  * too: its own blocks come from spans of its own. No thread uses the arenas that were there before, which go on to take back
  * what is theirs. Called under the threads lock. */
 bool arena_harden_anew(void);

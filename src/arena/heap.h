@@ -32,7 +32,7 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
 /* Takes the run back. Neighbouring free slices are one run again at once. */
 void heap_free(struct span *run);
 
-/* The same for a span of hardened blocks: what lies before and behind it cannot be accessed. */
+/* A span of hardened blocks, as heap_alloc and heap_free: what lies before and behind it cannot be accessed. */
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale);
 void heap_free_guarded(struct span *span);
 
@@ -52,7 +52,7 @@ size_t heap_purge(void);
  * at the end of the others is charged to the process no more. Returns the bytes given back. */
 size_t heap_trim(size_t keep);
 
-/* The same, without leaving anything: an allocation is about to fail. The break is tried again then, even if it was refused a moment
+/* Trims without leaving anything: an allocation is about to fail. The break is tried again then, even if it was refused a moment
  * ago. */
 void heap_release(void);
 

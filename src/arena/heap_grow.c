@@ -160,7 +160,7 @@ static void note_piece(uintptr_t first, uintptr_t last) {
 	bit_set(r->ends, slice_number(last));
 }
 
-/* The same where there is no room for a region. Behind a piece lies an inaccessible page. */
+/* Maps a piece of a region, where there is no room for a whole one. Behind a piece lies an inaccessible page. */
 static bool map_piece(enum region_kind kind, size_t slices) {
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
 	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE);

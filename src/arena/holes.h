@@ -18,7 +18,7 @@
  * that are not idle yet. */
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
 
-/* The same for those who free, within their allowance. */
+/* Purges the holes of a bin for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
 /* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none, those of its

@@ -15,7 +15,7 @@ struct mapping {
 	size_t size; /* bytes, whole pages */
 };
 
-/* The same, and which mapping of the kernel's it is, or a part of: what has the same origin and lies side
+/* A mapping, and which mapping of the kernel's it is, or a part of: what has the same origin and lies side
  * by side is one to the kernel, and can be resized as one. What mremap has moved has an origin of its own:
  * beside others, it stays another mapping. */
 struct piece {

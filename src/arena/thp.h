@@ -31,7 +31,7 @@ void thp_start(void);
 /* Memory that is new. Where the system gives huge pages unasked, they are declined for now: what is purged would come back soon. */
 void thp_decline(uintptr_t start, size_t size);
 
-/* The same for what the break has gained. Not before there is room for a huge page, for most heaps are smaller; from then on each step
+/* Declines huge pages for what the break has gained. Not before there is room for a huge page, for most heaps are smaller; from then on each step
  * before it is touched, or it would stay a mapping of its own to the kernel. Under the heap lock. */
 void thp_decline_brk(uintptr_t start, uintptr_t end);
 

@@ -22,7 +22,7 @@ struct headroom {
 
 void limits_find_cgroup(struct cgroup *group, const char *prefix);
 
-/* The same, but in a container, the container's, without a look at which of the groups inside of it is the own one: that would take
+/* In a container, finds the container's group, without a look at which of the groups inside of it is the own one: that would take
  * half of the time, for each process that starts. */
 void limits_find_container(struct cgroup *group, const char *prefix);
 

@@ -12,7 +12,7 @@
 /* Returns what the kernel does: a negative errno where it fails. errno is left alone. */
 long system_call(long number, long a, long b, long c, long d, long e, long f);
 
-/* The same with as many arguments as the call has, of any type. */
+/* system_call with as many arguments as the call has, of any type. */
 #define CALL(number, ...) CALL_OF_SIX(number, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define CALL_OF_SIX(number, a, b, c, d, e, f, ...) \
 	system_call(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))

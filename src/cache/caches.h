@@ -24,11 +24,13 @@ struct caches {
 extern struct caches caches __attribute__((visibility("hidden")));
 
 /* What tcache_current points at when the thread has none: zeros, in which every size leads to class 0,
- * whose magazine is empty and full. No slow path was there yet; its last destructor was; none, and it is
- * inside of tcache_reveal. tcache_hiding is another one. */
-extern struct tcache no_cache_yet __attribute__((visibility("hidden")));
-extern struct tcache no_cache_any_more __attribute__((visibility("hidden")));
-extern struct tcache no_cache_now __attribute__((visibility("hidden")));
+ * whose magazine is empty and full. Nothing is written to them. */
+extern struct tcache no_cache_yet /* a new thread's, until its first slow path */
+	__attribute__((visibility("hidden")));
+extern struct tcache no_cache_any_more /* after its last destructor */
+	__attribute__((visibility("hidden")));
+extern struct tcache no_cache_now /* from tcache_reveal to tcache_conceal, if it has none to reveal */
+	__attribute__((visibility("hidden")));
 
 /* The thread's cache, NULL when it has none. */
 static inline struct tcache *own_cache(void) {

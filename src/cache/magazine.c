@@ -6,7 +6,6 @@
 #include "base/annotate.h"
 #include "base/meta.h"
 #include "base/probe.h"
-#include "cache/own_thread.h"
 #include "cache/purger.h"
 
 static_assert(MAGAZINE_LIMIT_BYTES / SMALL_MAX >= MAGAZINE_LEAST_SLOTS, "long blocks have their least slots");

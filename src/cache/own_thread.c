@@ -12,14 +12,16 @@
 #define STACK (512 * KIB)
 #define STACK_MOST (16 * MIB)
 
-/* Milliseconds after which a thread that shall end is woken again: it may have been just about to fall asleep. */
+/* Milliseconds after which a thread that shall end is woken again: it may have been just about to fall
+ * asleep. */
 #define IMPATIENCE 5
 
-/* Milliseconds that a call waits for all of them at most: the caller may be the handler of a signal that came while its thread held a
- * lock which they want. */
+/* Milliseconds that a call waits for all of them at most: the caller may be the handler of a signal that
+ * came while its thread held a lock which they want. */
 #define PATIENCE 2000
 
-/* Milliseconds without them after such a call: a program that makes one after the other is not to end a thread each time. */
+/* Milliseconds without them after such a call: a program that makes one after the other is not to end a
+ * thread each time. */
 #define PAUSE 100
 
 enum state {
@@ -47,11 +49,15 @@ static _Atomic uint32_t standing_back; /* calls that want to see no thread of ou
 static _Atomic bool for_ever;
 static _Atomic uint64_t not_before; /* milliseconds */
 static _Atomic bool ended_one;      /* since the last time that somebody let them return */
-static _Atomic bool may_differ; /* a thread of the program asked for securebits of its own, which others cannot see */
+/* A thread of the program asked for securebits of its own, which others cannot see. */
+static _Atomic bool may_differ;
 
-static __thread struct own_thread *own __attribute__((tls_model("initial-exec"))); /* the calling thread, if it is one of ours */
+/* The calling thread, if it is one of ours. */
+static __thread struct own_thread *own __attribute__((tls_model("initial-exec")));
 
-static bool change(struct own_thread *t, uint32_t from, uint32_t to) { return atomic_compare_exchange_strong(&t->state, &from, to); }
+static bool change(struct own_thread *t, uint32_t from, uint32_t to) {
+	return atomic_compare_exchange_strong(&t->state, &from, to);
+}
 
 static void settle(struct own_thread *t, uint32_t state) {
 	atomic_store(&t->state, state);
@@ -83,7 +89,8 @@ static bool create(struct own_thread *t) {
 	calls->attr_setstacksize(&attributes, STACK);
 	int error = calls->create(&t->handle, &attributes, run, t);
 	/* Thread-local variables of the program's libraries may not fit. */
-	if (error == EINVAL && calls->attr_setstacksize(&attributes, STACK_MOST) == 0) error = calls->create(&t->handle, &attributes, run, t);
+	if (error == EINVAL && calls->attr_setstacksize(&attributes, STACK_MOST) == 0)
+		error = calls->create(&t->handle, &attributes, run, t);
 	calls->attr_destroy(&attributes);
 	return error == 0;
 }
@@ -115,8 +122,8 @@ static enum own_start start(struct own_thread *t) {
 	return created ? OWN_STARTED : OWN_REFUSED;
 }
 
-/* No handler of a signal comes in between, that could want to see no thread of ours and wait for its own one; nor is anything in here a
- * cancellation point to the program. */
+/* No handler of a signal comes in between, that could want to see no thread of ours and wait for its own
+ * one; nor is anything in here a cancellation point to the program. */
 struct quiet {
 	sigset_t signals;
 	int error, cancelable;
@@ -153,12 +160,14 @@ enum own_start own_thread_start(struct own_thread *t) {
 bool own_threads_know_process(void) { return os_process_id() == atomic_load(&home); }
 
 bool own_threads_may_start(void) {
-	return !sandbox_is_on() && atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) && os_milliseconds() >= atomic_load(&not_before);
+	return !sandbox_is_on() && atomic_load(&standing_back) == 0 && !atomic_load(&for_ever) &&
+	       os_milliseconds() >= atomic_load(&not_before);
 }
 
 /* Joined, or left: the kernel takes some time more. */
 static void await_gone(const struct own_thread *t, uint64_t until) {
-	for (unsigned tries = 0; os_has_thread(atomic_load(&t->id)) && os_milliseconds() < until; tries++) os_pause(tries < 20 ? 0 : 50);
+	for (unsigned tries = 0; os_has_thread(atomic_load(&t->id)) && os_milliseconds() < until; tries++)
+		os_pause(tries < 20 ? 0 : 50);
 	os_pass_thread_list();
 }
 
@@ -207,10 +216,12 @@ void own_thread_end(struct own_thread *t) {
 bool own_threads_stand_back(void) {
 	struct quiet before;
 	const bool none = atomic_load(&all) == NULL;
-	/* A child by vfork has our memory; one by clone may even have our number, in a namespace of its own, and has a word that was wiped. */
+	/* A child by vfork has our memory; one by clone may even have our number, in a namespace of its own,
+	 * and has a word that was wiped. */
 	if (os_process_id() != atomic_load(&home) || process_was_wiped()) return false;
 	atomic_fetch_add(&standing_back, 1);
-	if (none && atomic_load(&all) == NULL) return true; /* looked at again: who starts one lists it before it looks here */
+	/* Looked at again: who starts one lists it before it looks here. */
+	if (none && atomic_load(&all) == NULL) return true;
 	be_quiet(&before);
 	const uint64_t until = os_milliseconds() + PATIENCE;
 	for (struct own_thread *t = atomic_load(&all); t != NULL; t = t->next) end(t, until);

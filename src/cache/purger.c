@@ -15,7 +15,9 @@
 #define PATIENCE 10000
 
 _Atomic uint32_t purger_state;
-static _Atomic uint64_t not_before; /* milliseconds: the thread could not be started, and is not tried again until then */
+
+/* Milliseconds: the thread could not be started, and is not tried again until then. */
+static _Atomic uint64_t not_before;
 
 static struct own_thread thread;
 
@@ -28,11 +30,13 @@ static void set_off(void) {
 	atomic_store(&purger_state, PURGER_OFF);
 }
 
-/* Wakes it, wherever it sleeps. When that does nothing, somebody else woke it, or it has ended in this moment. */
+/* Wakes it, wherever it sleeps. When that does nothing, somebody else woke it, or it has ended in this
+ * moment. */
 static void call(void) {
 	uint32_t asleep = PURGER_ASLEEP;
 	atomic_store(&called, 1);
-	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE)) os_futex_wake((uint32_t *)&purger_state);
+	if (atomic_compare_exchange_strong(&purger_state, &asleep, PURGER_AWAKE))
+		os_futex_wake((uint32_t *)&purger_state);
 	os_futex_wake((uint32_t *)&called);
 }
 
@@ -41,7 +45,8 @@ static void wait_for_tick(uint64_t milliseconds) {
 	const uint64_t until = os_milliseconds() + milliseconds;
 	for (uint64_t now; (now = os_milliseconds()) < until && !own_thread_shall_end(&thread);) {
 		os_futex_wait_for((uint32_t *)&called, 0, until - now);
-		if (atomic_exchange(&called, 0) && atomic_load(&pressure_ask) != NULL && !own_thread_shall_end(&thread)) pressure_measure(true);
+		const bool asked = atomic_exchange(&called, 0) && atomic_load(&pressure_ask) != NULL;
+		if (asked && !own_thread_shall_end(&thread)) pressure_measure(true);
 	}
 }
 
@@ -55,8 +60,8 @@ static bool purge_idle(void) {
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
 
-/* Sleeps until somebody frees something. False when that took so long that the thread may as well end: the state is
- * PURGER_OFF then, and whoever pokes from now on starts the next one. */
+/* Sleeps until somebody frees something. False when that took so long that the thread may as well end: the
+ * state is PURGER_OFF then, and whoever pokes from now on starts the next one. */
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
@@ -75,8 +80,9 @@ static bool sleep_until_poked(void) {
 	return true;
 }
 
-/* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It starts no other thread, which
- * would have that table, and must not run the handlers of exit, which want the program's: see purger_end. */
+/* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It
+ * starts no other thread, which would have that table, and must not run the handlers of exit, which want
+ * the program's: see purger_end. */
 static void purge_in_background(void) {
 	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
 	while (conf.background && conf.decay > 0) {
@@ -125,10 +131,11 @@ void purger_wake(void) {
 	/* When this fails, somebody else woke it, or it has ended in this moment. */
 	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE))
 		os_futex_wake((uint32_t *)&purger_state);
-	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 && wave_is_large() &&
-	         os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
+	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 &&
+	         wave_is_large() && os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
 		start_thread();
-	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed))) cache_hook_call(&cache_hooks.knocked);
+	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed)))
+		cache_hook_call(&cache_hooks.knocked);
 	cache_hook_call(&cache_hooks.slow_moment);
 }
 
@@ -139,10 +146,12 @@ static void after_rise(void) {
 	cache_hook_call(&cache_hooks.purger_started); /* who waited for a slow moment before says so again */
 }
 
-/* Where nobody frees, nobody pokes: a program that only takes more and more, a leak, is to have the thread, too, and what comes with it. */
+/* Where nobody frees, nobody pokes: a program that only takes more and more, a leak, is to have the thread,
+ * too, and what comes with it. */
 static void rise(void) {
 	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed)) ||
-	    (wave_is_large() && atomic_load_explicit(&purger_state, memory_order_relaxed) == PURGER_OFF && tcache_count() > 1))
+	    (wave_is_large() && atomic_load_explicit(&purger_state, memory_order_relaxed) == PURGER_OFF &&
+	     tcache_count() > 1))
 		atomic_store(&cache_hooks.slow_moment, after_rise);
 }
 

@@ -1,8 +1,9 @@
 /* The background thread that gives memory of idle programs back.
  *
- * It is started when a process has threads and more than a little memory, as soon as somebody frees or the heap grows, looks four times in conf.decay while there is
- * something to look at, sleeps without a timer's tick when there is nothing, and ends when that lasts. In a process
- * without threads, and where it cannot be started, those who free do what can be done (holes.h, heap_decay.c). */
+ * It is started when a process has threads and more than a little memory, as soon as somebody frees or the
+ * heap grows, looks four times in conf.decay while there is something to look at, sleeps without a timer's
+ * tick when there is nothing, and ends when that lasts. In a process without threads, and where it cannot
+ * be started, those who free do what can be done (holes.h, heap_decay.c). */
 #ifndef CACHE_PURGER_H
 #define CACHE_PURGER_H
 
@@ -17,23 +18,25 @@ enum purger_state {
 };
 extern _Atomic uint32_t purger_state;
 
-/* Starts or wakes the thread, if that is due. Also sees to what its process inherited: see tcache_adopt_in_time. */
+/* Starts or wakes the thread, if that is due. Also sees to what its process inherited: see
+ * tcache_adopt_in_time. */
 void purger_wake(void);
 
-/* Is this process a child that no handler of fork hears of? Then it has not its parent's thread, and others neither. For slow paths,
- * without any lock. */
+/* Is this process a child that no handler of fork hears of? Then it has not its parent's thread, and others
+ * neither. For slow paths, without any lock. */
 void purger_look_at_process(void);
 
 /* Called by the slow paths, without any lock, after they gave blocks back. */
 static inline void purger_poke(void) {
-	if (unlikely(atomic_load_explicit(&purger_state, memory_order_relaxed) != PURGER_AWAKE || process_may_be_new())) purger_wake();
+	const uint32_t state = atomic_load_explicit(&purger_state, memory_order_relaxed);
+	if (unlikely(state != PURGER_AWAKE || process_may_be_new())) purger_wake();
 }
 
 /* Once, at start-up: from now on, growth starts the thread as well. */
 void purger_expect(void);
 
-/* The last thread with a cache ends, and perhaps the process with it: the handlers of exit, which the last thread runs, want the
- * program's descriptors. Returns when the thread has ended. */
+/* The last thread with a cache ends, and perhaps the process with it: the handlers of exit, which the last
+ * thread runs, want the program's descriptors. Returns when the thread has ended. */
 void purger_end(void);
 
 /* In the child of a fork, which has one thread. */

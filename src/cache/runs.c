@@ -5,7 +5,8 @@
 #include "arena/heap.h"
 #include "cache/tcache.h"
 
-/* Takes out the entry; the caller holds the lock, and frees the run before it drops it: no fork comes in between. */
+/* Takes out the entry; the caller holds the lock, and frees the run before it drops it: no fork comes in
+ * between. */
 static struct span *take_out(struct run_cache *rc, size_t i) {
 	struct span *run = rc->runs[i];
 	rc->bytes -= run->slices * SLICE_SIZE;

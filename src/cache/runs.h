@@ -1,5 +1,5 @@
-/* Freed runs that wait in a thread's cache for the next large block of the same length: a program that takes and returns
- * one buffer again and again needs no lock of the page heap for it. */
+/* Freed runs that wait in a thread's cache for the next large block of the same length: a program that
+ * takes and returns one buffer again and again needs no lock of the page heap for it. */
 #ifndef CACHE_RUNS_H
 #define CACHE_RUNS_H
 
@@ -25,8 +25,8 @@ void run_cache_put(struct tcache *tc, struct span *run);
 /* Frees all of them. */
 void run_cache_dispose(struct tcache *tc);
 
-/* For any thread's cache, under the threads lock: frees runs that were not asked for during `looks` calls. True when there
- * are runs that may turn out to be idle later. */
+/* For any thread's cache, under the threads lock: frees runs that were not asked for during `looks` calls.
+ * True when there are runs that may turn out to be idle later. */
 bool run_cache_drain(struct tcache *tc, unsigned looks);
 
 #endif

@@ -45,7 +45,7 @@ struct tcache {
 	/* By (size + 15) / 16. While the heap profile is on, all are 0, so that every malloc takes the slow
 	 * path; see tcache_sample. */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1];
-	uint16_t class_mask;  /* for classes that are computed: all bits; or 0, likewise */
+	uint16_t class_mask;  /* for classes that are computed: all bits; or 0 while the heap profile is on */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in threads.count: see tcache_in_new_process. Owner: the threads lock */

@@ -13,7 +13,7 @@ typedef void handler_function(int signal, siginfo_t *info, void *context);
 static struct kept {
 	_Atomic uintptr_t handler;
 	_Atomic int flags; /* as the kernel shows them */
-	sigset_t mask;     /* likewise. Owner: lock, as of the rest */
+	sigset_t mask;     /* as the kernel shows it. Owner: lock, as of the rest */
 	void (*restorer)(void);
 	unsigned changes;  /* threads that are changing it */
 	bool lifted;       /* for them, the kernel's was taken away and is to be put back */

@@ -21,7 +21,7 @@
  * have its turn. Once, under the guard lock. */
 void action_install(void (*look)(siginfo_t *info, void *context));
 
-/* The same, with a function for faults in what else is ours: if it has mended what is wrong, it says so, and the instruction is tried again. The
+/* Puts our action over the program's, with a function for faults in what else is ours: if it has mended what is wrong, it says so, and the instruction is tried again. The
  * program never hears of it. Once. */
 void action_install_mending(bool (*mend)(const siginfo_t *info));
 

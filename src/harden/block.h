@@ -44,7 +44,7 @@ void *small_alloc(unsigned class_, size_t size, enum family family);
 void small_free(struct span *s, void *block, const struct claim *claim);
 size_t small_size(const struct span *s, const void *block, const char *function, enum family *family);
 
-/* The same as small_size, for realloc: the block is its own then, until one of the others below. Of several
+/* What small_size returns, for realloc: the block is its own then, until one of the others below. Of several
  * calls that free a block, or resize it, at the same moment, one gets it, and each other one ends the
  * program. */
 size_t small_hold(struct span *s, void *block, enum family *family);

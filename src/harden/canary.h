@@ -58,7 +58,7 @@ UNSANITIZED static inline bool canary_intact(const void *block, uint64_t word, s
 	return wrong == 0;
 }
 
-/* The same for the first CANARY_WORDS words and the last one only, with no branch but one that is mostly foreseen: how many
+/* Canaries of the first CANARY_WORDS words and the last one only, with no branch but one that is mostly foreseen: how many
  * words there are is random where sizes are, and a loop over all of them would be mispredicted each time. What lies in between can be reached only by a
  * write that leaves out more than the first 40 bytes behind the block, and harms nobody. */
 #define CANARY_WORDS 5

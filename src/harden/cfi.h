@@ -44,7 +44,7 @@ struct cfi {
 /* False when nothing is known of the address. */
 bool cfi_find(uintptr_t address, struct cfi *out);
 
-/* The same for a given entry. */
+/* What an entry that was found says for an address in it. */
 bool cfi_execute(const struct fde *fde, uintptr_t address, struct cfi *out);
 
 /* The expression that `value` stands for. */

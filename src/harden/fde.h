@@ -11,7 +11,7 @@ struct fde {
 	uintptr_t code;                /* where the function begins */
 	struct reader initial, program; /* instructions of cfi.c, the common ones first */
 	uint64_t code_align;           /* distances in the code are given in so many bytes */
-	int64_t data_align;            /* those in the frame likewise */
+	int64_t data_align;            /* distances in the frame are given in so many bytes */
 	uint8_t encoding;              /* of addresses, DW_EH_PE_* */
 	uint8_t return_register;       /* which holds the return address */
 	bool has_data;                 /* there are letters in the common entry, and what they stand for is in both */

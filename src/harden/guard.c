@@ -11,12 +11,12 @@
 #include "cache/guard_turn.h"
 #include "cache/hooks.h"
 
-/* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for as long as
- * possible. A third of them always waits, whatever lives for ever in the others. */
+/* Of the freed slots, the one that waited longest is the next: a block is told from the one before it for
+ * as long as possible. A third of them always waits, whatever lives for ever in the others. */
 #define SLOTS 128
 #define LIVE_MAX 96
 
-/* Slots alternate with gaps of the same size, so that they are aligned to slices. It is address space only. */
+/* Slots alternate with gaps of the same size, so that they are aligned to slices: address space only. */
 #define SLOT_SIZE SLICE_SIZE
 #define POOL_SIZE ((2 * SLOTS + 1) * SLOT_SIZE)
 static_assert(GUARD_MAX <= SLOT_SIZE, "a block fits its slot");
@@ -69,7 +69,8 @@ static bool create_pool(void) {
 static struct guard_slot *take_slot(void) {
 	struct guard_slot *slot = NULL;
 	guard_lock();
-	if ((atomic_load_explicit(&pool.base, memory_order_relaxed) != 0 || create_pool()) && pool.count > SLOTS - LIVE_MAX) {
+	const bool there = atomic_load_explicit(&pool.base, memory_order_relaxed) != 0 || create_pool();
+	if (there && pool.count > SLOTS - LIVE_MAX) {
 		slot = &pool.slots[pool.free[pool.first]];
 		pool.first = (pool.first + 1) % SLOTS;
 		pool.count--;
@@ -116,8 +117,10 @@ static void *guard_alloc(struct guard_turn *turn, size_t size) {
 	/* To catch faults takes calls that a sandbox kills for. */
 	if (sandbox_is_on() && atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) return NULL;
 	guard_turn_begin(turn);
-	/* A child of a fork, also of a process with one thread, has to know that the actions kept for its parent are its own now (action.c). */
-	if (atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) cache_hook_call(&cache_hooks.second_cache);
+	/* A child of a fork, also of a process with one thread, has to know that the actions kept for its
+	 * parent are its own now (action.c). */
+	if (atomic_load_explicit(&pool.base, memory_order_relaxed) == 0)
+		cache_hook_call(&cache_hooks.second_cache);
 	gate_enter();
 	struct guard_slot *slot = take_slot();
 	const bool made = slot != NULL && make_block(slot, size, random_next(&turn->random) >> 63);
@@ -163,7 +166,8 @@ static void check_padding(const struct guard_slot *slot) {
 
 /* Marks the block as being freed: from now on nobody else may. Ends the program when it is none. */
 static struct guard_slot *take_block(uintptr_t block) {
-	struct guard_slot *slot = &pool.slots[min_size((block - pool.base) / (2 * SLOT_SIZE), SLOTS - 1)], nearest;
+	const size_t number = min_size((block - pool.base) / (2 * SLOT_SIZE), SLOTS - 1);
+	struct guard_slot *slot = &pool.slots[number], nearest;
 	guard_lock();
 	const uint32_t state = slot->state;
 	const bool same = slot->block == block;
@@ -180,8 +184,8 @@ bool guard_free(void *block) {
 	struct guard_slot *slot = take_block((uintptr_t)block);
 	check_padding(slot);
 	stack_take(&slot->freed, 0);
-	/* A slot that the kernel does not close or does not clear is not used again: what touches its block would go unnoticed into the
-	 * next one, which is to read as zero. */
+	/* A slot that the kernel does not close or does not clear is not used again: what touches its block
+	 * would go unnoticed into the next one, which is to read as zero. */
 	const bool closed = os_decommit((void *)slot->pages, slot->pages_size) == DECOMMITTED;
 	PROBE(guard_freed, block, slot->size);
 	guard_lock();
@@ -199,9 +203,10 @@ size_t guard_size(const void *block) {
 	if (!guard_owns(block)) return GUARD_NONE;
 	struct guard_slot slot;
 	const bool known = guard_find((uintptr_t)block, &slot);
-	if (known && slot.block == (uintptr_t)block && slot.state == SLOT_LIVE) return slot.size;
-	fault_end(known && slot.block == (uintptr_t)block ? "realloc or malloc_usable_size of a freed block"
-	                                                  : "realloc or malloc_usable_size of what is not the start of a block",
+	const bool same = known && slot.block == (uintptr_t)block;
+	if (same && slot.state == SLOT_LIVE) return slot.size;
+	fault_end(same ? "realloc or malloc_usable_size of a freed block"
+	               : "realloc or malloc_usable_size of what is not the start of a block",
 	          (uintptr_t)block, &slot);
 }
 

@@ -1,9 +1,9 @@
-/* Sampled guard pages: one allocation in conf.guard_sample (cache/guard_turn.h says which) lies alone between inaccessible
- * pages. Who runs over its end, or touches it after free, gets a report with the stacks of who allocated and freed it
- * (fault.c), instead of a mystery.
+/* Sampled guard pages: one allocation in conf.guard_sample (cache/guard_turn.h says which) lies alone
+ * between inaccessible pages. Who runs over its end, or touches it after free, gets a report with the
+ * stacks of who allocated and freed it (fault.c), instead of a mystery.
  *
- * The pool is mapped for the first such block. Its addresses lie in no region and are no huge block, so that free finds them
- * on its slow path only. */
+ * The pool is mapped for the first such block. Its addresses lie in no region and are no huge block, so
+ * that free finds them on its slow path only. */
 #ifndef HARDEN_GUARD_H
 #define HARDEN_GUARD_H
 
@@ -13,11 +13,12 @@
 /* Larger blocks are not guarded. */
 #define GUARD_MAX SLICE_SIZE
 
-/* The loader and libc are ready: until then, no block is guarded; the cache layer asks for them from now on. */
+/* The loader and libc are ready: until then, no block is guarded; the cache layer asks for them from now
+ * on. */
 void guard_start(void);
 
-/* Takes the block back. False when the address is not in the pool; the program ends with a report when it is, and is not that
- * of a block in use, or if somebody wrote beside the block. */
+/* Takes the block back. False when the address is not in the pool; the program ends with a report when it
+ * is, and is not that of a block in use, or if somebody wrote beside the block. */
 bool guard_free(void *block);
 
 /* The bytes that were asked for: nobody may write behind them. */
@@ -46,7 +47,8 @@ enum slot_state {
 	SLOT_FREED,
 };
 
-/* One block and its surroundings. Owner: the pool's lock; but who makes the block or frees it, alone until it is done. */
+/* One block and its surroundings. Owner: the pool's lock; but who makes the block or frees it, alone until
+ * it is done. */
 struct guard_slot {
 	uintptr_t block;
 	size_t size;            /* that was asked for */
@@ -56,15 +58,15 @@ struct guard_slot {
 	struct stack allocated, freed;
 };
 
-/* Copies the slot that is to blame for an access to the address; its state is SLOT_UNUSED when there was no block near. False
- * when the address is not in the pool. */
+/* Copies the slot that is to blame for an access to the address; its state is SLOT_UNUSED when there was no
+ * block near. False when the address is not in the pool. */
 bool guard_find(uintptr_t address, struct guard_slot *out);
 
 /* From now on, faults in the pool are reported. */
 void fault_catch(void);
 
-/* Reports about an address that was given to free or realloc, or about the byte that was found overwritten, and ends the
- * program. */
+/* Reports about an address that was given to free or realloc, or about the byte that was found overwritten,
+ * and ends the program. */
 _Noreturn COLD void fault_end(const char *what, uintptr_t address, const struct guard_slot *slot);
 
 #endif

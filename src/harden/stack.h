@@ -26,7 +26,7 @@ NOINLINE void stack_take_interrupted(struct stack *stack, const ucontext_t *cont
  * the tables for it (--eh-frame-hdr). */
 bool stack_is_possible(void);
 
-/* The same stack, but from the call into Arenal on: its own frames are left out, if it is a library of its own. Returns how
+/* The stack of the caller from the call into Arenal on: its own frames are left out, if it is a library of its own. Returns how
  * many frames there are, `max` at most. */
 NOINLINE uint32_t stack_of_program(uintptr_t *frames, uint32_t max);
 

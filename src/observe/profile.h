@@ -56,10 +56,10 @@ bool profile_stack(uint32_t number, struct profile_stack *copy);
 /* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that failed. */
 int profile_dump(int fd);
 
-/* The same, but EFBIG when it is longer than that. */
+/* Writes the profile as profile_dump does, but returns EFBIG when it is longer than `room` bytes. */
 int profile_dump_within(int fd, size_t room);
 
-/* The same into a pipe. When it is full, `wait` says whether to try again. */
+/* Writes the profile into a pipe. When that is full, `wait` says whether to try again. */
 int profile_dump_to_pipe(int fd, bool (*wait)(int fd));
 
 /* ---- profile_file.c ---- */

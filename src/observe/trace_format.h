@@ -38,7 +38,7 @@ enum trace_op {
 	TRACE_FAILED,  /* nothing was allocated, and nothing freed; the address is none */
 	TRACE_THREAD,  /* the records that follow are this thread's: the address is its number, not shifted, nor relative; the size is that
 	                  of its name, TRACE_NAME, which follows */
-	TRACE_END,     /* the thread has ended: likewise */
+	TRACE_END,     /* the thread has ended: its number, as in TRACE_THREAD */
 	TRACE_OPS
 };
 #define TRACE_NAME 16
