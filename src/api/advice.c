@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "arena/heap.h"
 #include "arena/huge.h"
+#include "arena/policy.h"
 #include "base/os.h"
 #include "harden/hard_large.h"
 #include "harden/harden.h"
@@ -44,11 +45,6 @@ __attribute__((constructor)) static void find_next(void) {
 /* Since Linux 5.14, 5.18, 6.1. */
 enum { ADVICE_POPULATE_READ = 22, ADVICE_POPULATE_WRITE = 23, ADVICE_DONTNEED_LOCKED = 24, ADVICE_COLLAPSE = 25 };
 
-/* Up to this size, libc's malloc may serve such a block from its heap (DEFAULT_MMAP_THRESHOLD_MAX), and gives what has huge pages to
- * the next owner, too. Programs ask for them all the time, for blocks that come and go (numpy does for all arrays from 4 MiB on):
- * these are worth keeping. */
-#define HUGE_PAGES_KEPT (32 * MIB)
-
 /* Does this advice change how the kernel treats the memory from now on? What is not known here does. */
 static bool lasts(int advice) {
 	switch (advice) {
@@ -78,7 +74,9 @@ static void alter(const void *address, size_t size, size_t least) {
 }
 
 static void advised(const void *address, size_t size, int advice) {
-	if (lasts(advice)) alter(address, size, advice == MADV_HUGEPAGE ? HUGE_PAGES_KEPT + 1 : 0);
+	/* Programs ask for huge pages all the time, for blocks that come and go (numpy does for all arrays
+	 * from 4 MiB on): up to what libc's malloc would keep, these are worth keeping. */
+	if (lasts(advice)) alter(address, size, advice == MADV_HUGEPAGE ? LIBC_HEAP_MAX + 1 : 0);
 }
 
 EXPORT int madvise(void *address, size_t size, int advice) {

@@ -6,14 +6,12 @@
 #define ARENA_ARENA_H
 
 #include "arena/heap.h"
+#include "arena/policy.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/random.h"
 
 #define ARENAS_MAX 1024
-
-/* Blocks that move between a thread cache and an arena in one step. */
-#define BATCH_MAX 256
 
 struct bin {
 	struct lock lock;

@@ -143,16 +143,13 @@ size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t co
 	return taken;
 }
 
-/* Empty spans go back, but for the last one. Of hardened ones more stay, until they are purged as idle: as much as is in use,
- * and this many bytes. To close a span and to open another takes two calls of the kernel and all of its page faults. */
-#define HARD_KEPT (128 * KIB)
-
+/* Empty spans go back, but for the last one. Of hardened ones more stay, until they are purged as idle. */
 static bool has_enough(const struct bin *bin, const struct span *s, const struct size_class *c) {
 	if (unlikely(bin->arena->inherited)) return true;
 	if (bin->partial == NULL || (bin->partial == s && s->next == NULL)) return false;
 	if (likely(!s->hard)) return true;
 	const size_t room = (size_t)bin->spans * c->blocks, free_blocks = room > bin->blocks_out ? room - bin->blocks_out : 0;
-	return free_blocks > bin->blocks_out + HARD_KEPT / c->size + c->blocks;
+	return free_blocks > bin->blocks_out + HARD_SPANS_KEPT / c->size + c->blocks;
 }
 
 /* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
@@ -191,11 +188,11 @@ static inline struct span *owned_span(void *block, unsigned class_, struct regio
 	return s;
 }
 
-/* One bin in eight, the next ones each time: all spans of a large heap are too many for one call of free. */
+/* One bin in HOLES_BINS_SHARE, the next ones each time. */
 static void look_at_some(void) {
 	static _Atomic uint32_t turn;
 	const uint32_t bins = atomic_load_explicit(&arena_count, memory_order_acquire) * (CLASS_COUNT - 1);
-	for (uint32_t n = bins / 8; n > 0; n--) {
+	for (uint32_t n = bins / HOLES_BINS_SHARE; n > 0; n--) {
 		const uint32_t i = atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % bins;
 		const unsigned class_ = 1 + i % (CLASS_COUNT - 1);
 		holes_purge_now(&arena_list[i / (CLASS_COUNT - 1)]->bins[class_], class_, IDLE_TICKS);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena/heap.h"
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "base/os.h"
 #include "base/random.h"
@@ -12,19 +13,10 @@
  * for what the next owner will not touch. He will do what the last one did, most likely; and of that, the memory itself tells: pages
  * that nobody wrote to read as zero. A page that is looked at and not there costs a page fault, but no memory. */
 
-/* Less than this is written to sooner than it is looked at. */
-#define LOOK_FROM MIB
-
-/* From here on, memory counts more than time: libc's malloc serves such blocks by mappings that are always new
- * (DEFAULT_MMAP_THRESHOLD_MAX). They go back also when some of the pages that were looked at were written to. */
-#define SPARSE_FROM (32 * MIB)
-#define SPARSE_WRITTEN 2
-
-/* Pages that are looked at: the first one, and one of each further part of the memory, at random. Each that nobody wrote to costs a page
- * fault: eight of them half of what it takes to clear 1 MiB. A block of which a tenth was written to takes as long either way; one of
- * which half was is taken for unused once in a hundred times, a larger one never. */
-#define LOOKS_MOST 16
-static size_t looks(size_t size) { return min_size(4 + size / (256 * KIB), LOOKS_MOST); }
+/* Pages that are looked at: the first one, and one of each further part of the memory, at random. */
+static size_t looks(size_t size) {
+	return min_size(CLEAR_LOOKS_LEAST + size / CLEAR_LOOK_EACH, CLEAR_LOOKS_MOST);
+}
 
 static bool is_zero(const char *page) {
 	uint64_t first;
@@ -41,7 +33,7 @@ static uint64_t next_number(void) {
 
 bool looks_written(const char *start, size_t size) {
 	const size_t parts = looks(size), part = size / os_page_size / parts;
-	size_t may_be_written = size >= SPARSE_FROM ? SPARSE_WRITTEN : 0, page = 0;
+	size_t may_be_written = size >= CLEAR_SPARSE_FROM ? CLEAR_SPARSE_WRITTEN : 0, page = 0;
 	for (size_t i = 1; i <= parts; i++) {
 		if (!is_zero(start + page * os_page_size) && may_be_written-- == 0) return true;
 		page = i * part + (part > 1 ? next_number() % part : 0);
@@ -50,7 +42,7 @@ bool looks_written(const char *start, size_t size) {
 }
 
 void clear_stale(char *start, size_t size, bool may_purge) {
-	if (may_purge && size >= LOOK_FROM && !looks_written(start, size)) {
+	if (may_purge && size >= CLEAR_LOOK_FROM && !looks_written(start, size)) {
 		const size_t pages = ALIGN_UP(size, os_page_size);
 		if (os_clear(start, pages)) {
 			heap_count_purged(pages);

@@ -76,8 +76,8 @@ static size_t purgeable(void) { return heap.stats.dirty - min_size(heap.spared, 
 static size_t dirty_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
-	size_t used = heap_backed();
-	return pressure_bound(max_size(max_size(used / 4, wave_room(&heap.wave, used, now)), DIRTY_MIN));
+	const size_t used = heap_backed(), share = max_size(used / DIRTY_SHARE, wave_room(&heap.wave, used, now));
+	return pressure_bound(max_size(share, DIRTY_MIN));
 }
 
 static void decay(uint64_t now) {
@@ -100,7 +100,7 @@ void heap_purge_if_due(uint64_t now) {
 	if (heap.refused) return;
 	if (purgeable() <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
 	size_t limit = dirty_limit(now);
-	if (purgeable() > limit) allowance_charge(purge_locked(limit / 2, false));
+	if (purgeable() > limit) allowance_charge(purge_locked(limit / DIRTY_LEFT_SHARE, false));
 }
 
 size_t heap_decay(void) {

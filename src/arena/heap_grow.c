@@ -7,9 +7,6 @@
 #include "arena/place.h"
 #include "base/probe.h"
 
-/* When a whole region cannot be mapped (RLIMIT_AS, fragmentation), pieces of this size are tried. */
-#define PIECE_SIZE MIB
-
 /* ---- records of regions ---- */
 
 /* Without a region yet. */

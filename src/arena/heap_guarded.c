@@ -1,11 +1,9 @@
 /* Guarded spans: hardened ones are followed by a slice that nobody may touch. While its slices are free, nobody may touch them either.
- * Each such span is two mappings to the kernel, whose number is limited (vm.max_map_count, 65,530 by default): beyond GUARDS_MAX, the
- * guard of a new span is an unused slice like any other. */
+ * Each such span is two mappings to the kernel, whose number is limited (vm.max_map_count, 65,530 by
+ * default): beyond HARD_SPANS_GUARDED_MAX, the guard of a new span is an unused slice like any other. */
 #include "arena/heap_inner.h"
 
 #include "arena/pressure.h"
-
-#define GUARDS_MAX 12288
 
 static struct span *take_guarded(size_t slices, struct stale *stale) {
 	struct span *s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
@@ -21,7 +19,7 @@ static struct span *take_guarded(size_t slices, struct stale *stale) {
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = take_guarded(slices, stale);
-	const bool guard = heap.guarded <= GUARDS_MAX;
+	const bool guard = heap.guarded <= HARD_SPANS_GUARDED_MAX;
 	if (s != NULL) {
 		s->kind = (uint8_t)kind;
 		heap.stats.spans += slices * SLICE_SIZE;

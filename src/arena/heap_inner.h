@@ -9,6 +9,7 @@
 #include "arena/heap.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
+#include "arena/policy.h"
 #include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
@@ -78,10 +79,8 @@ void heap_remove_slices(struct region *r, size_t first, size_t count);
 void heap_forget_region(struct region *r);
 
 /* Of a region that is not guarded, no more is accessible than is used, and charged to the process where the kernel does not promise
- * more than it has (vm.overcommit_memory): it grows like the break does, by what there is already, within these bounds. So its
- * mapping is two to the kernel, as with a guard. */
-#define COMMIT_LEAST MIB
-#define COMMIT_MOST (8 * MIB)
+ * more than it has (vm.overcommit_memory): it grows like the break does, by what there is already, from
+ * COMMIT_LEAST to COMMIT_MOST. So its mapping is two to the kernel, as with a guard. */
 #define REGION_OPEN (REGION_SLICES - 1) /* the last slice stays inaccessible: what overflows there ends, not in the next region */
 
 /* ---- heap_trim.c ---- */

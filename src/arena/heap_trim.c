@@ -6,9 +6,6 @@
 #include "base/gate.h"
 #include "base/probe.h"
 
-/* A region that stayed free for so many intervals, four of which are `decay`, is unmapped. */
-#define IDLE_INTERVALS 16
-
 /* ---- the break ---- */
 
 /* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes on from

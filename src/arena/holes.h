@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "arena/arena.h"
+#include "arena/policy.h"
 #include "arena/wave.h"
 
 /* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
@@ -16,10 +17,6 @@
  * and once more what went lazily or was refused. Returns the bytes given back, and sets *more_later when there are spans
  * that are not idle yet. */
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
-
-/* Spans are left alone until nothing came back to them for so many ticks, unless memory is short or many more
- * blocks than before are free. */
-#define IDLE_TICKS 2
 
 /* Purges the holes of a bin for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
@@ -47,30 +44,28 @@ extern _Atomic uint8_t holes_current_tick;
 static inline uint8_t holes_tick(void) { return atomic_load_explicit(&holes_current_tick, memory_order_relaxed); }
 void holes_next_tick(void);
 
-/* Bins below this many bytes are not watched, and none in a process that is small. */
-#define WATCH_MIN MIB
-
-/* Under bin->lock. Each time that the blocks handed out have become fewer by an eighth, it is worth looking for free pages:
- * so often that most are found, so seldom that the walk over all spans costs little for each block freed. */
+/* Under bin->lock. Each time that the blocks handed out have become fewer by an eighth, it is worth looking
+ * for free pages. */
 static inline bool holes_watch_give(struct bin *bin) {
 	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
-	bin->low_blocks = bin->blocks_out / 8 * 7;
+	bin->low_blocks = bin->blocks_out / 8 * HOLES_LOW_EIGHTHS;
 	return pressure_is_on() || (conf.decay >= 0 && !purge_later(os_milliseconds()));
 }
 
-/* Without a background thread, time goes by for those who free: a flush in so many asks for it. */
-#define FLUSHES_BETWEEN_LOOKS 16
-
-/* Is an interval over, and nobody else purges? Then the next tick begins, and the caller has a look at some bins. */
+/* Is an interval over, and nobody else purges? Then the next tick begins, and the caller has a look at some
+ * bins: without a background thread, time goes by for those who free. */
 bool holes_time_passed(void);
 
 static inline bool holes_look_due(const struct bin *bin) {
 	return unlikely(bin->flushes % FLUSHES_BETWEEN_LOOKS == 0) && wave_is_large() && holes_time_passed();
 }
 
+/* Under bin->lock. When the blocks handed out have reached a new high, the next mark is below it; but a bin
+ * with few is not watched, and in a small process none is. */
 static inline void holes_watch_take(struct bin *bin, unsigned class_) {
-	if (likely(bin->blocks_out / 4 * 3 <= bin->low_blocks)) return;
-	if (bin->blocks_out * size_classes[class_].size >= WATCH_MIN && wave_is_large()) bin->low_blocks = bin->blocks_out / 8 * 7;
+	if (likely(bin->blocks_out / 4 * HOLES_HIGH_QUARTERS <= bin->low_blocks)) return;
+	if (bin->blocks_out * size_classes[class_].size >= HOLES_WATCH_MIN && wave_is_large())
+		bin->low_blocks = bin->blocks_out / 8 * HOLES_LOW_EIGHTHS;
 }
 
 #endif

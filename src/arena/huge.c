@@ -4,16 +4,13 @@
 #include "arena/huge_blocks.h"
 #include "arena/huge_cache.h"
 #include "arena/huge_stuck.h"
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/thp.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "base/probe.h"
-
-/* A block that grows is given so much more than asked for (address space, no memory), so that a program
- * that appends little by little makes few system calls. */
-#define GROWTH_SHARE 8
 
 /* Origin 0: a new one. */
 static bool add(void *block, size_t size, uint32_t origin) {
@@ -41,12 +38,13 @@ static void put_back(void *block, size_t size, struct huge_more more) {
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
-/* A share of what is in use, or what the tunable says. Three quarters: large buffers come and go, and each
- * page fault that they are spared is worth more than the page (see src/README.md). */
+/* A share of what is in use, or what the tunable says. Large buffers come and go, and each page fault that
+ * they are spared is worth more than the page. */
 static size_t cache_limit(uint64_t now) {
 	if (conf.dirty_max >= 0) return pressure_bound((size_t)conf.dirty_max);
 	if (conf.decay == 0) return 0;
-	const size_t share = max_size(huge.bytes / 4 * 3, wave_room(&huge.wave, huge.bytes, now));
+	const size_t share =
+	    max_size(huge.bytes / 4 * HUGE_KEPT_QUARTERS, wave_room(&huge.wave, huge.bytes, now));
 	return pressure_bound(max_size(share, DIRTY_MIN));
 }
 
@@ -264,7 +262,7 @@ void *huge_resize(void *block, size_t size) {
 		gate_leave();
 		report_pointer("realloc", block, NULL);
 	}
-	size_t roomy = ALIGN_UP(size + size / GROWTH_SHARE, os_page_size);
+	size_t roomy = ALIGN_UP(size + size / HUGE_GROWTH_SHARE, os_page_size);
 	const bool may_join = size > old && roomy < PTRDIFF_MAX && !more.altered;
 	const struct piece whole = { block, old, more.origin };
 	const size_t behind = may_join ? take_cached_behind(whole, size - old, roomy - old) : 0;

@@ -4,13 +4,6 @@
 
 #include "base/os.h"
 
-/* A mapping that is longer than asked for by at most this share is handed out whole: the rest would be a
- * scrap. */
-#define SLACK_SHARE 16
-
-/* A shorter mapping is worth growing when it is at least this share of what is needed. */
-#define WORTH_SHARE 4
-
 struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
 static uint32_t origins[HUGE_CACHE_ENTRIES]; /* of each; beside them, for tools read the entries */
 static size_t count, bytes, least;
@@ -47,10 +40,11 @@ struct piece huge_cache_take(size_t size) {
 	}
 	if (longer < count) {
 		size_t rest = huge_cache_entries[longer].size - size;
-		if (rest <= size / SLACK_SHARE) return take_out(longer);
+		if (rest <= size / HUGE_SLACK_SHARE) return take_out(longer);
 		return cut_head(longer, size);
 	}
-	if (shorter < count && huge_cache_entries[shorter].size >= size / WORTH_SHARE) return take_out(shorter);
+	const size_t worth_growing = size / HUGE_WORTH_SHARE;
+	if (shorter < count && huge_cache_entries[shorter].size >= worth_growing) return take_out(shorter);
 	return (struct piece){ NULL, 0, 0 };
 }
 

@@ -7,9 +7,8 @@
 #ifndef ARENA_HUGE_CACHE_H
 #define ARENA_HUGE_CACHE_H
 
+#include "arena/policy.h"
 #include "base/base.h"
-
-#define HUGE_CACHE_ENTRIES 32
 
 struct mapping {
 	char *address;

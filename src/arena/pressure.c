@@ -9,29 +9,6 @@
 #include "base/limits.h"
 #include "base/os.h"
 
-/* Near: less than this share of the limit is left. Critical: less than that one; then all free memory goes back, and not
- * only once. */
-#define NEAR_SHARE 8
-#define CRITICAL_SHARE 32
-
-/* Per cent of ten seconds in which somebody waited for memory. A page cache that turns over causes less than this, and those
- * who kill for it (systemd-oomd, by default at 60) begin far above. */
-#define STALLED 10
-
-/* With a limit in sight, somebody looks again when this share of what was left has gone, but not for less than LEAST. */
-#define STEP_SHARE 4
-#define STEP_LEAST ((int64_t)MIB)
-
-/* Milliseconds until the next look, when less than half of the limit is left and when not; and until the process is
- * searched for in the cgroups again, where it is seldom moved. */
-#define SOON 100
-#define LATER 1000
-#define SEARCH_AGAIN 10000
-
-/* Milliseconds between two times that all is given back, unless the first was worth it: a process that simply needs its
- * memory should not spend its time so. */
-#define PATIENCE 100
-
 /* Since the kernel said what is left, the process's memory may have grown by this share more than ours. */
 #define UNSEEN_SHARE 16
 
@@ -84,7 +61,7 @@ static void measure(uint64_t now, int64_t pending) {
 	}
 	if (now >= state.search_from) {
 		limits_find_cgroup(&state.group, "");
-		state.search_from = now + SEARCH_AGAIN;
+		state.search_from = now + PRESSURE_SEARCH_AGAIN;
 	}
 	state.told = limits_headroom(&state.group);
 }
@@ -96,7 +73,7 @@ static struct headroom estimate(void) {
 	if (limit >= (size_t)NO_LIMIT) return (struct headroom){ SIZE_MAX, SIZE_MAX };
 	const int64_t room = conf.memory_limit > 0 ? (int64_t)limit - state.resident : (int64_t)state.told.left;
 	int64_t grown = held_now() - state.held;
-	if (room - grown < (int64_t)limit / NEAR_SHARE) {
+	if (room - grown < (int64_t)limit / PRESSURE_NEAR_SHARE) {
 		const int64_t most = (int64_t)min_size(os_peak_resident(), (size_t)NO_LIMIT) - state.resident;
 		if (grown > most) grown = most;
 	}
@@ -111,12 +88,13 @@ static enum level settle(uint64_t now) {
 	const bool limited = h.limit < (size_t)NO_LIMIT;
 	const bool stalled = state.stalled && atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL && conf.memory_limit >= 0;
 	const int64_t limit = limited ? (int64_t)h.limit : NO_LIMIT, left = limited ? (int64_t)h.left : NO_LIMIT;
-	const bool near = left < limit / NEAR_SHARE;
+	const bool near = left < limit / PRESSURE_NEAR_SHARE;
 	size_t keep = SIZE_MAX;
-	if (near) keep = max_size((size_t)left / 4, PRESSURE_KEEP_LEAST);
+	if (near) keep = max_size((size_t)left / PRESSURE_KEEP_SHARE, PRESSURE_KEEP_LEAST);
 	if (stalled) keep = PRESSURE_KEEP_LEAST;
-	const int64_t step = left / STEP_SHARE > STEP_LEAST ? left / STEP_SHARE : STEP_LEAST;
-	const uint64_t pause = left < limit / 2 ? SOON : LATER;
+	const int64_t step = left / PRESSURE_STEP_SHARE > PRESSURE_STEP_LEAST ? left / PRESSURE_STEP_SHARE
+	                                                                      : PRESSURE_STEP_LEAST;
+	const uint64_t pause = left < limit / 2 ? PRESSURE_SOON : PRESSURE_LATER;
 	state.left_then = left;
 	atomic_store_explicit(&state.measure_from, now + pause, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_below, limited ? left - step : INT64_MIN, memory_order_relaxed);
@@ -124,7 +102,7 @@ static enum level settle(uint64_t now) {
 	atomic_store_explicit(&pressure.look_from, limited ? now + pause : UINT64_MAX, memory_order_relaxed);
 	atomic_store_explicit(&pressure.keep, keep, memory_order_relaxed);
 	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES, memory_order_relaxed);
-	if (left < limit / CRITICAL_SHARE) return CRITICAL;
+	if (left < limit / PRESSURE_CRITICAL_SHARE) return CRITICAL;
 	return near || stalled ? NEAR : ALL_IS_WELL;
 }
 
@@ -136,7 +114,7 @@ static void give_all_back(uint64_t now) {
 	int64_t before = state.left_then;
 	settle(now);
 	gate_leave();
-	state.worth_it = purged >= STEP_LEAST && state.left_then - before >= purged / 2;
+	state.worth_it = purged >= PRESSURE_STEP_LEAST && state.left_then - before >= purged / 2;
 }
 
 /* False: somebody looks already. */
@@ -161,12 +139,14 @@ static void look(uint64_t now, bool measured) {
 	if (measured && conf.memory_limit >= 0) {
 		const int64_t pending = state.left_then - atomic_load_explicit(&pressure.left, memory_order_relaxed);
 		measure(now, pending > 0 ? pending : 0);
-		state.stalled = limits_stalled(&state.group, "") >= STALLED;
+		state.stalled = limits_stalled(&state.group, "") >= PRESSURE_STALLED;
 	}
 	const enum level level = settle(now);
 	gate_leave();
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. */
-	if ((level == CRITICAL || (level == NEAR && !was_on)) && (now - state.purged_at >= PATIENCE || state.worth_it)) give_all_back(now);
+	if ((level == CRITICAL || (level == NEAR && !was_on)) &&
+	    (now - state.purged_at >= PRESSURE_PATIENCE || state.worth_it))
+		give_all_back(now);
 	atomic_store(&busy, 0);
 }
 

@@ -10,14 +10,8 @@
 
 #include <stdatomic.h>
 
+#include "arena/policy.h"
 #include "base/base.h"
-
-/* While memory is short, so much free memory is kept all the same: a system call for each slice would be too dear. */
-#define PRESSURE_KEEP_LEAST MIB
-
-/* What all thread caches together may hold, and while memory is short. */
-#define PRESSURE_CACHES (16 * MIB)
-#define PRESSURE_CACHES_LEAST MIB
 
 /* Written by anyone who looks; everybody reads, and is content with a value of a moment ago. */
 struct pressure {

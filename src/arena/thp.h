@@ -10,22 +10,15 @@
 
 #include <stdatomic.h>
 
+#include "arena/policy.h"
 #include "arena/region.h"
 #include "base/conf.h"
 
 #define HUGE_PAGE (2 * MIB)
 #define HUGE_PAGE_SLICES (HUGE_PAGE / SLICE_SIZE)
 static_assert(REGION_SIZE / HUGE_PAGE <= 32, "region.huge_pages has a bit for each");
-
-/* A heap that uses less than this gets small pages. With huge pages, the slices that small blocks only begin to fill are
- * resident to their end, a few megabytes in all: in a smaller heap that is more than a few percent. */
-#define THP_MIN (128 * MIB)
-
-/* Less than this is not asked for: each stretch may be a mapping of its own to the kernel, which limits their number. */
-#define THP_STRETCH (8 * MIB)
-
-/* A huge page is broken up when this share of it, or of a span in it, goes back. */
-#define THP_SHARE 8
+static_assert(THP_STRETCH % HUGE_PAGE == 0, "a stretch is whole huge pages");
+static_assert(HUGE_PAGE_SLICES / THP_SHARE > 0, "a share of a huge page is some slices");
 
 static inline bool thp_wanted(size_t used) {
 	const int64_t thp = conf.thp;

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/os.h"
@@ -15,8 +16,13 @@ struct wave {
 	size_t peak, before; /* of the running interval, and of the one before */
 };
 
+/* Milliseconds. When nothing decays, waves are remembered as by default. */
+static inline uint64_t decay_interval(void) {
+	int64_t decay = conf.decay >= 0 ? conf.decay : CONF_DECAY;
+	return decay >= DECAY_INTERVALS ? (uint64_t)decay / DECAY_INTERVALS : 1;
+}
+
 /* The most that was ever in use, in one wave; ALLOWANCE_LEAST at least. */
-#define ALLOWANCE_LEAST (16 * MIB)
 extern _Atomic size_t wave_highest;
 
 /* Said when more is in use than before: the layer above is waiting for that. With locks held. NULL: nobody is. */
@@ -41,23 +47,20 @@ static inline bool wave_next(struct wave *w, size_t used, uint64_t now) {
 	return true;
 }
 
-/* A process that never had more than this, in slices or in mappings, is small: it is purged by limits only. */
-#define LARGE (16 * MIB)
-static_assert(LARGE >= ALLOWANCE_LEAST, "a process starts small");
-
-static inline bool wave_is_large(void) { return atomic_load_explicit(&wave_highest, memory_order_relaxed) > LARGE; }
+static inline bool wave_is_large(void) {
+	return atomic_load_explicit(&wave_highest, memory_order_relaxed) > SMALL_PROCESS_MAX;
+}
 
 /* Purging costs the program about a microsecond a page: now, and when it needs the page again. So it is limited for those
- * who free, in a process that nobody purges in the background: to twice what was ever in use at once, and in the long run to
- * ALLOWANCE_RATE bytes per millisecond, 5% of a CPU or so. A program that frees most of its memory gets rid of it at once;
- * one that does so all the time keeps it. */
-#define ALLOWANCE_RATE (256 * KIB)
-
-/* Milliseconds: what may be purged is ALLOWANCE_RATE times the time since then. */
+ * who free, in a process that nobody purges in the background: to ALLOWANCE_WAVES times what was ever in use
+ * at once, and in the long run to ALLOWANCE_RATE. A program that frees most of its memory gets rid of it at
+ * once; one that does so all the time keeps it.
+ * This is a time in milliseconds: what may be purged is ALLOWANCE_RATE times what has passed since then. */
 extern _Atomic uint64_t allowance_since;
 
 static inline bool allowance_left(uint64_t now) {
-	const uint64_t longest = 2 * atomic_load_explicit(&wave_highest, memory_order_relaxed) / ALLOWANCE_RATE;
+	const size_t highest = atomic_load_explicit(&wave_highest, memory_order_relaxed);
+	const uint64_t longest = ALLOWANCE_WAVES * highest / ALLOWANCE_RATE;
 	uint64_t since = atomic_load_explicit(&allowance_since, memory_order_relaxed), bounded = since;
 	if (now > since + longest) bounded = now - longest;
 	if (since > now + longest) bounded = now + longest; /* much was purged at once: no debt for ever */
@@ -79,9 +82,11 @@ static inline bool purge_later(uint64_t now) {
 	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left(now);
 }
 
-/* How much of what nobody needed during an interval goes back: half; all of it when that is little, or memory is short. */
-#define DECAY_WHOLE MIB
-static inline size_t decay_part(size_t unused) { return unused <= DECAY_WHOLE || pressure_is_on() ? unused : unused / 2; }
+/* How much of what nobody needed during an interval goes back: a share; all of it when that is little, or
+ * memory is short. */
+static inline size_t decay_part(size_t unused) {
+	return unused <= DECAY_WHOLE || pressure_is_on() ? unused : unused / DECAY_SHARE;
+}
 
 /* Bytes that are worth keeping: as much as was in use lately, and is not now. */
 static inline size_t wave_room(const struct wave *w, size_t used, uint64_t now) {

@@ -6,15 +6,15 @@
 #include "base/os.h"
 #include "base/print.h"
 
-/* Defaults: measured on the public suites, see src/README.md. */
+/* Defaults: measured on the public suites, see src/README.md. Names: arena/policy.h depends on them. */
 struct conf conf = {
 	.arena_max = 0,
-	.tcache_max = (int64_t)(1 * MIB),
-	.mmap_threshold = (int64_t)(1 * MIB),
-	.trim_threshold = (int64_t)(2 * MIB),
-	.top_pad = (int64_t)(512 * KIB),
+	.tcache_max = (int64_t)CONF_TCACHE_MAX,
+	.mmap_threshold = (int64_t)CONF_MMAP_THRESHOLD,
+	.trim_threshold = (int64_t)CONF_TRIM_THRESHOLD,
+	.top_pad = (int64_t)CONF_TOP_PAD,
 	.dirty_max = -1,
-	.decay = 1000,
+	.decay = CONF_DECAY,
 	.thp = -1,
 	.memory_limit = 0,
 	.background = 1,

@@ -13,7 +13,7 @@ struct conf {
 	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
 	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
 	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: see
-	                                    dirty_limit in heap_decay.c and cache_limit in huge.c; DIRTY_MIN at least */
+	                                    arena/policy.h, from DIRTY_MIN on */
 	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
 	                                    goes at once; -1: it stays, but for what dirty_max says */
 	_Atomic int64_t thp;             /* transparent huge pages: 1: for the whole heap; 0: none; -1: when it is large */
@@ -51,14 +51,12 @@ enum misuse_action {
 	MISUSE_END,
 };
 
-/* Free memory is looked at four times in conf.decay: half of what nobody needed in between goes back. */
-static inline uint64_t decay_interval(void) {
-	int64_t decay = conf.decay >= 0 ? conf.decay : 1000; /* waves are remembered as by default when nothing decays */
-	return decay >= 4 ? (uint64_t)decay / 4 : 1;
-}
-
-/* Free memory up to this is kept for reuse at first, unless dirty_max says otherwise. */
-#define DIRTY_MIN (8 * MIB)
+/* Defaults that numbers in arena/policy.h depend on, as the asserts there say. In bytes; milliseconds. */
+#define CONF_TCACHE_MAX (1 * MIB)
+#define CONF_MMAP_THRESHOLD (1 * MIB)
+#define CONF_TRIM_THRESHOLD (2 * MIB)
+#define CONF_TOP_PAD (512 * KIB)
+#define CONF_DECAY 1000
 
 struct tunable {
 	const char *name;

@@ -212,15 +212,13 @@ void tcache_started(void) {
 
 size_t tcache_count(void) { return atomic_load_explicit(&caches.count, memory_order_relaxed); }
 
-/* All caches together hold no more than pressure.caches, or LEAST_ROOM each when that is more: a thousand
- * threads that sleep hold memory, too. */
-#define LEAST_ROOM (16 * KIB)
-
+/* All caches together hold no more than pressure.caches, or CACHE_LEAST_ROOM each when that is more: a
+ * thousand threads that sleep hold memory, too. */
 size_t tcache_room(void) {
 	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
 	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
 	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
-	return min_size(room, max_size(most / count, LEAST_ROOM));
+	return min_size(room, max_size(most / count, CACHE_LEAST_ROOM));
 }
 
 void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }

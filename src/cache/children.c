@@ -1,13 +1,11 @@
 /* Caches in children. Of a parent's threads, only the one that called fork is there. The caches of the
  * others become orphans, wherever in malloc or free these threads were: each is given back later, by who
  * comes by. In a child that no handler of fork hears of, they stay in the list of all caches. */
+#include "arena/policy.h"
 #include "arena/zero.h"
 #include "base/meta.h"
 #include "cache/caches.h"
 #include "cache/magazine.h"
-
-/* Milliseconds between two orphans that somebody adopts in passing. */
-#define ADOPTION_PACE 20
 
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
 

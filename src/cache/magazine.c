@@ -2,34 +2,16 @@
 
 #include <string.h>
 
+#include "arena/policy.h"
 #include "base/annotate.h"
 #include "base/meta.h"
 #include "base/probe.h"
 #include "cache/purger.h"
 
-/* A magazine starts with room for this many bytes of blocks, and doubles each time that it is empty or full,
- * up to the larger limits. Small starts keep threads that allocate little small; long magazines keep busy
- * ones off the locks. */
-#define START_BYTES (4 * KIB)
-#define START_SLOTS ((size_t)16)
-#define LIMIT_BYTES (64 * KIB)
-#define LIMIT_SLOTS ((size_t)512)
-#define LEAST_SLOTS ((size_t)2)
-
-/* While there are few threads, they share so much: what one thread keeps is little beside the rest of the
- * process. */
-#define SHARED_BYTES (512 * KIB)
-#define SHARED_SLOTS ((size_t)4096)
-static_assert(SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts any magazine's");
-
-/* The first slots of a magazine take no more than this share of what the cache may hold. */
-#define START_SHARE 16
-
-/* After so many refills and flushes, magazines that nobody used since are halved. */
-#define EVENTS_BETWEEN_LOOKS 256
+static_assert(MAGAZINE_LIMIT_BYTES / SMALL_MAX >= MAGAZINE_LEAST_SLOTS, "long blocks have their least slots");
 
 static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
-	return max_size(min_size(bytes / size_classes[class_].size, slots), LEAST_SLOTS);
+	return max_size(min_size(bytes / size_classes[class_].size, slots), MAGAZINE_LEAST_SLOTS);
 }
 
 /* The blocks move down to the first slot, which drain may have left unused. */
@@ -91,9 +73,9 @@ static void look_for_idle(struct tcache *tc) {
 		struct magazine *m = &tc->magazines[c];
 		struct magazine_slots *slots = &tc->slots[c];
 		size_t blocks = (size_t)(m->top - m->empty);
-		if (slots->count > LEAST_SLOTS && slots->events == 0 && slots->seen == blocks) {
+		if (slots->count > MAGAZINE_LEAST_SLOTS && slots->events == 0 && slots->seen == blocks) {
 			flush(tc, c, (blocks + 1) / 2);
-			resize(tc, c, max_size(slots->count / 2, LEAST_SLOTS));
+			resize(tc, c, max_size(slots->count / 2, MAGAZINE_LEAST_SLOTS));
 		}
 		slots->events = 0;
 		slots->seen = (uint16_t)(m->top - m->empty);
@@ -103,13 +85,14 @@ static void look_for_idle(struct tcache *tc) {
 /* Called when the magazine turned out too short. */
 static void grow(struct tcache *tc, unsigned class_) {
 	const size_t have = tc->slots[class_].count;
-	if (++tc->events % EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
+	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
 	tc->slots[class_].events++;
 	size_t threads = max_size(tcache_count(), 1);
-	const size_t limit_bytes = max_size(LIMIT_BYTES, SHARED_BYTES / threads);
-	const size_t limit = slots_in(limit_bytes, max_size(LIMIT_SLOTS, SHARED_SLOTS / threads), class_);
-	size_t room = tcache_room(), start = min_size(START_BYTES, room / START_SHARE);
-	size_t slots = have == 0 ? slots_in(start, START_SLOTS, class_) : min_size(have * 2, limit);
+	const size_t limit_bytes = max_size(MAGAZINE_LIMIT_BYTES, MAGAZINE_SHARED_BYTES / threads);
+	const size_t limit_slots = max_size(MAGAZINE_LIMIT_SLOTS, MAGAZINE_SHARED_SLOTS / threads);
+	const size_t limit = slots_in(limit_bytes, limit_slots, class_);
+	size_t room = tcache_room(), start = min_size(MAGAZINE_START_BYTES, room / MAGAZINE_START_SHARE);
+	size_t slots = have == 0 ? slots_in(start, MAGAZINE_START_SLOTS, class_) : min_size(have * 2, limit);
 	if (slots > have && tc->room + (slots - have) * size_classes[class_].size <= room)
 		resize(tc, class_, slots);
 	else if (tc->room > room)

@@ -3,18 +3,13 @@
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "cache/hooks.h"
 #include "cache/own_thread.h"
 #include "cache/tcache.h"
-
-/* Milliseconds: no interval is longer than this while memory is short. */
-#define URGENT 100
-
-/* A thread that has slept for so many milliseconds ends. */
-#define ENOUGH 60000
 
 /* Milliseconds until the next attempt, when the thread could not be started. */
 #define PATIENCE 10000
@@ -74,7 +69,7 @@ static bool sleep_until_poked(void) {
 		atomic_store(&purger_state, PURGER_AWAKE);
 		return true;
 	}
-	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, ENOUGH);
+	os_futex_wait_for((uint32_t *)&purger_state, PURGER_ASLEEP, PURGER_ENOUGH);
 	if (atomic_load(&purger_state) == PURGER_AWAKE) return true;
 	void (*ask)(void) = atomic_exchange(&pressure_ask, NULL);
 	atomic_store(&purged_in_background, false);
@@ -91,7 +86,7 @@ static bool sleep_until_poked(void) {
 static void purge_in_background(void) {
 	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
 	while (conf.background && conf.decay > 0) {
-		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), URGENT) : decay_interval());
+		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), PURGER_URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;

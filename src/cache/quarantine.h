@@ -4,15 +4,11 @@
 #ifndef CACHE_QUARANTINE_H
 #define CACHE_QUARANTINE_H
 
+#include "arena/policy.h"
 #include "arena/size_class.h"
 #include "base/random.h"
 
-#define QUARANTINE_SLOTS 256 /* a power of two */
 #define QUARANTINE_BLOCKS (QUARANTINE_SLOTS - 1)
-
-/* Large blocks are bounded by their bytes instead; but some always wait. */
-#define QUARANTINE_BYTES (256 * KIB)
-#define QUARANTINE_LEAST 8
 
 #define RECENT_BLOCKS 8
 

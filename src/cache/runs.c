@@ -30,7 +30,9 @@ struct span *run_cache_take(struct tcache *tc, size_t slices) {
 void run_cache_put(struct tcache *tc, struct span *run) {
 	struct run_cache *rc = &tc->run_cache;
 	struct span *dropped[RUN_CACHE_ENTRIES + 1];
-	size_t count = 0, size = run->slices * SLICE_SIZE, limit = min_size(RUN_CACHE_BYTES, tcache_room() / 2);
+	const size_t size = run->slices * SLICE_SIZE;
+	const size_t limit = min_size(RUN_CACHE_BYTES, tcache_room() / RUN_CACHE_SHARE);
+	size_t count = 0;
 	lock_take(&tc->lock, RANK_CACHE);
 	rc->idle_looks = 0;
 	if (size <= limit) {

@@ -3,14 +3,10 @@
 #ifndef CACHE_RUNS_H
 #define CACHE_RUNS_H
 
+#include "arena/policy.h"
 #include "arena/region.h"
 
 struct tcache;
-
-#define RUN_CACHE_ENTRIES 4
-
-/* Longer runs are not kept, nor more than this together; see also tcache_room. */
-#define RUN_CACHE_BYTES (512 * KIB)
 
 /* Owner: the cache's lock. */
 struct run_cache {
@@ -23,7 +19,7 @@ struct run_cache {
 /* A run of exactly so many slices, its kind SPAN_RUN again; NULL when none is kept. */
 struct span *run_cache_take(struct tcache *tc, size_t slices);
 
-/* Keeps the run, and frees what has no place any more: the oldest ones, or this one. */
+/* Keeps the run, and frees what has no place any more: the oldest ones, or this one. See also tcache_room. */
 void run_cache_put(struct tcache *tc, struct span *run);
 
 /* Frees all of them. */

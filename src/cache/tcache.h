@@ -166,7 +166,6 @@ void tcache_flush(void);
  * that were found unchanged by `looks` calls, the purger's IDLE_LOOKS, fewer while memory is short, or 0. A
  * block of each magazine stays, and all of them where the kernel offers no membarrier. True when there are
  * blocks that may turn out to be idle later. */
-#define IDLE_LOOKS 3
 bool tcache_drain(unsigned looks);
 
 /* Flushes the calling thread's cache, and drains all others at once. */

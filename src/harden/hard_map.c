@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/clear.h"
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "arena/thp.h"
 #include "base/conf.h"
@@ -10,20 +11,6 @@
 #include "base/probe.h"
 #include "harden/hard_large.h"
 #include "harden/hard_waiting.h"
-
-/* Each guarded block is two mappings to the kernel, whose number is limited: beyond this, blocks have no
- * guards. */
-#define GUARDED_MAX 8192
-
-/* Addresses that wait, of each kind, are no more than this share of what the process may have, if there is
- * a limit. */
-#define WAITING_SHARE 16
-
-/* Blocks up to KEPT_MAX keep their memory while they wait, zeroed and closed, and serve those of the same
- * length again: page faults and the kernel's zeroing would cost more than ours. A quarter of what is in
- * use is kept, or KEPT_BYTES. */
-#define KEPT_MAX MIB
-#define KEPT_BYTES DIRTY_MIN
 
 static void lock(void) { lock_take(&hard_blocks.lock, RANK_HUGE); }
 static void unlock(void) { lock_drop(&hard_blocks.lock, RANK_HUGE); }
@@ -54,9 +41,10 @@ static bool close_block(struct waiting *w, bool keep) {
 
 static bool may_keep(size_t pages) {
 	lock();
-	const bool room = waiting_kept_bytes + pages <= max_size(KEPT_BYTES, hard_blocks.bytes / 4);
+	const bool room =
+	    waiting_kept_bytes + pages <= max_size(HARD_KEPT_BYTES, hard_blocks.bytes / HARD_KEPT_SHARE);
 	unlock();
-	return room && pages <= KEPT_MAX && !pressure_is_on();
+	return room && pages <= HARD_KEPT_MAX && !pressure_is_on();
 }
 
 /* A closed block waits. In front of one with a large alignment lies a long guard, of which a page is
@@ -140,7 +128,7 @@ static char *map_guarded(size_t pages, size_t guard) {
 
 bool hard_map(struct hard_block *b, size_t align) {
 	const size_t guard = max_size(align, os_page_size), pages = hard_pages(b->size);
-	const bool may_guard = guard / os_page_size <= UINT32_MAX && hard_blocks.guarded < GUARDED_MAX;
+	const bool may_guard = guard / os_page_size <= UINT32_MAX && hard_blocks.guarded < HARD_LARGE_GUARDED_MAX;
 	b->address = may_guard && guard == os_page_size ? reopen(pages) : NULL;
 	if (b->address == NULL && may_guard) b->address = map_guarded(pages, guard);
 	b->more.guard = b->address != NULL ? (uint32_t)(guard / os_page_size) : 0;

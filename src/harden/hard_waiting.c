@@ -2,29 +2,17 @@
 
 #include "base/random.h"
 
-/* Places [0, ORDINARY) are for blocks up to ORDINARY_EACH, whose addresses are no more than ORDINARY_BYTES
- * all together. */
-#define ORDINARY 256
-#define ORDINARY_BYTES (128 * MIB)
-#define ORDINARY_EACH (8 * MIB)
-
-/* The others are for long ones, LONG_BYTES all together, or one alone up to LONE_MAX. */
-#define LONG_BYTES (256 * MIB)
-#define LONE_MAX (1024 * MIB)
-static_assert(WAITING_TURNS * ORDINARY_EACH < ORDINARY_BYTES, "there are others to give back");
-static_assert(WAITING_TURNS < ORDINARY && WAITING_TURNS < WAITING_PLACES - ORDINARY,
-              "there is a place that may be taken");
-
 _Atomic size_t waiting_kept_bytes;
 _Atomic uint32_t waiting_count;
 
+/* [0, WAITING_ORDINARY) are for blocks up to WAITING_ORDINARY_EACH, the others for long ones. */
 struct waiting waiting_places[WAITING_PLACES];
 static size_t ordinary_bytes, long_bytes; /* of addresses */
 static uint64_t turn;                     /* counts frees */
 static struct random chance;
 static int chance_process; /* whose random numbers these are; 0: none were drawn yet */
 
-static bool is_long(struct waiting w) { return waiting_extent(w) > ORDINARY_EACH; }
+static bool is_long(struct waiting w) { return waiting_extent(w) > WAITING_ORDINARY_EACH; }
 
 /* Its address is not to come back yet, by the kernel neither. */
 static bool is_recent(struct waiting w) { return w.block != NULL && turn - w.turn < WAITING_TURNS; }
@@ -47,9 +35,9 @@ bool waiting_has(const void *block) {
 
 struct waiting waiting_put(struct waiting w, size_t share) {
 	w.turn = ++turn;
-	if (waiting_extent(w) > min_size(LONE_MAX, share)) return w;
-	const uint32_t first = is_long(w) ? ORDINARY : 0;
-	const uint32_t count = is_long(w) ? WAITING_PLACES - ORDINARY : ORDINARY;
+	if (waiting_extent(w) > min_size(WAITING_LONE_MAX, share)) return w;
+	const uint32_t first = is_long(w) ? WAITING_ORDINARY : 0;
+	const uint32_t count = is_long(w) ? WAITING_PLACES - WAITING_ORDINARY : WAITING_ORDINARY;
 	const int process = os_process_id();
 	if (chance_process != process) chance.state = os_random();
 	chance_process = process;
@@ -60,9 +48,10 @@ struct waiting waiting_put(struct waiting w, size_t share) {
 }
 
 struct waiting waiting_take_excess(size_t share) {
-	const bool ordinary = ordinary_bytes > min_size(ORDINARY_BYTES, share);
-	const uint32_t first = ordinary ? 0 : ORDINARY, end = ordinary ? ORDINARY : WAITING_PLACES;
-	if (!ordinary && long_bytes <= min_size(LONG_BYTES, share)) return NOTHING_WAITS;
+	const bool ordinary = ordinary_bytes > min_size(WAITING_ORDINARY_BYTES, share);
+	const uint32_t first = ordinary ? 0 : WAITING_ORDINARY;
+	const uint32_t end = ordinary ? WAITING_ORDINARY : WAITING_PLACES;
+	if (!ordinary && long_bytes <= min_size(WAITING_LONG_BYTES, share)) return NOTHING_WAITS;
 	uint32_t oldest = end;
 	for (uint32_t i = first; i < end; i++) {
 		if (waiting_places[i].block == NULL) continue;
@@ -74,7 +63,7 @@ struct waiting waiting_take_excess(size_t share) {
 }
 
 struct waiting waiting_take_kept(size_t pages) {
-	for (uint32_t i = 0; i < ORDINARY; i++) {
+	for (uint32_t i = 0; i < WAITING_ORDINARY; i++) {
 		const struct waiting *w = &waiting_places[i];
 		if (w->kept == pages && w->guard == os_page_size && !is_recent(*w)) return exchange(i, NOTHING_WAITS);
 	}

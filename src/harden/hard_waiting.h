@@ -11,9 +11,8 @@
 
 #include <stdatomic.h>
 
+#include "arena/policy.h"
 #include "base/os.h"
-
-#define WAITING_TURNS 8
 
 struct waiting {
 	char *block;
@@ -35,7 +34,6 @@ extern _Atomic size_t waiting_kept_bytes;
 extern _Atomic uint32_t waiting_count;
 
 /* To be looked at; block NULL: nothing is there. */
-#define WAITING_PLACES 272
 extern struct waiting waiting_places[WAITING_PLACES];
 
 bool waiting_has(const void *block);
