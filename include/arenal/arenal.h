@@ -1,7 +1,7 @@
 /* Arenal: a malloc for multithreaded Linux servers.
  *
- * Programs need none of this to run on Arenal: preloading or linking the library replaces malloc and operator new.
- * This header is for programs that want to ask the allocator something, or to steer it.
+ * Programs need none of this to run on Arenal: preloading or linking the library replaces malloc and operator
+ * new. This header is for programs that want to ask the allocator something, or to steer it.
  *
  * Every function here may be called from any thread at any time, but not from a signal handler. */
 #ifndef ARENAL_H
@@ -29,75 +29,88 @@ extern "C" {
  * ARENAL_VERSION_STRING to see whether the program runs on the version it was compiled against. */
 ARENAL_API const char *arenal_version(void);
 
-/* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are emptied (of others,
- * one block of each size class stays), free runs and the free pages inside partly used spans are purged, the break is
- * lowered, regions that are free are unmapped but for one of each kind. Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the time
- * of a walk over the heap; other threads go on meanwhile. */
+/* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are
+ * emptied (of others, one block of each size class stays), free runs and the free pages inside partly used
+ * spans are purged, the break is lowered, regions that are free are unmapped but for one of each kind.
+ * Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the
+ * time of a walk over the heap; other threads go on meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
-/* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without stopping
- * them, so the figures of one call belong to slightly different moments, and are exact while no thread allocates or frees.
- * In any one call, each of these is the one before and parts that are not negative:
+/* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without
+ * stopping them, so the figures of one call belong to slightly different moments, and are exact while no
+ * thread allocates or frees. In any one call, each of these is the one before and parts that are not
+ * negative:
  *
  *     allocated <= active <= resident <= mapped
  *
- *     active   = allocated + cached + free blocks in spans, without their holes (whole pages of them that were purged)
+ *     active   = allocated + cached + free blocks in spans, without their holes (whole pages of them that
+ *                were purged)
  *     resident = active + dirty + what was purged lazily + free parts of huge pages that are in use
  *     mapped   = resident + what was purged or never used */
 struct arenal_stats {
-	size_t allocated;       /* in blocks the program holds, sizes rounded up to their size class, whether it ever wrote to
-	                           them or not. Blocks above mmap_threshold: their whole mapping. Guarded blocks: as asked for;
-	                           what surrounds them on their pages is active. Hardened mode's canaries are part of blocks */
-	size_t cached;          /* in blocks that lie in thread caches, ready for malloc, or in their quarantines */
-	size_t active;          /* in spans, slice runs and huge mappings that are in use, without holes */
-	size_t dirty;           /* free slices and freed mappings that the kernel still backs with memory and that wait for
-	                           reuse, those that went lazily not included */
-	size_t mapped;          /* address space that Arenal holds for blocks: brk heap, regions as far as they are opened, huge mappings,
-	                           also freed ones that wait, pages of guarded blocks. Guards and metadata are not part of it */
+	/* in blocks the program holds, sizes rounded up to their size class, whether it ever wrote to them or
+	 * not. Blocks above mmap_threshold: their whole mapping. Guarded blocks: as asked for; what surrounds
+	 * them on their pages is active. Hardened mode's canaries are part of blocks */
+	size_t allocated;
+	size_t cached; /* in blocks that lie in thread caches, ready for malloc, or in their quarantines */
+	size_t active; /* in spans, slice runs and huge mappings that are in use, without holes */
+	size_t dirty;  /* free slices and freed mappings that the kernel still backs with memory and that wait for
+	                  reuse, those that went lazily not included */
+	/* address space that Arenal holds for blocks: brk heap, regions as far as they are opened, huge mappings,
+	 * also freed ones that wait, pages of guarded blocks. Guards and metadata are not part of it */
+	size_t mapped;
 	size_t metadata;        /* memory for Arenal's own records, at most this much of it resident */
 	size_t brk_bytes;       /* part of `mapped` that lies in the brk heap */
 	size_t huge_bytes;      /* part of `mapped` in direct mappings */
 	size_t huge_blocks;     /* number of direct mappings */
 	size_t regions;         /* number of 64 MiB regions from mmap */
-	size_t arenas;          /* number of arenas in use, the main arena included; not those that a hardened child inherited */
+	size_t arenas;          /* number of arenas in use, the main arena included; not those that a hardened
+	                           child inherited */
 	size_t threads;         /* number of threads that have a cache now */
-	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start; what went lazily
-	                           and then at once counts twice */
+	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start; what
+	                           went lazily and then at once counts twice */
 	uint64_t refills;       /* times a thread cache took a batch from an arena since the start */
 	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
-	size_t guarded;         /* number of blocks that lie between inaccessible pages now (the tunable guard_sample) */
+	size_t guarded;         /* number of blocks that lie between inaccessible pages now (the tunable
+	                           guard_sample) */
 	uint64_t guarded_total; /* and since the start */
-	size_t resident;        /* at most so much of `mapped` is backed by memory. It is less by what the program never wrote to,
-	                           by what the kernel took of what went lazily, and by what it swapped out */
+	size_t resident;        /* at most so much of `mapped` is backed by memory. It is less by what the program
+	                           never wrote to, by what the kernel took of what went lazily, and by what it
+	                           swapped out */
 };
 
-/* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields; a program
- * compiled against an older header gets the fields it knows. Returns 0, or EINVAL when out is NULL or size is 0. */
+/* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields;
+ * a program compiled against an older header gets the fields it knows. Returns 0, or EINVAL when out is NULL
+ * or size is 0. */
 ARENAL_API int arenal_stats_get(struct arenal_stats *out, size_t size);
 
-/* Writes the table of ARENAL_STATS=1 to the file descriptor `fd`. Returns 0, or the errno of the write that failed. */
+/* Writes the table of ARENAL_STATS=1 to the file descriptor `fd`. Returns 0, or the errno of the write that
+ * failed. */
 ARENAL_API int arenal_stats_print(int fd);
 
-/* The heap profile: a sample of all allocations with the stack of each, from which it is estimated what the blocks of each stack
- * hold now, and have held since the profile was started. About one byte in `bytes` is looked at, at most 1 GiB; 0: in what the
- * tunable profile_sample says (512 KiB). Starting forgets what was collected before. At most 16,383 stacks are told
- * apart, in 9 MiB: what further ones hold or have held is counted as that of one stack, "(other)". Returns 0; EINVAL when `bytes` is too large;
- * ENOMEM; or ENOTSUP in programs that are linked statically at a fixed address, whose stacks cannot be taken. */
+/* The heap profile: a sample of all allocations with the stack of each, from which it is estimated what the
+ * blocks of each stack hold now, and have held since the profile was started. About one byte in `bytes` is
+ * looked at, at most 1 GiB; 0: in what the tunable profile_sample says (512 KiB). Starting forgets what was
+ * collected before. At most 16,383 stacks are told apart, in 9 MiB: what further ones hold or have held is
+ * counted as that of one stack, "(other)". Returns 0; EINVAL when `bytes` is too large; ENOMEM; or ENOTSUP in
+ * programs that are linked statically at a fixed address, whose stacks cannot be taken. */
 ARENAL_API int arenal_profile_start(size_t bytes);
 
 /* No more blocks are sampled from now on. What was collected stays, but for the blocks that are freed. */
 ARENAL_API void arenal_profile_stop(void);
 
-/* Writes what was collected to the file descriptor `fd`, for `arenal profile` to read. Other threads go on meanwhile. Returns 0,
- * or the errno of the write that failed. */
+/* Writes what was collected to the file descriptor `fd`, for `arenal profile` to read. Other threads go on
+ * meanwhile. Returns 0, or the errno of the write that failed. */
 ARENAL_API int arenal_profile_dump(int fd);
 
-/* Reads the tunable `name` ("arena_max", "mmap_threshold", ...; the README lists them) into *value. Sizes are in bytes,
- * switches are 0 or 1, the words of misuse are 0 (ignore), 1 (report) and 2 (end). Returns 0, ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
+/* Reads the tunable `name` ("arena_max", "mmap_threshold", ...; the README lists them) into *value. Sizes are
+ * in bytes, switches are 0 or 1, the words of misuse are 0 (ignore), 1 (report) and 2 (end). Returns 0,
+ * ENOENT when there is no such tunable, or EINVAL when a pointer is NULL. */
 ARENAL_API int arenal_get(const char *name, int64_t *value);
 
-/* Sets the tunable `name` for allocations from now on. Returns 0, ENOENT when there is no such tunable, EINVAL when the
- * value is out of its range, or EPERM when the tunable only counts at start-up. The old value is kept on error. */
+/* Sets the tunable `name` for allocations from now on. Returns 0, ENOENT when there is no such tunable,
+ * EINVAL when the value is out of its range, or EPERM when the tunable only counts at start-up. The old value
+ * is kept on error. */
 ARENAL_API int arenal_set(const char *name, int64_t value);
 
 #ifdef __cplusplus

@@ -1,10 +1,11 @@
-/* What programs tell the kernel about their memory, and what it does with it from then on: that it is locked, not there in children,
- * read only, on some NUMA node. That belongs to mappings, and would go on to the next owner of a block: so these functions come here first,
- * and the large blocks that a call is about are unmapped, or renewed, when they are freed, as libc's malloc does it. Up to
- * 32 KiB, blocks share their pages with others, under libc's malloc, too.
+/* What programs tell the kernel about their memory, and what it does with it from then on: that it is locked,
+ * not there in children, read only, on some NUMA node. That belongs to mappings, and would go on to the next
+ * owner of a block: so these functions come here first, and the large blocks that a call is about are
+ * unmapped, or renewed, when they are freed, as libc's malloc does it. Up to 32 KiB, blocks share their pages
+ * with others, under libc's malloc, too.
  *
- * Part of the shared library only, which programs find before libc. A program's own function of such a name stays in its place, and
- * what calls the kernel directly goes unseen. */
+ * Part of the shared library only, which programs find before libc. A program's own function of such a name
+ * stays in its place, and what calls the kernel directly goes unseen. */
 #include "api/api.h"
 #include "arena/heap.h"
 #include "arena/huge.h"
@@ -17,8 +18,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* The next definitions: libc's, or those of another library that wants to see these calls. Looked up when the library is loaded, for
- * handlers of signals call them; until then, and for what nobody else defines, the kernel is called. */
+/* The next definitions: libc's, or those of another library that wants to see these calls. Looked up when the
+ * library is loaded, for handlers of signals call them; until then, and for what nobody else defines, the
+ * kernel is called. */
 static struct {
 	int (*_Atomic madvise)(void *address, size_t size, int advice);
 	int (*_Atomic posix_madvise)(void *address, size_t size, int advice);
@@ -43,7 +45,12 @@ __attribute__((constructor)) static void find_next(void) {
 }
 
 /* Since Linux 5.14, 5.18, 6.1. */
-enum { ADVICE_POPULATE_READ = 22, ADVICE_POPULATE_WRITE = 23, ADVICE_DONTNEED_LOCKED = 24, ADVICE_COLLAPSE = 25 };
+enum {
+	ADVICE_POPULATE_READ = 22,
+	ADVICE_POPULATE_WRITE = 23,
+	ADVICE_DONTNEED_LOCKED = 24,
+	ADVICE_COLLAPSE = 25
+};
 
 /* Does this advice change how the kernel treats the memory from now on? What is not known here does. */
 static bool lasts(int advice) {
@@ -58,10 +65,8 @@ static bool lasts(int advice) {
 	case ADVICE_POPULATE_READ:
 	case ADVICE_POPULATE_WRITE:
 	case ADVICE_DONTNEED_LOCKED:
-	case ADVICE_COLLAPSE:
-		return false;
-	default:
-		return true;
+	case ADVICE_COLLAPSE: return false;
+	default: return true;
 	}
 }
 
@@ -85,7 +90,8 @@ EXPORT int madvise(void *address, size_t size, int advice) {
 	return (int)os_pass(SYS_madvise, (long)address, (long)size, advice, 0, 0, 0);
 }
 
-/* Returns the error, and leaves errno alone. POSIX_MADV_DONTNEED does nothing, since Linux's would lose what the memory holds. */
+/* Returns the error, and leaves errno alone. POSIX_MADV_DONTNEED does nothing, since Linux's would lose what
+ * the memory holds. */
 EXPORT int posix_madvise(void *address, size_t size, int advice) {
 	if (advice != POSIX_MADV_DONTNEED) advised(address, size, advice);
 	if (likely(next.posix_madvise != NULL)) return next.posix_madvise(address, size, advice);
@@ -105,7 +111,8 @@ EXPORT int mprotect(void *address, size_t size, int protection) {
 EXPORT int pkey_mprotect(void *address, size_t size, int protection, int key) {
 	alter(address, size, 0);
 	if (likely(next.pkey_mprotect != NULL)) return next.pkey_mprotect(address, size, protection, key);
-	if (key == -1) return (int)os_pass(SYS_mprotect, (long)address, (long)size, protection, 0, 0, 0); /* also where the kernel knows no keys */
+	if (key == -1) /* also where the kernel knows no keys */
+		return (int)os_pass(SYS_mprotect, (long)address, (long)size, protection, 0, 0, 0);
 	return (int)os_pass(SYS_pkey_mprotect, (long)address, (long)size, protection, key, 0, 0);
 }
 
@@ -124,7 +131,8 @@ EXPORT int mlock2(const void *address, size_t size, unsigned flags) {
 	return (int)result;
 }
 
-/* With MCL_FUTURE, every mapping is locked anyway. Without, those of later blocks are not: nor are they to come from what is kept now. */
+/* With MCL_FUTURE, every mapping is locked anyway. Without, those of later blocks are not: nor are they to
+ * come from what is kept now. */
 EXPORT int mlockall(int flags) {
 	if ((flags & MCL_FUTURE) == 0) {
 		const int saved = errno;
@@ -138,9 +146,11 @@ EXPORT int mlockall(int flags) {
 }
 
 /* Of libnuma, which need not be there, nor its header: it calls the kernel likewise. */
-long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags);
+long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node,
+           unsigned flags);
 
-EXPORT long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes, unsigned long max_node, unsigned flags) {
+EXPORT long mbind(void *address, unsigned long size, int mode, const unsigned long *nodes,
+                  unsigned long max_node, unsigned flags) {
 	alter(address, size, 0);
 	return os_pass(SYS_mbind, (long)address, (long)size, mode, (long)nodes, (long)max_node, flags);
 }

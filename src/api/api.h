@@ -22,7 +22,8 @@
 #ifdef ARENAL_PREFIX
 #define LIBC_NAME(libc_name, function) static_assert(true, "a sanitizer's runtime has these, too")
 #else
-#define LIBC_NAME(libc_name, function) EXPORT __attribute__((alias(#function), nothrow, leaf)) __typeof__(function) libc_name
+#define LIBC_NAME(libc_name, function) \
+	EXPORT __attribute__((alias(#function), nothrow, leaf)) __typeof__(function) libc_name
 #endif
 
 /* True once start() is through. */

@@ -1,5 +1,5 @@
-/* Part of the shared library only: what pthread_atfork, which is a piece of each library that calls it, calls in turn. So we are there
- * before the first handler of others. A static libc defines this function itself. */
+/* Part of the shared library only: what pthread_atfork, which is a piece of each library that calls it, calls
+ * in turn. So we are there before the first handler of others. A static libc defines this function itself. */
 #include <dlfcn.h>
 #include <errno.h>
 
@@ -10,15 +10,19 @@ EXPORT fork_register_function __register_atfork;
 
 static _Atomic(void *) next_register;
 
-/* Looked up at the start: dlsym forgets what dlerror was to tell the program, and any malloc may be the one that asks for this. */
-__attribute__((constructor(101))) static void find_next_register(void) { next_register = dlsym(RTLD_NEXT, "__register_atfork"); }
+/* Looked up at the start: dlsym forgets what dlerror was to tell the program, and any malloc may be the one
+ * that asks for this. */
+__attribute__((constructor(101))) static void find_next_register(void) {
+	next_register = dlsym(RTLD_NEXT, "__register_atfork");
+}
 
 fork_register_function *fork_next_register(void) {
 	if (next_register == NULL) find_next_register();
 	return (fork_register_function *)next_register;
 }
 
-EXPORT int __register_atfork(void (*before)(void), void (*after)(void), void (*after_in_child)(void), void *library) {
+EXPORT int __register_atfork(void (*before)(void), void (*after)(void), void (*after_in_child)(void),
+                             void *library) {
 	fork_register_function *next = fork_next_register();
 	fork_expect_first();
 	return next != NULL ? next(before, after, after_in_child, library) : ENOMEM;

@@ -1,10 +1,12 @@
-/* Part of the shared library only, which cannot know whether the program brings a C++ library, and which: it is looked for.
+/* Part of the shared library only, which cannot know whether the program brings a C++ library, and which: it
+ * is looked for.
  *
- * First where the loader found it when it bound our weak references: it is the program's, be it in a library or in the program
- * (-static-libstdc++; linkers export from a program what the libraries that it is linked with refer to). Then from the object
- * that called operator new: a C++ library that came with dlopen is not in the scope that weak names were bound in, but in its
- * user's. At last libstdc++.so.6 is loaded: a program whose own libstdc++ is linked in may lack std::bad_alloc, which nobody in it names.
- * It still catches that of another copy, by `...` or as a std::exception, since types are compared by name. */
+ * First where the loader found it when it bound our weak references: it is the program's, be it in a library
+ * or in the program (-static-libstdc++; linkers export from a program what the libraries that it is linked
+ * with refer to). Then from the object that called operator new: a C++ library that came with dlopen is not
+ * in the scope that weak names were bound in, but in its user's. At last libstdc++.so.6 is loaded: a program
+ * whose own libstdc++ is linked in may lack std::bad_alloc, which nobody in it names. It still catches that
+ * of another copy, by `...` or as a std::exception, since types are compared by name. */
 #include <dlfcn.h>
 
 #include "api/operators.h"
@@ -13,7 +15,8 @@
 
 extern new_handler std_get_new_handler(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
 extern void *allocate_exception(size_t size) __asm__("__cxa_allocate_exception") __attribute__((weak));
-extern void throw_exception(void *exception, const void *type, void (*destroy)(void *)) __asm__("__cxa_throw") __attribute__((weak));
+extern void throw_exception(void *exception, const void *type, void (*destroy)(void *)) __asm__("__cxa_throw")
+    __attribute__((weak));
 extern const char bad_alloc_type[] __asm__("_ZTISt9bad_alloc") __attribute__((weak));
 extern const char bad_alloc_functions[] __asm__("_ZTVSt9bad_alloc") __attribute__((weak));
 extern void destroy_bad_alloc(void *exception) __asm__("_ZNSt9bad_allocD1Ev") __attribute__((weak));
@@ -61,14 +64,18 @@ static void complete(struct cxx_thrower *t, void *object) {
 }
 
 static bool is_whole(const struct cxx_thrower *t) {
-	return t->allocate != NULL && t->throw_ != NULL && t->type != NULL && t->functions != NULL && t->destroy != NULL;
+	return t->allocate != NULL && t->throw_ != NULL && t->type != NULL && t->functions != NULL &&
+	       t->destroy != NULL;
 }
 
 _Noreturn COLD void cxx_throw_bad_alloc(const void *caller) {
-	struct cxx_thrower t = { allocate_exception, throw_exception, bad_alloc_type, bad_alloc_functions, destroy_bad_alloc };
-	if (!is_whole(&t)) complete(&t, object_of(caller)); /* which stays, for nobody knows how long the exception lives */
+	struct cxx_thrower t = { allocate_exception, throw_exception, bad_alloc_type, bad_alloc_functions,
+		                     destroy_bad_alloc };
+	/* which stays, for nobody knows how long the exception lives */
+	if (!is_whole(&t)) complete(&t, object_of(caller));
 	if (!is_whole(&t)) complete(&t, dlopen("libstdc++.so.6", RTLD_LAZY));
 	if (is_whole(&t)) cxx_throw_by(&t);
-	print_fd(2, "arenal: operator new is out of memory, and there is no C++ library to throw std::bad_alloc\n");
+	print_fd(2,
+	         "arenal: operator new is out of memory, and there is no C++ library to throw std::bad_alloc\n");
 	os_abort();
 }

@@ -1,14 +1,15 @@
 /* dlopen and dlmopen without RTLD_DEEPBIND. Part of the shared library only.
  *
- * With that flag, a plugin's calls go to the libraries that it is linked with, libc among them, before those that are preloaded.
- * So its malloc and free are libc's, while what libc itself allocates for it (getline, strdup) is ours: the first such block that
- * it frees ends the program. PHP opens all of its extensions like that. Where the process is on Arenal, the flag is
- * taken out, for plugins to be on it too. What else it does for a plugin, its own symbols first, is lost: the tunable
- * `deepbind` keeps it.
+ * With that flag, a plugin's calls go to the libraries that it is linked with, libc among them, before those
+ * that are preloaded. So its malloc and free are libc's, while what libc itself allocates for it (getline,
+ * strdup) is ours: the first such block that it frees ends the program. PHP opens all of its extensions like
+ * that. Where the process is on Arenal, the flag is taken out, for plugins to be on it too. What else it does
+ * for a plugin, its own symbols first, is lost: the tunable `deepbind` keeps it.
  *
- * The loader wants to know who called dlopen: $ORIGIN, RUNPATH, the namespace and RTLD_NEXT depend on it, and it looks at the return
- * address. So ours is no function that calls libc's, but one that jumps there, with all as it came but for the flags. Only
- * assembly can promise that. It starts with a landing pad (endbr64, bti), and the unwinder is told what it pushes. */
+ * The loader wants to know who called dlopen: $ORIGIN, RUNPATH, the namespace and RTLD_NEXT depend on it, and
+ * it looks at the return address. So ours is no function that calls libc's, but one that jumps there, with
+ * all as it came but for the flags. Only assembly can promise that. It starts with a landing pad (endbr64,
+ * bti), and the unwinder is told what it pushes. */
 #include <dlfcn.h>
 
 #include "api/api.h"
@@ -24,7 +25,8 @@ struct target {
 FOR_ASSEMBLY struct target dlopen_target(int flags);
 FOR_ASSEMBLY struct target dlmopen_target(Lmid_t space, int flags);
 
-/* The next dlopen and dlmopen after ours: libc's, or those of another preloaded library. Found when first needed, by any thread. */
+/* The next dlopen and dlmopen after ours: libc's, or those of another preloaded library. Found when first
+ * needed, by any thread. */
 static _Atomic(void *) next_dlopen, next_dlmopen;
 
 static void *none(void) { return NULL; }
@@ -39,11 +41,12 @@ static void *next(_Atomic(void *) *known, const char *name) {
 	return function;
 }
 
-/* Is malloc ours in all of the process? Not when a plugin brought Arenal into a program that is on libc's. It is one of libc's second
- * names that tells, for a program may have a malloc of its own in front of ours. What dlerror says meanwhile is forgotten by the
- * dlopen that follows. */
+/* Is malloc ours in all of the process? Not when a plugin brought Arenal into a program that is on libc's. It
+ * is one of libc's second names that tells, for a program may have a malloc of its own in front of ours. What
+ * dlerror says meanwhile is forgotten by the dlopen that follows. */
 static bool process_is_on_arenal(void) {
-	void *program = ((void *(*)(const char *, int))next(&next_dlopen, "dlopen"))(NULL, RTLD_LAZY | RTLD_NOLOAD);
+	void *program =
+	    ((void *(*)(const char *, int))next(&next_dlopen, "dlopen"))(NULL, RTLD_LAZY | RTLD_NOLOAD);
 	if (program == NULL) return false;
 	const bool ours = dlsym(program, "__libc_malloc") == (void *)malloc;
 	dlclose(program);
@@ -56,7 +59,9 @@ static uintptr_t flags_to_use(int flags) {
 	return (uintptr_t)(conf.deepbind || !process_is_on_arenal() ? flags : flags & ~RTLD_DEEPBIND);
 }
 
-struct target dlopen_target(int flags) { return (struct target){ next(&next_dlopen, "dlopen"), flags_to_use(flags) }; }
+struct target dlopen_target(int flags) {
+	return (struct target){ next(&next_dlopen, "dlopen"), flags_to_use(flags) };
+}
 
 /* A namespace of its own has libc and its malloc once more, and ours is not there. */
 struct target dlmopen_target(Lmid_t space, int flags) {

@@ -23,14 +23,14 @@
 /* Were the locks taken? Written before a fork, read after it by the same thread, in both processes. */
 static bool locked;
 
-/* libc's lock of all streams, which fork takes after the handlers, and before its own malloc's locks: others hold it, or a stream, while they
- * wait for malloc. So it comes before ours. Not there in every libc. */
+/* libc's lock of all streams, which fork takes after the handlers, and before its own malloc's locks: others
+ * hold it, or a stream, while they wait for malloc. So it comes before ours. Not there in every libc. */
 extern void stdio_lock(void) __asm__("_IO_list_lock") __attribute__((weak));
 extern void stdio_unlock(void) __asm__("_IO_list_unlock") __attribute__((weak));
 extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak));
 
-/* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one thread has no need of
- * it, and writes to no page for it. */
+/* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one
+ * thread has no need of it, and writes to no page for it. */
 static void before_fork(void) {
 	if (os_is_single_threaded() || lock_is_ignored()) return;
 	if (stdio_lock != NULL) stdio_lock();
@@ -96,7 +96,8 @@ static void after_fork_in_child(void) {
 
 /* Whoever comes while it is BUSY is about to register handlers of his own, and must not be first. */
 enum { NOT_YET = 1, BUSY, DONE };
-static _Atomic uint32_t registered = NOT_YET; /* not 0: every process writes to it, and has a page of such variables in memory anyway */
+static _Atomic uint32_t registered = NOT_YET; /* not 0: every process writes to it, and has a page of such
+                                                 variables in memory anyway */
 
 extern void *__dso_handle __attribute__((visibility("hidden")));
 

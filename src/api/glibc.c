@@ -1,5 +1,5 @@
-/* glibc's extras: malloc_trim, mallopt, mallinfo, malloc_info, malloc_stats. Structures and meanings are those of glibc's
- * <malloc.h>; what has no counterpart here is zero. */
+/* glibc's extras: malloc_trim, mallopt, mallinfo, malloc_info, malloc_stats. Structures and meanings are
+ * those of glibc's <malloc.h>; what has no counterpart here is zero. */
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -33,7 +33,8 @@ EXPORT int PUBLIC(mallopt)(int option, int value) {
 		/* No direct mappings at all is the one value that has a meaning here. */
 		if (value == 0) return conf_set("mmap_threshold", INT64_C(1) << 46) == 0;
 		return value > 0;
-	case M_MXFAST: return value >= 0 && (size_t)value <= 80 * sizeof(size_t) / 4; /* glibc's range; magazines adapt */
+	/* glibc's range; magazines adapt */
+	case M_MXFAST: return value >= 0 && (size_t)value <= 80 * sizeof(size_t) / 4;
 	case M_CHECK_ACTION:
 	case M_PERTURB:
 	case M_ARENA_TEST: return 1; /* known, and without effect here */
@@ -77,7 +78,8 @@ struct mallinfo mallinfo(void) {
 	};
 }
 
-/* The XML form of the statistics; the program's own FILE may be written through stdio, for no lock is held. */
+/* The XML form of the statistics; the program's own FILE may be written through stdio, for no lock is
+ * held. */
 int malloc_info(int options, FILE *file) {
 	if (options != 0) return EINVAL;
 	struct arenal_stats s;
@@ -89,18 +91,22 @@ int malloc_info(int options, FILE *file) {
 		stats_of_class(c, &class_stats);
 		size_t free_blocks = class_stats.spans * size_classes[c].blocks - class_stats.blocks_out;
 		if (class_stats.spans > 0)
-			fprintf(file, "<size from=\"%u\" to=\"%u\" total=\"%zu\" count=\"%zu\"/>\n", size_classes[c - 1].size + 1,
-			        size_classes[c].size, free_blocks * size_classes[c].size, free_blocks);
+			fprintf(file, "<size from=\"%u\" to=\"%u\" total=\"%zu\" count=\"%zu\"/>\n",
+			        size_classes[c - 1].size + 1, size_classes[c].size, free_blocks * size_classes[c].size,
+			        free_blocks);
 	}
 	fprintf(file, "</sizes>\n</heap>\n");
-	/* As glibc's: what is allocated is the system's memory less what is free, and mappings come on top of both. */
+	/* As glibc's: what is allocated is the system's memory less what is free, and mappings come on top of
+	 * both. */
 	const size_t system = s.mapped - s.huge_bytes, rest = s.mapped - s.allocated - s.cached;
 	fprintf(file, "<total type=\"fast\" count=\"0\" size=\"%zu\"/>\n", s.cached);
 	fprintf(file, "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n", rest);
 	fprintf(file, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", s.huge_blocks, s.huge_bytes);
-	fprintf(file, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n", system, system);
-	fprintf(file, "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n", system,
+	fprintf(file, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n", system,
 	        system);
+	fprintf(file,
+	        "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n</malloc>\n",
+	        system, system);
 	return 0;
 }
 #endif

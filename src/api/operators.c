@@ -17,7 +17,8 @@ COLD void *operators_try_again(size_t align, size_t size, enum family family, co
 }
 
 _Noreturn void cxx_throw_by(const struct cxx_thrower *thrower) {
-	const char **exception = thrower->allocate(sizeof *exception); /* the C++ library has a reserve for that */
+	/* the C++ library has a reserve for that */
+	const char **exception = thrower->allocate(sizeof *exception);
 	*exception = thrower->functions + CXX_FUNCTIONS_HEAD;
 	thrower->throw_(exception, thrower->type, thrower->destroy);
 	__builtin_unreachable();
@@ -50,7 +51,9 @@ static inline void *aligned_or_throw(size_t size, size_t align, enum family fami
 
 /* new and new[] */
 
-static NOINLINE void *new_slowly(size_t size, const void *caller) { return allocate_or_throw(size, FAMILY_NEW, caller); }
+static NOINLINE void *new_slowly(size_t size, const void *caller) {
+	return allocate_or_throw(size, FAMILY_NEW, caller);
+}
 
 static void *new_(size_t size) {
 	void *block = malloc_fast(size, TABLE_MAX + 1);
@@ -58,7 +61,8 @@ static void *new_(size_t size) {
 }
 
 static NOINLINE void *new_array_slowly(size_t size, const void *caller) {
-	return operators_are_ours() ? allocate_or_throw(size, FAMILY_NEW_ARRAY, caller) : operators_in_effect.new_(size);
+	return operators_are_ours() ? allocate_or_throw(size, FAMILY_NEW_ARRAY, caller)
+	                            : operators_in_effect.new_(size);
 }
 
 static void *new_array(size_t size) {
@@ -66,7 +70,9 @@ static void *new_array(size_t size) {
 	return likely(block != NULL) ? block : new_array_slowly(size, CALLER);
 }
 
-static void *new_aligned(size_t size, size_t align) { return aligned_or_throw(size, align, FAMILY_NEW_ALIGNED, CALLER); }
+static void *new_aligned(size_t size, size_t align) {
+	return aligned_or_throw(size, align, FAMILY_NEW_ALIGNED, CALLER);
+}
 
 static void *new_array_aligned(size_t size, size_t align) {
 	return operators_are_ours() ? aligned_or_throw(size, align, FAMILY_NEW_ARRAY_ALIGNED, CALLER)
@@ -116,17 +122,21 @@ static inline __attribute__((always_inline)) bool free_fast_sized(void *block, s
 }
 
 static NOINLINE void delete_sized_not_known(void *block, size_t size) {
-	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &scalar) : operators_in_effect.delete_(block);
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &scalar)
+	                     : operators_in_effect.delete_(block);
 }
 static NOINLINE void delete_array_sized_not_known(void *block, size_t size) {
-	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &array) : operators_in_effect.delete_array(block);
+	operators_find_out() ? release_sized(block, MIN_ALIGN, size, &array)
+	                     : operators_in_effect.delete_array(block);
 }
 
 static NOINLINE void delete_sized_slowly(void *block, size_t size) {
-	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &scalar) : delete_sized_not_known(block, size);
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &scalar)
+	                           : delete_sized_not_known(block, size);
 }
 static NOINLINE void delete_array_sized_slowly(void *block, size_t size) {
-	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &array) : delete_array_sized_not_known(block, size);
+	operators_are_known_ours() ? release_sized(block, MIN_ALIGN, size, &array)
+	                           : delete_array_sized_not_known(block, size);
 }
 
 static void delete_sized(void *block, size_t size) {
@@ -164,7 +174,8 @@ static void delete_array_aligned_nothrow(void *block, size_t align, const void *
 	if (!free_fast(block, &page_map.derived_covered)) delete_array_aligned_nothrow_slowly(block, align);
 }
 static NOINLINE void delete_sized_aligned_not_known(void *block, size_t size, size_t align) {
-	operators_find_out() ? release_sized(block, align, size, &scalar_aligned) : operators_in_effect.delete_aligned(block, align);
+	operators_find_out() ? release_sized(block, align, size, &scalar_aligned)
+	                     : operators_in_effect.delete_aligned(block, align);
 }
 static NOINLINE void delete_array_sized_aligned_not_known(void *block, size_t size, size_t align) {
 	operators_find_out() ? release_sized(block, align, size, &array_aligned)
@@ -183,8 +194,9 @@ static void delete_array_sized_aligned(void *block, size_t size, size_t align) {
 /* Compares with the functions, not with their names outside, which may lead to the program's. Threads may
  * come here at the same time: they store the same, after start() has set the tags that the mask is for. */
 NOINLINE bool operators_find_out(void) {
-	static const struct operators ours = { new_, new_array, delete_, delete_array,
-		new_aligned, new_array_aligned, delete_aligned, delete_array_aligned };
+	static const struct operators ours = { new_,           new_array,           delete_,
+		                                   delete_array,   new_aligned,         new_array_aligned,
+		                                   delete_aligned, delete_array_aligned };
 	ensure_started();
 	if (memcmp(&ours, &operators_in_effect, sizeof ours) != 0) return false;
 	page_map_let_derived(TABLE_MAX + 1);
@@ -201,13 +213,15 @@ delete_function named_delete_array NAME("_ZdaPv", delete_array);
 delete_aligned_function named_delete_aligned NAME("_ZdlPvSt11align_val_t", delete_aligned);
 delete_aligned_function named_delete_array_aligned NAME("_ZdaPvSt11align_val_t", delete_array_aligned);
 void named_delete_nothrow(void *block, const void *tag) NAME("_ZdlPvRKSt9nothrow_t", delete_nothrow);
-void named_delete_array_nothrow(void *block, const void *tag) NAME("_ZdaPvRKSt9nothrow_t", delete_array_nothrow);
+void named_delete_array_nothrow(void *block, const void *tag)
+    NAME("_ZdaPvRKSt9nothrow_t", delete_array_nothrow);
 void named_delete_sized(void *block, size_t size) NAME("_ZdlPvm", delete_sized);
 void named_delete_array_sized(void *block, size_t size) NAME("_ZdaPvm", delete_array_sized);
-void named_delete_sized_aligned(void *block, size_t size, size_t align) NAME("_ZdlPvmSt11align_val_t", delete_sized_aligned);
+void named_delete_sized_aligned(void *block, size_t size, size_t align)
+    NAME("_ZdlPvmSt11align_val_t", delete_sized_aligned);
 void named_delete_array_sized_aligned(void *block, size_t size, size_t align)
-	NAME("_ZdaPvmSt11align_val_t", delete_array_sized_aligned);
+    NAME("_ZdaPvmSt11align_val_t", delete_array_sized_aligned);
 void named_delete_aligned_nothrow(void *block, size_t align, const void *tag)
-	NAME("_ZdlPvSt11align_val_tRKSt9nothrow_t", delete_aligned_nothrow);
+    NAME("_ZdlPvSt11align_val_tRKSt9nothrow_t", delete_aligned_nothrow);
 void named_delete_array_aligned_nothrow(void *block, size_t align, const void *tag)
-	NAME("_ZdaPvSt11align_val_tRKSt9nothrow_t", delete_array_aligned_nothrow);
+    NAME("_ZdaPvSt11align_val_tRKSt9nothrow_t", delete_array_aligned_nothrow);

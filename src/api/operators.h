@@ -1,16 +1,18 @@
-/* C++'s operators new and delete. The standard lets a program define its own, and says which of the others call which: a
- * program that defines two of them, with a header in front of each block for instance, may rely on all going there.
+/* C++'s operators new and delete. The standard lets a program define its own, and says which of the others
+ * call which: a program that defines two of them, with a header in front of each block for instance, may rely
+ * on all going there.
  *
- * Eight are primary here: new, new[], delete and delete[], without an alignment and with one. All else are derived from
- * them, and new[] and delete[] from new and delete:
+ * Eight are primary here: new, new[], delete and delete[], without an alignment and with one. All else are
+ * derived from them, and new[] and delete[] from new and delete:
  *
  *     new[] -> new                      delete[] -> delete
  *     new(nothrow) -> new               delete(nothrow), delete(size) -> delete
  *     new[](nothrow) -> new[]           delete[](nothrow), delete[](size) -> delete[]
  *
- * A program that has none of its own pays nothing for that: derived operators serve what lies below page_map.derived_limit, or
- * in what page_map.derived_covered covers, as malloc and free do, with a number from memory where these have a constant. Until the first slow path found that
- * all eight are ours, and for good when they are not, both are 0. */
+ * A program that has none of its own pays nothing for that: derived operators serve what lies below
+ * page_map.derived_limit, or in what page_map.derived_covered covers, as malloc and free do, with a number
+ * from memory where these have a constant. Until the first slow path found that all eight are ours, and for
+ * good when they are not, both are 0. */
 #ifndef API_OPERATORS_H
 #define API_OPERATORS_H
 
@@ -52,8 +54,8 @@ _Noreturn void cxx_throw_bad_alloc(const void *caller);
 /* The shared library only: what the C++ library in the scope of `caller` has by that name, or NULL. */
 void *cxx_find(const char *name, const void *caller);
 
-/* Catches what a C++ library throws: function(argument), or NULL when it throws. For where the program has a C++ library, be it in the
- * program itself. */
+/* Catches what a C++ library throws: function(argument), or NULL when it throws. For where the program has a
+ * C++ library, be it in the program itself. */
 bool cxx_can_catch(void);
 void *cxx_null_if_thrown(void *(*function)(const void *), const void *argument);
 

@@ -1,19 +1,20 @@
-/* The one thing that C cannot say: catch whatever is thrown. In assembly, so that the library needs no C++ compiler. Part of the
- * shared library only, and all that it takes of a C++ library is weak: it is the program's, and where there is none, cxx_can_catch
- * says so.
+/* The one thing that C cannot say: catch whatever is thrown. In assembly, so that the library needs no C++
+ * compiler. Part of the shared library only, and all that it takes of a C++ library is weak: it is the
+ * program's, and where there is none, cxx_can_catch says so.
  *
  * This is what a compiler makes of
  *
- *	extern "C" void *cxx_null_if_thrown(void *(*function)(const void *), const void *argument) {
- *		try {
- *			return function(argument);
- *		} catch (...) {
- *			return nullptr;
- *		}
- *	}
+ * 	extern "C" void *cxx_null_if_thrown(void *(*function)(const void *), const void *argument) {
+ * 		try {
+ * 			return function(argument);
+ * 		} catch (...) {
+ * 			return nullptr;
+ * 		}
+ * 	}
  *
- * and its table says, in the bytes that every personality routine of C++ reads: what is thrown between `call` and `called` goes on
- * at `caught`, whatever it is; what is thrown between `caught` and `end` goes through. */
+ * and its table says, in the bytes that every personality routine of C++ reads: what is thrown between `call`
+ * and `called` goes on at `caught`, whatever it is; what is thrown between `caught` and `end` goes
+ * through. */
 #include "api/operators.h"
 
 #if defined(__x86_64__)
@@ -73,7 +74,7 @@ __asm__(".text\n"
         ".Lcatch_called:\n"
         "	b .Lcatch_return\n"
         ".Lcatch_caught:\n" /* the exception is in x0 */
-        "	hint #36\n" /* bti j */
+        "	hint #36\n"     /* bti j */
         "	bl __cxa_begin_catch\n"
         "	bl __cxa_end_catch\n"
         "	mov x0, xzr\n"
@@ -105,7 +106,8 @@ __asm__(".weak __gxx_personality_v0, __cxa_begin_catch, __cxa_end_catch\n"
         "	.byte 1\n" /* numbers in uleb128 */
         "	.uleb128 .Lcatch_actions - .Lcatch_first_site\n"
         ".Lcatch_first_site:\n"
-        "	.uleb128 .Lcatch_call - cxx_null_if_thrown, .Lcatch_called - .Lcatch_call, .Lcatch_caught - cxx_null_if_thrown, 1\n"
+        "	.uleb128 .Lcatch_call - cxx_null_if_thrown, .Lcatch_called - .Lcatch_call, .Lcatch_caught - "
+        "cxx_null_if_thrown, 1\n"
         "	.uleb128 .Lcatch_caught - cxx_null_if_thrown, .Lcatch_end - .Lcatch_caught, 0, 0\n"
         ".Lcatch_actions:\n"
         "	.byte 1, 0\n" /* type 1, and no others */

@@ -17,7 +17,8 @@ static const struct form {
 	[FAMILY_NEW] = { "_ZnwmRKSt9nothrow_t", (const void *)new_nothrow },
 	[FAMILY_NEW_ARRAY] = { "_ZnamRKSt9nothrow_t", (const void *)new_array_nothrow },
 	[FAMILY_NEW_ALIGNED] = { "_ZnwmSt11align_val_tRKSt9nothrow_t", (const void *)new_aligned_nothrow },
-	[FAMILY_NEW_ARRAY_ALIGNED] = { "_ZnamSt11align_val_tRKSt9nothrow_t", (const void *)new_array_aligned_nothrow },
+	[FAMILY_NEW_ARRAY_ALIGNED] = { "_ZnamSt11align_val_tRKSt9nothrow_t",
+	                               (const void *)new_array_aligned_nothrow },
 };
 
 struct request {
@@ -61,7 +62,8 @@ static COLD void *serve_or_null(const struct call *call, size_t align, enum fami
 	return cxx_can_catch() ? cxx_null_if_thrown(serve, &request) : serve_by_plugin(&request, call->tag);
 }
 
-static inline __attribute__((always_inline)) void *slowly(size_t size, const void *tag, enum family family, const void *caller) {
+static inline __attribute__((always_inline)) void *slowly(size_t size, const void *tag, enum family family,
+                                                          const void *caller) {
 	const struct call call = { size, tag, caller };
 	void *block = operators_are_ours() ? malloc_medium(size, family) : NULL;
 	return likely(block != NULL) ? block : serve_or_null(&call, MIN_ALIGN, family);
@@ -83,8 +85,8 @@ static void *new_array_nothrow(size_t size, const void *tag) {
 	return likely(block != NULL) ? block : new_array_nothrow_slowly(size, tag, CALLER);
 }
 
-static inline __attribute__((always_inline)) void *aligned(size_t size, size_t align, const void *tag, enum family family,
-                                                           const void *caller) {
+static inline __attribute__((always_inline)) void *aligned(size_t size, size_t align, const void *tag,
+                                                           enum family family, const void *caller) {
 	const struct call call = { size, tag, caller };
 	void *block = operators_are_ours() ? allocate_aligned(align, size, family) : NULL;
 	return likely(block != NULL) ? block : serve_or_null(&call, align, family);
@@ -100,5 +102,7 @@ static void *new_array_aligned_nothrow(size_t size, size_t align, const void *ta
 
 nothrow_function named_new_nothrow NAME("_ZnwmRKSt9nothrow_t", new_nothrow);
 nothrow_function named_new_array_nothrow NAME("_ZnamRKSt9nothrow_t", new_array_nothrow);
-nothrow_aligned_function named_new_aligned_nothrow NAME("_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow);
-nothrow_aligned_function named_new_array_aligned_nothrow NAME("_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow);
+nothrow_aligned_function named_new_aligned_nothrow NAME("_ZnwmSt11align_val_tRKSt9nothrow_t",
+                                                        new_aligned_nothrow);
+nothrow_aligned_function named_new_array_aligned_nothrow NAME("_ZnamSt11align_val_tRKSt9nothrow_t",
+                                                              new_array_aligned_nothrow);

@@ -1,8 +1,9 @@
-/* libc's own functions for threads, whoever else has some of these names: for threads of ours (cache/own_thread.h). Part of the shared library
- * only: a static program has one of each.
+/* libc's own functions for threads, whoever else has some of these names: for threads of ours
+ * (cache/own_thread.h). Part of the shared library only: a static program has one of each.
  *
- * dlsym finds the first of a name, and the next one after us. Of one library it needs a handle, which dlopen makes, and which allocates: a process that
- * never does is to stay without a heap. So they are looked up in libc's own table. */
+ * dlsym finds the first of a name, and the next one after us. Of one library it needs a handle, which dlopen
+ * makes, and which allocates: a process that never does is to stay without a heap. So they are looked up in
+ * libc's own table. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -37,7 +38,8 @@ static bool read_table(const char *name, struct table *table) {
 	table->shift = map->l_addr;
 	for (const Elf64_Dyn *entry = map->l_ld; entry->d_tag != DT_NULL; entry++) {
 		/* The loader has put addresses there. */
-		const void *place = (const void *)(entry->d_un.d_ptr < map->l_addr ? map->l_addr + entry->d_un.d_ptr : entry->d_un.d_ptr);
+		const void *place = (const void *)(entry->d_un.d_ptr < map->l_addr ? map->l_addr + entry->d_un.d_ptr
+		                                                                   : entry->d_un.d_ptr);
 		if (entry->d_tag == DT_STRTAB) table->names = place;
 		if (entry->d_tag == DT_SYMTAB) table->symbols = place;
 		if (entry->d_tag == DT_VERSYM) table->versions = place;
@@ -48,17 +50,19 @@ static bool read_table(const char *name, struct table *table) {
 
 static bool is_meant(const struct table *t, uint32_t i, const char *name) {
 	const Elf64_Sym *symbol = &t->symbols[i];
-	return symbol->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC && (t->versions[i] & 0x8000) == 0 &&
-	       strcmp(t->names + symbol->st_name, name) == 0;
+	return symbol->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC &&
+	       (t->versions[i] & 0x8000) == 0 && strcmp(t->names + symbol->st_name, name) == 0;
 }
 
 /* Stores the address of a function, if it is there. */
 static void find(const struct table *t, const char *name, void *function) {
 	uint32_t value = 5381;
 	for (const char *c = name; *c != 0; c++) value = value * 33 + (unsigned char)*c;
-	/* Words of a filter, buckets with their first symbol each, and one word for each symbol, which is odd for the last one of a bucket. */
+	/* Words of a filter, buckets with their first symbol each, and one word for each symbol, which is odd for
+	 * the last one of a bucket. */
 	const uint32_t buckets = t->hash[0], first = t->hash[1];
-	const uint32_t *bucket = t->hash + 4 + t->hash[2] * (sizeof(uint64_t) / sizeof *bucket), *chain = bucket + buckets;
+	const uint32_t *bucket = t->hash + 4 + t->hash[2] * (sizeof(uint64_t) / sizeof *bucket),
+	               *chain = bucket + buckets;
 	uint32_t i = bucket[value % buckets];
 	if (i < first) return;
 	for (;; i++) {

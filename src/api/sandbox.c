@@ -1,4 +1,5 @@
-/* A program that says that it gives up privileges for good (PR_SET_NO_NEW_PRIVS), or sets a filter, is heard here (base/sandbox.h).
+/* A program that says that it gives up privileges for good (PR_SET_NO_NEW_PRIVS), or sets a filter, is heard
+ * here (base/sandbox.h).
  *
  * Part of the shared library only. What calls the kernel directly goes unseen. */
 #include <dlfcn.h>
@@ -14,7 +15,8 @@
 #include "base/sandbox.h"
 #include "cache/own_thread.h"
 
-/* libc's, or that of another library. Looked up when the library is loaded; until then, the kernel is called. */
+/* libc's, or that of another library. Looked up when the library is loaded; until then, the kernel is
+ * called. */
 static int (*_Atomic next_prctl)(int option, ...);
 
 /* A child by vfork has this memory, and often a sandbox of its own, with a program that it starts. */
@@ -43,8 +45,8 @@ static COLD bool expect_filter(void) {
 
 /* Rights that a thread of ours would keep beside the program (api/stand_back.c). */
 static bool takes_rights(int option) {
-	return option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP || option == PR_CAPBSET_DROP || option == PR_CAP_AMBIENT ||
-	       option == PR_SET_SECUREBITS;
+	return option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP || option == PR_CAPBSET_DROP ||
+	       option == PR_CAP_AMBIENT || option == PR_SET_SECUREBITS;
 }
 
 static int pass(int option, const unsigned long *a) {

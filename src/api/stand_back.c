@@ -25,8 +25,19 @@
 #include "cache/own_thread.h"
 
 enum call {
-	SETUID, SETGID, SETEUID, SETEGID, SETREUID, SETREGID, SETRESUID, SETRESGID, SETGROUPS, INITGROUPS,
-	UNSHARE, SETNS, CAPSET,
+	SETUID,
+	SETGID,
+	SETEUID,
+	SETEGID,
+	SETREUID,
+	SETREGID,
+	SETRESUID,
+	SETRESGID,
+	SETGROUPS,
+	INITGROUPS,
+	UNSHARE,
+	SETNS,
+	CAPSET,
 	CALLS
 };
 
@@ -36,18 +47,10 @@ static struct {
 	const char name[12];
 	_Atomic(void *) function;
 } next[CALLS] = {
-	[SETUID].name = "setuid",
-	[SETGID].name = "setgid",
-	[SETEUID].name = "seteuid",
-	[SETEGID].name = "setegid",
-	[SETREUID].name = "setreuid",
-	[SETREGID].name = "setregid",
-	[SETRESUID].name = "setresuid",
-	[SETRESGID].name = "setresgid",
-	[SETGROUPS].name = "setgroups",
-	[INITGROUPS].name = "initgroups",
-	[UNSHARE].name = "unshare",
-	[SETNS].name = "setns",
+	[SETUID].name = "setuid",         [SETGID].name = "setgid",       [SETEUID].name = "seteuid",
+	[SETEGID].name = "setegid",       [SETREUID].name = "setreuid",   [SETREGID].name = "setregid",
+	[SETRESUID].name = "setresuid",   [SETRESGID].name = "setresgid", [SETGROUPS].name = "setgroups",
+	[INITGROUPS].name = "initgroups", [UNSHARE].name = "unshare",     [SETNS].name = "setns",
 	[CAPSET].name = "capset",
 };
 

@@ -19,7 +19,7 @@ _Atomic bool started;
 
 static const struct front plain = {
 	plain_allocate, plain_allocate_zeroed, plain_allocate_aligned,
-	plain_resize, plain_release, plain_usable_size,
+	plain_resize,   plain_release,         plain_usable_size,
 };
 const struct front *front;
 

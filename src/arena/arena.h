@@ -1,7 +1,8 @@
 /* Arenas: the spans that threads take small blocks from, and give them back to.
  *
- * An arena is a set of bins, one per size class, each with a lock of its own. A block goes back to the bin that owns its
- * span, whichever thread frees it. There are as many arenas as CPUs; arena 0, the main arena, lives in the brk heap. */
+ * An arena is a set of bins, one per size class, each with a lock of its own. A block goes back to the bin
+ * that owns its span, whichever thread frees it. There are as many arenas as CPUs; arena 0, the main arena,
+ * lives in the brk heap. */
 #ifndef ARENA_ARENA_H
 #define ARENA_ARENA_H
 
@@ -15,23 +16,23 @@
 
 struct bin {
 	struct lock lock;
-	uint32_t spans;         /* that belong to the bin. This and what follows: owner lock */
-	struct span *partial;   /* spans with free blocks; allocation takes from the first */
-	struct span *last;      /* of these: spans with purged pages go to the end, so that they are used last */
-	uint64_t blocks_out;    /* blocks that are handed out: to thread caches and to the program */
-	uint64_t refills;       /* batches handed out since the start */
-	uint64_t flushes;       /* batches taken back since the start */
-	uint64_t low_blocks;    /* fewer blocks out than this: time to look for free pages, see holes.h */
+	uint32_t spans;       /* that belong to the bin. This and what follows: owner lock */
+	struct span *partial; /* spans with free blocks; allocation takes from the first */
+	struct span *last;    /* of these: spans with purged pages go to the end, so that they are used last */
+	uint64_t blocks_out;  /* blocks that are handed out: to thread caches and to the program */
+	uint64_t refills;     /* batches handed out since the start */
+	uint64_t flushes;     /* batches taken back since the start */
+	uint64_t low_blocks;  /* fewer blocks out than this: time to look for free pages, see holes.h */
 	struct arena *arena;
 } __attribute__((aligned(CACHE_LINE)));
 static_assert(sizeof(struct bin) == CACHE_LINE, "bins of different locks share no cache line");
 
 struct arena {
 	struct bin bins[CLASS_COUNT];
-	uint32_t threads;       /* that use this arena. Owner: threads lock (cache/) */
-	uint32_t kind;          /* enum region_kind: where it likes its spans */
-	bool of_samples;        /* no thread uses it, see below */
-	bool inherited;         /* nor this one: arena_harden_anew */
+	uint32_t threads;                  /* that use this arena. Owner: threads lock (cache/) */
+	uint32_t kind;                     /* enum region_kind: where it likes its spans */
+	bool of_samples;                   /* no thread uses it, see below */
+	bool inherited;                    /* nor this one: arena_harden_anew */
 	struct random random[CLASS_COUNT]; /* for the choice of hardened blocks. Owner: the bin's lock */
 };
 
@@ -41,32 +42,35 @@ extern _Atomic uint32_t arena_count;
 
 void arena_init(void);
 
-/* A further arena; NULL when out of memory or when there are as many as may be. Called under the threads lock. */
+/* A further arena; NULL when out of memory or when there are as many as may be. Called under the threads
+ * lock. */
 struct arena *arena_create(void);
 
-/* One that no thread uses: its spans have no tags, so that free takes the slow path with its blocks, which are those that the
- * heap profile has sampled. NULL until the profile is on for the first time; written once, under the threads lock. */
+/* One that no thread uses: its spans have no tags, so that free takes the slow path with its blocks, which
+ * are those that the heap profile has sampled. NULL until the profile is on for the first time; written once,
+ * under the threads lock. */
 extern struct arena *_Atomic arena_of_samples;
 
 /* Makes it, if it is not there. False when out of memory. Called under the threads lock. */
 bool arena_for_samples(void);
 
-/* From now on, all arenas are made of hardened spans (hard_span.h), arena_list[0] first. Those that were there before take
- * back what is theirs, and nothing is taken from them. Once, before the process has threads. False when out of memory. */
+/* From now on, all arenas are made of hardened spans (hard_span.h), arena_list[0] first. Those that were
+ * there before take back what is theirs, and nothing is taken from them. Once, before the process has
+ * threads. False when out of memory. */
 bool arena_harden(void);
 
-/* Makes new hardened arenas in a child of a hardened process. It has its parent's spans, and with them keys that its parent and brothers know,
- * too: its own blocks come from spans of its own. No thread uses the arenas that were there before, which go on to take back
- * what is theirs. Called under the threads lock. */
+/* Makes new hardened arenas in a child of a hardened process. It has its parent's spans, and with them keys
+ * that its parent and brothers know, too: its own blocks come from spans of its own. No thread uses the
+ * arenas that were there before, which go on to take back what is theirs. Called under the threads lock. */
 bool arena_harden_anew(void);
 
-/* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns how many;
- * 0 means out of memory. */
+/* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns
+ * how many; 0 means out of memory. */
 size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count);
 
-/* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A pointer that is
- * not the start of a handed-out block ends the program with a message. Called under a cache's lock or inside of the gate, so that
- * no fork comes in the middle. */
+/* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A
+ * pointer that is not the start of a handed-out block ends the program with a message. Called under a cache's
+ * lock or inside of the gate, so that no fork comes in the middle. */
 void arena_give(unsigned class_, void **blocks, size_t count);
 
 /* For one block, without any lock. */
@@ -79,12 +83,12 @@ static inline void arena_give_alone(unsigned class_, void *block) {
 /* Is the block, which starts in this span of small blocks, free in its bin? */
 bool arena_has_free(const struct span *s, const void *block);
 
-/* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. For when an allocation is about to
- * fail: nothing is purged, for addresses and mappings are what it wants for. */
+/* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. For when
+ * an allocation is about to fail: nothing is purged, for addresses and mappings are what it wants for. */
 void arena_release_all(void);
 
-/* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty slices,
- * the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
+/* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty
+ * slices, the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
 size_t arena_purge_all(size_t keep_top);
 
 /* holes_purge for every bin. */

@@ -1,4 +1,5 @@
-/* What an arena does for thread caches: blocks are taken from a bin's spans, and given back to the bin that owns their span. */
+/* What an arena does for thread caches: blocks are taken from a bin's spans, and given back to the bin that
+ * owns their span. */
 #include "arena/bin.h"
 
 #include <string.h>
@@ -38,7 +39,8 @@ static struct span *hard_span_slices(const struct size_class *c) {
 	s->hard = true;
 	struct random random = { os_random() };
 	struct hard_span_secret *secret = hard_span_secret(s);
-	for (size_t i = 0; i < sizeof secret->key / sizeof *secret->key; i++) secret->key[i] = random_next(&random);
+	for (size_t i = 0; i < sizeof secret->key / sizeof *secret->key; i++)
+		secret->key[i] = random_next(&random);
 	secret->generation = hard_span_generation;
 	return s;
 }
@@ -148,13 +150,15 @@ static bool has_enough(const struct bin *bin, const struct span *s, const struct
 	if (unlikely(bin->arena->inherited)) return true;
 	if (bin->partial == NULL || (bin->partial == s && s->next == NULL)) return false;
 	if (likely(!s->hard)) return true;
-	const size_t room = (size_t)bin->spans * c->blocks, free_blocks = room > bin->blocks_out ? room - bin->blocks_out : 0;
+	const size_t room = (size_t)bin->spans * c->blocks,
+	             free_blocks = room > bin->blocks_out ? room - bin->blocks_out : 0;
 	return free_blocks > bin->blocks_out + HARD_SPANS_KEPT / c->size + c->blocks;
 }
 
-/* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a block that the
- * program or a cache held, and checked for all others. */
-static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick, struct span **retired) {
+/* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a
+ * block that the program or a cache held, and checked for all others. */
+static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick,
+                       struct span **retired) {
 	const struct size_class *c = &size_classes[class_];
 	if (unlikely(!span_has_block_at(s, block))) report_pointer("free", block, NULL);
 	size_t number = block_number(c, (size_t)((char *)block - s->start));
@@ -173,7 +177,8 @@ static void give_block(struct bin *bin, struct span *s, unsigned class_, void *b
 	}
 }
 
-/* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same one. */
+/* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same
+ * one. */
 static inline struct span *owned_span(void *block, unsigned class_, struct region **region) {
 	uintptr_t address = (uintptr_t)block;
 	uintptr_t offset = *region != NULL ? address - (*region)->base : REGION_SIZE;

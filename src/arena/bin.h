@@ -41,8 +41,8 @@ static inline void bin_unlink(struct bin *bin, struct span *s) {
 	s->listed = false;
 }
 
-/* Takes an empty span out of the bin, so that it has none, and adds it to a list, whose spans are freed when the bin's lock is dropped: freeing
- * may purge, and nobody should wait for that. */
+/* Takes an empty span out of the bin, so that it has none, and adds it to a list, whose spans are freed when
+ * the bin's lock is dropped: freeing may purge, and nobody should wait for that. */
 static inline void bin_retire(struct bin *bin, struct span *s, struct span **retired) {
 	bin_unlink(bin, s);
 	bin->spans--;

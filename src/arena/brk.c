@@ -4,8 +4,8 @@
 #include "base/os.h"
 #include "base/probe.h"
 
-/* After a refusal, the break is not tried again before this many requests: a process at its RLIMIT_DATA would make a
- * system call for each span, and what was in the way may be gone later. */
+/* After a refusal, the break is not tried again before this many requests: a process at its RLIMIT_DATA would
+ * make a system call for each span, and what was in the way may be gone later. */
 #define REFUSALS_SKIPPED 64
 
 static struct {
@@ -20,8 +20,8 @@ struct brk_range brk_grow(size_t bytes, size_t pad) {
 		brk_heap.skip--;
 		return none;
 	}
-	/* The break may stand anywhere: at the start, and after somebody else's sbrk. What we take then starts at the next
-	 * slice boundary. */
+	/* The break may stand anywhere: at the start, and after somebody else's sbrk. What we take then starts at
+	 * the next slice boundary. */
 	uintptr_t now = (uintptr_t)os_brk();
 	/* The first time, there is room for a page below it. */
 	const size_t front = brk_heap.first == 0 ? os_page_size : 0;
@@ -36,10 +36,12 @@ struct brk_range brk_grow(size_t bytes, size_t pad) {
 	}
 	/* If another thread called sbrk between our two calls, ours lies behind its memory. */
 	const uintptr_t lowest = ALIGN_UP(old, os_page_size);
-	struct brk_range got = { ALIGN_UP(lowest + front, SLICE_SIZE), ALIGN_DOWN(old + (padded - now), SLICE_SIZE) };
+	struct brk_range got = { ALIGN_UP(lowest + front, SLICE_SIZE),
+		                     ALIGN_DOWN(old + (padded - now), SLICE_SIZE) };
 	if (brk_heap.first == 0) {
 		brk_heap.first = got.start;
-		/* What runs over the lower edge of our first block must not go unnoticed into what the program keeps there. */
+		/* What runs over the lower edge of our first block must not go unnoticed into what the program keeps
+		 * there. */
 		os_guard((void *)lowest, got.start - lowest);
 	}
 	brk_heap.end = old + (padded - now);

@@ -1,4 +1,5 @@
-/* The brk heap: the part of the main arena's memory that sbrk gave us. Its functions are called under the heap lock. */
+/* The brk heap: the part of the main arena's memory that sbrk gave us. Its functions are called under the
+ * heap lock. */
 #ifndef ARENA_BRK_H
 #define ARENA_BRK_H
 
@@ -8,8 +9,8 @@ struct brk_range {
 	uintptr_t start, end; /* multiples of the slice size; start == end: nothing */
 };
 
-/* Raises the break by at least `bytes` and, if it can, `pad` more (multiples of the slice size). Returns the whole slices
- * that are new; nothing when brk is limited, blocked, or used up. */
+/* Raises the break by at least `bytes` and, if it can, `pad` more (multiples of the slice size). Returns the
+ * whole slices that are new; nothing when brk is limited, blocked, or used up. */
 struct brk_range brk_grow(size_t bytes, size_t pad);
 
 /* After a refusal, brk_grow refuses the next requests by itself; from now on it tries again. */

@@ -9,9 +9,10 @@
 #include "base/os.h"
 #include "base/random.h"
 
-/* To give memory back and get it again, page by page, costs many times as much as to write to it (see src/README.md). So that is only
- * for what the next owner will not touch. He will do what the last one did, most likely; and of that, the memory itself tells: pages
- * that nobody wrote to read as zero. A page that is looked at and not there costs a page fault, but no memory. */
+/* To give memory back and get it again, page by page, costs many times as much as to write to it (see
+ * src/README.md). So that is only for what the next owner will not touch. He will do what the last one did,
+ * most likely; and of that, the memory itself tells: pages that nobody wrote to read as zero. A page that is
+ * looked at and not there costs a page fault, but no memory. */
 
 /* Pages that are looked at: the first one, and one of each further part of the memory, at random. */
 static size_t looks(size_t size) {
@@ -27,7 +28,8 @@ static bool is_zero(const char *page) {
 /* Any row of numbers will do that no program's habits agree with. */
 static uint64_t next_number(void) {
 	static _Atomic uint64_t count;
-	struct random random = { atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) * UINT64_C(0xD1342543DE82EF95) };
+	struct random random = { atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) *
+		                     UINT64_C(0xD1342543DE82EF95) };
 	return random_next(&random);
 }
 

@@ -74,13 +74,15 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 }
 
 /* First fit, in the region that last had something freed. */
-struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty, struct stale *stale) {
+struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
+                            struct stale *stale) {
 	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
 	for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
 		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
 		size_t longest = 0;
 		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
-		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used)) thp_ask(r, at);
+		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used))
+			thp_ask(r, at);
 		if (at < REGION_SLICES) return heap_take(r, at, slices, stale);
 		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
 	}
@@ -95,11 +97,15 @@ static struct span *take_best(size_t slices, size_t align, enum region_kind pref
 	struct region *best = NULL;
 	size_t best_at = 0, best_length = SIZE_MAX, compared = 0;
 	for (int i = 0; i < 2 && best_length > slices; i++) {
-		struct region *r = heap.with_free[i == 0 ? preferred : preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK];
-		for (; r != NULL && best_length > slices && compared < REGIONS_COMPARED; r = r->next_free, compared++) {
+		struct region *r = heap.with_free[i == 0                    ? preferred
+		                                  : preferred == REGION_BRK ? REGION_MAPPED
+		                                                            : REGION_BRK];
+		for (; r != NULL && best_length > slices && compared < REGIONS_COMPARED;
+		     r = r->next_free, compared++) {
 			size_t start = r->run_bound < slices ? REGION_SLICES : bit_find(r->free, 0, REGION_SLICES, true);
 			while (start < REGION_SLICES && best_length > slices) {
-				const size_t end = bit_find(r->free, start, REGION_SLICES, false), at = ALIGN_UP(start, align);
+				const size_t end = bit_find(r->free, start, REGION_SLICES, false),
+				             at = ALIGN_UP(start, align);
 				if (at + slices <= end && end - start < best_length) {
 					best = r;
 					best_at = at;
@@ -112,9 +118,10 @@ static struct span *take_best(size_t slices, size_t align, enum region_kind pref
 	return best != NULL ? heap_take(best, best_at, slices, stale) : NULL;
 }
 
-/* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in regions of
- * the preferred kind, then new memory of that kind; then the other kind. */
-static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred, struct stale *stale) {
+/* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in
+ * regions of the preferred kind, then new memory of that kind; then the other kind. */
+static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred,
+                                 struct stale *stale) {
 	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
 	if (unlikely(heap.try_due)) heap_try_to_map();
 	struct span *s = unlikely(heap.scarce) ? take_best(slices, align, preferred, stale) : NULL;
@@ -125,7 +132,8 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	for (int i = 0; i < 2 && s == NULL; i++) {
 		enum region_kind kind = i == 0 ? preferred : other;
 		if (i == 1) s = heap_take_free(other, slices, align, false, stale);
-		/* Twice: what the break gained first may lie on both sides of a window's end, which no run crosses. */
+		/* Twice: what the break gained first may lie on both sides of a window's end, which no run
+		 * crosses. */
 		for (int again = 0; again < 2 && s == NULL && heap_grow(kind, slices + align - 1); again++)
 			s = heap_take_free(kind, slices, align, false, stale);
 	}
@@ -134,7 +142,8 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	return s;
 }
 
-struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind, struct stale *stale) {
+struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind,
+                        struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct span *s = find_or_grow(slices, align, preferred, stale);
 	if (s != NULL) s->kind = (uint8_t)kind;
@@ -187,7 +196,8 @@ bool heap_resize(struct span *run, size_t slices) {
 	if (slices < old) {
 		heap_put(r, first + slices, old - slices, true);
 	} else if (slices > old) {
-		done = first + slices <= REGION_SLICES && bit_find(r->free, first + old, first + slices, false) == first + slices;
+		done = first + slices <= REGION_SLICES &&
+		       bit_find(r->free, first + old, first + slices, false) == first + slices;
 		if (!done && r->whole && r->kind == REGION_MAPPED && region_free_tail(r, r->committed) == first + old)
 			done = heap_extend(r, slices - old);
 		if (done) heap_take(r, first + old, slices - old, NULL);
@@ -212,7 +222,8 @@ void heap_alter(const void *address, size_t size) {
 	for (uintptr_t at = (uintptr_t)address; at < end; at = ALIGN_DOWN(at, REGION_SIZE) + REGION_SIZE) {
 		struct region *r = page_map_region(at);
 		if (r == NULL) continue;
-		const size_t first = slice_number(at), stop = slice_number(min_size(end, at - at % REGION_SIZE + REGION_SIZE) - 1);
+		const size_t first = slice_number(at),
+		             stop = slice_number(min_size(end, at - at % REGION_SIZE + REGION_SIZE) - 1);
 		for (size_t i = run_start(r, first); i <= stop; i++) {
 			struct span *s = &r->spans[i];
 			if (s->kind == SPAN_RUN && i + s->slices > first) s->altered = true;
@@ -227,7 +238,9 @@ bool heap_renew(struct span *run) {
 
 /* ---- for others ---- */
 
-struct region *heap_regions(void) { return atomic_load_explicit(&heap.regions, memory_order_acquire); }
+struct region *heap_regions(void) {
+	return atomic_load_explicit(&heap.regions, memory_order_acquire);
+}
 
 void heap_lock(void) { lock_take(&heap.lock, RANK_HEAP); }
 void heap_unlock(void) { lock_drop(&heap.lock, RANK_HEAP); }

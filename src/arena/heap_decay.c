@@ -1,4 +1,5 @@
-/* Dirty slices go back to the kernel: by time, by a limit that holds at every moment, and when somebody asks. */
+/* Dirty slices go back to the kernel: by time, by a limit that holds at every moment, and when somebody
+ * asks. */
 #include "arena/heap_inner.h"
 
 #include "arena/pressure.h"
@@ -10,7 +11,8 @@ void heap_break_huge(struct region *r, size_t first, size_t count) {
 	uint64_t broken = thp_break(r, first, count);
 	if (broken == 0) return;
 	lock_take(&heap.lock, RANK_HEAP);
-	for (size_t page = 0; (page = bit_find(&broken, page, REGION_SIZE / HUGE_PAGE, true)) < REGION_SIZE / HUGE_PAGE; page++) {
+	for (size_t page = 0;
+	     (page = bit_find(&broken, page, REGION_SIZE / HUGE_PAGE, true)) < REGION_SIZE / HUGE_PAGE; page++) {
 		const size_t at = page * HUGE_PAGE_SLICES, w = at / 64;
 		const uint64_t rest = bits_in_word(w, at, HUGE_PAGE_SLICES) & r->free[w] & ~r->dirty[w] & ~r->lazy[w];
 		const uint32_t slices = (uint32_t)__builtin_popcountll(rest);
@@ -22,7 +24,8 @@ void heap_break_huge(struct region *r, size_t first, size_t count) {
 }
 static_assert(64 % HUGE_PAGE_SLICES == 0, "the slices of a huge page are in one word");
 
-/* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over the system call. */
+/* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over
+ * the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	heap_take(r, first, count, NULL);
 	heap.stats.purging += count * SLICE_SIZE;
@@ -44,10 +47,12 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 	return count * SLICE_SIZE;
 }
 
-/* Purges until at most `keep` dirty bytes are left. `now`: nothing lazily, and the scraps of huge pages, too. */
+/* Purges until at most `keep` dirty bytes are left. `now`: nothing lazily, and the scraps of huge pages,
+ * too. */
 static size_t purge_locked(size_t keep, bool now) {
 	size_t total = 0, spared = 0; /* not what others free meanwhile, where this look has passed already */
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
+	     r = r->next) {
 		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
 			/* One by one: a fork waits for no more than one. What it leaves dirty will be looked at again. */
@@ -87,7 +92,8 @@ static void decay(uint64_t now) {
 	size_t unused = min_size(heap.least_dirty, purgeable());
 	if (unused > 0 && conf.decay >= 0) {
 		size_t keep = heap.stats.dirty - decay_part(unused);
-		if (conf.trim_threshold >= 0 && unused > heap_trim_threshold()) heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad);
+		if (conf.trim_threshold >= 0 && unused > heap_trim_threshold())
+			heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad);
 		if (heap.stats.dirty > keep) purge_locked(keep, false);
 	}
 	if (conf.decay >= 0) heap_unmap_idle();
@@ -115,7 +121,8 @@ size_t heap_decay(void) {
 
 /* What was purged lazily counts as dirty again. */
 static void recall_lazy(void) {
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
+	     r = r->next) {
 		size_t slices = bits_count(r->lazy, 0, REGION_SLICES);
 		for (size_t w = 0; w < REGION_SLICES / 64; w++) r->dirty[w] |= r->lazy[w];
 		bits_clear(r->lazy, 0, REGION_SLICES);

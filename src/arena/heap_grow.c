@@ -1,5 +1,5 @@
-/* Where new slices come from: the break goes up, a region is mapped or opened further, or a piece of one where there is no room for a
- * whole one. */
+/* Where new slices come from: the break goes up, a region is mapped or opened further, or a piece of one
+ * where there is no room for a whole one. */
 #include "arena/heap_inner.h"
 
 #include "arena/brk.h"
@@ -55,7 +55,8 @@ void heap_forget_region(struct region *r) {
 	record_retire(r);
 }
 
-/* Makes the slices [start, end), fresh from the kernel, available. What no record can be had for stays unused. */
+/* Makes the slices [start, end), fresh from the kernel, available. What no record can be had for stays
+ * unused. */
 static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 	bool any = false;
 	while (start < end) {
@@ -100,12 +101,14 @@ void heap_remove_slices(struct region *r, size_t first, size_t count) {
 
 static bool grow_brk(size_t slices) {
 	size_t bytes = slices * SLICE_SIZE, pad = ALIGN_UP((size_t)conf.top_pad, SLICE_SIZE);
-	if (thp_wanted(heap.stats.used)) pad = ALIGN_UP(brk_extent().end + bytes + pad, THP_STRETCH) - brk_extent().end - bytes;
+	if (thp_wanted(heap.stats.used))
+		pad = ALIGN_UP(brk_extent().end + bytes + pad, THP_STRETCH) - brk_extent().end - bytes;
 	struct brk_range got = brk_grow(bytes, ALIGN_UP(pad, SLICE_SIZE));
 	if (got.start < got.end) thp_decline_brk(got.start, got.end);
 	const bool any = add_slices(got.start, got.end, REGION_BRK);
 	/* The last window has no record: what is unknown at the top would hold the break there for ever. */
-	if (got.start < got.end && page_map_region(got.end - 1) == NULL) brk_shrink(max_size(got.start, ALIGN_DOWN(got.end - 1, REGION_SIZE)));
+	if (got.start < got.end && page_map_region(got.end - 1) == NULL)
+		brk_shrink(max_size(got.start, ALIGN_DOWN(got.end - 1, REGION_SIZE)));
 	return any;
 }
 
@@ -114,7 +117,8 @@ bool heap_extend(struct region *r, size_t slices) {
 	const size_t from = r->committed, left = REGION_OPEN - from, tail = from - region_free_tail(r, from);
 	const size_t needed = slices > tail ? slices - tail : 1;
 	if (needed > left) return false;
-	size_t step = max_size(min_size(max_size(from, COMMIT_LEAST / SLICE_SIZE), COMMIT_MOST / SLICE_SIZE), needed);
+	size_t step =
+	    max_size(min_size(max_size(from, COMMIT_LEAST / SLICE_SIZE), COMMIT_MOST / SLICE_SIZE), needed);
 	step = thp_wanted(heap.stats.used) ? left : min_size(step, left);
 	const uintptr_t start = r->base + from * SLICE_SIZE;
 	if (!os_commit((void *)start, step * SLICE_SIZE)) {
@@ -128,7 +132,8 @@ bool heap_extend(struct region *r, size_t slices) {
 static bool extend_any(size_t slices) {
 	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	for (; r != NULL; r = r->next)
-		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && heap_extend(r, slices)) return true;
+		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && heap_extend(r, slices))
+			return true;
 	return false;
 }
 
@@ -141,7 +146,8 @@ static bool map_region(enum region_kind kind, size_t slices) {
 	if (r != NULL) {
 		r->whole = true;
 		const bool guarded = kind == REGION_GUARDED;
-		if (guarded ? add_slices(r->base + SLICE_SIZE, r->base + REGION_SIZE, kind) : heap_extend(r, slices)) {
+		if (guarded ? add_slices(r->base + SLICE_SIZE, r->base + REGION_SIZE, kind)
+		            : heap_extend(r, slices)) {
 			PROBE(region_mapped, p, REGION_SIZE);
 			return true;
 		}
@@ -160,7 +166,8 @@ static void note_piece(uintptr_t first, uintptr_t last) {
 	bit_set(r->ends, slice_number(last));
 }
 
-/* Maps a piece of a region, where there is no room for a whole one. Behind a piece lies an inaccessible page. */
+/* Maps a piece of a region, where there is no room for a whole one. Behind a piece lies an inaccessible
+ * page. */
 static bool map_piece(enum region_kind kind, size_t slices) {
 	const size_t front = kind == REGION_GUARDED ? SLICE_SIZE : 0;
 	const size_t bytes = ALIGN_UP(slices * SLICE_SIZE + front, PIECE_SIZE);
@@ -185,8 +192,9 @@ bool heap_grow(enum region_kind kind, size_t slices) {
 	return map_region(kind, slices) || map_piece(kind, slices);
 }
 
-/* Can a region be mapped, and opened? At the limit of a process's mappings (vm.max_map_count) or addresses, each run that is cut from a
- * longer one may be missed: then all runs are looked at for the best. Otherwise that is not worth its time. */
+/* Can a region be mapped, and opened? At the limit of a process's mappings (vm.max_map_count) or addresses,
+ * each run that is cut from a longer one may be missed: then all runs are looked at for the best. Otherwise
+ * that is not worth its time. */
 void heap_try_to_map(void) {
 	heap.try_due = false;
 	char *p = os_reserve(REGION_SIZE, os_page_size);

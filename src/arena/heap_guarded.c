@@ -1,13 +1,15 @@
-/* Guarded spans: hardened ones are followed by a slice that nobody may touch. While its slices are free, nobody may touch them either.
- * Each such span is two mappings to the kernel, whose number is limited (vm.max_map_count, 65,530 by
- * default): beyond HARD_SPANS_GUARDED_MAX, the guard of a new span is an unused slice like any other. */
+/* Guarded spans: hardened ones are followed by a slice that nobody may touch. While its slices are free,
+ * nobody may touch them either. Each such span is two mappings to the kernel, whose number is limited
+ * (vm.max_map_count, 65,530 by default): beyond HARD_SPANS_GUARDED_MAX, the guard of a new span is an unused
+ * slice like any other. */
 #include "arena/heap_inner.h"
 
 #include "arena/pressure.h"
 
 static struct span *take_guarded(size_t slices, struct stale *stale) {
 	struct span *s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
-	if (s == NULL && heap_grow(REGION_GUARDED, slices + 1)) s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
+	if (s == NULL && heap_grow(REGION_GUARDED, slices + 1))
+		s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
 	if (s == NULL) return NULL;
 	s->slices = (uint16_t)slices;
 	heap.stats.used -= SLICE_SIZE;
@@ -33,8 +35,8 @@ struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale
 
 void heap_free_guarded(struct span *s) {
 	const size_t slices = s->slices + 1u;
-	/* Where the kernel refuses, the slices stay accessible, and are dirty ones. Not to use them again would cost the program its
-	 * memory, at a limit that it has reached already. */
+	/* Where the kernel refuses, the slices stay accessible, and are dirty ones. Not to use them again would
+	 * cost the program its memory, at a limit that it has reached already. */
 	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) == DECOMMITTED;
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);

@@ -1,6 +1,7 @@
-/* What the files of the page heap share, and nobody else includes: heap.c (which slices a run gets), heap_grow.c (where new ones
- * come from), heap_decay.c (dirty ones go back by time and by limits), heap_trim.c (the break goes down, regions are unmapped),
- * heap_guarded.c (spans between guards), heap_stats.c. */
+/* What the files of the page heap share, and nobody else includes: heap.c (which slices a run gets),
+ * heap_grow.c (where new ones come from), heap_decay.c (dirty ones go back by time and by limits),
+ * heap_trim.c (the break goes down, regions are unmapped), heap_guarded.c (spans between guards),
+ * heap_stats.c. */
 #ifndef ARENA_HEAP_INNER_H
 #define ARENA_HEAP_INNER_H
 
@@ -16,23 +17,24 @@
 #include "base/conf.h"
 #include "base/lock.h"
 
-/* Owner: the lock, but where it says otherwise. It comes first: the lock and what each call touches share a cache line. */
+/* Owner: the lock, but where it says otherwise. It comes first: the lock and what each call touches share a
+ * cache line. */
 struct page_heap {
 	struct lock lock;
-	struct region *with_free[3];     /* by kind: regions with free slices */
-	struct region *spare;            /* records of regions that were unmapped */
+	struct region *with_free[3];      /* by kind: regions with free slices */
+	struct region *spare;             /* records of regions that were unmapped */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
 	struct wave wave;
-	size_t spared;                    /* dirty bytes that the last look over all of them left: scraps of huge pages, and what
-	                                     the kernel refused to take, as it does for locked memory */
-	size_t guarded;                   /* guarded spans in use */
-	bool refused;                     /* in the running interval, by the kernel: whoever frees need not try it each time */
-	bool any_lazy;                    /* slices were purged lazily, ever */
-	bool any_idle;                    /* regions are free that will be unmapped if that lasts */
-	bool scarce;                      /* no region could be mapped when that was tried last */
-	bool try_due;                     /* it is time to try */
-	size_t least_dirty;               /* least dirty bytes in the running interval: nobody needed these */
+	size_t spared;      /* dirty bytes that the last look over all of them left: scraps of huge pages, and
+	                       what the kernel refused to take, as it does for locked memory */
+	size_t guarded;     /* guarded spans in use */
+	bool refused;       /* in the running interval, by the kernel: whoever frees need not try it each time */
+	bool any_lazy;      /* slices were purged lazily, ever */
+	bool any_idle;      /* regions are free that will be unmapped if that lasts */
+	bool scarce;        /* no region could be mapped when that was tried last */
+	bool try_due;       /* it is time to try */
+	size_t least_dirty; /* least dirty bytes in the running interval: nobody needed these */
 };
 extern struct page_heap heap __attribute__((visibility("hidden")));
 
@@ -40,7 +42,8 @@ extern struct page_heap heap __attribute__((visibility("hidden")));
 
 /* Bytes in use, without the holes in them. */
 static inline size_t heap_backed(void) {
-	return heap.stats.used - min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
+	return heap.stats.used -
+	       min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
 }
 
 /* The list of regions of a kind that have free slices. */
@@ -59,7 +62,8 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 void heap_put(struct region *r, size_t first, size_t count, bool dirty);
 
 /* A run in a region of the kind, of dirty slices or of any that are free. NULL: there is none. */
-struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty, struct stale *stale);
+struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
+                            struct stale *stale);
 
 /* ---- heap_grow.c ---- */
 
@@ -78,24 +82,28 @@ void heap_remove_slices(struct region *r, size_t first, size_t count);
 /* Nothing is mapped there any more, or is about to be. */
 void heap_forget_region(struct region *r);
 
-/* Of a region that is not guarded, no more is accessible than is used, and charged to the process where the kernel does not promise
- * more than it has (vm.overcommit_memory): it grows like the break does, by what there is already, from
- * COMMIT_LEAST to COMMIT_MOST. So its mapping is two to the kernel, as with a guard. */
-#define REGION_OPEN (REGION_SLICES - 1) /* the last slice stays inaccessible: what overflows there ends, not in the next region */
+/* Of a region that is not guarded, no more is accessible than is used, and charged to the process where the
+ * kernel does not promise more than it has (vm.overcommit_memory): it grows like the break does, by what
+ * there is already, from COMMIT_LEAST to COMMIT_MOST. So its mapping is two to the kernel, as with a
+ * guard. */
+/* the last slice stays inaccessible: what overflows there ends, not in the next region */
+#define REGION_OPEN (REGION_SLICES - 1)
 
 /* ---- heap_trim.c ---- */
 
-/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Returns the bytes. */
+/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it.
+ * Returns the bytes. */
 size_t heap_lower_break(size_t threshold, size_t keep);
 
 /* Free bytes below the break that may stay. */
 size_t heap_trim_threshold(void);
 
-/* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel nothing. */
+/* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel
+ * nothing. */
 bool heap_trim_is_due(const struct region *r, size_t first);
 
-/* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a program may need one again
- * and again. The lock is dropped meanwhile. */
+/* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a
+ * program may need one again and again. The lock is dropped meanwhile. */
 void heap_unmap_idle(void);
 
 /* ---- heap_decay.c ---- */

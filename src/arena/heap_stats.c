@@ -3,8 +3,8 @@
 
 #include "arena/brk.h"
 
-/* Slices that are free and count as clean, and that the kernel may back all the same: what went lazily, and the rest of huge
- * pages of which anything is not clean. */
+/* Slices that are free and count as clean, and that the kernel may back all the same: what went lazily, and
+ * the rest of huge pages of which anything is not clean. */
 static size_t unsure_slices(const struct region *r) {
 	size_t count = 0;
 	for (size_t w = 0; w < REGION_SLICES / 64; w++) {
@@ -33,7 +33,8 @@ void heap_stats_get(struct heap_stats *out) {
 		unsure += unsure_slices(r) * SLICE_SIZE;
 	}
 	*out = heap.stats;
-	out->unsure = min_size(unsure, out->mapped - out->used - out->dirty); /* of other moments: what it is a part of bounds it */
+	/* of other moments: what it is a part of bounds it */
+	out->unsure = min_size(unsure, out->mapped - out->used - out->dirty);
 	struct brk_range brk = brk_extent();
 	lock_drop(&heap.lock, RANK_HEAP);
 	out->brk_start = brk.start;

@@ -1,4 +1,5 @@
-/* Address space goes back: the break goes down, and regions that are free are unmapped, or closed at their free ends. */
+/* Address space goes back: the break goes down, and regions that are free are unmapped, or closed at their
+ * free ends. */
 #include "arena/heap_inner.h"
 
 #include "arena/brk.h"
@@ -8,8 +9,8 @@
 
 /* ---- the break ---- */
 
-/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes on from
- * window to window, for a free top may be longer than one. */
+/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes
+ * on from window to window, for a free top may be longer than one. */
 size_t heap_lower_break(size_t threshold, size_t keep) {
 	uintptr_t top = brk_top();
 	size_t total = 0;
@@ -35,14 +36,16 @@ size_t heap_trim_threshold(void) {
 	return (size_t)conf.trim_threshold + (thp_wanted(heap.stats.used) ? THP_STRETCH : 0);
 }
 
-/* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel nothing. */
+/* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel
+ * nothing. */
 bool heap_trim_is_due(const struct region *r, size_t first) {
 	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
 	size_t end = bit_find(r->free, first, REGION_SLICES, false);
 	uintptr_t start = r->base + region_free_tail(r, end) * SLICE_SIZE, stop = r->base + end * SLICE_SIZE;
 	const uintptr_t top = brk_extent().end;
 	/* The free stretch may begin in a window below, and go on over windows that are all free. */
-	for (const struct region *below = r; below != NULL && below->kind == REGION_BRK && start == below->base;) {
+	for (const struct region *below = r;
+	     below != NULL && below->kind == REGION_BRK && start == below->base;) {
 		below = page_map_region(start - 1);
 		if (below != NULL) start = below->base + region_free_tail(below, REGION_SLICES) * SLICE_SIZE;
 	}
@@ -56,7 +59,9 @@ bool heap_trim_is_due(const struct region *r, size_t first) {
 
 /* ---- regions ---- */
 
-static bool is_free(const struct region *r, size_t first, size_t count) { return bits_count(r->free, first, count) == count; }
+static bool is_free(const struct region *r, size_t first, size_t count) {
+	return bits_count(r->free, first, count) == count;
+}
 
 /* Is the region mapped as a whole, and is all of it free? */
 static bool is_idle(const struct region *r) { return r->whole && r->slices_used == 0; }
@@ -88,7 +93,8 @@ static size_t take_out_mapping(struct region *r, bool keep_one, char **start, si
 	if (is_idle(r)) {
 		if (keep_one && !has_other(r)) return 0;
 		first = bit_find(r->ours, 0, REGION_SLICES, true);
-		if (count > 0 && bits_count(r->ours, first, count) != count) return 0; /* some could not be opened again: see close_tail */
+		/* some could not be opened again: see close_tail */
+		if (count > 0 && bits_count(r->ours, first, count) != count) return 0;
 		if (count > 0) heap_remove_slices(r, first, count);
 		count = max_size(count, 1); /* what is reserved only goes, too */
 	} else {
@@ -103,8 +109,8 @@ static size_t take_out_mapping(struct region *r, bool keep_one, char **start, si
 	return count;
 }
 
-/* Unmaps what is free of the region, each mapping as a whole; a region that is free as a whole, if no other would be left. Returns the
- * bytes given back. The lock is dropped meanwhile. */
+/* Unmaps what is free of the region, each mapping as a whole; a region that is free as a whole, if no other
+ * would be left. Returns the bytes given back. The lock is dropped meanwhile. */
 static size_t unmap_free(struct region *r, bool keep_one) {
 	size_t total = 0, slices;
 	do {
@@ -126,7 +132,8 @@ static size_t unmap_free(struct region *r, bool keep_one) {
 	return total;
 }
 
-/* Makes the free end of a region inaccessible, so that nothing is charged for it. Returns the bytes. The lock is dropped meanwhile. */
+/* Makes the free end of a region inaccessible, so that nothing is charged for it. Returns the bytes. The lock
+ * is dropped meanwhile. */
 static size_t close_tail(struct region *r) {
 	if (!r->whole || r->kind != REGION_MAPPED) return 0;
 	const size_t end = r->committed, first = region_free_tail(r, end), count = end - first;
@@ -169,14 +176,15 @@ static void unmap_rest(struct region *r) {
 	gate_leave();
 }
 
-/* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a program may need one again and
- * again. */
+/* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a
+ * program may need one again and again. */
 void heap_unmap_idle(void) {
 	heap.any_idle = false;
 	for (int kind = REGION_MAPPED; kind <= REGION_GUARDED; kind++) {
 		struct region *found = NULL;
 		for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
-			r->idle = is_idle(r) && r->slices_dirty == 0 ? (uint16_t)min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
+			r->idle =
+			    is_idle(r) && r->slices_dirty == 0 ? (uint16_t)min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
 			if (r->idle == 0 || !has_other(r)) continue;
 			heap.any_idle = true;
 			if (r->idle == IDLE_INTERVALS) found = r;
@@ -200,7 +208,8 @@ void heap_release(void) {
 	lock_take(&heap.lock, RANK_HEAP);
 	brk_forget_refusals();
 	heap_lower_break(0, 0);
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next) {
+	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
+	     r = r->next) {
 		unmap_free(r, false);
 		close_tail(r);
 		if (r->committed > 0) unmap_rest(r);

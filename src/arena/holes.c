@@ -5,7 +5,8 @@
 #include "base/bitmap.h"
 #include "base/gate.h"
 
-static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64, "span.purged has a bit for each page of a span");
+static_assert(SPAN_SLICES_MAX * SLICE_SIZE / PURGE_PAGE <= 64,
+              "span.purged has a bit for each page of a span");
 
 /* Spans that are purged in one go, between two holds of the lock. */
 #define GO 32
@@ -15,7 +16,8 @@ _Atomic uint8_t holes_current_tick = 1;
 
 void holes_next_tick(void) {
 	uint8_t tick = holes_tick();
-	atomic_store_explicit(&holes_current_tick, (uint8_t)(tick == UINT8_MAX ? 1 : tick + 1), memory_order_relaxed);
+	atomic_store_explicit(&holes_current_tick, (uint8_t)(tick == UINT8_MAX ? 1 : tick + 1),
+	                      memory_order_relaxed);
 }
 
 bool holes_time_passed(void) {
@@ -23,7 +25,9 @@ bool holes_time_passed(void) {
 	const uint64_t now = os_milliseconds();
 	uint64_t then = atomic_load_explicit(&start, memory_order_relaxed);
 	if (conf.decay <= 0 || now - then < decay_interval() || purge_later(now)) return false;
-	if (!atomic_compare_exchange_strong_explicit(&start, &then, now, memory_order_relaxed, memory_order_relaxed)) return false;
+	if (!atomic_compare_exchange_strong_explicit(&start, &then, now, memory_order_relaxed,
+	                                             memory_order_relaxed))
+		return false;
 	holes_next_tick();
 	return true;
 }
@@ -82,7 +86,8 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 	return count;
 }
 
-/* Purges pages of a span that is away. Returns those for which it worked, and sets *lazily when some of them went so. */
+/* Purges pages of a span that is away. Returns those for which it worked, and sets *lazily when some of them
+ * went so. */
 static uint64_t purge_pages(struct span *s, uint64_t pages, bool *lazily) {
 	const bool ask_lazily = *lazily;
 	*lazily = false;
@@ -109,7 +114,8 @@ static void note_purged(struct span *s, uint64_t purged, bool lazily) {
 	atomic_fetch_add_explicit(&holes_lazy_bytes, size_of_pages(newly_lazy), memory_order_relaxed);
 }
 
-static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool lazily, struct span **retired) {
+static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool lazily,
+                       struct span **retired) {
 	s->away = false;
 	note_purged(s, purged, lazily);
 	bin_link_last(bin, s);
@@ -176,7 +182,8 @@ void holes_fill(struct span *s, size_t from, size_t to) {
 }
 
 /* Takes up to `count` blocks, those left out that touch a page of `avoid`. */
-static size_t take_avoiding(struct span *s, const struct size_class *c, void **blocks, size_t count, uint64_t avoid) {
+static size_t take_avoiding(struct span *s, const struct size_class *c, void **blocks, size_t count,
+                            uint64_t avoid) {
 	size_t taken = 0, end = c->blocks;
 	for (size_t n = bit_find(s->free_blocks, 0, end, true); n < end && taken < count;
 	     n = bit_find(s->free_blocks, n + 1, end, true)) {

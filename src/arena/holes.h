@@ -1,8 +1,9 @@
-/* Holes: whole free pages inside partly used spans. They go back to the kernel when nothing came back to their span for a
- * while, or, in a process that nobody purges in the background, when many more blocks of a bin are free than before.
+/* Holes: whole free pages inside partly used spans. They go back to the kernel when nothing came back to
+ * their span for a while, or, in a process that nobody purges in the background, when many more blocks of a
+ * bin are free than before.
  *
- * A span that is being purged is out of its bin's list (span.away): no block of it is handed out meanwhile, so the bin's
- * lock is not held over madvise. Blocks may come back to it all the time. */
+ * A span that is being purged is out of its bin's list (span.away): no block of it is handed out meanwhile,
+ * so the bin's lock is not held over madvise. Blocks may come back to it all the time. */
 #ifndef ARENA_HOLES_H
 #define ARENA_HOLES_H
 
@@ -12,24 +13,24 @@
 #include "arena/policy.h"
 #include "arena/wave.h"
 
-/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with purged pages go
- * to the end of the list; an empty one is freed. `now`: nothing lazily, what is not worth breaking up a huge page as well,
- * and once more what went lazily or was refused. Returns the bytes given back, and sets *more_later when there are spans
- * that are not idle yet. */
+/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with
+ * purged pages go to the end of the list; an empty one is freed. `now`: nothing lazily, what is not worth
+ * breaking up a huge page as well, and once more what went lazily or was refused. Returns the bytes given
+ * back, and sets *more_later when there are spans that are not idle yet. */
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
 
 /* Purges the holes of a bin for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
-/* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none, those of its
- * first free page. Called under bin->lock. */
+/* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none,
+ * those of its first free page. Called under bin->lock. */
 size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count);
 
 /* The bytes [from, to) of the span are in use again. Called under bin->lock. */
 void holes_fill(struct span *s, size_t from, size_t to);
 
-/* Bytes in purged pages of spans that are in use, now. Of these, those that may still be in memory: holes of spans from which
- * any went lazily. Changed under the bin's lock. */
+/* Bytes in purged pages of spans that are in use, now. Of these, those that may still be in memory: holes of
+ * spans from which any went lazily. Changed under the bin's lock. */
 extern _Atomic size_t holes_bytes, holes_lazy_bytes;
 
 static inline void holes_forget(const struct span *s, uint64_t purged) {
@@ -41,7 +42,9 @@ static inline void holes_forget(const struct span *s, uint64_t purged) {
 
 /* The running tick, 1 to 255: its length is the caller's of holes_next_tick. */
 extern _Atomic uint8_t holes_current_tick;
-static inline uint8_t holes_tick(void) { return atomic_load_explicit(&holes_current_tick, memory_order_relaxed); }
+static inline uint8_t holes_tick(void) {
+	return atomic_load_explicit(&holes_current_tick, memory_order_relaxed);
+}
 void holes_next_tick(void);
 
 /* Under bin->lock. Each time that the blocks handed out have become fewer by an eighth, it is worth looking

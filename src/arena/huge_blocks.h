@@ -18,9 +18,10 @@ struct huge_more {
 extern struct huge_blocks {
 	struct lock lock;
 	struct address_table table; /* of struct huge_more */
-	uint32_t resizing; /* blocks taken out to be resized, inside of the gate: each must get an entry again */
-	uint32_t origins;  /* given so far */
-	size_t bytes;      /* of the blocks in the table */
+	uint32_t resizing;          /* blocks taken out to be resized, inside of the gate: each must get an entry
+	                               again */
+	uint32_t origins;           /* given so far */
+	size_t bytes;               /* of the blocks in the table */
 	struct wave wave;
 } huge;
 

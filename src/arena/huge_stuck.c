@@ -50,7 +50,8 @@ static char *place_in(const struct stuck *s, size_t size, size_t align) {
 char *huge_stuck_take(size_t size, size_t align, bool *clean) {
 	size_t best = count;
 	for (size_t i = 0; i < count; i++)
-		if (place_in(&list[i], size, align) != NULL && (best == count || list[i].size < list[best].size)) best = i;
+		if (place_in(&list[i], size, align) != NULL && (best == count || list[i].size < list[best].size))
+			best = i;
 	if (best == count) return NULL;
 	const struct stuck s = list[best];
 	char *at = place_in(&s, size, align), *end = s.address + s.size;

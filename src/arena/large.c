@@ -19,7 +19,8 @@ static void clear_run(const struct span *run, size_t size, const struct stale *s
 		if (from >= size) return;
 		bool huge = false;
 		for (size_t n = i; n < end; n += HUGE_PAGE_SLICES) huge |= thp_covers(r, first + n);
-		clear_stale(run->start + from, min_size(end * SLICE_SIZE, size) - from, !huge && !thp_covers(r, first + end - 1));
+		clear_stale(run->start + from, min_size(end * SLICE_SIZE, size) - from,
+		            !huge && !thp_covers(r, first + end - 1));
 		i = bit_find(stale->map, end, run->slices, true);
 	}
 }
@@ -27,7 +28,8 @@ static void clear_run(const struct span *run, size_t size, const struct stale *s
 static void *run_alloc(size_t size, size_t align, bool zero, enum region_kind preferred) {
 	size_t slices = ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT;
 	struct stale stale;
-	struct span *run = heap_alloc(slices, max_size(align >> SLICE_SHIFT, 1), preferred, SPAN_RUN, zero ? &stale : NULL);
+	struct span *run =
+	    heap_alloc(slices, max_size(align >> SLICE_SHIFT, 1), preferred, SPAN_RUN, zero ? &stale : NULL);
 	if (run == NULL) return NULL;
 	pressure_poke();
 	if (zero && stale.slices > 0) clear_run(run, size, &stale);

@@ -4,8 +4,9 @@
 
 #include "arena/region.h"
 
-/* A block of at least `size` bytes (any size; > PTRDIFF_MAX fails), aligned to `align` (a power of two). Reads as zero
- * when `zero`; memory that the kernel has just zeroed is not cleared again. NULL when out of memory. */
+/* A block of at least `size` bytes (any size; > PTRDIFF_MAX fails), aligned to `align` (a power of two).
+ * Reads as zero when `zero`; memory that the kernel has just zeroed is not cleared again. NULL when out of
+ * memory. */
 void *large_alloc(size_t size, size_t align, bool zero, enum region_kind preferred);
 
 /* Makes a run fit `size` bytes (> SMALL_MAX) where it lies. False when that needs another place. */

@@ -1,5 +1,6 @@
-/* What tools/arenal reads through /proc/PID/mem to tell our memory from others': where our records are. Nothing here is
- * touched by a fast path. The layout is a contract: whoever changes it, or the records behind it, raises the version. */
+/* What tools/arenal reads through /proc/PID/mem to tell our memory from others': where our records are.
+ * Nothing here is touched by a fast path. The layout is a contract: whoever changes it, or the records behind
+ * it, raises the version. */
 #ifndef ARENA_LAYOUT_H
 #define ARENA_LAYOUT_H
 
@@ -12,13 +13,15 @@ struct arenal_layout {
 	char magic[8]; /* "ARENAL", zeros */
 	uint32_t version;
 	uint32_t slice_shift, region_shift;
-	uint32_t huge_capacity;         /* entries of the huge table. Owner: huge lock */
-	uint64_t heap_start, heap_end;  /* from our first to our newest byte below the break. Owner: heap lock */
-	uint64_t regions;               /* address of the newest struct region. Owner: heap lock */
-	uint64_t huge_table;            /* address of struct address_entry [huge_capacity]. Owner: huge lock */
-	uint64_t kept_table;            /* address of struct mapping [kept_capacity]: freed mappings that wait for the next */
-	uint64_t kept_capacity;         /* huge block; size 0: a free entry. Owner: huge lock */
-	uint64_t hard_table;            /* the same two of large blocks of hardened mode, whose entries start as those do, and are */
+	uint32_t huge_capacity;        /* entries of the huge table. Owner: huge lock */
+	uint64_t heap_start, heap_end; /* from our first to our newest byte below the break. Owner: heap lock */
+	uint64_t regions;              /* address of the newest struct region. Owner: heap lock */
+	uint64_t huge_table;           /* address of struct address_entry [huge_capacity]. Owner: huge lock */
+	uint64_t kept_table;           /* address of struct mapping [kept_capacity]: freed mappings that wait for
+	                                  the next */
+	uint64_t kept_capacity;        /* huge block; size 0: a free entry. Owner: huge lock */
+	uint64_t hard_table;           /* the same two of large blocks of hardened mode, whose entries start as
+	                                  those do, and are */
 	uint64_t hard_kept_table;
 	uint32_t hard_capacity, hard_kept_capacity;
 	uint32_t hard_stride, hard_kept_stride; /* so many bytes long */

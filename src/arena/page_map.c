@@ -11,7 +11,8 @@ _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 
 void page_map_init(void) {
 	const struct place_range first = place_init();
-	const size_t slices = (first.end - first.start) / SLICE_SIZE, size = ALIGN_UP(slices * sizeof *page_map.tags, os_page_size);
+	const size_t slices = (first.end - first.start) / SLICE_SIZE,
+	             size = ALIGN_UP(slices * sizeof *page_map.tags, os_page_size);
 	if (slices == 0) return;
 	char *wanted = place_of_table();
 	uint16_t *tags = os_reserve_zero_at(wanted, size) ? (uint16_t *)wanted : os_reserve_zero(size);
@@ -26,8 +27,8 @@ bool page_map_cover(uintptr_t end) {
 	size_t covered = page_map.covered;
 	while (covered > 0 && end - page_map.base > covered * SLICE_SIZE) {
 		const size_t size = covered * sizeof *page_map.tags;
-		if (covered * SLICE_SIZE >= PLACE_SPREAD_MAX || size % os_page_size != 0 || os_address_space_limit() != SIZE_MAX ||
-		    !os_reserve_zero_at(page_map.tags + covered, size))
+		if (covered * SLICE_SIZE >= PLACE_SPREAD_MAX || size % os_page_size != 0 ||
+		    os_address_space_limit() != SIZE_MAX || !os_reserve_zero_at(page_map.tags + covered, size))
 			return false;
 		covered *= 2;
 		__atomic_store_n(&page_map.covered, covered, __ATOMIC_SEQ_CST);

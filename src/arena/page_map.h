@@ -1,17 +1,20 @@
 /* From an address to what is there, in two forms.
  *
- * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of the address space that
- * begins where the break is at start-up: first room for the brk heap, then for mapped regions, which are put there (place.h). Addresses
- * * elsewhere have tag 0. The table reads as zero, and only the pages that describe regions are ever written. It takes 2 MiB of
- * address space for the first 64 GiB, and grows in place, by doubling, when regions come to lie behind that. A process with an
- * address-space limit (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB.
- * A tag is the byte offset of the slice's magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address
- * that holds no small blocks, leads to a magazine that is always full, and so to the slow path, which asks the second form.
- * So what lies outside, or cannot have a table at all, is slower to free, and nothing else. Until start-up, nothing is covered.
+ * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of
+ * the address space that begins where the break is at start-up: first room for the brk heap, then for mapped
+ * regions, which are put there (place.h). Addresses * elsewhere have tag 0. The table reads as zero, and only
+ * the pages that describe regions are ever written. It takes 2 MiB of address space for the first 64 GiB, and
+ * grows in place, by doubling, when regions come to lie behind that. A process with an address-space limit
+ * (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB. A tag is the byte offset of the slice's
+ * magazine in a thread cache (TAG_OF_CLASS); 0, the tag of every address that holds no small blocks, leads to
+ * a magazine that is always full, and so to the slow path, which asks the second form. So what lies outside,
+ * or cannot have a table at all, is slower to free, and nothing else. Until start-up, nothing is covered.
  *
- * Regions: a radix tree of two levels over the 64 MiB windows, for the slow paths. Exact for every 64-bit value.
+ * Regions: a radix tree of two levels over the 64 MiB windows, for the slow paths. Exact for every 64-bit
+ * value.
  *
- * Regions are written under the heap lock, tags by who makes or frees a span; both are read without a lock: what belongs to a block is in place before the block is handed out. */
+ * Regions are written under the heap lock, tags by who makes or frees a span; both are read without a lock:
+ * what belongs to a block is in place before the block is handed out. */
 #ifndef ARENA_PAGE_MAP_H
 #define ARENA_PAGE_MAP_H
 
@@ -24,22 +27,23 @@ struct region;
 #define TAG_SHIFT 5
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
-/* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its members need no
- * address in a register. Written at start-up; later, `covered` grows. */
+/* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its
+ * members need no address in a register. Written at start-up; later, `covered` grows. */
 struct page_map {
 	uint16_t *tags;
 	uintptr_t base; /* the first address that the table covers, a multiple of REGION_SIZE */
-	size_t covered; /* slices, whole regions. It only grows, which compilers are not told: comparing with an atomic one takes them
-	                   an instruction more */
-	/* What C++'s operators look at instead (api/operators.h): the same, and a limit of sizes. Both are 0, so that they take
-	 * their slow path, until they set them. Here, because they read this line anyway. */
+	size_t covered; /* slices, whole regions. It only grows, which compilers are not told: comparing with an
+	                   atomic one takes them an instruction more */
+	/* What C++'s operators look at instead (api/operators.h): the same, and a limit of sizes. Both are 0, so
+	 * that they take their slow path, until they set them. Here, because they read this line anyway. */
 	size_t derived_covered;
 	size_t derived_limit;
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
 /* `covered`: of page_map, one of the two. */
-static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p, const size_t *covered) {
+static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p,
+                                                                         const size_t *covered) {
 	const size_t slice = ((uintptr_t)p - page_map.base) >> SLICE_SHIFT;
 	if (unlikely(slice >= *covered)) return 0;
 	return page_map.tags[slice];
@@ -49,7 +53,8 @@ static inline uint16_t page_map_tag(const void *p) { return page_map_tag_among(p
 
 void page_map_init(void);
 
-/* Covers the addresses below `end`, too. False when that is too far, or out of memory. Under the heap lock. */
+/* Covers the addresses below `end`, too. False when that is too far, or out of memory. Under the heap
+ * lock. */
 bool page_map_cover(uintptr_t end);
 
 /* Operators may use what is covered, for sizes below the limit. */

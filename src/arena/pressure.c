@@ -24,19 +24,19 @@ struct pressure pressure = {
 
 void (*_Atomic pressure_ask)(void);
 
-static _Atomic int busy; /* somebody looks: the ID of his process, for children have not the threads of their parents. Owner of what
-                            follows */
+static _Atomic int busy; /* somebody looks: the ID of his process, for children have not the threads of their
+                            parents. Owner of what follows */
 static struct {
 	struct cgroup group;
-	uint64_t search_from;   /* milliseconds */
+	uint64_t search_from;          /* milliseconds */
 	_Atomic uint64_t measure_from; /* milliseconds; also read by who may look */
-	struct headroom told;   /* what the kernel said last, but for a limit by hand: of the group */
-	int64_t resident;       /* and of the process; known where the limit is by hand */
+	struct headroom told;          /* what the kernel said last, but for a limit by hand: of the group */
+	int64_t resident;              /* and of the process; known where the limit is by hand */
 	bool stalled;
-	int64_t held;           /* what we held at that moment */
-	int64_t left_then;      /* pressure.left after the last look */
-	uint64_t purged_at;     /* milliseconds: when all was given back last */
-	bool worth_it;          /* and that was a good part of what it takes to get here again */
+	int64_t held;       /* what we held at that moment */
+	int64_t left_then;  /* pressure.left after the last look */
+	uint64_t purged_at; /* milliseconds: when all was given back last */
+	bool worth_it;      /* and that was a good part of what it takes to get here again */
 } state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
 
 enum level { ALL_IS_WELL, NEAR, CRITICAL };
@@ -52,7 +52,8 @@ static int64_t held_now(void) {
 	                 atomic_load_explicit(&pressure.above, memory_order_relaxed));
 }
 
-/* Reads the kernel's files. `pending`: bytes that may have been handed out, but not written to yet: they are held, and not in memory. */
+/* Reads the kernel's files. `pending`: bytes that may have been handed out, but not written to yet: they are
+ * held, and not in memory. */
 static void measure(uint64_t now, int64_t pending) {
 	state.held = held_now() - pending;
 	if (conf.memory_limit > 0) {
@@ -66,10 +67,13 @@ static void measure(uint64_t now, int64_t pending) {
 	state.told = limits_headroom(&state.group);
 }
 
-/* What is left by now: by what the kernel said last, and what we have taken and given back since. What was handed out and never
- * written to is not in memory: when not much seems to be left, the most that the process ever had there is a bound. */
+/* What is left by now: by what the kernel said last, and what we have taken and given back since. What was
+ * handed out and never written to is not in memory: when not much seems to be left, the most that the process
+ * ever had there is a bound. */
 static struct headroom estimate(void) {
-	const size_t limit = conf.memory_limit > 0 ? (size_t)conf.memory_limit : conf.memory_limit < 0 ? SIZE_MAX : state.told.limit;
+	const size_t limit = conf.memory_limit > 0   ? (size_t)conf.memory_limit
+	                     : conf.memory_limit < 0 ? SIZE_MAX
+	                                             : state.told.limit;
 	if (limit >= (size_t)NO_LIMIT) return (struct headroom){ SIZE_MAX, SIZE_MAX };
 	const int64_t room = conf.memory_limit > 0 ? (int64_t)limit - state.resident : (int64_t)state.told.left;
 	int64_t grown = held_now() - state.held;
@@ -77,7 +81,8 @@ static struct headroom estimate(void) {
 		const int64_t most = (int64_t)min_size(os_peak_resident(), (size_t)NO_LIMIT) - state.resident;
 		if (grown > most) grown = most;
 	}
-	/* What grows with our memory and is not in it (page tables, the kernel's records, other libraries' mappings) is guessed. */
+	/* What grows with our memory and is not in it (page tables, the kernel's records, other libraries'
+	 * mappings) is guessed. */
 	const int64_t left = room - grown - (grown > 0 ? grown / UNSEEN_SHARE : 0);
 	return (struct headroom){ limit, left > 0 ? (size_t)left : 0 };
 }
@@ -86,14 +91,15 @@ static struct headroom estimate(void) {
 static enum level settle(uint64_t now) {
 	const struct headroom h = estimate();
 	const bool limited = h.limit < (size_t)NO_LIMIT;
-	const bool stalled = state.stalled && atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL && conf.memory_limit >= 0;
+	const bool stalled = state.stalled && atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL &&
+	                     conf.memory_limit >= 0;
 	const int64_t limit = limited ? (int64_t)h.limit : NO_LIMIT, left = limited ? (int64_t)h.left : NO_LIMIT;
 	const bool near = left < limit / PRESSURE_NEAR_SHARE;
 	size_t keep = SIZE_MAX;
 	if (near) keep = max_size((size_t)left / PRESSURE_KEEP_SHARE, PRESSURE_KEEP_LEAST);
 	if (stalled) keep = PRESSURE_KEEP_LEAST;
-	const int64_t step = left / PRESSURE_STEP_SHARE > PRESSURE_STEP_LEAST ? left / PRESSURE_STEP_SHARE
-	                                                                      : PRESSURE_STEP_LEAST;
+	const int64_t step =
+	    left / PRESSURE_STEP_SHARE > PRESSURE_STEP_LEAST ? left / PRESSURE_STEP_SHARE : PRESSURE_STEP_LEAST;
 	const uint64_t pause = left < limit / 2 ? PRESSURE_SOON : PRESSURE_LATER;
 	state.left_then = left;
 	atomic_store_explicit(&state.measure_from, now + pause, memory_order_relaxed);
@@ -101,7 +107,8 @@ static enum level settle(uint64_t now) {
 	atomic_store_explicit(&pressure.left, left, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_from, limited ? now + pause : UINT64_MAX, memory_order_relaxed);
 	atomic_store_explicit(&pressure.keep, keep, memory_order_relaxed);
-	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES, memory_order_relaxed);
+	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES,
+	                      memory_order_relaxed);
 	if (left < limit / PRESSURE_CRITICAL_SHARE) return CRITICAL;
 	return near || stalled ? NEAR : ALL_IS_WELL;
 }
@@ -177,7 +184,8 @@ void pressure_start(void) {
 }
 
 COLD void pressure_count(size_t bytes) {
-	int64_t left = atomic_fetch_sub_explicit(&pressure.left, (int64_t)bytes, memory_order_relaxed) - (int64_t)bytes;
+	int64_t left =
+	    atomic_fetch_sub_explicit(&pressure.left, (int64_t)bytes, memory_order_relaxed) - (int64_t)bytes;
 	if (left < atomic_load_explicit(&pressure.look_below, memory_order_relaxed))
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }

@@ -9,11 +9,11 @@
 struct bin;
 
 enum span_kind {
-	SPAN_NONE,     /* free slices, the inside of a run, or memory that is not ours */
-	SPAN_SMALL,    /* first slice of a span of small blocks */
-	SPAN_CONTINUED,/* later slice of a span of small blocks */
-	SPAN_RUN,      /* first slice of a run that is one large block */
-	SPAN_KEPT,     /* the same, freed: it waits in a thread's cache */
+	SPAN_NONE,      /* free slices, the inside of a run, or memory that is not ours */
+	SPAN_SMALL,     /* first slice of a span of small blocks */
+	SPAN_CONTINUED, /* later slice of a span of small blocks */
+	SPAN_RUN,       /* first slice of a run that is one large block */
+	SPAN_KEPT,      /* the same, freed: it waits in a thread's cache */
 };
 
 /* One slice or several that are used together: blocks of one size class, or one large block. */
@@ -21,25 +21,27 @@ struct span {
 	struct span *next, *prev; /* small: in the list of the bin's partly used spans. Owner: bin->lock */
 	struct bin *bin;          /* small: whom the blocks go back to; NULL: it is empty and about to be freed */
 	char *start;
-	uint64_t *free_blocks;    /* small: bit i is set when block i is free. Owner: bin->lock */
-	uint16_t free_count;      /* small: bits set there */
-	uint16_t scan;            /* small: no bit is set in words before this one */
+	uint64_t *free_blocks; /* small: bit i is set when block i is free. Owner: bin->lock */
+	uint16_t free_count;   /* small: bits set there */
+	uint16_t scan;         /* small: no bit is set in words before this one */
 	uint16_t slices;
-	uint16_t head;            /* continued: how many slices before this one the span starts */
-	uint8_t kind;             /* enum span_kind */
-	uint8_t class_;           /* small: size class */
-	uint8_t listed;           /* small: in the bin's list. Owner: bin->lock */
-	uint8_t touched;          /* small: tick of the last block that came back; 0: no page to purge since the last look */
+	uint16_t head;   /* continued: how many slices before this one the span starts */
+	uint8_t kind;    /* enum span_kind */
+	uint8_t class_;  /* small: size class */
+	uint8_t listed;  /* small: in the bin's list. Owner: bin->lock */
+	uint8_t touched; /* small: tick of the last block that came back; 0: no page to purge since the last
+	                    look */
 	union {
 		bool away;    /* small: being purged, out of the list until that is done. Owner: bin->lock */
-		bool altered; /* run: the program changed how the kernel treats it, so that the next owner cannot have it like that. Owner: the
-		                 thread that has the block */
+		bool altered; /* run: the program changed how the kernel treats it, so that the next owner cannot have
+		                 it like that. Owner: the thread that has the block */
 	};
-	bool lazy;                /* small: some of the purged pages went lazily: they may still be in memory. Like purged */
-	bool hard;                /* small: hardened, see hard_span.h */
-	bool sampled;             /* small: of arena_of_samples */
-	uint64_t purged;          /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
-	                             block on it was handed out since. Owner: bin->lock */
+	bool lazy;       /* small: some of the purged pages went lazily: they may still be in memory. Like
+	                    purged */
+	bool hard;       /* small: hardened, see hard_span.h */
+	bool sampled;    /* small: of arena_of_samples */
+	uint64_t purged; /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
+	                    block on it was handed out since. Owner: bin->lock */
 };
 static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache line");
 
@@ -47,33 +49,42 @@ static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache l
 #define PURGE_PAGE ((size_t)4096)
 
 enum region_kind {
-	REGION_MAPPED, /* from mmap */
-	REGION_BRK,    /* a window that the brk heap reaches into */
-	REGION_GUARDED,/* from mmap, in hardened mode: free slices are inaccessible, and so is one before and after each span */
+	REGION_MAPPED,  /* from mmap */
+	REGION_BRK,     /* a window that the brk heap reaches into */
+	REGION_GUARDED, /* from mmap, in hardened mode: free slices are inaccessible, and so is one before and
+	                   after each span */
 };
 
-/* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's version. Records are never
- * unmapped: who looks an address up without a lock may have one in hand whose region is gone. It serves the next region then. */
+/* The first fields are read by tools/arenal from outside: their order is part of struct arenal_layout's
+ * version. Records are never unmapped: who looks an address up without a lock may have one in hand whose
+ * region is gone. It serves the next region then. */
 struct region {
-	struct region *next;    /* of all regions; written once */
-	uintptr_t base;         /* without a slice of ours, the last one */
-	uint32_t kind;          /* enum region_kind */
-	uint32_t slices_total;  /* slices that are ours. This and what follows: owner heap lock */
-	uint32_t slices_used;   /* in spans and runs */
-	uint32_t slices_dirty;  /* free, but the kernel still backs them */
-	uint32_t run_bound;     /* no free run is longer than this */
-	_Atomic uint32_t huge_pages; /* bit i: the i-th 2 MiB were asked to be a huge page, and not broken up since */
-	_Atomic bool huge_asked;     /* the kernel makes huge pages of them; both: see thp.h. Changed without a lock, too */
-	struct region *next_free, *prev_free; /* in the list of regions with free slices, or of records that wait for the next region */
-	bool whole;                  /* all of the window is one mapping of ours, and the page behind it */
-	uint16_t committed;          /* of such a one, not guarded: slices from its start on that are accessible; the others are reserved */
-	uint16_t idle;               /* intervals for which all of it was free and clean */
+	struct region *next;                  /* of all regions; written once */
+	uintptr_t base;                       /* without a slice of ours, the last one */
+	uint32_t kind;                        /* enum region_kind */
+	uint32_t slices_total;                /* slices that are ours. This and what follows: owner heap lock */
+	uint32_t slices_used;                 /* in spans and runs */
+	uint32_t slices_dirty;                /* free, but the kernel still backs them */
+	uint32_t run_bound;                   /* no free run is longer than this */
+	_Atomic uint32_t huge_pages;          /* bit i: the i-th 2 MiB were asked to be a huge page, and not
+	                                         broken up since */
+	_Atomic bool huge_asked;              /* the kernel makes huge pages of them; both: see thp.h. Changed
+	                                         without a lock, too */
+	struct region *next_free, *prev_free; /* in the list of regions with free slices, or of records that wait
+	                                         for the next region */
+	bool whole;                           /* all of the window is one mapping of ours, and the page behind
+	                                         it */
+	uint16_t committed;                   /* of such a one, not guarded: slices from its start on that are
+	                                         accessible; the others are reserved */
+	uint16_t idle;                        /* intervals for which all of it was free and clean */
 	uint64_t ours[REGION_SLICES / 64];    /* slices that are ours at all: in a brk window, not all are */
 	uint64_t free[REGION_SLICES / 64];
-	uint64_t dirty[REGION_SLICES / 64];   /* free slices that the kernel backs */
-	uint64_t lazy[REGION_SLICES / 64];    /* free slices that were purged lazily; all other clean ones read as zero */
-	uint64_t starts[REGION_SLICES / 64];  /* first slices of mappings shorter than a region, */
-	uint64_t ends[REGION_SLICES / 64];    /* and their last ones: a page of ours that nobody may touch lies behind */
+	uint64_t dirty[REGION_SLICES / 64];  /* free slices that the kernel backs */
+	uint64_t lazy[REGION_SLICES / 64];   /* free slices that were purged lazily; all other clean ones read as
+	                                        zero */
+	uint64_t starts[REGION_SLICES / 64]; /* first slices of mappings shorter than a region, */
+	uint64_t ends[REGION_SLICES / 64];   /* and their last ones: a page of ours that nobody may touch lies
+	                                        behind */
 	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
 	uint64_t free_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
 };
@@ -88,7 +99,8 @@ static inline bool span_has_block_at(const struct span *s, const void *address) 
 	return number * c->size == offset && number < c->blocks;
 }
 
-/* The span or run that `address` lies in (for a run: whose first slice it lies in), NULL when it is none of ours. */
+/* The span or run that `address` lies in (for a run: whose first slice it lies in), NULL when it is none of
+ * ours. */
 static inline struct span *span_of(const void *address) {
 	struct region *r = page_map_region((uintptr_t)address);
 	if (r == NULL) return NULL;

@@ -4,18 +4,22 @@
 
 #define BLOCKS(size, slices) ((slices)*SLICE_SIZE / (size))
 
-/* The numbers M that block_starts_at may test by: e = M * size - 2^64 is the error of one block. Without a tail, e * blocks < M.
- * With one, e * (blocks - 1) < M <= e * blocks, which is 2^64 / (size - 1 / blocks) <= M < 2^64 / (size - 1 / (blocks - 1)). */
+/* The numbers M that block_starts_at may test by: e = M * size - 2^64 is the error of one block. Without a
+ * tail, e * blocks < M. With one, e * (blocks - 1) < M <= e * blocks, which is 2^64 / (size - 1 / blocks) <=
+ * M < 2^64 / (size - 1 / (blocks - 1)). */
+/* A table, and macros that make it: by hand. */
+/* clang-format off */
 #define ONE ((unsigned __int128)1 << 64)
 #define DIVIDED_UP(n, d) (((n) + (d)-1) / (d))
 #define HAS_TAIL(size) (SLICE_SIZE % (size) != 0)
 #define QUOTIENT(size, n) (uint64_t)DIVIDED_UP(ONE * (n), (size) * (n)-1)
 #define LEAST(size) (HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1)) : (uint64_t)(ONE / (size)))
-#define ROOM(size)                                                                                            \
-	(HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1) - 1) - QUOTIENT(size, BLOCKS(size, 1)) : (UINT64_C(1) << 48) / (size))
+#define ROOM(size) \
+	(HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1) - 1) - QUOTIENT(size, BLOCKS(size, 1)) \
+	                : (UINT64_C(1) << 48) / (size))
 
-#define CLASS(size, slices)                                                                                   \
-	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)BLOCKS(size, slices), slices,    \
+#define CLASS(size, slices) \
+	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)BLOCKS(size, slices), slices, \
 	  (slices) == 1 ? LEAST(size) : 0, (slices) == 1 ? ROOM(size) : 0 }
 
 const struct size_class size_classes[CLASS_COUNT] = {
@@ -39,8 +43,10 @@ const struct size_class size_classes[CLASS_COUNT] = {
 	CLASS(18432, 2),  CLASS(20480, 2),  CLASS(22528, 4),  CLASS(24576, 2),
 	CLASS(26624, 3),  CLASS(28672, 4),  CLASS(30720, 2),  CLASS(32768, 2),
 };
+/* clang-format on */
 
-static_assert(SLICE_SIZE / MIN_ALIGN == SPAN_BLOCKS_MAX, "the bitmap of a span has a bit for each of the smallest blocks");
+static_assert(SLICE_SIZE / MIN_ALIGN == SPAN_BLOCKS_MAX,
+              "the bitmap of a span has a bit for each of the smallest blocks");
 
 /* Not 0 at first: every process writes to it, and has such variables in memory anyway. */
 uint64_t start_tests[CLASS_COUNT] = { [1] = 1 };

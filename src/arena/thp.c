@@ -6,7 +6,8 @@
 
 #define PAGES (REGION_SIZE / HUGE_PAGE)
 
-static bool given_unasked; /* huge pages, where nobody says anything about a piece of memory. Written once, at the start */
+static bool given_unasked; /* huge pages, where nobody says anything about a piece of memory. Written once, at
+                              the start */
 
 void thp_start(void) { given_unasked = os_thp_always(); }
 
@@ -42,11 +43,13 @@ void thp_ask(struct region *r, size_t first) {
 	while (high < PAGES && is_clean(r, high)) high++;
 	if ((high - low) * HUGE_PAGE < THP_STRETCH) return;
 	if (!os_advise_huge((char *)r->base + low * HUGE_PAGE, (high - low) * HUGE_PAGE, true)) return;
-	atomic_fetch_or_explicit(&r->huge_pages, (uint32_t)bits_in_word(0, low, high - low), memory_order_relaxed);
+	atomic_fetch_or_explicit(&r->huge_pages, (uint32_t)bits_in_word(0, low, high - low),
+	                         memory_order_relaxed);
 	r->huge_asked = true;
 }
 
-/* The slices of [first, end) in the huge page of slice `at`, when these are a part of it that is not worth breaking it up. */
+/* The slices of [first, end) in the huge page of slice `at`, when these are a part of it that is not worth
+ * breaking it up. */
 static bool is_scrap(const struct region *r, size_t at, size_t first, size_t end) {
 	size_t start = ALIGN_DOWN(at, HUGE_PAGE_SLICES);
 	size_t part = min_size(end, start + HUGE_PAGE_SLICES) - max_size(first, start);
@@ -56,19 +59,22 @@ static bool is_scrap(const struct region *r, size_t at, size_t first, size_t end
 size_t thp_spare(const struct region *r, size_t *first, size_t count) {
 	size_t end = *first + count;
 	if (is_scrap(r, *first, *first, end)) *first = min_size(end, ALIGN_UP(*first + 1, HUGE_PAGE_SLICES));
-	if (*first < end && is_scrap(r, end - 1, *first, end)) end = max_size(*first, ALIGN_DOWN(end - 1, HUGE_PAGE_SLICES));
+	if (*first < end && is_scrap(r, end - 1, *first, end))
+		end = max_size(*first, ALIGN_DOWN(end - 1, HUGE_PAGE_SLICES));
 	return end - *first;
 }
 
 void thp_forget(struct region *r, size_t first, size_t count) {
 	const size_t low = first / HUGE_PAGE_SLICES, high = (first + count - 1) / HUGE_PAGE_SLICES;
-	atomic_fetch_and_explicit(&r->huge_pages, ~(uint32_t)bits_in_word(0, low, high - low + 1), memory_order_relaxed);
+	atomic_fetch_and_explicit(&r->huge_pages, ~(uint32_t)bits_in_word(0, low, high - low + 1),
+	                          memory_order_relaxed);
 }
 
 uint32_t thp_break(struct region *r, size_t first, size_t count) {
 	const size_t end = first + count;
 	uint32_t broken = 0;
-	if (first % HUGE_PAGE_SLICES != 0 || count < HUGE_PAGE_SLICES) broken |= UINT32_C(1) << (first / HUGE_PAGE_SLICES);
+	if (first % HUGE_PAGE_SLICES != 0 || count < HUGE_PAGE_SLICES)
+		broken |= UINT32_C(1) << (first / HUGE_PAGE_SLICES);
 	if (end % HUGE_PAGE_SLICES != 0) broken |= UINT32_C(1) << (end / HUGE_PAGE_SLICES);
 	const uint64_t pages = atomic_fetch_and_explicit(&r->huge_pages, ~broken, memory_order_relaxed);
 	broken &= (uint32_t)pages;

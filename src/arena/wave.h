@@ -1,5 +1,6 @@
-/* Programs use memory in waves: what was freed a moment ago is wanted again in a moment. How much free memory is worth
- * keeping for that, and how much may be purged by those who free. `now` is os_milliseconds(), which callers read once. */
+/* Programs use memory in waves: what was freed a moment ago is wanted again in a moment. How much free memory
+ * is worth keeping for that, and how much may be purged by those who free. `now` is os_milliseconds(), which
+ * callers read once. */
 #ifndef ARENA_WAVE_H
 #define ARENA_WAVE_H
 
@@ -25,7 +26,8 @@ static inline uint64_t decay_interval(void) {
 /* The most that was ever in use, in one wave; ALLOWANCE_LEAST at least. */
 extern _Atomic size_t wave_highest;
 
-/* Said when more is in use than before: the layer above is waiting for that. With locks held. NULL: nobody is. */
+/* Said when more is in use than before: the layer above is waiting for that. With locks held. NULL: nobody
+ * is. */
 extern void (*_Atomic wave_rises)(void);
 
 static inline void wave_note(struct wave *w, size_t used) {
@@ -51,11 +53,11 @@ static inline bool wave_is_large(void) {
 	return atomic_load_explicit(&wave_highest, memory_order_relaxed) > SMALL_PROCESS_MAX;
 }
 
-/* Purging costs the program about a microsecond a page: now, and when it needs the page again. So it is limited for those
- * who free, in a process that nobody purges in the background: to ALLOWANCE_WAVES times what was ever in use
- * at once, and in the long run to ALLOWANCE_RATE. A program that frees most of its memory gets rid of it at
- * once; one that does so all the time keeps it.
- * This is a time in milliseconds: what may be purged is ALLOWANCE_RATE times what has passed since then. */
+/* Purging costs the program about a microsecond a page: now, and when it needs the page again. So it is
+ * limited for those who free, in a process that nobody purges in the background: to ALLOWANCE_WAVES times
+ * what was ever in use at once, and in the long run to ALLOWANCE_RATE. A program that frees most of its
+ * memory gets rid of it at once; one that does so all the time keeps it. This is a time in milliseconds: what
+ * may be purged is ALLOWANCE_RATE times what has passed since then. */
 extern _Atomic uint64_t allowance_since;
 
 static inline bool allowance_left(uint64_t now) {
@@ -77,7 +79,8 @@ static inline void allowance_charge(size_t bytes) {
 /* True while a background thread purges. */
 extern _Atomic bool purged_in_background;
 
-/* Should those who free leave the purging for later: to the background thread, or to a time when it is their turn again? */
+/* Should those who free leave the purging for later: to the background thread, or to a time when it is their
+ * turn again? */
 static inline bool purge_later(uint64_t now) {
 	return atomic_load_explicit(&purged_in_background, memory_order_relaxed) || !allowance_left(now);
 }

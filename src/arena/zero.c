@@ -9,7 +9,8 @@
 #define ADDRESSES ((uint32_t)1 << 20)
 #define AREA_SIZE (ADDRESSES * (size_t)MIN_ALIGN)
 
-/* So many may be in use at once: the search for a free one looks at 16 on average then, whatever the program holds. */
+/* So many may be in use at once: the search for a free one looks at 16 on average then, whatever the program
+ * holds. */
 #define IN_USE_MOST (ADDRESSES / 16 * 15)
 
 /* Looked at before giving up: a program may hold long stretches of them. */
@@ -21,7 +22,8 @@
 #define IN_USE 2 /* + the family */
 static_assert(IN_USE + ZERO_FAMILIES - 1 <= UINT8_MAX, "a state is a byte");
 
-/* Set once. The states lie behind the addresses, in one mapping: a child that is forked meanwhile finds all of it, or nothing. */
+/* Set once. The states lie behind the addresses, in one mapping: a child that is forked meanwhile finds all
+ * of it, or nothing. */
 static _Atomic(char *) area;
 static _Atomic uint32_t next, in_use;
 
@@ -37,13 +39,15 @@ static bool ready(void) {
 	if (reserved == NULL) return false;
 	atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
 	/* Two threads may come here at once. */
-	if (os_commit(reserved + AREA_SIZE, ADDRESSES) && atomic_compare_exchange_strong(&area, &none, reserved)) return true;
+	if (os_commit(reserved + AREA_SIZE, ADDRESSES) && atomic_compare_exchange_strong(&area, &none, reserved))
+		return true;
 	os_unmap(reserved, size);
 	return none != NULL;
 }
 
 void zero_reseed(void) {
-	if (atomic_load_explicit(&area, memory_order_acquire) != NULL) atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
+	if (atomic_load_explicit(&area, memory_order_acquire) != NULL)
+		atomic_store_explicit(&next, (uint32_t)os_random(), memory_order_relaxed);
 }
 
 bool zero_owns(const void *address) {
@@ -56,7 +60,9 @@ void *zero_alloc(unsigned family) {
 	for (int i = 0; i < TRIES; i++) {
 		const uint32_t n = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % ADDRESSES;
 		uint8_t state = atomic_load_explicit(&states()[n], memory_order_relaxed);
-		if (state >= IN_USE || !atomic_compare_exchange_strong(&states()[n], &state, (uint8_t)(IN_USE + family))) continue;
+		if (state >= IN_USE ||
+		    !atomic_compare_exchange_strong(&states()[n], &state, (uint8_t)(IN_USE + family)))
+			continue;
 		atomic_fetch_add_explicit(&in_use, 1, memory_order_relaxed);
 		return area + n * (size_t)MIN_ALIGN;
 	}
@@ -66,7 +72,8 @@ void *zero_alloc(unsigned family) {
 /* Ends the program when no block in use starts at the address, whose state is this one. */
 static void check(const void *address, uint8_t state, const char *function) {
 	if (likely(state >= IN_USE && (uintptr_t)address % MIN_ALIGN == 0)) return;
-	report_end(function, address, state == FREED ? "the block of no bytes was freed already" : "the address is not a block");
+	report_end(function, address,
+	           state == FREED ? "the block of no bytes was freed already" : "the address is not a block");
 }
 
 static _Atomic uint8_t *state_of(const void *address) {

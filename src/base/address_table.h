@@ -25,9 +25,9 @@ struct address_table {
 	void *records;                 /* what else the owner knows of each, in the same order */
 	uint32_t record;               /* bytes of a record. Set by the owner, once */
 	uint32_t capacity;
-	uint32_t used;                 /* entries that are there */
-	uint32_t filled;               /* entries that are there, or marks */
-	uint32_t tables;               /* that this one has been so far */
+	uint32_t used;   /* entries that are there */
+	uint32_t filled; /* entries that are there, or marks */
+	uint32_t tables; /* that this one has been so far */
 };
 
 static inline bool address_is_used(const struct address_entry *e) { return e->address > ADDRESS_REMOVED; }

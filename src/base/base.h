@@ -11,7 +11,8 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-/* A slice is the unit of the page heap: 64 KiB, so that every page size of Linux (4, 16, 64 KiB) divides it. */
+/* A slice is the unit of the page heap: 64 KiB, so that every page size of Linux (4, 16, 64 KiB) divides
+ * it. */
 #define SLICE_SHIFT 16
 #define SLICE_SIZE ((size_t)1 << SLICE_SHIFT)
 
@@ -20,7 +21,8 @@
 #define REGION_SIZE ((size_t)1 << REGION_SHIFT)
 #define REGION_SLICES (REGION_SIZE / SLICE_SIZE)
 
-/* User space ends at 2^47 on x86-64 and at 2^48 on AArch64 (more is only mapped for those who ask for it by address). */
+/* User space ends at 2^47 on x86-64 and at 2^48 on AArch64 (more is only mapped for those who ask for it by
+ * address). */
 #if defined(__x86_64__)
 #define ADDRESS_BITS 47
 #else
@@ -37,17 +39,17 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-/* Makes the compiler use what is in memory, not a copy of it in a register: for fast paths, where an instruction that reads
- * and writes memory saves the one that loads it. */
+/* Makes the compiler use what is in memory, not a copy of it in a register: for fast paths, where an
+ * instruction that reads and writes memory saves the one that loads it. */
 #define USE_IN_MEMORY(x) __asm__("" : "+m"(x))
 #define NOINLINE __attribute__((noinline))
 #define COLD __attribute__((noinline, cold))
 
 static_assert(sizeof(void *) == 8, "Arenal is for 64-bit systems");
 
-/* Fetches what will be read and then written, which another CPU may have written last: in one transaction instead of two. Any
- * address will do. The compilers' own is for reading only, unless they may use what the first x86-64 CPUs had not: those
- * take this one for a nop. */
+/* Fetches what will be read and then written, which another CPU may have written last: in one transaction
+ * instead of two. Any address will do. The compilers' own is for reading only, unless they may use what the
+ * first x86-64 CPUs had not: those take this one for a nop. */
 static inline void prefetch_to_write(const void *p) {
 #if defined(__x86_64__)
 	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
@@ -56,8 +58,9 @@ static inline void prefetch_to_write(const void *p) {
 #endif
 }
 
-/* Subtracts *by, which is in memory, from *n. True when *by is larger, so that the difference wraps. Compilers have a builtin for it,
- * which gcc 12 makes a taken branch of in the fast path of free, whatever is said to be likely. */
+/* Subtracts *by, which is in memory, from *n. True when *by is larger, so that the difference wraps.
+ * Compilers have a builtin for it, which gcc 12 makes a taken branch of in the fast path of free, whatever is
+ * said to be likely. */
 static inline bool subtract(uint64_t *n, const uint64_t *by) {
 #if defined(__x86_64__)
 	bool larger;

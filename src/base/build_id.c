@@ -22,7 +22,8 @@ static bool read_notes(uintptr_t at, uintptr_t end, uint64_t align, struct build
 		const uintptr_t contents = at + ALIGN_UP(sizeof note.sizes + (uintptr_t)note.sizes.n_namesz, unit);
 		const uint32_t size = note.sizes.n_descsz;
 		if (contents > end || size > end - contents) return false;
-		if (note.sizes.n_type == NT_GNU_BUILD_ID && note.sizes.n_namesz == 4 && memcmp(note.name, ELF_NOTE_GNU, 4) == 0) {
+		if (note.sizes.n_type == NT_GNU_BUILD_ID && note.sizes.n_namesz == 4 &&
+		    memcmp(note.name, ELF_NOTE_GNU, 4) == 0) {
 			if (size > sizeof out->bytes || !os_copy_memory(out->bytes, contents, size)) return false;
 			out->size = size;
 			return true;
@@ -48,7 +49,8 @@ void build_id_read(uintptr_t start, struct build_id *out) {
 		if (!read_segment(start, &header, i, &segment)) return;
 		if (segment.p_type == PT_LOAD) break;
 	}
-	const uintptr_t shift = start - (segment.p_vaddr - segment.p_offset); /* from the file's addresses to the process's */
+	/* from the file's addresses to the process's */
+	const uintptr_t shift = start - (segment.p_vaddr - segment.p_offset);
 	for (unsigned i = 0; read_segment(start, &header, i, &segment); i++) {
 		const uintptr_t at = shift + segment.p_vaddr;
 		if (segment.p_type != PT_NOTE || segment.p_memsz > UINTPTR_MAX - at) continue;
@@ -97,7 +99,8 @@ static bool read_line(const char *text, struct line *out) {
 }
 
 /* Where there is no /proc, what the loader knows. */
-static void find_among_loaded(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument) {
+static void find_among_loaded(void (*found)(void *argument, uintptr_t start, const struct build_id *id),
+                              void *argument) {
 	struct loaded_segment s;
 	for (size_t i = 0; loaded_segment(i, &s); i++) {
 		struct build_id id = { 0 };
@@ -106,7 +109,8 @@ static void find_among_loaded(void (*found)(void *argument, uintptr_t start, con
 	}
 }
 
-void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument) {
+void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id),
+                     void *argument) {
 	char text[2048 + 1];
 	struct line begin = { 0 }, line;
 	const int file = os_open_maps();
@@ -121,7 +125,8 @@ void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct
 			*end = 0;
 			if (!read_line(at, &line)) continue;
 			if (line.is_begin) begin = line;
-			/* Once for each file. Data is not looked at: a program may have mapped a thousand files that nobody has read yet. */
+			/* Once for each file. Data is not looked at: a program may have mapped a thousand files that
+			 * nobody has read yet. */
 			if (!line.is_code || begin.file[0] == 0 || strcmp(line.file, begin.file) != 0) continue;
 			begin.file[0] = 0;
 			struct build_id id;

@@ -1,5 +1,5 @@
-/* Build IDs (NT_GNU_BUILD_ID) of programs and libraries as they were loaded. When somebody looks for their symbols later, another file
- * may have their name. */
+/* Build IDs (NT_GNU_BUILD_ID) of programs and libraries as they were loaded. When somebody looks for their
+ * symbols later, another file may have their name. */
 #ifndef BASE_BUILD_ID_H
 #define BASE_BUILD_ID_H
 
@@ -13,13 +13,16 @@ struct build_id {
 	uint8_t bytes[BUILD_ID_MAX];
 };
 
-/* Of the ELF file whose first byte is mapped at `start`, or of what is there instead: nothing faults. Takes no lock. */
+/* Of the ELF file whose first byte is mapped at `start`, or of what is there instead: nothing faults. Takes
+ * no lock. */
 void build_id_read(uintptr_t start, struct build_id *out);
 
 /* Hexadecimal, with a zero: 2 * BUILD_ID_MAX + 1 bytes. */
 void build_id_text(char *text, const struct build_id *id);
 
-/* Calls `found` for each file with mapped code that has one. Reads /proc/self/maps, or asks the loader where there is none. */
-void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id), void *argument);
+/* Calls `found` for each file with mapped code that has one. Reads /proc/self/maps, or asks the loader where
+ * there is none. */
+void build_id_of_all(void (*found)(void *argument, uintptr_t start, const struct build_id *id),
+                     void *argument);
 
 #endif

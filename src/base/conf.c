@@ -36,7 +36,9 @@ struct conf conf = {
 #define BYTES_MAX ((int64_t)1 << 46)
 
 static const char *const misuse_actions[] = {
-	[MISUSE_IGNORE] = "ignore", [MISUSE_REPORT] = "report", [MISUSE_END] = "end",
+	[MISUSE_IGNORE] = "ignore",
+	[MISUSE_REPORT] = "report",
+	[MISUSE_END] = "end",
 };
 
 const struct tunable tunables[] = {
@@ -90,7 +92,8 @@ bool conf_parse(const char *text, size_t length, int64_t *value) {
 	if (text == end || *text < '0' || *text > '9') return false;
 	uint64_t n = 0;
 	for (; text < end && *text >= '0' && *text <= '9'; text++) {
-		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*text - '0'), &n)) return false;
+		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*text - '0'), &n))
+			return false;
 	}
 	if (text < end) {
 		static const char units[] = "KMG";
@@ -119,7 +122,8 @@ static const struct tunable *find(const char *text, size_t length) {
 static const struct tunable *find_variable(const char *text, size_t length) {
 	char name[32];
 	if (length >= sizeof name) return NULL;
-	for (size_t i = 0; i < length; i++) name[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 32 : text[i]);
+	for (size_t i = 0; i < length; i++)
+		name[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 32 : text[i]);
 	for (size_t i = 0; i < length; i++)
 		if (text[i] >= 'a' && text[i] <= 'z') return NULL;
 	return find(name, length);

@@ -4,35 +4,42 @@
 
 #include "base/base.h"
 
-/* Values in bytes where the name says nothing else. Written at start-up and by conf_set; read without a lock: a value
- * that changes under a reader's eyes is as good as one that changed a moment later. */
+/* Values in bytes where the name says nothing else. Written at start-up and by conf_set; read without a lock:
+ * a value that changes under a reader's eyes is as good as one that changed a moment later. */
 struct conf {
-	_Atomic int64_t arena_max;       /* arenas, the main arena included; 0: one per CPU */
-	_Atomic int64_t tcache_max;      /* a thread cache may hold so much; 0: no caching */
-	_Atomic int64_t mmap_threshold;  /* larger requests get a mapping of their own */
-	_Atomic int64_t trim_threshold;  /* the break is lowered when more than this is free below it; -1: never */
-	_Atomic int64_t top_pad;         /* the break is raised and left by this much more than needed */
-	_Atomic int64_t dirty_max;       /* free memory that is kept for reuse, in slices and in mappings each; -1: see
-	                                    arena/policy.h, from DIRTY_MIN on */
-	_Atomic int64_t decay;           /* milliseconds in which free memory that nobody needs shrinks to a sixteenth; 0: it
-	                                    goes at once; -1: it stays, but for what dirty_max says */
-	_Atomic int64_t thp;             /* transparent huge pages: 1: for the whole heap; 0: none; -1: when it is large */
-	_Atomic int64_t memory_limit;    /* near this, purging turns eager; 0: the limit of the cgroup; -1: never */
-	_Atomic int64_t background;      /* 1: a thread purges in processes with threads */
-	_Atomic int64_t lazy_purge;      /* 1: the kernel takes purged memory when it needs some, not at once */
-	_Atomic int64_t guard_sample;    /* one allocation in so many gets a place between inaccessible pages; 0: none */
-	_Atomic int64_t profile;         /* 1: the heap profile is on from the start. Read at start only */
-	_Atomic int64_t profile_sample;  /* one byte in so many that are allocated, on average, is looked at by it */
-	_Atomic int64_t leaks;           /* 1: the same, and what was sampled and not freed is reported at exit */
-	_Atomic int64_t harden;          /* 1: hardened mode. Read at start only */
-	_Atomic int64_t misuse;          /* enum misuse_action: what follows misuse that harms nothing (harden/misuse.h) */
-	_Atomic int64_t misuse_size;     /* the same, of a wrong size alone */
-	_Atomic int64_t misuse_family;   /* the same, of the wrong function alone. Known in hardened mode only */
-	_Atomic int64_t window;          /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as soon as a
-	                                    thread purges in the background */
-	_Atomic int64_t deepbind;        /* 1: dlopen is left as it is (api/dlopen.c) */
-	_Atomic int64_t sandbox;         /* 1: from the start (base/sandbox.h); -1: when the program says so; 0: never */
-	_Atomic int64_t stats;           /* 1: print the table at exit */
+	_Atomic int64_t arena_max;      /* arenas, the main arena included; 0: one per CPU */
+	_Atomic int64_t tcache_max;     /* a thread cache may hold so much; 0: no caching */
+	_Atomic int64_t mmap_threshold; /* larger requests get a mapping of their own */
+	_Atomic int64_t trim_threshold; /* the break is lowered when more than this is free below it; -1: never */
+	_Atomic int64_t top_pad;        /* the break is raised and left by this much more than needed */
+	_Atomic int64_t dirty_max;      /* free memory that is kept for reuse, in slices and in mappings each; -1:
+	                                   see arena/policy.h, from DIRTY_MIN on */
+	_Atomic int64_t decay;          /* milliseconds in which free memory that nobody needs shrinks to a
+	                                   sixteenth; 0: it goes at once; -1: it stays, but for what dirty_max
+	                                   says */
+	_Atomic int64_t thp;            /* transparent huge pages: 1: for the whole heap; 0: none; -1: when it is
+	                                   large */
+	_Atomic int64_t memory_limit;   /* near this, purging turns eager; 0: the limit of the cgroup; -1:
+	                                   never */
+	_Atomic int64_t background;     /* 1: a thread purges in processes with threads */
+	_Atomic int64_t lazy_purge;     /* 1: the kernel takes purged memory when it needs some, not at once */
+	_Atomic int64_t guard_sample;   /* one allocation in so many gets a place between inaccessible pages; 0:
+	                                   none */
+	_Atomic int64_t profile;        /* 1: the heap profile is on from the start. Read at start only */
+	_Atomic int64_t profile_sample; /* one byte in so many that are allocated, on average, is looked at by
+	                                   it */
+	_Atomic int64_t leaks;          /* 1: the same, and what was sampled and not freed is reported at exit */
+	_Atomic int64_t harden;         /* 1: hardened mode. Read at start only */
+	_Atomic int64_t misuse;         /* enum misuse_action: what follows misuse that harms nothing
+	                                   (harden/misuse.h) */
+	_Atomic int64_t misuse_size;    /* the same, of a wrong size alone */
+	_Atomic int64_t misuse_family;  /* the same, of the wrong function alone. Known in hardened mode only */
+	_Atomic int64_t window;         /* 1: from the start, others may look in (observe/window.h); 0: no; -1: as
+	                                   soon as a thread purges in the background */
+	_Atomic int64_t deepbind;       /* 1: dlopen is left as it is (api/dlopen.c) */
+	_Atomic int64_t sandbox;        /* 1: from the start (base/sandbox.h); -1: when the program says so; 0:
+	                                   never */
+	_Atomic int64_t stats;          /* 1: print the table at exit */
 };
 extern struct conf conf;
 
@@ -60,17 +67,18 @@ enum misuse_action {
 
 struct tunable {
 	const char *name;
-	const char *glibc_name;  /* environment variable of glibc with the same meaning, or NULL */
+	const char *glibc_name; /* environment variable of glibc with the same meaning, or NULL */
 	_Atomic int64_t *value;
 	int64_t min, max;
-	bool live;               /* may change while the program runs */
+	bool live;                /* may change while the program runs */
 	const char *const *words; /* names of the values 0 to max, or NULL */
 };
 
 /* All tunables; ends with an entry whose name is NULL. */
 extern const struct tunable tunables[];
 
-/* Reads the environment; complaints go to stderr, one line each. Returns false when libc has no environment yet. */
+/* Reads the environment; complaints go to stderr, one line each. Returns false when libc has no environment
+ * yet. */
 bool conf_load(void);
 
 /* Is any of our variables set? */

@@ -5,8 +5,8 @@
 
 #include "base/os.h"
 
-/* The kernel writes as many bytes as it has CPUs for, and refuses a set that is too small. What is behind them is never touched, and
- * takes no memory. */
+/* The kernel writes as many bytes as it has CPUs for, and refuses a set that is too small. What is behind
+ * them is never touched, and takes no memory. */
 static unsigned char set[CPUS_BYTES] __attribute__((aligned(8)));
 static _Atomic long bytes; /* in use; below 0 where the kernel does not say. 0: not asked yet */
 
@@ -27,11 +27,13 @@ unsigned cpus_count(void) {
 	return cpus_in(set, atomic_load_explicit(&bytes, memory_order_acquire));
 }
 
-/* Only where that changes something: filters of system calls that kill for it are common (systemd's @resources). */
+/* Only where that changes something: filters of system calls that kill for it are common (systemd's
+ * @resources). */
 void cpus_use_all(void) {
 	unsigned char now[128];
 	const long size = atomic_load_explicit(&bytes, memory_order_acquire);
 	if (size <= 0) return;
 	const bool fits = size <= (long)sizeof now;
-	if (!fits || os_affinity(now, sizeof now) != size || memcmp(now, set, (size_t)size) != 0) os_set_affinity(set, (size_t)size);
+	if (!fits || os_affinity(now, sizeof now) != size || memcmp(now, set, (size_t)size) != 0)
+		os_set_affinity(set, (size_t)size);
 }

@@ -1,5 +1,5 @@
-/* The CPUs that the process may run on, as it was told from outside (taskset, a container): what its own threads are pinned to later is
- * theirs. So they are asked for once, at the start. */
+/* The CPUs that the process may run on, as it was told from outside (taskset, a container): what its own
+ * threads are pinned to later is theirs. So they are asked for once, at the start. */
 #ifndef BASE_CPUS_H
 #define BASE_CPUS_H
 

@@ -7,20 +7,24 @@
 #define AWAITED 2u
 #define ONE_INSIDE 4u
 
-/* Milliseconds: who has waited so long asks whether he waits for threads that are not there. Less would do harm in the child of a
- * vfork, which has another number, and its parent's memory. */
+/* Milliseconds: who has waited so long asks whether he waits for threads that are not there. Less would do
+ * harm in the child of a vfork, which has another number, and its parent's memory. */
 #define PATIENCE 1000
 
 static _Atomic uint32_t word;
-static _Atomic int process = -1; /* whose threads are counted: a child by clone, which no handler hears of, has none of them */
-static __thread __attribute__((tls_model("initial-exec"))) uint32_t depth; /* how often the thread has entered */
+/* whose threads are counted: a child by clone, which no handler hears of, has none of them */
+static _Atomic int process = -1;
+/* how often the thread has entered */
+static __thread __attribute__((tls_model("initial-exec"))) uint32_t depth;
 
 bool gate_try_enter(void) {
 	/* First, so that a signal's handler that forks in between does not wait for its own thread. */
 	if (depth++ > 0) return true;
 	uint32_t now = atomic_load_explicit(&word, memory_order_relaxed);
 	while ((now & CLOSED) == 0)
-		if (atomic_compare_exchange_weak_explicit(&word, &now, now + ONE_INSIDE, memory_order_acquire, memory_order_relaxed)) return true;
+		if (atomic_compare_exchange_weak_explicit(&word, &now, now + ONE_INSIDE, memory_order_acquire,
+		                                          memory_order_relaxed))
+			return true;
 	depth--;
 	return false;
 }
@@ -30,7 +34,8 @@ void gate_leave(void) {
 		depth--;
 		return;
 	}
-	if (atomic_fetch_sub_explicit(&word, ONE_INSIDE, memory_order_release) & CLOSED) os_futex_wake_all((uint32_t *)&word);
+	if (atomic_fetch_sub_explicit(&word, ONE_INSIDE, memory_order_release) & CLOSED)
+		os_futex_wake_all((uint32_t *)&word);
 	depth = 0;
 }
 
@@ -80,7 +85,8 @@ void gate_close(void) {
 }
 
 void gate_open(void) {
-	if (atomic_fetch_and_explicit(&word, ~(CLOSED | AWAITED), memory_order_release) & AWAITED) os_futex_wake_all((uint32_t *)&word);
+	if (atomic_fetch_and_explicit(&word, ~(CLOSED | AWAITED), memory_order_release) & AWAITED)
+		os_futex_wake_all((uint32_t *)&word);
 }
 
 void gate_open_in_child(void) {

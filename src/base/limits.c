@@ -9,11 +9,12 @@
 /* What a limit of cgroup v1 says when there is none is near 2^63. */
 #define NO_LIMIT ((int64_t)1 << 60)
 
-/* Of the list of mounts, so many bytes are looked at: it may have thousands, and the groups' are among the first. */
+/* Of the list of mounts, so many bytes are looked at: it may have thousands, and the groups' are among the
+ * first. */
 #define MOUNTS_READ (64 * KIB)
 
 static char text[8192];
-static char file_path[sizeof ((struct cgroup *)0)->path + 64];
+static char file_path[sizeof((struct cgroup *)0)->path + 64];
 
 static size_t read_file(const char *directory, const char *name, size_t offset) {
 	size_t length = print_text(file_path, sizeof file_path, "%s/%s", directory, name);
@@ -21,7 +22,8 @@ static size_t read_file(const char *directory, const char *name, size_t offset) 
 	return os_read_file(file_path, offset, text, sizeof text);
 }
 
-/* What the kernel says of this process. The first thread has ended, perhaps: then "self" is empty, or in the group "/". */
+/* What the kernel says of this process. The first thread has ended, perhaps: then "self" is empty, or in the
+ * group "/". */
 static const char *const own_places[] = { "proc/thread-self", "proc/self" };
 
 static size_t read_own(const char *prefix, const char *name) {
@@ -64,15 +66,17 @@ static bool is_listed(const char *list, size_t length, const char *word) {
 	return false;
 }
 
-/* The file "cgroup", each line "NUMBER:CONTROLLERS:PATH": the path of the v1 group for memory, or of the v2 group, which
- * has no controllers there. Both may exist, and memory is where v1 has it. Empty when there is neither. */
+/* The file "cgroup", each line "NUMBER:CONTROLLERS:PATH": the path of the v1 group for memory, or of the v2
+ * group, which has no controllers there. Both may exist, and memory is where v1 has it. Empty when there is
+ * neither. */
 static void read_own_path(const char *prefix, char *path, size_t size, bool *v1) {
 	path[0] = 0;
 	if (read_own(prefix, "cgroup") == 0) return;
 	*v1 = false;
 	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL && !*v1; line = end + 1) {
 		*end = 0;
-		char *controllers = strchr(line, ':'), *own = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+		char *controllers = strchr(line, ':'),
+		     *own = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
 		if (own == NULL || own[1] != '/' || strlen(own + 1) >= size) continue;
 		*v1 = is_listed(controllers + 1, (size_t)(own - controllers - 1), "memory");
 		if (*v1 || strncmp(line, "0::", 3) == 0) strcpy(path, own + 1);
@@ -83,8 +87,8 @@ static void read_own_path(const char *prefix, char *path, size_t size, bool *v1)
 static void decode(char *field) {
 	char *to = field;
 	for (const char *from = field; *from != 0; to++) {
-		if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' && from[3] >= '0' &&
-		    from[3] <= '7') {
+		if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' &&
+		    from[3] >= '0' && from[3] <= '7') {
 			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
 			from += 4;
 		} else {
@@ -98,12 +102,14 @@ static void decode(char *field) {
 static const char *below(const char *path, const char *root) {
 	size_t length = strcmp(root, "/") == 0 ? 0 : strlen(root);
 	if (strncmp(path, root, length) != 0 || (path[length] != 0 && path[length] != '/')) return NULL;
-	return strstr(path, "/..") != NULL ? NULL : path + length; /* "/..": the group lies outside of our namespace */
+	/* "/..": the group lies outside of our namespace */
+	return strstr(path, "/..") != NULL ? NULL : path + length;
 }
 
-/* Takes the mount of one line of mountinfo, "ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL...] - TYPE SOURCE OPTIONS", if it
- * is one of such groups. True when the own group lies in it. In a container that has its group bound to the mount point, and
- * sees the path that the host does, it may not: the mount point is the group then. */
+/* Takes the mount of one line of mountinfo, "ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL...] - TYPE SOURCE
+ * OPTIONS", if it is one of such groups. True when the own group lies in it. In a container that has its
+ * group bound to the mount point, and sees the path that the host does, it may not: the mount point is the
+ * group then. */
 static bool take_mount(char *line, const char *own, const char *prefix, struct cgroup *group) {
 	char *fields[6] = { line }, *rest = strstr(line, " - ");
 	if (rest == NULL) return false;
@@ -112,7 +118,8 @@ static bool take_mount(char *line, const char *own, const char *prefix, struct c
 		if ((fields[i] = strchr(fields[i - 1], ' ')) == NULL) return false;
 		*fields[i]++ = 0;
 	}
-	char *type = rest + 3, *source = strchr(type, ' '), *options = source != NULL ? strchr(source + 1, ' ') : NULL;
+	char *type = rest + 3, *source = strchr(type, ' '),
+	     *options = source != NULL ? strchr(source + 1, ' ') : NULL;
 	if (options == NULL) return false;
 	*source = 0;
 	if (strcmp(type, group->v1 ? "cgroup" : "cgroup2") != 0) return false;
@@ -124,27 +131,32 @@ static bool take_mount(char *line, const char *own, const char *prefix, struct c
 	if (inside != NULL && strcmp(inside, "/") == 0) inside = "";
 	size_t length = print_text(group->path, sizeof group->path, "%s%s", prefix, fields[4]);
 	group->mount_length = length;
-	length += print_text(group->path + length, sizeof group->path - length, "%s", inside != NULL ? inside : "");
+	length +=
+	    print_text(group->path + length, sizeof group->path - length, "%s", inside != NULL ? inside : "");
 	if (length >= sizeof group->path - 1) group->path[0] = 0;
 	return inside != NULL && group->path[0] != 0;
 }
 
 static bool has_file(const char *directory, const char *name) {
-	return print_text(file_path, sizeof file_path, "%s/%s", directory, name) < sizeof file_path - 1 && os_file_exists(file_path);
+	return print_text(file_path, sizeof file_path, "%s/%s", directory, name) < sizeof file_path - 1 &&
+	       os_file_exists(file_path);
 }
 
-/* Where groups are mounted nearly everywhere: is there one of this path, with this file? Then the list of mounts, which may be long,
- * need not be read. */
+/* Where groups are mounted nearly everywhere: is there one of this path, with this file? Then the list of
+ * mounts, which may be long, need not be read. */
 static bool is_in_usual_place(const char *own, const char *file, const char *prefix, struct cgroup *group) {
-	const char *point = group->v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup", *inside = strcmp(own, "/") == 0 ? "" : own;
+	const char *point = group->v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup",
+	           *inside = strcmp(own, "/") == 0 ? "" : own;
 	group->mount_length = print_text(group->path, sizeof group->path, "%s%s", prefix, point);
 	const size_t length = print_text(group->path, sizeof group->path, "%s%s%s", prefix, point, inside);
-	if (length < sizeof group->path - 1 && strstr(own, "/..") == NULL && has_file(group->path, file)) return true;
+	if (length < sizeof group->path - 1 && strstr(own, "/..") == NULL && has_file(group->path, file))
+		return true;
 	group->path[0] = 0;
 	return false;
 }
 
-/* Reads the list of mounts once, from its start on: the kernel makes all of it anew for whoever begins in its middle. */
+/* Reads the list of mounts once, from its start on: the kernel makes all of it anew for whoever begins in its
+ * middle. */
 static void find_mount(int file, const char *own, const char *prefix, struct cgroup *group) {
 	size_t kept = 0; /* bytes of a line that has begun */
 	bool found = false, inside_a_line = false;
@@ -173,10 +185,12 @@ void limits_find_cgroup(struct cgroup *group, const char *prefix) {
 	group->path[0] = 0;
 	read_own_path(prefix, own, sizeof own, &group->v1);
 	if (own[0] == 0) return;
-	if (is_in_usual_place(own, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", prefix, group)) return;
+	if (is_in_usual_place(own, group->v1 ? "memory.limit_in_bytes" : "cgroup.controllers", prefix, group))
+		return;
 	int file = -1;
 	for (size_t i = 0; i < 2 && file < 0; i++) {
-		const size_t length = print_text(file_path, sizeof file_path, "%s/%s/mountinfo", prefix, own_places[i]);
+		const size_t length =
+		    print_text(file_path, sizeof file_path, "%s/%s/mountinfo", prefix, own_places[i]);
 		if (length < sizeof file_path - 1) file = os_open_file(file_path);
 	}
 	if (file < 0) return;
@@ -200,7 +214,8 @@ static struct headroom headroom_of(const char *directory, bool v1) {
 	if (!read_number(directory, v1 ? "memory.limit_in_bytes" : "memory.max", &limit)) limit = INT64_MAX;
 	/* Above memory.high nobody is killed, but everybody waits. */
 	if (!v1 && read_number(directory, "memory.high", &high) && high < limit) limit = high;
-	if (limit >= NO_LIMIT || !read_number(directory, v1 ? "memory.usage_in_bytes" : "memory.current", &used)) return h;
+	if (limit >= NO_LIMIT || !read_number(directory, v1 ? "memory.usage_in_bytes" : "memory.current", &used))
+		return h;
 	/* The file with the details costs the kernel most, and is of interest only when not much is left. */
 	if (used > limit / 2 && read_file(directory, "memory.stat", 0) > 0) {
 		size_t idle_files = number_of(v1 ? "total_inactive_file" : "inactive_file");
@@ -231,7 +246,8 @@ size_t limits_resident(const char *prefix) {
 	/* "TOTAL RESIDENT ...", in pages */
 	if (read_own(prefix, "statm") == 0) return 0;
 	const char *resident = strchr(text, ' ');
-	if (resident == NULL || !conf_parse(resident + 1, strcspn(resident + 1, " \n"), &pages) || pages < 0) return 0;
+	if (resident == NULL || !conf_parse(resident + 1, strcspn(resident + 1, " \n"), &pages) || pages < 0)
+		return 0;
 	return (size_t)pages * os_page_size;
 }
 
@@ -242,5 +258,7 @@ unsigned limits_stalled(const struct cgroup *group, const char *prefix) {
 	int64_t per_cent;
 	if (strncmp(text, start, sizeof start - 1) != 0) return 0;
 	const char *number = text + sizeof start - 1;
-	return conf_parse(number, strcspn(number, "."), &per_cent) && per_cent >= 0 && per_cent <= 100 ? (unsigned)per_cent : 0;
+	return conf_parse(number, strcspn(number, "."), &per_cent) && per_cent >= 0 && per_cent <= 100
+	           ? (unsigned)per_cent
+	           : 0;
 }

@@ -11,7 +11,8 @@ struct search {
 	struct loaded_segment *out;
 };
 
-/* The program has no name here. One that is not absolute begins in the directory that the process is in, as far as we know. */
+/* The program has no name here. One that is not absolute begins in the directory that the process is in, as
+ * far as we know. */
 static void find_name(const char *name, char *file, size_t size) {
 	if (name == NULL || name[0] == 0) name = os_program();
 	while (name[0] == '.' && name[1] == '/') name += 2;

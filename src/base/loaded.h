@@ -13,8 +13,8 @@ struct loaded_segment {
 	char file[1024];     /* as it was opened: it may be another one by now */
 };
 
-/* The segment of this number, of all that there are now. False: they are fewer. Waits for a lock of the loader's, which it holds for
- * moments only; the caller holds none of ours. */
+/* The segment of this number, of all that there are now. False: they are fewer. Waits for a lock of the
+ * loader's, which it holds for moments only; the caller holds none of ours. */
 bool loaded_segment(size_t number, struct loaded_segment *out);
 
 #endif

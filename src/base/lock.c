@@ -1,7 +1,7 @@
 #include "base/lock.h"
 
-/* A critical section takes well under a microsecond: a short spin saves most system calls on several cores. Longer
- * spinning starves the owner when there are more threads than cores. */
+/* A critical section takes well under a microsecond: a short spin saves most system calls on several cores.
+ * Longer spinning starves the owner when there are more threads than cores. */
 #define SPINS 60
 
 static inline void relax(void) {
@@ -14,13 +14,16 @@ static inline void relax(void) {
 
 _Atomic(void *) lock_ignored_by;
 
-void lock_ignore_from_now_on(void) { atomic_store_explicit(&lock_ignored_by, __builtin_thread_pointer(), memory_order_relaxed); }
+void lock_ignore_from_now_on(void) {
+	atomic_store_explicit(&lock_ignored_by, __builtin_thread_pointer(), memory_order_relaxed);
+}
 
 static bool spin(struct lock *lock) {
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t open = 0;
 		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
-		    atomic_compare_exchange_weak_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
+		    atomic_compare_exchange_weak_explicit(&lock->state, &open, 1, memory_order_acquire,
+		                                          memory_order_relaxed))
 			return true;
 		relax();
 	}
@@ -34,8 +37,8 @@ void lock_wait(struct lock *lock) {
 }
 
 #ifndef NDEBUG
-/* One bit per rank that this thread holds. fork takes several locks of RANK_BIN, so a rank may be taken again while it
- * is the highest one; the count of RANK_BIN locks says when the bit goes. */
+/* One bit per rank that this thread holds. fork takes several locks of RANK_BIN, so a rank may be taken again
+ * while it is the highest one; the count of RANK_BIN locks says when the bit goes. */
 static __thread __attribute__((tls_model("initial-exec"))) struct {
 	uint32_t held;
 	uint32_t count[RANKS];
@@ -57,7 +60,10 @@ void lock_check_order(enum lock_rank rank, bool take) {
 	}
 }
 
-void lock_check_none(void) { assert((lock_is_ignored() || (order.held & ~(1u << RANK_INIT)) == 0) && "a fork may wait for a lock of those who wait"); }
+void lock_check_none(void) {
+	assert((lock_is_ignored() || (order.held & ~(1u << RANK_INIT)) == 0) &&
+	       "a fork may wait for a lock of those who wait");
+}
 #else
 static void lock_note(enum lock_rank rank) { (void)rank; }
 #endif

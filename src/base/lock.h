@@ -1,7 +1,7 @@
 /* A 4-byte lock: spins briefly, then sleeps in the kernel. Zero-initialised memory is an open lock.
  *
- * libc's mutexes are not used, because the allocator must not call what might allocate or be interposed. In debug builds
- * every thread checks that it takes locks in the order of enum lock_rank (see src/README.md). */
+ * libc's mutexes are not used, because the allocator must not call what might allocate or be interposed. In
+ * debug builds every thread checks that it takes locks in the order of enum lock_rank (see src/README.md). */
 #ifndef BASE_LOCK_H
 #define BASE_LOCK_H
 
@@ -22,7 +22,8 @@ enum lock_rank {
 	RANK_PROFILE, /* the heap profile */
 	RANK_TRACE,   /* the writers of the trace */
 	RANK_META,    /* memory for metadata */
-	RANK_SIGNAL,  /* the program's actions for SIGSEGV and SIGBUS: last, for handlers of signals take it, whatever they interrupt */
+	RANK_SIGNAL,  /* the program's actions for SIGSEGV and SIGBUS: last, for handlers of signals take it,
+	                 whatever they interrupt */
 	RANKS
 };
 
@@ -41,8 +42,8 @@ void lock_check_none(void);
 
 void lock_wait(struct lock *lock);
 
-/* Said by a thread that ends the program, with whatever locks it holds: from now on it waits for none, and drops none, so that it
- * can report, and handlers of SIGABRT can allocate. There is no way back. */
+/* Said by a thread that ends the program, with whatever locks it holds: from now on it waits for none, and
+ * drops none, so that it can report, and handlers of SIGABRT can allocate. There is no way back. */
 void lock_ignore_from_now_on(void);
 
 /* The thread that does, as its thread pointer; NULL when none does. */
@@ -56,12 +57,13 @@ static inline bool lock_is_ignored(void) {
 static inline void lock_take(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, true);
 	uint32_t open = 0;
-	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire, memory_order_relaxed))
+	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire,
+	                                             memory_order_relaxed))
 		lock_wait(lock); /* not at all, when the thread ends the program */
 }
 
-/* Takes the lock unless it is held, or does not become free soon: for what may be called by the handler of a signal that came while
- * this very thread held it. Needs no order, for it never waits. */
+/* Takes the lock unless it is held, or does not become free soon: for what may be called by the handler of a
+ * signal that came while this very thread held it. Needs no order, for it never waits. */
 bool lock_try(struct lock *lock, enum lock_rank rank);
 
 static inline void lock_drop(struct lock *lock, enum lock_rank rank) {

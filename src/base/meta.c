@@ -4,9 +4,9 @@
 
 #include "base/lock.h"
 
-/* Sizes are rounded up to a power of two from 64 bytes; each has a list of returned blocks. Larger requests than a chunk
- * are mapped alone. A chunk is address space: only the pages that were handed out become resident. Inaccessible pages lie
- * around each mapping: what overflows in the program does not get here. */
+/* Sizes are rounded up to a power of two from 64 bytes; each has a list of returned blocks. Larger requests
+ * than a chunk are mapped alone. A chunk is address space: only the pages that were handed out become
+ * resident. Inaccessible pages lie around each mapping: what overflows in the program does not get here. */
 #define META_MIN_SHIFT 6
 #define META_CHUNK (256 * KIB)
 #define META_SHIFTS 48

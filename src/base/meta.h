@@ -1,10 +1,12 @@
-/* Memory for the allocator's own records: never inside user memory, never given back to the kernel, reused by size. */
+/* Memory for the allocator's own records: never inside user memory, never given back to the kernel, reused by
+ * size. */
 #ifndef BASE_META_H
 #define BASE_META_H
 
 #include "base/base.h"
 
-/* Returns `size` bytes of zeroed memory aligned to a cache line, NULL when the kernel has none. Thread-safe. */
+/* Returns `size` bytes of zeroed memory aligned to a cache line, NULL when the kernel has none.
+ * Thread-safe. */
 void *meta_alloc(size_t size);
 
 /* Takes back what meta_alloc(size) returned. */

@@ -205,8 +205,7 @@ bool os_thp_always(void) {
 
 bool os_back_file(void *address, size_t size) {
 	int error;
-	do
-		error = advise(address, size, MADV_POPULATE_WRITE);
+	do error = advise(address, size, MADV_POPULATE_WRITE);
 	while (error == EINTR || error == EAGAIN);
 	return error == 0;
 }

@@ -57,8 +57,7 @@ bool os_signal_restore(int signal, const struct sigaction *action) {
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
 	uint64_t mask = set != NULL ? set->__val[0] & ~SIGNALS_OF_LIBC : 0, before;
 	const bool done = CALL(SYS_rt_sigprocmask, how, set != NULL ? &mask : NULL, &before, sizeof mask) == 0;
-	if (done && earlier != NULL)
-		*earlier = (sigset_t){ { before } };
+	if (done && earlier != NULL) *earlier = (sigset_t){ { before } };
 }
 
 uint64_t os_pending_signals(void) {

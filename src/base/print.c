@@ -12,7 +12,8 @@ static void put(struct output *out, char c) {
 	if (out->next < out->end) *out->next++ = c;
 }
 
-static void put_padded(struct output *out, const char *text, size_t length, size_t width, bool left, char pad) {
+static void put_padded(struct output *out, const char *text, size_t length, size_t width, bool left,
+                       char pad) {
 	size_t fill = width > length ? width - length : 0;
 	if (!left)
 		while (fill > 0) put(out, pad), fill--;
@@ -63,9 +64,7 @@ size_t print_text_args(char *buffer, size_t size, const char *format, va_list ar
 			put_padded(&out, s, strnlen(s, precision), width, left, ' ');
 			continue;
 		}
-		case 'c':
-			text[length++] = (char)va_arg(args, int);
-			break;
+		case 'c': text[length++] = (char)va_arg(args, int); break;
 		case 'd': {
 			int64_t n = is_long ? va_arg(args, long) : va_arg(args, int);
 			if (n < 0) text[length++] = '-';
@@ -83,8 +82,7 @@ size_t print_text_args(char *buffer, size_t size, const char *format, va_list ar
 			text[length++] = 'x';
 			length += digits(text + length, (uintptr_t)va_arg(args, void *), 16);
 			break;
-		default:
-			text[length++] = *f;
+		default: text[length++] = *f;
 		}
 		put_padded(&out, text, length, width, left, pad);
 	}

@@ -1,4 +1,5 @@
-/* Formatted text without stdio, which may allocate. Knows %s %.*s %c %d %u %ld %lu %zu %x %p, widths, and - and 0. */
+/* Formatted text without stdio, which may allocate. Knows %s %.*s %c %d %u %ld %lu %zu %x %p, widths, and -
+ * and 0. */
 #ifndef BASE_PRINT_H
 #define BASE_PRINT_H
 

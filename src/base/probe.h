@@ -1,5 +1,6 @@
-/* Probes for bpftrace, perf and gdb (USDT): each is one instruction that does nothing, and a note in the library that tells
- * where it is and where its arguments are then. README.md lists them. On slow paths only. Without sys/sdt.h they are empty. */
+/* Probes for bpftrace, perf and gdb (USDT): each is one instruction that does nothing, and a note in the
+ * library that tells where it is and where its arguments are then. README.md lists them. On slow paths only.
+ * Without sys/sdt.h they are empty. */
 #ifndef BASE_PROBE_H
 #define BASE_PROBE_H
 

@@ -21,7 +21,8 @@ void process_watch(void) {
 	}
 	for (int i = 0; page != NULL && i < 2; i++) atomic_store(page + i, 1);
 	/* Two threads may come here at once. */
-	if (!atomic_compare_exchange_strong(&process_word, &expected, page != NULL ? page : unsure) && page != NULL)
+	if (!atomic_compare_exchange_strong(&process_word, &expected, page != NULL ? page : unsure) &&
+	    page != NULL)
 		os_unmap((void *)page, os_page_size);
 }
 

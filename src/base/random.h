@@ -1,5 +1,5 @@
-/* Random numbers for choices that an attacker should not foresee: small generators from a seed of the kernel's. Nobody outside
- * sees their numbers themselves. */
+/* Random numbers for choices that an attacker should not foresee: small generators from a seed of the
+ * kernel's. Nobody outside sees their numbers themselves. */
 #ifndef BASE_RANDOM_H
 #define BASE_RANDOM_H
 
@@ -17,7 +17,8 @@ static inline uint64_t random_next(struct random *r) {
 	return n ^ n >> 31;
 }
 
-/* A number below `bound` (at least 1): PCG-XSH-RS (O'Neill, 2014), a third of the instructions, for each block needs two. */
+/* A number below `bound` (at least 1): PCG-XSH-RS (O'Neill, 2014), a third of the instructions, for each
+ * block needs two. */
 static inline uint32_t random_below(struct random *r, uint32_t bound) {
 	const uint64_t n = r->state;
 	r->state = n * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);

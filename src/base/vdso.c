@@ -8,9 +8,11 @@
 static uint32_t count_symbols(const uint32_t *hash, const uint32_t *gnu_hash) {
 	if (hash != NULL) return hash[1];
 	if (gnu_hash == NULL) return 0;
-	/* Buckets with their first symbol each, then one word for each symbol, odd for the last one of a bucket. */
+	/* Buckets with their first symbol each, then one word for each symbol, odd for the last one of a
+	 * bucket. */
 	const uint32_t buckets = gnu_hash[0], hidden = gnu_hash[1];
-	const uint32_t *bucket = gnu_hash + 4 + gnu_hash[2] * (sizeof(uint64_t) / sizeof *bucket), *chain = bucket + buckets;
+	const uint32_t *bucket = gnu_hash + 4 + gnu_hash[2] * (sizeof(uint64_t) / sizeof *bucket),
+	               *chain = bucket + buckets;
 	uint32_t last = 0;
 	for (uint32_t i = 0; i < buckets; i++)
 		if (bucket[i] > last) last = bucket[i];

@@ -15,22 +15,22 @@ struct caches {
 	 * read without their own locks, which were held then and stay so. */
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
-	pthread_key_t key;    /* its destructor tells that a thread ends */
+	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
 	/* Written at start-up or soon after. */
-	bool hardened;        /* threads have quarantines, and arenas of hardened blocks */
-	_Atomic bool hiding;  /* new caches are hidden; false again when nothing is recorded any more */
+	bool hardened;       /* threads have quarantines, and arenas of hardened blocks */
+	_Atomic bool hiding; /* new caches are hidden; false again when nothing is recorded any more */
 };
 extern struct caches caches __attribute__((visibility("hidden")));
 
 /* What tcache_current points at when the thread has none: zeros, in which every size leads to class 0,
  * whose magazine is empty and full. Nothing is written to them. */
 extern struct tcache no_cache_yet /* a new thread's, until its first slow path */
-	__attribute__((visibility("hidden")));
+    __attribute__((visibility("hidden")));
 extern struct tcache no_cache_any_more /* after its last destructor */
-	__attribute__((visibility("hidden")));
+    __attribute__((visibility("hidden")));
 extern struct tcache no_cache_now /* from tcache_reveal to tcache_conceal, if it has none to reveal */
-	__attribute__((visibility("hidden")));
+    __attribute__((visibility("hidden")));
 
 /* The thread's cache, NULL when it has none. */
 static inline struct tcache *own_cache(void) {

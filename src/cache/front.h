@@ -26,7 +26,7 @@ enum family {
 struct claim {
 	const char *function; /* its name, for messages */
 	enum family family;
-	size_t size;          /* bytes that the program says the block has; SIZE_UNKNOWN */
+	size_t size; /* bytes that the program says the block has; SIZE_UNKNOWN */
 };
 #define SIZE_UNKNOWN SIZE_MAX
 

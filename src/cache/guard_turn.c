@@ -22,7 +22,7 @@ void guard_turn_init(struct guard_turn *turn) {
 static int64_t draw(struct guard_turn *turn, int64_t every) {
 	uint64_t r = random_next(&turn->random) | 1;
 	unsigned zeros = (unsigned)__builtin_clzll(r);
-	uint64_t fraction = r << zeros << 1 >> 48;                        /* in 2^-16 */
+	uint64_t fraction = r << zeros << 1 >> 48; /* in 2^-16 */
 	uint64_t log = ((uint64_t)(zeros + 1) << 16) - fraction;
 	return (int64_t)((uint64_t)(every - 1) * log / (3 << 15));
 }

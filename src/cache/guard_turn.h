@@ -10,13 +10,13 @@
 
 /* Zeroed: never. Owner: its thread. */
 struct guard_turn {
-	int64_t left;    /* allocations until then */
-	int64_t every;   /* conf.guard_sample, when `left` was drawn */
-	uint64_t last;   /* milliseconds: when it was the thread's turn, see guard_turn.c */
+	int64_t left;  /* allocations until then */
+	int64_t every; /* conf.guard_sample, when `left` was drawn */
+	uint64_t last; /* milliseconds: when it was the thread's turn, see guard_turn.c */
 	struct random random;
-	int process;     /* whose random numbers these are; 0: no block was guarded yet */
-	bool due;        /* the next one that comes by a slow path is it */
-	bool busy;       /* in the middle of one: what is allocated for it is not guarded */
+	int process; /* whose random numbers these are; 0: no block was guarded yet */
+	bool due;    /* the next one that comes by a slow path is it */
+	bool busy;   /* in the middle of one: what is allocated for it is not guarded */
 };
 
 /* Once for each thread, before the first count. */

@@ -13,12 +13,13 @@
  * `drain` in magazine.c, which takes the oldest blocks away from any thread, pays for both sides. It leans on
  * this order of what the owner does:
  * - pop reads top and `empty`, lowers top, and only then is the block, which lay just below the top, the
- *   program's. So a call that has read an `empty` from before a drain takes the one block that each drain leaves,
- *   or one above it.
- * - push reads top, writes the block to the slot there, and then raises top. So all that lies below the top that
- *   the drainer reads has been written, where a thread's stores are seen in order; elsewhere it waits for that.
- * - only the owner writes top, and the slots from top on. `empty` changes under the cache's lock, which a drain
- *   holds, too.
+ *   program's. So a call that has read an `empty` from before a drain takes the one block that each drain
+ *   leaves, or one above it.
+ * - push reads top, writes the block to the slot there, and then raises top. So all that lies below the top
+ *   that the drainer reads has been written, where a thread's stores are seen in order; elsewhere it waits
+ *   for that.
+ * - only the owner writes top, and the slots from top on. `empty` changes under the cache's lock, which a
+ *   drain holds, too.
  * The child of a fork, which finds the magazines of threads that it does not have, leans on the same
  * (magazine_inherit). tests/models/drain.pml tries every interleaving. */
 

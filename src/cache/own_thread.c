@@ -44,7 +44,7 @@ struct own_thread_calls own_thread_calls = {
 };
 
 static struct own_thread *_Atomic all;
-static _Atomic int home; /* process ID: a child by vfork has our memory, but not our threads */
+static _Atomic int home;               /* process ID: a child by vfork has our memory, but not our threads */
 static _Atomic uint32_t standing_back; /* calls that want to see no thread of ours */
 static _Atomic bool for_ever;
 static _Atomic uint64_t not_before; /* milliseconds */
@@ -98,7 +98,8 @@ static bool create(struct own_thread *t) {
 static void list(struct own_thread *t) {
 	if (atomic_exchange(&t->listed, true)) return;
 	t->next = atomic_load(&all);
-	while (!atomic_compare_exchange_weak(&all, &t->next, t)) {}
+	while (!atomic_compare_exchange_weak(&all, &t->next, t)) {
+	}
 }
 
 /* Did it leave, and has left the kernel as well? Some time later, its number may be another thread's. */
@@ -237,7 +238,8 @@ void own_threads_return(bool for_good) {
 	else if (atomic_exchange(&ended_one, false)) /* who ends none does not hold up the next one either */
 		atomic_store(&not_before, os_milliseconds() + PAUSE);
 	/* It is 0 already in the child of a fork that was made meanwhile. */
-	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {}
+	while (count > 0 && !atomic_compare_exchange_weak(&standing_back, &count, count - 1)) {
+	}
 }
 
 void own_threads_may_differ(void) { atomic_store(&may_differ, true); }

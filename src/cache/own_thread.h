@@ -16,15 +16,15 @@
 
 /* One of them, whether it is there or not. The functions are the owner's, the rest is own_thread.c's. */
 struct own_thread {
-	const char *name;    /* 15 characters at most */
+	const char *name; /* 15 characters at most */
 	/* What it does. Returns when it wants to, and soon when own_thread_shall_end says so. */
 	void (*body)(void);
 	/* It may sleep: called until body returns, from any thread. Or NULL, if it sleeps on `state` only. */
 	void (*wake)(void);
-	void (*ended)(void); /* it was told to end, and is gone. Or NULL */
-	_Atomic uint32_t state; /* a futex */
-	_Atomic uint32_t over;  /* body has returned. A futex */
-	_Atomic int id;         /* the kernel's number */
+	void (*ended)(void);      /* it was told to end, and is gone. Or NULL */
+	_Atomic uint32_t state;   /* a futex */
+	_Atomic uint32_t over;    /* body has returned. A futex */
+	_Atomic int id;           /* the kernel's number */
 	_Atomic uint64_t left_at; /* milliseconds: it ended by itself */
 	pthread_t handle;
 	struct own_thread *next; /* of those that were started once */

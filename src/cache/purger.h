@@ -12,8 +12,8 @@
 #include "base/process.h"
 
 enum purger_state {
-	PURGER_OFF,     /* no thread */
-	PURGER_ASLEEP,  /* waits for somebody to free something */
+	PURGER_OFF,    /* no thread */
+	PURGER_ASLEEP, /* waits for somebody to free something */
 	PURGER_AWAKE,
 };
 extern _Atomic uint32_t purger_state;

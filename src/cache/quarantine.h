@@ -15,9 +15,9 @@
 /* Owner: its thread. */
 struct quarantine {
 	struct random random;
-	int process;                  /* whose random numbers these are */
+	int process; /* whose random numbers these are */
 	uint32_t first, count;
-	size_t bytes, most_bytes; /* most_bytes: as of the last time that the queue had gone round */
+	size_t bytes, most_bytes;           /* most_bytes: as of the last time that the queue had gone round */
 	uint64_t entries[QUARANTINE_SLOTS]; /* address, and size class from bit 48 on */
 	void *recent[RECENT_BLOCKS];        /* the blocks that the thread got last, see harden/patrol.c */
 	uint32_t recent_next;

@@ -13,7 +13,7 @@ struct run_cache {
 	struct span *runs[RUN_CACHE_ENTRIES]; /* oldest first; their kind is SPAN_KEPT */
 	size_t bytes;                         /* of all of them */
 	uint8_t count;
-	uint8_t idle_looks;                   /* of the purger, since the thread last came by */
+	uint8_t idle_looks; /* of the purger, since the thread last came by */
 };
 
 /* A run of exactly so many slices, its kind SPAN_RUN again; NULL when none is kept. */

@@ -33,7 +33,7 @@ struct sample_turn {
 	uint64_t left; /* bytes before it */
 	uint64_t mean; /* sample_mean, when `left` was drawn */
 	struct random random;
-	bool busy;     /* in the middle of a sample: what is allocated for it is not counted */
+	bool busy; /* in the middle of a sample: what is allocated for it is not counted */
 };
 
 /* Is the profile on, and a block of so many bytes no sample? For those who count it then by sample_pass. */
@@ -46,15 +46,16 @@ __attribute__((no_sanitize("thread"))) static inline void sample_forget(struct s
 	*(volatile uint64_t *)&turn->left = 0;
 }
 
-/* What the heap profile does with blocks (observe/profile.c): for all layers, of which some lie below it. NULL until it is on for
- * the first time. No lock may be held. */
+/* What the heap profile does with blocks (observe/profile.c): for all layers, of which some lie below it.
+ * NULL until it is on for the first time. No lock may be held. */
 struct sample_hooks {
 	void (*_Atomic allocated)(void *block, size_t size);
 	void (*_Atomic freed)(const void *block);
 };
 extern struct sample_hooks sample_hooks __attribute__((visibility("hidden")));
 
-/* The calling thread has got this block, of a kind that is freed on slow paths, sample or not; NULL is fine. Returns it. */
+/* The calling thread has got this block, of a kind that is freed on slow paths, sample or not; NULL is fine.
+ * Returns it. */
 static inline void *sample_allocated(void *block, size_t size) {
 	if (likely(!sample_is_on())) return block;
 	void (*function)(void *, size_t) = atomic_load_explicit(&sample_hooks.allocated, memory_order_acquire);

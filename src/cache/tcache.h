@@ -24,18 +24,18 @@
 #define TABLE_MAX ((size_t)1024)
 
 struct magazine {
-	void **top;        /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
-	void **full;       /* top >= full: no room */
-	void **empty;      /* top <= empty: nothing in it */
+	void **top;          /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
+	void **full;         /* top >= full: no room */
+	void **empty;        /* top <= empty: nothing in it */
 	uint64_t start_test; /* for block_starts_at; 0, which no address passes, in class 0 and without a cache */
 };
 static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in its cache");
 
 /* What only slow paths need of a magazine. */
 struct magazine_slots {
-	uint16_t count;    /* up to full: empty lies higher than the first one after a drain */
-	uint16_t seen;     /* blocks in it at the last look for idle magazines */
-	uint16_t events;   /* refills and flushes since then */
+	uint16_t count;  /* up to full: empty lies higher than the first one after a drain */
+	uint16_t seen;   /* blocks in it at the last look for idle magazines */
+	uint16_t events; /* refills and flushes since then */
 };
 
 /* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and drain
@@ -45,12 +45,12 @@ struct tcache {
 	/* By (size + 15) / 16. While the heap profile is on, all are 0, so that every malloc takes the slow
 	 * path; see tcache_sample. */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1];
-	uint16_t class_mask;  /* for classes that are computed: all bits; or 0 while the heap profile is on */
+	uint16_t class_mask; /* for classes that are computed: all bits; or 0 while the heap profile is on */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in threads.count: see tcache_in_new_process. Owner: the threads lock */
-	uint32_t events;      /* refills and flushes, to look for idle magazines now and then */
-	size_t room;          /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
+	uint32_t events;     /* refills and flushes, to look for idle magazines now and then */
+	size_t room;         /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
 	struct lock lock;
 	struct run_cache run_cache;
@@ -74,11 +74,10 @@ static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct
 
 /* A pointer rather than the cache itself: a library that is loaded late gets few bytes of static TLS. */
 extern __thread struct tcache *tcache_current
-	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* The thread's cache where caches are hidden, once it has one. */
-extern __thread struct tcache *tcache_hidden
-	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread struct tcache *tcache_hidden __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* What tcache_current points at when the thread's cache is hidden. */
 extern struct tcache tcache_hiding __attribute__((visibility("hidden")));

@@ -8,34 +8,40 @@
 
 typedef void handler_function(int signal, siginfo_t *info, void *context);
 
-/* What the program asked for: handler and flags are read by our handler, at any moment; what one thread sees of a change that another
- * one makes may be half of it, as with the kernel one may be early or late. Written under the lock. */
+/* What the program asked for: handler and flags are read by our handler, at any moment; what one thread sees
+ * of a change that another one makes may be half of it, as with the kernel one may be early or late. Written
+ * under the lock. */
 static struct kept {
 	_Atomic uintptr_t handler;
 	_Atomic int flags; /* as the kernel shows them */
 	sigset_t mask;     /* as the kernel shows it. Owner: lock, as of the rest */
 	void (*restorer)(void);
-	unsigned changes;  /* threads that are changing it */
-	bool lifted;       /* for them, the kernel's was taken away and is to be put back */
+	unsigned changes; /* threads that are changing it */
+	bool lifted;      /* for them, the kernel's was taken away and is to be put back */
 } kept_segv, kept_bus;
 
-/* Taken with all signals blocked, for handlers ask for actions. fork does not take it: the child repairs what it finds. */
+/* Taken with all signals blocked, for handlers ask for actions. fork does not take it: the child repairs what
+ * it finds. */
 static struct lock changing;
 
 static _Atomic bool installed;
 static void (*_Atomic look_at_fault)(siginfo_t *info, void *context);
 static bool (*_Atomic mend_fault)(const siginfo_t *info);
 
-/* A child by vfork has this memory, and actions of its own: nothing of what it asks for is kept. Nor is it in a child by clone
- * or _Fork, which cannot be told from one. */
+/* A child by vfork has this memory, and actions of its own: nothing of what it asks for is kept. Nor is it in
+ * a child by clone or _Fork, which cannot be told from one. */
 static _Atomic int owner; /* process ID */
 static bool is_owner(void) { return atomic_load_explicit(&owner, memory_order_relaxed) == os_process_id(); }
 
-static struct kept *kept_of(int signal) { return signal == SIGSEGV ? &kept_segv : signal == SIGBUS ? &kept_bus : NULL; }
+static struct kept *kept_of(int signal) {
+	return signal == SIGSEGV ? &kept_segv : signal == SIGBUS ? &kept_bus : NULL;
+}
 
 static struct sigaction as_asked(const struct kept *k) {
-	return (struct sigaction){ .sa_handler = (__sighandler_t)atomic_load(&k->handler), .sa_flags = atomic_load(&k->flags),
-		                       .sa_mask = k->mask, .sa_restorer = k->restorer };
+	return (struct sigaction){ .sa_handler = (__sighandler_t)atomic_load(&k->handler),
+		                       .sa_flags = atomic_load(&k->flags),
+		                       .sa_mask = k->mask,
+		                       .sa_restorer = k->restorer };
 }
 
 /* ---- the handler ---- */
@@ -45,8 +51,8 @@ static struct sigaction as_asked(const struct kept *k) {
 #define SEGV_MTEAERR 8
 #endif
 
-/* Would the instruction be tried again, and fail again, if the handler returned? Not when somebody sent the signal, nor when the
- * machine tells late of a wrong tag, or early of broken memory. */
+/* Would the instruction be tried again, and fail again, if the handler returned? Not when somebody sent the
+ * signal, nor when the machine tells late of a wrong tag, or early of broken memory. */
 static bool comes_again(int signal, const siginfo_t *info) {
 	return info->si_code > 0 && info->si_code != (signal == SIGBUS ? BUS_MCEERR_AO : SEGV_MTEAERR);
 }
@@ -62,7 +68,8 @@ static COLD void die(int signal, siginfo_t *info, ucontext_t *context) {
 	if (set_default(signal)) {
 		if (!again) os_send_again(signal, info);
 	} else if (again) {
-		sigaddset(&context->uc_sigmask, signal); /* a sandbox refuses: a fault whose signal is blocked ends the program, too */
+		sigaddset(&context->uc_sigmask, signal); /* a sandbox refuses: a fault whose signal is blocked ends
+		                                            the program, too */
 	} else {
 		os_abort();
 	}
@@ -76,28 +83,31 @@ static NOINLINE uintptr_t take_once(int signal, struct kept *k, uintptr_t handle
 		os_signal_restore(signal, &action);
 		return handler;
 	}
-	return atomic_compare_exchange_strong(&k->handler, &handler, (uintptr_t)SIG_DFL) ? handler : (uintptr_t)SIG_DFL;
+	return atomic_compare_exchange_strong(&k->handler, &handler, (uintptr_t)SIG_DFL) ? handler
+	                                                                                 : (uintptr_t)SIG_DFL;
 }
 
-/* Goes on by a jump also where that is not what the compiler does anyway (in debug builds), so that the program's handler returns to
- * where the kernel wanted it to. */
+/* Goes on by a jump also where that is not what the compiler does anyway (in debug builds), so that the
+ * program's handler returns to where the kernel wanted it to. */
 #if defined(__GNUC__) && !defined(__clang__)
 __attribute__((optimize("optimize-sibling-calls")))
 #endif
-static void on_fault(int signal, siginfo_t *info, void *context) {
+static void
+on_fault(int signal, siginfo_t *info, void *context) {
 	struct kept *k = signal == SIGSEGV ? &kept_segv : &kept_bus;
 	bool (*mend)(const siginfo_t *) = mend_fault;
 	if (unlikely(mend != NULL) && mend(info)) return;
 	void (*look)(siginfo_t *, void *) = look_at_fault;
 	if (likely(look != NULL)) look(info, context);
 	uintptr_t handler = atomic_load_explicit(&k->handler, memory_order_relaxed);
-	if (handler != (uintptr_t)SIG_DFL && handler != (uintptr_t)SIG_IGN && (atomic_load(&k->flags) & (int)SA_RESETHAND) != 0)
+	if (handler != (uintptr_t)SIG_DFL && handler != (uintptr_t)SIG_IGN &&
+	    (atomic_load(&k->flags) & (int)SA_RESETHAND) != 0)
 		handler = take_once(signal, k, handler);
 	if (handler == (uintptr_t)SIG_IGN && !comes_again(signal, info)) return;
 	if (handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN)
 		die(signal, info, context);
-	else
-		((handler_function *)handler)(signal, info, context); /* the kernel gives all three to handlers of one, too */
+	else /* the kernel gives all three to handlers of one argument, too */
+		((handler_function *)handler)(signal, info, context);
 }
 
 static bool is_on_fault(const struct sigaction *action) { return action->sa_sigaction == on_fault; }
@@ -121,12 +131,14 @@ static struct sigaction wrap(const struct sigaction *asked) {
 	struct sigaction ours = *asked;
 	ours.sa_sigaction = on_fault;
 	ours.sa_flags = (asked->sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO;
-	/* Room to report a fault that left none; and what is sent again must wait until the handler is through. */
+	/* Room to report a fault that left none; and what is sent again must wait until the handler is
+	 * through. */
 	if (asked->sa_handler == SIG_DFL) ours.sa_flags = (ours.sa_flags | SA_ONSTACK) & ~SA_NODEFER;
 	return ours;
 }
 
-/* Keeps the action, and gives the kernel ours. First the one, for our handler may run as soon as the kernel has it. */
+/* Keeps the action, and gives the kernel ours. First the one, for our handler may run as soon as the kernel
+ * has it. */
 static bool put(int signal, struct kept *k, const struct sigaction *asked, struct sigaction *replaced) {
 	const struct sigaction ours = wrap(asked);
 	k->mask = asked->sa_mask;
@@ -140,10 +152,12 @@ static bool put(int signal, struct kept *k, const struct sigaction *asked, struc
 
 /* Does the kernel have what we gave it? */
 static bool is_ours(const struct kept *k, const struct sigaction *kernels) {
-	return is_on_fault(kernels) || (kernels->sa_handler == SIG_IGN && atomic_load(&k->handler) == (uintptr_t)SIG_IGN);
+	return is_on_fault(kernels) ||
+	       (kernels->sa_handler == SIG_IGN && atomic_load(&k->handler) == (uintptr_t)SIG_IGN);
 }
 
-/* Puts our action over the kernel's. Somebody may be talking to the kernel without us: what was asked for last is not lost. */
+/* Puts our action over the kernel's. Somebody may be talking to the kernel without us: what was asked for
+ * last is not lost. */
 static void install(int signal, struct kept *k) {
 	struct sigaction asked, replaced;
 	if (!os_signal_ask(signal, &asked)) return;

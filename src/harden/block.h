@@ -18,7 +18,7 @@ enum block_state {
 	BLOCK_FREED, /* in a quarantine, a magazine or its span */
 	BLOCK_HELD,  /* by realloc: nobody else may free it until that is done */
 };
-#define RECORD_STATE(record) ((enum block_state)((record) & 3))
+#define RECORD_STATE(record) ((enum block_state)((record)&3))
 #define RECORD_FAMILY(record) ((enum family)((record) >> 2 & 7))
 #define RECORD_SLACK(record) ((record) >> 5 & 0xFFFF)
 /* Counts how often the block was handed out or resized, in 11 bits: to tell two blocks of one size at one

@@ -1,8 +1,9 @@
 /* Canaries: words that nobody but us knows, between blocks. A write beyond a block changes them.
  *
- * Each block has its own word, with no zero byte in it: the zero behind a string that is one too long is seen, too. Who reads a few bytes too
- * many learns words, which must not tell him those of other blocks: a word is the block's address under a key of 256 bits, by two
- * multiplications of which both halves are folded together. Each span has a key, and so do all large blocks of a process together. */
+ * Each block has its own word, with no zero byte in it: the zero behind a string that is one too long is
+ * seen, too. Who reads a few bytes too many learns words, which must not tell him those of other blocks: a
+ * word is the block's address under a key of 256 bits, by two multiplications of which both halves are folded
+ * together. Each span has a key, and so do all large blocks of a process together. */
 #ifndef HARDEN_CANARY_H
 #define HARDEN_CANARY_H
 
@@ -23,8 +24,8 @@ static inline uint64_t canary_of(const uint64_t key[4], uintptr_t block) {
 	return canary_fold(canary_fold(block ^ key[0], key[1]) ^ key[2], key[3]) | UINT64_C(0x0101010101010101);
 }
 
-/* Without ThreadSanitizer: the last word lies between two blocks, whose owners may be two threads. Either may write it while
- * the other one writes or reads it; both write the same. */
+/* Without ThreadSanitizer: the last word lies between two blocks, whose owners may be two threads. Either may
+ * write it while the other one writes or reads it; both write the same. */
 #define UNSANITIZED __attribute__((no_sanitize("thread")))
 
 UNSANITIZED static inline uint64_t load_word(const void *p) {
@@ -35,8 +36,9 @@ UNSANITIZED static inline uint64_t load_word(const void *p) {
 
 UNSANITIZED static inline void store_word(void *p, uint64_t word) { memcpy(p, &word, sizeof word); }
 
-/* The canary goes from byte `size` of the block to byte `end`, a multiple of a word and one beyond `size` at least. Its bytes
- * lie as if whole words were there; from `size` on, that is the word rotated. Mostly these are the first word and the last. */
+/* The canary goes from byte `size` of the block to byte `end`, a multiple of a word and one beyond `size` at
+ * least. Its bytes lie as if whole words were there; from `size` on, that is the word rotated. Mostly these
+ * are the first word and the last. */
 static inline uint64_t canary_from(uint64_t word, size_t size) {
 	const unsigned bits = size % CANARY_SIZE * 8;
 	return word >> bits | word << (-bits & 63);
@@ -58,9 +60,10 @@ UNSANITIZED static inline bool canary_intact(const void *block, uint64_t word, s
 	return wrong == 0;
 }
 
-/* Canaries of the first CANARY_WORDS words and the last one only, with no branch but one that is mostly foreseen: how many
- * words there are is random where sizes are, and a loop over all of them would be mispredicted each time. What lies in between can be reached only by a
- * write that leaves out more than the first 40 bytes behind the block, and harms nobody. */
+/* Canaries of the first CANARY_WORDS words and the last one only, with no branch but one that is mostly
+ * foreseen: how many words there are is random where sizes are, and a loop over all of them would be
+ * mispredicted each time. What lies in between can be reached only by a write that leaves out more than the
+ * first 40 bytes behind the block, and harms nobody. */
 #define CANARY_WORDS 5
 
 UNSANITIZED static inline void canary_fill_edges(void *block, uint64_t word, size_t size, size_t end) {
@@ -73,17 +76,20 @@ UNSANITIZED static inline void canary_fill_edges(void *block, uint64_t word, siz
 		for (size_t i = 1; i < CANARY_WORDS; i++) store_word(at + min_size(i * CANARY_SIZE, most), rotated);
 }
 
-UNSANITIZED static inline bool canary_edges_intact(const void *block, uint64_t word, size_t size, size_t end) {
+UNSANITIZED static inline bool canary_edges_intact(const void *block, uint64_t word, size_t size,
+                                                   size_t end) {
 	const uint64_t rotated = canary_from(word, size);
 	const size_t last = end - size - CANARY_SIZE, most = last / CANARY_SIZE * CANARY_SIZE;
 	const char *at = (const char *)block + size;
 	uint64_t wrong = (load_word(at) ^ rotated) | (load_word(at + last) ^ word);
 	if (most > 0)
-		for (size_t i = 1; i < CANARY_WORDS; i++) wrong |= load_word(at + min_size(i * CANARY_SIZE, most)) ^ rotated;
+		for (size_t i = 1; i < CANARY_WORDS; i++)
+			wrong |= load_word(at + min_size(i * CANARY_SIZE, most)) ^ rotated;
 	return wrong == 0;
 }
 
-/* Vectors of the width that every processor has; four at a time, for the compiler does not unroll loops by itself. */
+/* Vectors of the width that every processor has; four at a time, for the compiler does not unroll loops by
+ * itself. */
 typedef uint64_t words_16 __attribute__((vector_size(16), may_alias, aligned(8)));
 
 /* For whole words. */

@@ -1,17 +1,18 @@
-/* Call frame information: a function's entry is a program that makes a table, which has a row for each instruction. It is run up
- * to the row in question. */
+/* Call frame information: a function's entry is a program that makes a table, which has a row for each
+ * instruction. It is run up to the row in question. */
 #include "harden/cfi.h"
 
-/* How many rows a program may set aside at a time. Compilers do that around returns in the middle of a function, once. */
+/* How many rows a program may set aside at a time. Compilers do that around returns in the middle of a
+ * function, once. */
 #define REMEMBERED 2
 
 struct machine {
 	const struct fde *fde;
-	uintptr_t address;       /* in question */
-	uintptr_t code;          /* where the current row begins */
+	uintptr_t address; /* in question */
+	uintptr_t code;    /* where the current row begins */
 	struct row *row;
 	uint32_t depth;
-	struct row initial;      /* what restores lead back to */
+	struct row initial; /* what restores lead back to */
 	struct row remembered[REMEMBERED];
 };
 
@@ -86,12 +87,12 @@ static bool advance(struct machine *m, uint64_t units) {
 	return true;
 }
 
-/* An instruction whose operands are not in its own byte. The sides of an && are read from left to right, so that operands are
- * in variables where a call has two. */
+/* An instruction whose operands are not in its own byte. The sides of an && are read from left to right, so
+ * that operands are in variables where a call has two. */
 static bool execute_extended(struct machine *m, struct reader *r, uint8_t code) {
 	uint64_t number = 0;
 	switch (code) {
-	case 0x00: return true; /* nop */
+	case 0x00: return true;                                                  /* nop */
 	case 0x01: m->code = fde_read_address(r, m->fde->encoding); return true; /* set_loc */
 	case 0x02: return advance(m, read_u8(r));
 	case 0x03: return advance(m, read_u16(r));
@@ -100,10 +101,14 @@ static bool execute_extended(struct machine *m, struct reader *r, uint8_t code) 
 	case 0x0b: return recall(m);
 	case 0x0e: return set_cfa(m, m->row->cfa_register, (int64_t)read_uleb(r)); /* def_cfa_offset */
 	case 0x0f: return set_cfa_expression(m, r);
-	case 0x13: return set_cfa_in_units(m, m->row->cfa_register, read_sleb(r)); /* def_cfa_offset_sf */
-	case 0x2d: return true; /* AArch64: the return address is signed from here on, or no more. It is stripped anyway */
-	case 0x2c: return true; /* the same, with the place of the instruction */
-	case 0x2e: read_uleb(r); return true; /* GNU_args_size: for landing pads */
+	case 0x13:
+		return set_cfa_in_units(m, m->row->cfa_register, read_sleb(r)); /* def_cfa_offset_sf */
+	/* AArch64: the return address is signed from here on, or no more. It is stripped anyway */
+	case 0x2d: return true;
+	/* the same, with the place of the instruction */
+	case 0x2c: return true;
+	/* GNU_args_size: for landing pads */
+	case 0x2e: read_uleb(r); return true;
 	}
 	number = read_uleb(r);
 	switch (code) {
@@ -123,7 +128,8 @@ static bool execute_extended(struct machine *m, struct reader *r, uint8_t code) 
 	case 0x14: return set_offset(m, number, RULE_OFFSET, (int64_t)read_uleb(r));
 	case 0x15: return set_offset(m, number, RULE_OFFSET, read_sleb(r));
 	case 0x16: return set_expression(m, r, number, RULE_EXPRESSION);
-	case 0x2f: return set_offset(m, number, RULE_AT_OFFSET, -(int64_t)(read_uleb(r) & INT64_MAX)); /* negative_offset_extended */
+	/* negative_offset_extended */
+	case 0x2f: return set_offset(m, number, RULE_AT_OFFSET, -(int64_t)(read_uleb(r) & INT64_MAX));
 	}
 	return false;
 }
@@ -159,7 +165,8 @@ bool cfi_execute(const struct fde *fde, uintptr_t address, struct cfi *out) {
 	m.depth = 0;
 	if (!execute(&m, fde->initial)) return false;
 	m.initial = out->row;
-	return execute(&m, fde->program) && (out->row.cfa_register < UNWIND_REGISTERS || out->row.cfa_expression != 0);
+	return execute(&m, fde->program) &&
+	       (out->row.cfa_register < UNWIND_REGISTERS || out->row.cfa_expression != 0);
 }
 
 bool cfi_find(uintptr_t address, struct cfi *out) {
@@ -168,7 +175,8 @@ bool cfi_find(uintptr_t address, struct cfi *out) {
 }
 
 struct reader cfi_expression(const struct cfi *cfi, int32_t value) {
-	struct reader r = { cfi->section + value, cfi->section + value + 10, false }; /* its length was looked at already */
+	/* its length was looked at already */
+	struct reader r = { cfi->section + value, cfi->section + value + 10, false };
 	const uint64_t size = read_uleb(&r);
 	return (struct reader){ r.at, r.at + size, false };
 }

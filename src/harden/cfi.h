@@ -36,7 +36,7 @@ struct row {
 
 struct cfi {
 	struct row row;
-	const uint8_t *section;  /* .eh_frame */
+	const uint8_t *section; /* .eh_frame */
 	uint8_t return_register;
 	bool is_signal;
 };

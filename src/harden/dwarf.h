@@ -1,4 +1,5 @@
-/* Reads the numbers of DWARF's tables. All of them are in the byte order of the machine, and may lie anywhere. */
+/* Reads the numbers of DWARF's tables. All of them are in the byte order of the machine, and may lie
+ * anywhere. */
 #ifndef HARDEN_DWARF_H
 #define HARDEN_DWARF_H
 

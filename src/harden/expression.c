@@ -1,5 +1,5 @@
-/* Expressions of the unwind tables: code for a machine with a stack of numbers. PLTs have some, functions that align their stack,
- * and assembler. What only debuggers need is not here. */
+/* Expressions of the unwind tables: code for a machine with a stack of numbers. PLTs have some, functions
+ * that align their stack, and assembler. What only debuggers need is not here. */
 #include "harden/dwarf.h"
 #include "harden/unwind.h"
 
@@ -96,14 +96,15 @@ static void operate(struct unwind *frame, struct numbers *n, struct reader *r, c
 	case 0x0b: push(n, (uintptr_t)(int16_t)read_u16(r)); break;
 	case 0x0c: push(n, read_u32(r)); break;
 	case 0x0d: push(n, (uintptr_t)(int32_t)read_u32(r)); break;
-	case 0x0e: case 0x0f: push(n, read_u64(r)); break;
+	case 0x0e:
+	case 0x0f: push(n, read_u64(r)); break;
 	case 0x10: push(n, read_uleb(r)); break; /* constu */
 	case 0x11: push(n, (uintptr_t)read_sleb(r)); break;
 	case 0x12: push(n, peek(n, 0)); break; /* dup */
 	case 0x13: pop(n); break;
-	case 0x14: push(n, peek(n, 1)); break; /* over */
+	case 0x14: push(n, peek(n, 1)); break;          /* over */
 	case 0x15: push(n, peek(n, read_u8(r))); break; /* pick */
-	case 0x16: { /* swap */
+	case 0x16: {                                    /* swap */
 		const uintptr_t upper = pop(n), lower = pop(n);
 		push(n, upper);
 		push(n, lower);
@@ -112,13 +113,13 @@ static void operate(struct unwind *frame, struct numbers *n, struct reader *r, c
 	case 0x1f: push(n, -pop(n)); break;
 	case 0x20: push(n, ~pop(n)); break;
 	case 0x23: push(n, pop(n) + read_uleb(r)); break; /* plus_uconst */
-	case 0x28: { /* bra: if the upper one is not 0 */
+	case 0x28: {                                      /* bra: if the upper one is not 0 */
 		const int16_t distance = (int16_t)read_u16(r);
 		if (pop(n) != 0) jump(r, start, distance);
 		break;
 	}
 	case 0x2f: jump(r, start, (int16_t)read_u16(r)); break; /* skip */
-	case 0x92: { /* bregx */
+	case 0x92: {                                            /* bregx */
 		const uint64_t number = read_uleb(r);
 		push(n, register_of(frame, n, number) + (uintptr_t)read_sleb(r));
 		break;
@@ -128,7 +129,8 @@ static void operate(struct unwind *frame, struct numbers *n, struct reader *r, c
 	}
 }
 
-NOINLINE bool unwind_compute(struct unwind *frame, struct reader expression, const uintptr_t *cfa, uintptr_t *result) {
+NOINLINE bool unwind_compute(struct unwind *frame, struct reader expression, const uintptr_t *cfa,
+                             uintptr_t *result) {
 	struct numbers numbers = { .count = 0 };
 	struct reader r = expression;
 	if (cfa != NULL) push(&numbers, *cfa);

@@ -25,7 +25,8 @@ static struct bytes bytes(size_t count) {
 }
 
 /* The first line of a report. */
-static void print_where(const char *what, const char *access, uintptr_t address, const struct guard_slot *slot) {
+static void print_where(const char *what, const char *access, uintptr_t address,
+                        const struct guard_slot *slot) {
 	const uintptr_t end = slot->block + slot->size;
 	char where[64] = "at";
 	if (slot->state == SLOT_UNUSED) {

@@ -2,8 +2,8 @@
 
 #include <link.h>
 
-/* What glibc tells about the object that an address lies in, from 2.35 on: struct dl_find_object, which older headers do
- * not have. The function is missing there, too. */
+/* What glibc tells about the object that an address lies in, from 2.35 on: struct dl_find_object, which older
+ * headers do not have. The function is missing there, too. */
 struct object {
 	uint64_t flags;
 	uintptr_t start, end; /* without the table, in some programs */
@@ -11,9 +11,11 @@ struct object {
 	const struct header *header;
 	uint64_t reserved[7];
 };
-extern int find_object(uintptr_t address, struct object *out) __asm__("_dl_find_object") __attribute__((weak));
+extern int find_object(uintptr_t address, struct object *out) __asm__("_dl_find_object")
+    __attribute__((weak));
 
-/* .eh_frame_hdr, as all linkers make it. Both columns of the table are relative to the header, and sorted by `code`. */
+/* .eh_frame_hdr, as all linkers make it. Both columns of the table are relative to the header, and sorted by
+ * `code`. */
 struct header {
 	uint8_t version, section_encoding, count_encoding, table_encoding;
 	int32_t section; /* .eh_frame, relative to this field */
@@ -74,7 +76,9 @@ uintptr_t fde_read_address(struct reader *r, uint8_t encoding) {
 	const uintptr_t place = (uintptr_t)r->at;
 	uintptr_t n = 0;
 	switch (encoding & 0x0f) {
-	case 0x0: case 0x4: case 0xc: n = read_u64(r); break;
+	case 0x0:
+	case 0x4:
+	case 0xc: n = read_u64(r); break;
 	case 0x1: n = read_uleb(r); break;
 	case 0x2: n = read_u16(r); break;
 	case 0x3: n = read_u32(r); break;
@@ -113,7 +117,8 @@ static bool read_augmentation(struct reader data, const char *augmentation, stru
 			break;
 		}
 		case 'S': out->is_signal = true; break;
-		case 'B': case 'G': break; /* AArch64: how return addresses are signed, that the frame is tagged */
+		case 'B':
+		case 'G': break; /* AArch64: how return addresses are signed, that the frame is tagged */
 		default: return false;
 		}
 	}

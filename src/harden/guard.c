@@ -29,9 +29,9 @@ static_assert(GUARD_MAX <= SLOT_SIZE, "a block fits its slot");
 
 static struct {
 	struct lock lock;
-	_Atomic uintptr_t base;   /* 0: there is none yet. Written once, under the lock */
+	_Atomic uintptr_t base; /* 0: there is none yet. Written once, under the lock */
 	struct guard_slot *slots;
-	uint16_t free[SLOTS];     /* a queue of slot numbers: [first, first + count) */
+	uint16_t free[SLOTS]; /* a queue of slot numbers: [first, first + count) */
 	uint32_t first, count;
 	struct guard_stats stats;
 } pool;

@@ -41,7 +41,7 @@ void guard_unlock(void);
 /* ---- between guard.c and fault.c ---- */
 
 enum slot_state {
-	SLOT_UNUSED,  /* or being made */
+	SLOT_UNUSED, /* or being made */
 	SLOT_LIVE,
 	SLOT_FREEING, /* being closed */
 	SLOT_FREED,
@@ -51,10 +51,10 @@ enum slot_state {
  * it is done. */
 struct guard_slot {
 	uintptr_t block;
-	size_t size;            /* that was asked for */
-	uintptr_t pages;        /* the accessible ones, while live */
+	size_t size;     /* that was asked for */
+	uintptr_t pages; /* the accessible ones, while live */
 	size_t pages_size;
-	uint32_t state;         /* enum slot_state */
+	uint32_t state; /* enum slot_state */
 	struct stack allocated, freed;
 };
 

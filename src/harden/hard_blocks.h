@@ -11,10 +11,10 @@
 /* Beside its address and size, in the table's records: tools read only those from outside. */
 struct hard_more {
 	uint64_t canary;
-	uint32_t guard;  /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
+	uint32_t guard; /* bytes of the guard in front, in pages; one page follows the block; 0: no guards */
 	uint16_t family;
-	bool held;       /* by realloc, which owns the block until it is done */
-	bool altered;    /* large_hard_alter was called for it */
+	bool held;    /* by realloc, which owns the block until it is done */
+	bool altered; /* large_hard_alter was called for it */
 };
 
 /* A copy of all that is known of a block. */
@@ -30,9 +30,9 @@ extern struct hard_blocks {
 	struct address_table table; /* of struct hard_more */
 	size_t bytes;               /* in pages */
 	struct wave wave;
-	_Atomic size_t guarded;     /* of the blocks; also read without the lock */
-	uint64_t key[4];            /* of canaries */
-	uint64_t total;             /* since the start: the next block at the same address has another canary */
+	_Atomic size_t guarded; /* of the blocks; also read without the lock */
+	uint64_t key[4];        /* of canaries */
+	uint64_t total;         /* since the start: the next block at the same address has another canary */
 } hard_blocks;
 
 static inline size_t hard_pages(size_t size) { return ALIGN_UP(max_size(size, 1), os_page_size); }

@@ -101,8 +101,7 @@ void large_hard_free_held(void *block) {
 	struct hard_block b;
 	bool freed;
 	gate_enter();
-	if (hard_block_take_out(block, &b, true, &freed))
-		hard_retire(&b);
+	if (hard_block_take_out(block, &b, true, &freed)) hard_retire(&b);
 	gate_leave();
 	purger_poke();
 }

@@ -19,8 +19,8 @@ void *large_hard_alloc(size_t align, size_t size, enum family family);
 bool large_hard_free(void *block, const struct claim *claim);
 bool large_hard_size(const void *block, size_t *size, enum family *family);
 
-/* Finds the block as large_hard_size does, for realloc, after a look at the canary: nobody else may free the block, or resize it, until
- * it is let go, resized or freed. Ends the program when somebody else has it. */
+/* Finds the block as large_hard_size does, for realloc, after a look at the canary: nobody else may free the
+ * block, or resize it, until it is let go, resized or freed. Ends the program when somebody else has it. */
 bool large_hard_hold(void *block, size_t *size, enum family *family);
 void large_hard_let_go(void *block);
 void large_hard_free_held(void *block);

@@ -17,7 +17,10 @@ static void unlock(void) { lock_drop(&hard_blocks.lock, RANK_HUGE); }
 
 static struct waiting waiting_of(const struct hard_block *b) {
 	return (struct waiting){
-		.block = b->address, .pages = hard_pages(b->size), .guard = hard_guard(b), .altered = b->more.altered,
+		.block = b->address,
+		.pages = hard_pages(b->size),
+		.guard = hard_guard(b),
+		.altered = b->more.altered,
 	};
 }
 

@@ -18,8 +18,11 @@ bool harden_is_on;
 static const struct front *plain;
 
 static const char *const sources[FAMILY_COUNT] = {
-	"malloc", "operator new", "operator new[]",
-	"operator new with an alignment", "operator new[] with an alignment",
+	"malloc",
+	"operator new",
+	"operator new[]",
+	"operator new with an alignment",
+	"operator new[] with an alignment",
 };
 
 /* A C++ library of its own inside of a library, or of a program, gets its memory from malloc. What it made
@@ -226,7 +229,7 @@ static void *hardened_resize(void *block, size_t size) {
 
 static const struct front hardened = {
 	hardened_allocate, hardened_allocate_zeroed, hardened_allocate_aligned,
-	hardened_resize, hardened_release, hardened_usable_size,
+	hardened_resize,   hardened_release,         hardened_usable_size,
 };
 
 const struct front *harden_start(const struct front *behind) {

@@ -6,8 +6,8 @@
  *   neighbour before it;
  * - large (hard_large.c): a mapping of its own between guards, with a canary up to the end of its last page;
  * - of no size (arena/zero.c): an address that cannot be accessed.
- * Freed blocks are zeroed, wait in a quarantine, and must still be zero when they are handed out again. What is
- * found to be wrong ends the program (arena/report.c). */
+ * Freed blocks are zeroed, wait in a quarantine, and must still be zero when they are handed out again. What
+ * is found to be wrong ends the program (arena/report.c). */
 #ifndef HARDEN_HARDEN_H
 #define HARDEN_HARDEN_H
 

@@ -14,12 +14,14 @@ _Atomic bool misuse_shrink_failed;
 
 static atomic_flag size_reported = ATOMIC_FLAG_INIT, family_reported = ATOMIC_FLAG_INIT;
 
-static void follow(enum misuse_action action, atomic_flag *reported, const char *function, const void *block, const char *what) {
+static void follow(enum misuse_action action, atomic_flag *reported, const char *function, const void *block,
+                   const char *what) {
 	if (action == MISUSE_END) report_end(function, block, "%s", what);
 	/* A server would fill its log: the first one tells where to look. */
 	if (action == MISUSE_IGNORE || atomic_flag_test_and_set(reported)) return;
 	lock_take(&reporting, RANK_REPORT);
-	print_fd(2, "arenal: %s(%p): %s; the program goes on, and the next ones are not reported\n", function, (void *)block, what);
+	print_fd(2, "arenal: %s(%p): %s; the program goes on, and the next ones are not reported\n", function,
+	         (void *)block, what);
 	here.thread = os_thread_id();
 	here.count = stack_of_program(here.frames, STACK_FRAMES);
 	stack_print("freed", &here);
@@ -28,11 +30,14 @@ static void follow(enum misuse_action action, atomic_flag *reported, const char 
 
 void misuse_size(const char *function, const void *block, size_t size, size_t bytes) {
 	char what[128];
-	print_text(what, sizeof what, "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", size, bytes);
+	print_text(what, sizeof what,
+	           "the size %zu is wrong: the block has %zu bytes, and was asked for with another size", size,
+	           bytes);
 	follow(misuse_of_size(), &size_reported, function, block, what);
 }
 
-void misuse_family(const char *function, const void *block, const char *source, enum misuse_action otherwise) {
+void misuse_family(const char *function, const void *block, const char *source,
+                   enum misuse_action otherwise) {
 	char what[128];
 	print_text(what, sizeof what, "the block came from %s", source);
 	follow(misuse_of_family(otherwise), &family_reported, function, block, what);

@@ -1,5 +1,6 @@
-/* A look at blocks without being asked: what the thread got and what it freed last. An overflow into a block that lives long
- * would otherwise be found late, and a write after free only when the block is handed out again. */
+/* A look at blocks without being asked: what the thread got and what it freed last. An overflow into a block
+ * that lives long would otherwise be found late, and a write after free only when the block is handed out
+ * again. */
 #include "arena/report.h"
 #include "base/bitmap.h"
 #include "cache/tcache.h"
@@ -8,9 +9,10 @@
 /* So much of a freed block is looked at, for the blocks may be long. */
 #define PATROL_BYTES ((size_t)1024)
 
-/* What was written over, "behind" or "in front of" the block; NULL: nothing, or it is not the block any more that it was when this call
- * looked at the record. */
-static const char *find_overflow(const struct span *s, const char *block, block_record *record, size_t *size) {
+/* What was written over, "behind" or "in front of" the block; NULL: nothing, or it is not the block any more
+ * that it was when this call looked at the record. */
+static const char *find_overflow(const struct span *s, const char *block, block_record *record,
+                                 size_t *size) {
 	const uint32_t value = atomic_load_explicit(record, memory_order_acquire);
 	if (RECORD_STATE(value) != BLOCK_LIVE) return NULL;
 	const size_t end = size_classes[s->class_].size;
@@ -23,9 +25,9 @@ static const char *find_overflow(const struct span *s, const char *block, block_
 	return behind ? "in front of" : "behind";
 }
 
-/* The block may have been freed meanwhile, and its span, by another thread: the bin's lock keeps a span that has a live
- * block, and the record tells what else changed under our eyes. Its turn may have come round for who was away for long, but not at once
- * again; and an overflow stays. */
+/* The block may have been freed meanwhile, and its span, by another thread: the bin's lock keeps a span that
+ * has a live block, and the record tells what else changed under our eyes. Its turn may have come round for
+ * who was away for long, but not at once again; and an overflow stays. */
 static void look_at_live(struct bin *bin, const struct span *s, const char *block) {
 	if (!s->hard || s->bin != bin || s->kind != SPAN_SMALL) return;
 	const struct size_class *c = &size_classes[s->class_];
@@ -56,6 +58,7 @@ void patrol(struct tcache *tc) {
 		const void *block = quarantine_block(entry);
 		const size_t size = size_classes[quarantine_class(entry)].size - CANARY_SIZE;
 		if (unlikely(!reads_as_zero(block, min_size(size, PATROL_BYTES))))
-			report_end("malloc", block, "the free block of %zu bytes was written to after it was freed", size + CANARY_SIZE);
+			report_end("malloc", block, "the free block of %zu bytes was written to after it was freed",
+			           size + CANARY_SIZE);
 	}
 }

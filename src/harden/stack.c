@@ -18,8 +18,7 @@ bool stack_is_possible(void) { return unwind_is_possible(); }
 /* The frame and its callers. */
 static uint32_t collect(struct unwind *frame, uintptr_t *frames, uint32_t max) {
 	uint32_t count = 0;
-	do
-		frames[count++] = frame->pc;
+	do frames[count++] = frame->pc;
 	while (count < max && unwind_step(frame));
 	return count;
 }
@@ -174,7 +173,8 @@ void stack_print_frames(const uintptr_t *frames, uint32_t count) {
 		char id[2 * BUILD_ID_MAX + 1];
 		build_id_text(id, &places[i].id);
 		if (places[i].file[0] != 0 && places[i].id.size > 0 && is_first_of_file(i))
-			print_fd(2, "    %p  %s+%p (BuildId: %s)\n", frame, places[i].file, (void *)places[i].address, id);
+			print_fd(2, "    %p  %s+%p (BuildId: %s)\n", frame, places[i].file, (void *)places[i].address,
+			         id);
 		else if (places[i].file[0] != 0)
 			print_fd(2, "    %p  %s+%p\n", frame, places[i].file, (void *)places[i].address);
 		else

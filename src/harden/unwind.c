@@ -22,24 +22,27 @@ static bool is_readable(struct unwind *frame, uintptr_t address) {
 
 bool unwind_read(struct unwind *frame, uintptr_t address, uintptr_t *word) {
 	const uintptr_t low = frame->registers[UNWIND_SP] - RED_ZONE;
-	if (address - low >= FRAME_MAX || address % sizeof(uintptr_t) != 0 || !is_readable(frame, address)) return false;
+	if (address - low >= FRAME_MAX || address % sizeof(uintptr_t) != 0 || !is_readable(frame, address))
+		return false;
 	*word = *(const uintptr_t *)address;
 	return true;
 }
 
 /* ---- frames of signals ---- */
 
-/* The instructions that a handler returns to, which the kernel's debuggers and unwinders go by; where the interrupted thread's
- * context is, from the stack pointer on, with how many bytes of registers; and which is which. */
+/* The instructions that a handler returns to, which the kernel's debuggers and unwinders go by; where the
+ * interrupted thread's context is, from the stack pointer on, with how many bytes of registers; and which is
+ * which. */
 #if defined(__x86_64__)
-static const uint8_t signal_return[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 }; /* mov $15, %rax; syscall */
+/* mov $15, %rax; syscall */
+static const uint8_t signal_return[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
 #define CONTEXT_OFFSET 0
 #define REGISTERS_SIZE sizeof(gregset_t)
 
 static void copy_registers(struct unwind *frame, const mcontext_t *context) {
 	static const uint8_t order[UNWIND_REGISTERS] = {
-		REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP,
-		REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP,
+		REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+		REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP,
 	};
 	for (size_t i = 0; i < UNWIND_REGISTERS; i++) frame->registers[i] = (uintptr_t)context->gregs[order[i]];
 	frame->pc = frame->registers[16];
@@ -47,7 +50,8 @@ static void copy_registers(struct unwind *frame, const mcontext_t *context) {
 
 static uintptr_t address_only(uintptr_t address) { return address; }
 #elif defined(__aarch64__)
-static const uint8_t signal_return[] = { 0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4 }; /* mov x8, #139; svc #0 */
+/* mov x8, #139; svc #0 */
+static const uint8_t signal_return[] = { 0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4 };
 #define CONTEXT_OFFSET sizeof(siginfo_t)
 #define REGISTERS_SIZE offsetof(mcontext_t, pstate)
 
@@ -67,7 +71,8 @@ static uintptr_t address_only(uintptr_t address) {
 static_assert(REGISTERS_SIZE < UNWIND_PAGE, "they lie in two pages at most");
 
 void unwind_interrupted(struct unwind *frame, const ucontext_t *context) {
-	*frame = (struct unwind){ .exact = true, .steps = UNWIND_STEPS, .pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE } };
+	*frame =
+	    (struct unwind){ .exact = true, .steps = UNWIND_STEPS, .pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE } };
 	copy_registers(frame, &context->uc_mcontext);
 }
 
@@ -79,7 +84,9 @@ static bool step_over_signal(struct unwind *frame) {
 	const uintptr_t context = frame->registers[UNWIND_SP] + CONTEXT_OFFSET;
 	const uintptr_t registers = context + offsetof(ucontext_t, uc_mcontext);
 	uintptr_t unused;
-	if (!unwind_read(frame, registers, &unused) || !unwind_read(frame, registers + REGISTERS_SIZE - 8, &unused)) return false;
+	if (!unwind_read(frame, registers, &unused) ||
+	    !unwind_read(frame, registers + REGISTERS_SIZE - 8, &unused))
+		return false;
 	copy_registers(frame, (const mcontext_t *)registers);
 	frame->exact = true;
 	return frame->pc != 0;
@@ -89,19 +96,21 @@ static bool step_over_signal(struct unwind *frame) {
 
 static bool find_cfa(struct unwind *frame, const struct cfi *cfi, uintptr_t *cfa) {
 	const struct row *row = &cfi->row;
-	if (row->cfa_expression != 0) return unwind_compute(frame, cfi_expression(cfi, row->cfa_expression), NULL, cfa);
+	if (row->cfa_expression != 0)
+		return unwind_compute(frame, cfi_expression(cfi, row->cfa_expression), NULL, cfa);
 	*cfa = frame->registers[row->cfa_register] + (uintptr_t)(intptr_t)row->cfa_offset;
 	return true;
 }
 
-/* The stack grows down, so that callers are further up; but a function that was interrupted may not have used any of it. A
- * signal may have come to a stack of its own. */
+/* The stack grows down, so that callers are further up; but a function that was interrupted may not have used
+ * any of it. A signal may have come to a stack of its own. */
 static bool is_further_up(const struct unwind *frame, const struct cfi *cfi, uintptr_t cfa) {
 	const uintptr_t distance = cfa - frame->registers[UNWIND_SP];
 	return cfi->is_signal || (distance <= FRAME_MAX && (distance > 0 || frame->exact));
 }
 
-static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t cfa, unsigned number, uintptr_t *value) {
+static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t cfa, unsigned number,
+                          uintptr_t *value) {
 	const struct rule rule = cfi->row.registers[number];
 	uintptr_t address = cfa + (uintptr_t)(intptr_t)rule.value;
 	switch ((enum rule_kind)rule.kind) {
@@ -112,7 +121,8 @@ static bool find_register(struct unwind *frame, const struct cfi *cfi, uintptr_t
 	case RULE_REGISTER: *value = frame->registers[rule.value]; return true;
 	case RULE_EXPRESSION: return unwind_compute(frame, cfi_expression(cfi, rule.value), &cfa, value);
 	case RULE_AT_EXPRESSION:
-		return unwind_compute(frame, cfi_expression(cfi, rule.value), &cfa, &address) && unwind_read(frame, address, value);
+		return unwind_compute(frame, cfi_expression(cfi, rule.value), &cfa, &address) &&
+		       unwind_read(frame, address, value);
 	}
 	return false;
 }

@@ -1,8 +1,9 @@
-/* Walks up the calling thread's own stack, from frame to frame, by the tables that compilers write for exceptions. Needs no frame
- * pointers, allocates nothing, takes no lock (fde.h), and needs about a KiB of stack.
+/* Walks up the calling thread's own stack, from frame to frame, by the tables that compilers write for
+ * exceptions. Needs no frame pointers, allocates nothing, takes no lock (fde.h), and needs about a KiB of
+ * stack.
  *
- * Nothing that it finds on the stack is believed: coroutines begin with return addresses that somebody made up, and a stack may
- * be overwritten. What is not where it should be ends the walk. */
+ * Nothing that it finds on the stack is believed: coroutines begin with return addresses that somebody made
+ * up, and a stack may be overwritten. What is not where it should be ends the walk. */
 #ifndef HARDEN_UNWIND_H
 #define HARDEN_UNWIND_H
 
@@ -41,28 +42,30 @@ struct unwind {
 static inline __attribute__((always_inline)) void unwind_here(struct unwind *frame) {
 	*frame = (struct unwind){ .exact = true, .steps = UNWIND_STEPS };
 #if defined(__x86_64__)
-	__asm__ volatile(
-		"movq %%rbx, 3*8(%1)\n\t"
-		"movq %%rbp, 6*8(%1)\n\t"
-		"movq %%rsp, 7*8(%1)\n\t"
-		"movq %%r12, 12*8(%1)\n\t"
-		"movq %%r13, 13*8(%1)\n\t"
-		"movq %%r14, 14*8(%1)\n\t"
-		"movq %%r15, 15*8(%1)\n\t"
-		"leaq 0(%%rip), %0"
-		: "=r"(frame->pc) : "r"(frame->registers) : "memory");
+	__asm__ volatile("movq %%rbx, 3*8(%1)\n\t"
+	                 "movq %%rbp, 6*8(%1)\n\t"
+	                 "movq %%rsp, 7*8(%1)\n\t"
+	                 "movq %%r12, 12*8(%1)\n\t"
+	                 "movq %%r13, 13*8(%1)\n\t"
+	                 "movq %%r14, 14*8(%1)\n\t"
+	                 "movq %%r15, 15*8(%1)\n\t"
+	                 "leaq 0(%%rip), %0"
+	                 : "=r"(frame->pc)
+	                 : "r"(frame->registers)
+	                 : "memory");
 #elif defined(__aarch64__)
 	uintptr_t sp;
-	__asm__ volatile(
-		"stp x19, x20, [%2, 19*8]\n\t"
-		"stp x21, x22, [%2, 21*8]\n\t"
-		"stp x23, x24, [%2, 23*8]\n\t"
-		"stp x25, x26, [%2, 25*8]\n\t"
-		"stp x27, x28, [%2, 27*8]\n\t"
-		"stp x29, x30, [%2, 29*8]\n\t"
-		"mov %1, sp\n\t"
-		"adr %0, ."
-		: "=&r"(frame->pc), "=&r"(sp) : "r"(frame->registers) : "memory");
+	__asm__ volatile("stp x19, x20, [%2, 19*8]\n\t"
+	                 "stp x21, x22, [%2, 21*8]\n\t"
+	                 "stp x23, x24, [%2, 23*8]\n\t"
+	                 "stp x25, x26, [%2, 25*8]\n\t"
+	                 "stp x27, x28, [%2, 27*8]\n\t"
+	                 "stp x29, x30, [%2, 29*8]\n\t"
+	                 "mov %1, sp\n\t"
+	                 "adr %0, ."
+	                 : "=&r"(frame->pc), "=&r"(sp)
+	                 : "r"(frame->registers)
+	                 : "memory");
 	frame->registers[UNWIND_SP] = sp;
 #endif
 	frame->pages[0] = ALIGN_DOWN(frame->registers[UNWIND_SP], UNWIND_PAGE);
@@ -82,7 +85,8 @@ bool unwind_is_possible(void);
 
 struct reader;
 
-/* Reads a word of the stack. False when it does not lie between the frame's end and what may be the next one, or cannot be read. */
+/* Reads a word of the stack. False when it does not lie between the frame's end and what may be the next one,
+ * or cannot be read. */
 bool unwind_read(struct unwind *frame, uintptr_t address, uintptr_t *word);
 
 /* Computes an expression, which begins with `cfa` on its stack, unless it is NULL. */

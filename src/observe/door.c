@@ -10,7 +10,7 @@
 
 #if defined(__x86_64__)
 void door_enter(void);
-#define ENTER (uint64_t)door_enter
+#define ENTER (uint64_t) door_enter
 #else
 #define ENTER 0
 #endif
@@ -52,14 +52,15 @@ enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513 };
 
 #define SYSCALL_LENGTH 2
 
-/* A signal came meanwhile. Had the thread been asleep in its system call, would that have failed with EINTR? The thread may be waiting for
- * just that. */
+/* A signal came meanwhile. Had the thread been asleep in its system call, would that have failed with EINTR?
+ * The thread may be waiting for just that. */
 static bool is_interrupted(uint64_t pending, uint64_t call) {
 	for (int number = 1; number <= 64; number++) {
 		struct sigaction action;
 		if (!(pending >> (number - 1) & 1) || !os_signal_ask(number, &action)) continue;
 		if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) continue;
-		if (call != ERESTARTNOINTR && !(call == ERESTARTSYS && (action.sa_flags & SA_RESTART) != 0)) return true;
+		if (call != ERESTARTNOINTR && !(call == ERESTARTSYS && (action.sa_flags & SA_RESTART) != 0))
+			return true;
 	}
 	return false;
 }
@@ -74,13 +75,15 @@ __attribute__((used)) static void door_serve(struct door_frame *frame) {
 	}
 }
 
-/* The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind the 128 bytes that belong to
- * its code (the red zone) the tool has written where it shall go on, which is the instruction of its system call. rax is the number of the
- * call; rcx holds what `call` above says, for system calls leave nothing in it.
+/* The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind
+ * the 128 bytes that belong to its code (the red zone) the tool has written where it shall go on, which is
+ * the instruction of its system call. rax is the number of the call; rcx holds what `call` above says, for
+ * system calls leave nothing in it.
  *
- * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes. Only one thread comes through
- * at a time, for there is one stack; another one goes on at once. Vector registers are saved, too: an inlined system call leaves them
- * alone. The frame is described to unwinders all the way: a thread may be cancelled when signals are let through again. */
+ * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes.
+ * Only one thread comes through at a time, for there is one stack; another one goes on at once. Vector
+ * registers are saved, too: an inlined system call leaves them alone. The frame is described to unwinders all
+ * the way: a thread may be cancelled when signals are let through again. */
 __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".balign 64\n"
         "door_stack: .skip 65536\n"

@@ -1,13 +1,17 @@
-/* How a window is opened from outside, in a process that has none (`arenal ctl PID open`; tools/lib/arenal/door.py is the other side).
+/* How a window is opened from outside, in a process that has none (`arenal ctl PID open`;
+ * tools/lib/arenal/door.py is the other side).
  *
- * The tool finds struct arenal_door by its symbol, believes it when magic, version and `self` are right, and then does one of two things:
+ * The tool finds struct arenal_door by its symbol, believes it when magic, version and `self` are right, and
+ * then does one of two things:
  *
- *   1. It knocks: it writes a byte into the word `knock` (by /proc/PID/mem). Slow paths see it, and open the window. Nothing of the process
- *      is stopped, and no code runs that would not run anyhow. A process that sleeps does not hear it.
- *   2. It sends a thread through that sleeps in a system call: it stops the thread (ptrace) where that holds no lock of libc's or ours, lets it
- *      go on at `enter`, in one step, and leaves it alone. The rest is done here, so that nothing is left half done should the tool die:
- *      signals are blocked, all registers are saved, the window is opened on a stack of ours, and the thread makes its system call
- *      again. See door.c for what the tool passes. x86-64 only.
+ *   1. It knocks: it writes a byte into the word `knock` (by /proc/PID/mem). Slow paths see it, and open the
+ *      window. Nothing of the process is stopped, and no code runs that would not run anyhow. A process that
+ *      sleeps does not hear it.
+ *   2. It sends a thread through that sleeps in a system call: it stops the thread (ptrace) where that holds
+ *      no lock of libc's or ours, lets it go on at `enter`, in one step, and leaves it alone. The rest is
+ *      done here, so that nothing is left half done should the tool die: signals are blocked, all registers
+ *      are saved, the window is opened on a stack of ours, and the thread makes its system call again. See
+ *      door.c for what the tool passes. x86-64 only.
  *
  * Then the tool reads `answer`. */
 #ifndef OBSERVE_DOOR_H
@@ -23,7 +27,8 @@
 enum door_answer {
 	DOOR_NOBODY,    /* nobody has come by yet */
 	DOOR_OPEN,      /* there is a window, or its thread is being started */
-	DOOR_LATER,     /* at the next slow moment: the program has allocated nothing yet, wants no thread of ours now, or this thread may start none */
+	DOOR_LATER,     /* at the next slow moment: the program has allocated nothing yet, wants no thread of ours
+	                   now, or this thread may start none */
 	DOOR_NEVER,     /* the tunable `window` is 0 */
 	DOOR_LOCKED_IN, /* the program is in a sandbox */
 	DOOR_REFUSED,   /* the kernel lets us have no thread, or no window */
@@ -35,7 +40,8 @@ struct arenal_door {
 	_Atomic uint32_t answer; /* enum door_answer */
 	uint64_t self;           /* the address of this structure */
 	uint64_t knock;          /* the address of a word of 4 bytes: 0, or somebody knocks */
-	uint64_t sandbox;        /* the address of a byte: not 0, the program is in a sandbox, and no thread is sent through */
+	uint64_t sandbox;        /* the address of a byte: not 0, the program is in a sandbox, and no thread is
+	                            sent through */
 	uint64_t enter;          /* an address; 0: none on this machine */
 };
 extern struct arenal_door arenal_door __attribute__((visibility("default")));

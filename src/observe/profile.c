@@ -11,8 +11,8 @@
 #include "cache/tcache.h"
 #include "harden/stack.h"
 
-/* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table, nor its lock.
- * 255: that many or more, for ever. Written under the lock. */
+/* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table,
+ * nor its lock. 255: that many or more, for ever. Written under the lock. */
 #define FILTER_BITS 16
 static _Atomic uint8_t filter[1 << FILTER_BITS];
 
@@ -25,11 +25,15 @@ static _Atomic uint8_t filter[1 << FILTER_BITS];
 
 static struct {
 	struct lock lock;
-	uint64_t mean;                 /* of all that is in here; 0: nothing was ever sampled */
-	struct address_table samples;  /* sampled blocks that were not freed yet; size: what was asked for */
-	struct profile_stack *chunks[PROFILE_STACKS / STACKS_OF_CHUNK + 1]; /* never freed: the next profile uses them */
-	uint32_t *buckets;             /* PROFILE_STACKS of them: the number of a stack, or 0 */
-	uint32_t stack_count, hand;    /* hand: where the search goes on */
+	/* of all that is in here; 0: nothing was ever sampled */
+	uint64_t mean;
+	/* sampled blocks that were not freed yet; size: what was asked for */
+	struct address_table samples;
+	/* never freed: the next profile uses them */
+	struct profile_stack *chunks[PROFILE_STACKS / STACKS_OF_CHUNK + 1];
+	/* PROFILE_STACKS of them: the number of a stack, or 0 */
+	uint32_t *buckets;
+	uint32_t stack_count, hand; /* hand: where the search goes on */
 } profile;
 
 void profile_lock(void) { lock_take(&profile.lock, RANK_PROFILE); }
@@ -37,9 +41,13 @@ void profile_unlock(void) { lock_drop(&profile.lock, RANK_PROFILE); }
 
 /* ---- the samples; under the lock ---- */
 
-static uint64_t hash_block(const void *block) { return ((uintptr_t)block >> 4) * UINT64_C(0x9E3779B97F4A7C15); }
+static uint64_t hash_block(const void *block) {
+	return ((uintptr_t)block >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+}
 
-static _Atomic uint8_t *filter_of(const void *block) { return &filter[hash_block(block) >> (64 - FILTER_BITS)]; }
+static _Atomic uint8_t *filter_of(const void *block) {
+	return &filter[hash_block(block) >> (64 - FILTER_BITS)];
+}
 
 static uint32_t *stack_number(const struct address_entry *sample) {
 	return (uint32_t *)profile.samples.records + address_index(&profile.samples, sample);
@@ -84,7 +92,8 @@ static uint32_t take_place(void) {
 	for (uint32_t i = 0; i < SEARCHED; i++) {
 		profile.hand = profile.hand % (profile.stack_count - 1) + 1;
 		const struct profile_counts *c = &stack_at(profile.hand)->counts;
-		if (c->live_blocks == 0 && (found == 0 || c->total_bytes < stack_at(found)->counts.total_bytes)) found = profile.hand;
+		if (c->live_blocks == 0 && (found == 0 || c->total_bytes < stack_at(found)->counts.total_bytes))
+			found = profile.hand;
 	}
 	if (found == 0) return 0;
 	const struct profile_stack *gone = stack_at(found);
@@ -102,7 +111,9 @@ static uint32_t stack_of(const uintptr_t *frames, uint32_t count) {
 	const uint64_t hash = hash_of(frames, count);
 	for (uint32_t n = *bucket_of(hash); n != 0; n = stack_at(n)->next) {
 		const struct profile_stack *s = stack_at(n);
-		if (s->hash == hash && s->frame_count == count && memcmp(s->frames, frames, count * sizeof *frames) == 0) return n;
+		if (s->hash == hash && s->frame_count == count &&
+		    memcmp(s->frames, frames, count * sizeof *frames) == 0)
+			return n;
 	}
 	const bool is_new = profile.stack_count < PROFILE_STACKS && make_chunk(profile.stack_count);
 	const uint32_t number = is_new ? profile.stack_count++ : take_place();
@@ -189,7 +200,8 @@ static bool forget_all(uint64_t mean) {
 	if (profile.buckets == NULL) profile.buckets = meta_alloc(PROFILE_STACKS * sizeof *profile.buckets);
 	const bool possible = profile.buckets != NULL && make_chunk(0);
 	profile.mean = possible ? mean : 0;
-	profile.samples.record = sizeof(uint32_t); /* not where it is declared: all of it would lie in the library's file */
+	profile.samples.record = sizeof(uint32_t); /* not where it is declared: all of it would lie in the
+	                                              library's file */
 	address_table_clear(&profile.samples);
 	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
 	if (possible) {
@@ -219,7 +231,8 @@ void profile_init(void) {
 	if (!conf.profile && !conf.leaks) return;
 	const int error = profile_start(0);
 	if (error == ENOTSUP)
-		print_fd(2, "arenal: there is no heap profile of programs that are linked statically at a fixed place\n");
+		print_fd(
+		    2, "arenal: there is no heap profile of programs that are linked statically at a fixed place\n");
 	else if (error != 0)
 		print_fd(2, "arenal: no memory for the heap profile: it stays off\n");
 }

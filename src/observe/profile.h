@@ -1,8 +1,9 @@
-/* The heap profile: a sample of the allocations (cache/sample.h), each with the stack of who asked for it, as estimates of what
- * all of them hold now and have held, by stack.
+/* The heap profile: a sample of the allocations (cache/sample.h), each with the stack of who asked for it, as
+ * estimates of what all of them hold now and have held, by stack.
  *
- * Sampled small blocks lie in spans without tags (arena_of_samples); those and all larger blocks are freed on slow paths, which
- * ask here. Counts go on after the profile is off for what was sampled before: until the next start. */
+ * Sampled small blocks lie in spans without tags (arena_of_samples); those and all larger blocks are freed on
+ * slow paths, which ask here. Counts go on after the profile is off for what was sampled before: until the
+ * next start. */
 #ifndef OBSERVE_PROFILE_H
 #define OBSERVE_PROFILE_H
 
@@ -16,8 +17,9 @@
 /* Blocks are estimated in fractions. */
 #define PROFILE_BLOCKS_SHIFT 12
 
-/* So many stacks are told apart, and no more: of further ones, one that nothing lives from gives its place, and what it has held goes to
- * "(other)", number 0, which has no frames. Where there is none, the new stack is counted there as a whole. */
+/* So many stacks are told apart, and no more: of further ones, one that nothing lives from gives its place,
+ * and what it has held goes to "(other)", number 0, which has no frames. Where there is none, the new stack
+ * is counted there as a whole. */
 #define PROFILE_STACKS 16384
 
 /* One stack, and what came from there: estimates. */
@@ -27,7 +29,7 @@ struct profile_stack {
 		uint64_t live_bytes, total_bytes;
 		uint64_t live_blocks, total_blocks; /* << PROFILE_BLOCKS_SHIFT */
 	} counts;
-	uint32_t next;                   /* of the same bucket; 0: none */
+	uint32_t next; /* of the same bucket; 0: none */
 	uint32_t frame_count;
 	uintptr_t frames[PROFILE_FRAMES]; /* addresses inside of the calls, innermost first */
 };
@@ -35,12 +37,13 @@ struct profile_stack {
 /* At start-up, when stacks can be taken: switches the profile on, if the tunables say so. */
 void profile_init(void);
 
-/* Forgets what was collected and switches the profile on, or goes on with it, sampling one byte in `mean`; 0: the tunable's.
- * Returns 0, EINVAL, ENOMEM, or ENOTSUP where stacks cannot be taken. */
+/* Forgets what was collected and switches the profile on, or goes on with it, sampling one byte in `mean`; 0:
+ * the tunable's. Returns 0, EINVAL, ENOMEM, or ENOTSUP where stacks cannot be taken. */
 int profile_start(size_t mean);
 void profile_stop(void);
 
-/* The calling thread has got this block, which is a sample, with this mean (tcache_sample_count). No lock may be held. */
+/* The calling thread has got this block, which is a sample, with this mean (tcache_sample_count). No lock may
+ * be held. */
 COLD void profile_add(void *block, size_t size, uint64_t mean);
 
 /* All other blocks that may be samples come by sample_allocated and sample_freed (cache/sample.h). */
@@ -53,7 +56,8 @@ uint64_t profile_mean(void);
 /* Copies the stack of this number. False: there are fewer. */
 bool profile_stack(uint32_t number, struct profile_stack *copy);
 
-/* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that failed. */
+/* Writes the profile; see profile_output.c for the format. Returns 0 or the errno of the write that
+ * failed. */
 int profile_dump(int fd);
 
 /* Writes the profile as profile_dump does, but returns EFBIG when it is longer than `room` bytes. */

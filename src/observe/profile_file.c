@@ -1,9 +1,10 @@
 /* The file that the heap profile goes to at exit (ARENAL_PROFILE_FILE).
  *
- * It may be in a directory where everybody writes, under a name that everybody can guess, and the process may be root's. So no link is
- * followed, no pipe and no device is written to, and only the owner can read it. It is written aside and gets its name as a whole: a disk
- * that is full, or a process that is killed, leaves what was there before. The process's own descriptors are written to by their names
- * in /dev, whatever they are. Under a filter of system calls, a new file is written in place. */
+ * It may be in a directory where everybody writes, under a name that everybody can guess, and the process may
+ * be root's. So no link is followed, no pipe and no device is written to, and only the owner can read it. It
+ * is written aside and gets its name as a whole: a disk that is full, or a process that is killed, leaves
+ * what was there before. The process's own descriptors are written to by their names in /dev, whatever they
+ * are. Under a filter of system calls, a new file is written in place. */
 #include <errno.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@
 #include "base/sandbox.h"
 #include "observe/profile.h"
 
-/* Where the process was at its start: relative names begin there, wherever it has gone since. "": not known. */
+/* Where the process was at its start: relative names begin there, wherever it has gone since. "": not
+ * known. */
 static char start[CONF_PATH_MAX];
 
 /* Containers and services have filters of system calls that somebody else set, which let files be renamed. */
@@ -32,7 +34,8 @@ static int descriptor_of(const char *name) {
 	if (strcmp(name, "/dev/stdout") == 0) return 1;
 	if (strcmp(name, "/dev/stderr") == 0) return 2;
 	if (strncmp(name, "/dev/fd/", 8) != 0) return -1;
-	return conf_parse(name + 8, strlen(name + 8), &number) && number >= 0 && number <= INT32_MAX ? (int)number : -1;
+	return conf_parse(name + 8, strlen(name + 8), &number) && number >= 0 && number <= INT32_MAX ? (int)number
+	                                                                                             : -1;
 }
 
 /* A full name; "%p" in the pattern stands for the process. False: it is too long. */
@@ -53,7 +56,8 @@ static bool file_name(char *name, size_t size, const char *pattern) {
 /* A name beside it that nobody can guess. */
 static void name_aside(char *aside, size_t size, const char *name) {
 	const char *slash = strrchr(name, '/');
-	print_text(aside, size, "%.*s.arenal-%016lx", slash != NULL ? (int)(slash + 1 - name) : 0, name, os_random());
+	print_text(aside, size, "%.*s.arenal-%016lx", slash != NULL ? (int)(slash + 1 - name) : 0, name,
+	           os_random());
 }
 
 static int dump_and_close(int file) {
@@ -61,8 +65,8 @@ static int dump_and_close(int file) {
 	return error != 0 ? error : late_error;
 }
 
-/* Under a filter of system calls, which may kill for any that the program does not make itself: nothing is replaced, and nothing that
- * failed is removed. The tools say that such a file is cut short. */
+/* Under a filter of system calls, which may kill for any that the program does not make itself: nothing is
+ * replaced, and nothing that failed is removed. The tools say that such a file is cut short. */
 static int write_in_place(const char *name) {
 	const int file = os_create_file(name);
 	return file < 0 ? -file : dump_and_close(file);
@@ -85,13 +89,15 @@ static int write_to(const char *name, bool filtered) {
 	const int descriptor = descriptor_of(name);
 	if (descriptor >= 0) return profile_dump(descriptor);
 	const int error = filtered ? write_in_place(name) : EEXIST;
-	return error == EEXIST && (!filtered || (filtered_at_start && !sandbox_is_on())) ? write_aside(name) : error;
+	return error == EEXIST && (!filtered || (filtered_at_start && !sandbox_is_on())) ? write_aside(name)
+	                                                                                 : error;
 }
 
 void profile_file_write(void) {
 	static char name[2 * CONF_PATH_MAX];
 	const bool filtered = os_is_filtered();
-	const int error = file_name(name, sizeof name, conf_files.profile_file) ? write_to(name, filtered) : ENAMETOOLONG;
+	const int error =
+	    file_name(name, sizeof name, conf_files.profile_file) ? write_to(name, filtered) : ENAMETOOLONG;
 	if (error == 0) return;
 	const char *why = error != EEXIST ? strerrordesc_np(error)
 	                  : filtered      ? "Under a filter of system calls, what is there is not replaced"

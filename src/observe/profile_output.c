@@ -5,12 +5,13 @@
  *     sample BYTES                     from one sampled byte to the next, on average
  *     pid NUMBER
  *     time SECONDS                     since 1970
- * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal, innermost first; a
- * frame is an address inside of the instruction that calls:
+ * One line for each stack from which something was sampled, its numbers decimal and its frames hexadecimal,
+ * innermost first; a frame is an address inside of the instruction that calls:
  *     stack LIVE_BLOCKS LIVE_BYTES TOTAL_BLOCKS TOTAL_BYTES FRAME...
- * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools call it "(other)".
- * The numbers are estimates of all that was allocated from there, by malloc or its relatives: of what is not freed yet, and
- * since the profile was started. One line for each loaded program and library that has a build ID, both hexadecimal:
+ * One stack whose only frame is 0 stands for all that had no place in the table (PROFILE_STACKS): the tools
+ * call it "(other)". The numbers are estimates of all that was allocated from there, by malloc or its
+ * relatives: of what is not freed yet, and since the profile was started. One line for each loaded program
+ * and library that has a build ID, both hexadecimal:
  *     object START BUILD_ID            START: where the first byte of its file is mapped
  * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
  * /proc, such lines of what the loader knows, with 0 for what it does not. Version 1 has no objects. */
@@ -25,11 +26,13 @@
 #include "harden/stack.h"
 #include "observe/profile.h"
 
-static uint64_t whole(uint64_t blocks) { return (blocks + (1 << PROFILE_BLOCKS_SHIFT) / 2) >> PROFILE_BLOCKS_SHIFT; }
+static uint64_t whole(uint64_t blocks) {
+	return (blocks + (1 << PROFILE_BLOCKS_SHIFT) / 2) >> PROFILE_BLOCKS_SHIFT;
+}
 
 struct writer {
 	int fd, error;
-	size_t room; /* in the file */
+	size_t room;          /* in the file */
 	bool (*wait)(int fd); /* for a pipe to be read; NULL: nobody waits */
 	size_t length;
 	char text[2048];
@@ -39,8 +42,7 @@ static void flush(struct writer *w) {
 	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
 	if (w->error == 0) {
 		/* A pipe takes so few bytes at once or not at all. */
-		do
-			w->error = os_write(w->fd, w->text, w->length);
+		do w->error = os_write(w->fd, w->text, w->length);
 		while (w->error == EAGAIN && w->wait != NULL && w->wait(w->fd));
 	}
 	w->room -= min_size(w->length, w->room);
@@ -91,7 +93,8 @@ static void put_object(void *writer, uintptr_t start, const struct build_id *id)
 
 static int dump(int fd, size_t room, bool (*wait)(int fd)) {
 	struct writer w = { .fd = fd, .room = room, .wait = wait };
-	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(), os_date() / 1000000000);
+	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(),
+	    os_date() / 1000000000);
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
 	build_id_of_all(put_object, &w);
@@ -138,15 +141,20 @@ static void report_leaks(void) {
 		blocks += c->live_blocks;
 		stacks++;
 		last->number = i;
-		for (struct leak *at = last; at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
+		for (struct leak *at = last;
+		     at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
 			const struct leak smaller = at[-1];
 			at[-1] = at[0];
 			at[0] = smaller;
 		}
 	}
 	blocks = whole(blocks);
-	print_fd(2, "arenal: at its end, process %d holds about %lu bytes in %lu block%s that it did not free, from %lu stack%s "
-	            "(sampled, one byte in %lu)\n", os_process_id(), bytes, blocks, plural(blocks), stacks, plural(stacks), profile_mean());
+	print_fd(
+	    2,
+	    "arenal: at its end, process %d holds about %lu bytes in %lu block%s that it did not free, from %lu "
+	    "stack%s "
+	    "(sampled, one byte in %lu)\n",
+	    os_process_id(), bytes, blocks, plural(blocks), stacks, plural(stacks), profile_mean());
 	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
 }
 

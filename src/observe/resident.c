@@ -1,8 +1,9 @@
 /* What of Arenal's memory the kernel backs, by its own word (mincore).
  *
- * The records are copied, a piece under each hold of their locks, and the kernel is asked without any: the program does not wait for
- * it. What lies side by side is asked for by one call, for it is the calls that cost: 0.7 us each, where a page in memory takes 2 ns.
- * Memory may come and go meanwhile: what is gone counts as not backed, and what came is missed. */
+ * The records are copied, a piece under each hold of their locks, and the kernel is asked without any: the
+ * program does not wait for it. What lies side by side is asked for by one call, for it is the calls that
+ * cost: 0.7 us each, where a page in memory takes 2 ns. Memory may come and go meanwhile: what is gone counts
+ * as not backed, and what came is missed. */
 #include <string.h>
 
 #include "arena/heap.h"
@@ -54,13 +55,15 @@ static struct mapping *sort(struct mapping *list, struct mapping *spare, size_t 
 	for (unsigned shift = 12; shift < 8 * sizeof(uintptr_t); shift += 8) {
 		size_t places[256] = { 0 }, place = 0;
 		for (size_t i = 0; i < count; i++) places[(uintptr_t)list[i].address >> shift & 255]++;
-		if (count == 0 || places[(uintptr_t)list[0].address >> shift & 255] == count) continue; /* all have the same */
+		/* all have the same */
+		if (count == 0 || places[(uintptr_t)list[0].address >> shift & 255] == count) continue;
 		for (size_t d = 0; d < 256; d++) {
 			const size_t next = place + places[d];
 			places[d] = place;
 			place = next;
 		}
-		for (size_t i = 0; i < count; i++) spare[places[(uintptr_t)list[i].address >> shift & 255]++] = list[i];
+		for (size_t i = 0; i < count; i++)
+			spare[places[(uintptr_t)list[i].address >> shift & 255]++] = list[i];
 		struct mapping *sorted = spare;
 		spare = list;
 		list = sorted;
@@ -72,15 +75,16 @@ static struct mapping *sort(struct mapping *list, struct mapping *spare, size_t 
 static void add_sorted(struct walk *w, const struct mapping *list, size_t count) {
 	uintptr_t known = 0;
 	for (size_t i = 0; i < count; i++) {
-		const uintptr_t start = max_size((uintptr_t)list[i].address, known), end = (uintptr_t)list[i].address + list[i].size;
+		const uintptr_t start = max_size((uintptr_t)list[i].address, known),
+		                end = (uintptr_t)list[i].address + list[i].size;
 		if (start >= end) continue;
 		add(w, start, end);
 		known = end;
 	}
 }
 
-/* What a layer writes down: the list is as long as need be, for short ones would hardly have neighbours in them. Where there is no memory
- * for it, `otherwise` bytes count as backed. */
+/* What a layer writes down: the list is as long as need be, for short ones would hardly have neighbours in
+ * them. Where there is no memory for it, `otherwise` bytes count as backed. */
 static void add_mappings(struct walk *w, size_t (*write_down)(struct mapping *, size_t), size_t otherwise) {
 	size_t count = write_down(NULL, 0), room = 0;
 	struct mapping *list = NULL;

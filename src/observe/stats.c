@@ -42,7 +42,7 @@ bool stats_next_arena(uint32_t *place, struct arena_stats *out) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	uint32_t first = 0;
 	while (first < count && !arena_list[first]->inherited) first++;
-	while (*place < count && *place > first && arena_list[*place]->inherited) ++*place;
+	while (*place<count && * place> first && arena_list[*place]->inherited) ++*place;
 	if (*place >= count) return false;
 	*out = (struct arena_stats){ .kind = arena_list[*place]->kind };
 	for (uint32_t a = *place; a < (*place == first ? count : *place + 1); a++)
@@ -81,11 +81,12 @@ void stats_get(struct arenal_stats *out) {
 	huge.blocks += hard_blocks;
 	huge.cached += hard_kept;
 	const size_t runs = heap.used - heap.spans - heap.purging;
-	/* Figures of different layers were read at different moments: each is bounded by what it is a part of, so that none of
-	 * these differences is negative. */
+	/* Figures of different layers were read at different moments: each is bounded by what it is a part of, so
+	 * that none of these differences is negative. */
 	const size_t cached = min_size(magazines, small) + min_size(kept_runs, runs);
 	const size_t allocated = small + runs - cached + huge.bytes + guard.bytes;
-	const size_t room = heap.spans - min_size(small, heap.spans); /* in spans, beside the blocks that are out */
+	/* in spans, beside the blocks that are out */
+	const size_t room = heap.spans - min_size(small, heap.spans);
 	const size_t holes = min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), room);
 	const size_t lazy_holes = min_size(atomic_load_explicit(&holes_lazy_bytes, memory_order_relaxed), holes);
 	const size_t dirty = heap.dirty + heap.purging + huge.cached;
@@ -167,15 +168,18 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 	memory_line(w, "purged", s->purged_total, "given back to the kernel since the start");
 	line(w, "  %-10s %12s %16zu  at %p, break at %p", "brk heap", human(s->brk_bytes).text, s->brk_bytes,
 	     (void *)heap->brk_start, (void *)heap->brk_end);
-	line(w, "  %-10s %12s %16zu  in %zu direct mappings", "huge", human(s->huge_bytes).text, s->huge_bytes, s->huge_blocks);
+	line(w, "  %-10s %12s %16zu  in %zu direct mappings", "huge", human(s->huge_bytes).text, s->huge_bytes,
+	     s->huge_blocks);
 	line(w, "  %-10s %12zu %16s  of 64 MiB", "regions", s->regions, "");
 	line(w, "  %-10s %12zu %16s  with a cache", "threads", s->threads, "");
-	line(w, "  %-10s %12zu %16s  blocks between inaccessible pages, %lu since the start", "guarded", s->guarded, "",
-	     (unsigned long)s->guarded_total);
+	line(w, "  %-10s %12zu %16s  blocks between inaccessible pages, %lu since the start", "guarded",
+	     s->guarded, "", (unsigned long)s->guarded_total);
 }
 
 static void print_arenas(struct writer *w) {
-	static const char kinds[][8] = { [REGION_MAPPED] = "regions", [REGION_BRK] = "brk", [REGION_GUARDED] = "guarded" };
+	static const char kinds[][8] = {
+		[REGION_MAPPED] = "regions", [REGION_BRK] = "brk", [REGION_GUARDED] = "guarded"
+	};
 	line(w, "arena      prefers  threads    spans   blocks out");
 	struct arena_stats s;
 	for (uint32_t place = 0, number = 0; stats_next_arena(&place, &s); number++)
@@ -190,8 +194,9 @@ static void print_classes(struct writer *w) {
 		if (s.refills == 0) continue;
 		size_t room = s.spans * size_classes[c].blocks;
 		line(w, "%5u %10zu %12zu %12s %6zu%% %12lu %12lu", size_classes[c].size, s.spans, s.blocks_out,
-		     human(s.blocks_out * size_classes[c].size).text, room == 0 ? (size_t)0 : s.blocks_out * 100 / room,
-		     (unsigned long)s.refills, (unsigned long)s.flushes);
+		     human(s.blocks_out * size_classes[c].size).text,
+		     room == 0 ? (size_t)0 : s.blocks_out * 100 / room, (unsigned long)s.refills,
+		     (unsigned long)s.flushes);
 	}
 }
 

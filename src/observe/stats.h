@@ -7,8 +7,8 @@
 
 void stats_get(struct arenal_stats *out);
 
-/* Bytes of Arenal's memory that the kernel backs now, as it says itself: a walk over the heap (resident.c), for those who ask for just
- * that. No other figure takes one. */
+/* Bytes of Arenal's memory that the kernel backs now, as it says itself: a walk over the heap (resident.c),
+ * for those who ask for just that. No other figure takes one. */
 size_t stats_resident(void);
 
 /* One size class over all arenas. */

@@ -31,12 +31,12 @@
 /* Wiped on fork as a whole. */
 static struct shared {
 	struct lock lock;
-	size_t opened;              /* bytes of the mapping that are accessible */
-	struct trace_writer *free;  /* of threads that have ended, with the rest of their chunks */
-	struct trace_writer late;   /* of threads without a cache, for a record at a time. Owner: lock */
+	size_t opened;                      /* bytes of the mapping that are accessible */
+	struct trace_writer *free;          /* of threads that have ended, with the rest of their chunks */
+	struct trace_writer late;           /* of threads without a cache, for a record at a time. Owner: lock */
 	struct trace_chunk *_Atomic latest; /* of this process; NULL: it has recorded nothing */
 	struct trace_writer writers[WRITERS];
-} *shared;
+} * shared;
 
 /* Constant after the start. */
 static struct trace_header *header;
@@ -55,8 +55,8 @@ static COLD void stop(enum trace_state state) {
 	if (trace_is_ending()) return;
 	if (os_back_file(header, os_page_size)) header->state = state;
 	if (state == TRACE_FULL)
-		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n", path,
-		         file.size);
+		print_fd(2, "arenal: %s has its greatest length of %zu bytes: calls are not recorded any more\n",
+		         path, file.size);
 	else
 		print_fd(2, "arenal: there is no room for %s: calls are not recorded any more\n", path);
 }
@@ -269,12 +269,18 @@ static const char *begin_file(void) {
 	if (error != 0) {
 		static char why[96];
 		switch (error) {
-		case EACCES: case EPERM: case EROFS: return "it may not be made there";
-		case ENOENT: case ENOTDIR: return "there is no such directory";
+		case EACCES:
+		case EPERM:
+		case EROFS: return "it may not be made there";
+		case ENOENT:
+		case ENOTDIR: return "there is no such directory";
 		case EEXIST: return "there are too many files of this name";
-		case ENOSPC: case EDQUOT: return "there is no room for it";
-		case ENODEV: case EINVAL: return "files cannot be mapped and shared there";
-		case EFBIG: case ENOMEM:
+		case ENOSPC:
+		case EDQUOT: return "there is no room for it";
+		case ENODEV:
+		case EINVAL: return "files cannot be mapped and shared there";
+		case EFBIG:
+		case ENOMEM:
 			return "there is no address space for it, or files may not be long (ulimit -v, ulimit -f)";
 		default: print_text(why, sizeof why, "it cannot be made (error %d)", error); return why;
 		}

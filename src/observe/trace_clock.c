@@ -13,7 +13,8 @@ static bool counter_is_good(void) {
 	static const char *const agreed[] = { "tsc", "kvm-clock", "hyperv" };
 	char source[64];
 	unsigned a, b, c, d;
-	os_read_file("/sys/devices/system/clocksource/clocksource0/current_clocksource", 0, source, sizeof source);
+	os_read_file("/sys/devices/system/clocksource/clocksource0/current_clocksource", 0, source,
+	             sizeof source);
 	bool known = false;
 	for (size_t i = 0; i < sizeof agreed / sizeof *agreed; i++)
 		known |= strncmp(source, agreed[i], strlen(agreed[i])) == 0;

@@ -1,8 +1,10 @@
-/* How a process that is recorded ends: it notes in its chunk that it called exit, and the last one cuts the file to its length.
+/* How a process that is recorded ends: it notes in its chunk that it called exit, and the last one cuts the
+ * file to its length.
  *
- * Each process holds the file (os_hold_file), and so do the children that it makes, in whatever way. The kernel lets go for a process that
- * ends, by _exit or a signal, too, or that executes a program. So whether anybody may write to the file is never counted: it is asked, by
- * the processes themselves when they end, and by tools/arenal, also of processes that it may not see. */
+ * Each process holds the file (os_hold_file), and so do the children that it makes, in whatever way. The
+ * kernel lets go for a process that ends, by _exit or a signal, too, or that executes a program. So whether
+ * anybody may write to the file is never counted: it is asked, by the processes themselves when they end, and
+ * by tools/arenal, also of processes that it may not see. */
 #ifndef OBSERVE_TRACE_END_H
 #define OBSERVE_TRACE_END_H
 
@@ -12,9 +14,10 @@
 #include "base/os.h"
 #include "observe/trace_format.h"
 
-/* At the start: of this file. `latest`: the chunk that the process began last, or NULL; in memory that is wiped in children. False: the
- * file cannot be held, and nobody will know who writes to it: it stays long. */
-bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header, struct trace_chunk *_Atomic *latest);
+/* At the start: of this file. `latest`: the chunk that the process began last, or NULL; in memory that is
+ * wiped in children. False: the file cannot be held, and nobody will know who writes to it: it stays long. */
+bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header,
+                      struct trace_chunk *_Atomic *latest);
 
 /* When libc is ready: exit is to be noted. `stays`: nobody will unload us. */
 void trace_end_expect_exit(bool stays);

@@ -1,11 +1,12 @@
 /* The file of a trace, as the library writes it and tools/replay reads it. All numbers are little-endian.
  *
- * The file is a row of pieces of TRACE_CHUNK bytes. The first begins with struct trace_header. Each other one is a *chunk*, or
- * nothing: who took it could not write. A chunk belongs to one process, begins with struct trace_chunk, and holds
- * records to its end or to the first zero byte; behind them all is zero. Each record belongs to the thread of the last
- * TRACE_THREAD before it in its chunk; what such a record starts is a *stretch*. The stretches of a thread, by their times, are all that it did,
- * in order; records of several threads, by their times, are in an order in which each block is freed after it was
- * allocated and each address is handed out after it was freed.
+ * The file is a row of pieces of TRACE_CHUNK bytes. The first begins with struct trace_header. Each other one
+ * is a *chunk*, or nothing: who took it could not write. A chunk belongs to one process, begins with struct
+ * trace_chunk, and holds records to its end or to the first zero byte; behind them all is zero. Each record
+ * belongs to the thread of the last TRACE_THREAD before it in its chunk; what such a record starts is a
+ * *stretch*. The stretches of a thread, by their times, are all that it did, in order; records of several
+ * threads, by their times, are in an order in which each block is freed after it was allocated and each
+ * address is handed out after it was freed.
  *
  * A record is a head of two bytes and fields of one to eight bytes each:
  *   bits 0-3   what happened, enum trace_op, never 0
@@ -14,7 +15,8 @@
  *   bits 10-12 length of the size, less one
  *   bits 13-15 the family: malloc, new, new[], both with an alignment (enum family)
  *   time       stamps since the last record of the stretch; in TRACE_THREAD since trace_header.stamp
- *   address    a sixteenth of it, less that of the last record of the stretch (0 at its start), zigzag: 2n, or -2n - 1
+ *   address    a sixteenth of it, less that of the last record of the stretch (0 at its start), zigzag: 2n,
+ *              or -2n - 1
  *   size       in bytes, as the program asked for it; not in TRACE_FREE and TRACE_MOVE
  *   one byte   the alignment's logarithm, in TRACE_ALIGNED only
  * The head is written last: a record that is there is whole, however the process ended. */
@@ -29,15 +31,16 @@
 
 enum trace_op {
 	TRACE_NOTHING,
-	TRACE_MALLOC,  /* and operator new: see the family */
+	TRACE_MALLOC, /* and operator new: see the family */
 	TRACE_CALLOC,
 	TRACE_ALIGNED, /* any function with an alignment of more than 16 */
 	TRACE_FREE,    /* or operator delete, or realloc to no bytes. Not of NULL */
 	TRACE_MOVE,    /* realloc gives up a block to make another, which the thread's next TRACE_REALLOC is */
-	TRACE_REALLOC, /* realloc's new block. Without TRACE_MOVE before it, it is the old one with another size */
+	TRACE_REALLOC, /* realloc's new block. Without TRACE_MOVE before it, it is the old one with another
+	                  size */
 	TRACE_FAILED,  /* nothing was allocated, and nothing freed; the address is none */
-	TRACE_THREAD,  /* the records that follow are this thread's: the address is its number, not shifted, nor relative; the size is that
-	                  of its name, TRACE_NAME, which follows */
+	TRACE_THREAD,  /* the records that follow are this thread's: the address is its number, not shifted, nor
+	                  relative; the size is that of its name, TRACE_NAME, which follows */
 	TRACE_END,     /* the thread has ended: its number, as in TRACE_THREAD */
 	TRACE_OPS
 };
@@ -60,8 +63,8 @@ enum trace_state {
 
 /* How a process ended, as far as it could say. */
 enum trace_end {
-	TRACE_NO_END, /* it runs, or ended without exit: by _exit, by executing a program, whose calls are in a file of their own if
-	                 anywhere, or by a signal */
+	TRACE_NO_END, /* it runs, or ended without exit: by _exit, by executing a program, whose calls are in a
+	                 file of their own if anywhere, or by a signal */
 	TRACE_EXIT,   /* it called exit, or main ended, or its last thread */
 	TRACE_ENDS
 };
@@ -70,15 +73,19 @@ struct trace_header {
 	char magic[8];
 	uint32_t version;
 	uint32_t chunk_size;
-	uint32_t pid;        /* the process that made the file */
-	uint32_t state;      /* enum trace_state */
-	uint64_t date;       /* when that was, in nanoseconds since 1970 */
-	uint64_t stamp, ns;  /* a moment then, in stamps and in nanoseconds of CLOCK_MONOTONIC */
-	uint64_t later_stamp, later_ns; /* a later moment. Chunks have others: the farthest tells best how long a stamp is */
+	uint32_t pid;                   /* the process that made the file */
+	uint32_t state;                 /* enum trace_state */
+	uint64_t date;                  /* when that was, in nanoseconds since 1970 */
+	uint64_t stamp, ns;             /* a moment then, in stamps and in nanoseconds of CLOCK_MONOTONIC */
+	uint64_t later_stamp, later_ns; /* a later moment. Chunks have others: the farthest tells best how long a
+	                                   stamp is */
 	char name[TRACE_NAME];          /* the process's */
-	uint64_t chunks;     /* pieces taken so far, the first included. Changed atomically, by all processes */
-	uint32_t held;       /* 1: who may write holds a lock on the file (F_OFD_SETLK, to read), which the kernel drops when all have ended */
-	uint32_t cut;        /* pieces that there were when the last process cut the file; 0: it did not */
+	uint64_t chunks;                /* pieces taken so far, the first included. Changed atomically, by all
+	                                   processes */
+	uint32_t held;                  /* 1: who may write holds a lock on the file (F_OFD_SETLK, to read), which
+	                                   the kernel drops when all have ended */
+	uint32_t cut;                   /* pieces that there were when the last process cut the file; 0: it did
+	                                   not */
 };
 
 #define TRACE_CHUNK_MAGIC UINT32_C(0x4B4E4843) /* "CHNK" */

@@ -93,7 +93,7 @@ static size_t traced_usable_size(void *block, const char *function) {
 
 static const struct front traced = {
 	traced_allocate, traced_allocate_zeroed, traced_allocate_aligned,
-	traced_resize, traced_release, traced_usable_size,
+	traced_resize,   traced_release,         traced_usable_size,
 };
 
 const struct front *trace_start(const struct front *behind) {

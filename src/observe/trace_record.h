@@ -11,10 +11,10 @@
 
 /* Where a thread's records go. Zero in the child of a fork, where it thus takes a chunk of its own first. */
 struct trace_writer {
-	char *at, *limit;    /* a record that begins at `limit` or before it has room */
-	uint64_t stamp;      /* of the last record */
-	uint64_t place;      /* its address, a sixteenth */
-	uint32_t thread;     /* whose records follow; 0: a TRACE_THREAD has to come first */
+	char *at, *limit;          /* a record that begins at `limit` or before it has room */
+	uint64_t stamp;            /* of the last record */
+	uint64_t place;            /* its address, a sixteenth */
+	uint32_t thread;           /* whose records follow; 0: a TRACE_THREAD has to come first */
 	struct trace_writer *next; /* of those that nobody uses. Owner: the lock of trace.c */
 } __attribute__((aligned(CACHE_LINE)));
 

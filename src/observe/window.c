@@ -40,7 +40,8 @@ static bool take_request(struct window_page *page, uint32_t number, struct windo
 
 static uint32_t last; /* request that was answered */
 
-/* Nobody has read so far: is it worth to go on? Not if there is another request, for it comes from somebody else then. */
+/* Nobody has read so far: is it worth to go on? Not if there is another request, for it comes from somebody
+ * else then. */
 static bool wait_for_reader(int pipe) {
 	struct window_page *page = atomic_load(&shared);
 	for (unsigned waited = 0; waited < WINDOW_PATIENCE && !own_thread_shall_end(&thread); waited += 20) {
@@ -50,8 +51,8 @@ static bool wait_for_reader(int pipe) {
 	return false;
 }
 
-/* It is written as it is read, through the kernel's 64 KiB: a file that has all of it would count as the process's memory. The reader may
- * open the pipe until the next request. */
+/* It is written as it is read, through the kernel's 64 KiB: a file that has all of it would count as the
+ * process's memory. The reader may open the pipe until the next request. */
 static void send_dump(int dump[2]) {
 	profile_dump_to_pipe(dump[1], wait_for_reader);
 	os_close(dump[1]);
@@ -129,7 +130,8 @@ void window_look(void) {
 	const int64_t wanted = conf.window;
 	atomic_store(&cache_hooks.slow_moment, NULL);
 	if (now > DUE || !atomic_load(&ready)) return;
-	const bool due = wanted == 1 || (wanted == -1 && (now == DUE || atomic_load(&purger_state) != PURGER_OFF));
+	const bool due =
+	    wanted == 1 || (wanted == -1 && (now == DUE || atomic_load(&purger_state) != PURGER_OFF));
 	if (due && own_threads_may_start() && tcache_exit_is_noticed())
 		open_window(now);
 	else if (due)
@@ -161,10 +163,12 @@ static void thread_ended(void) {
 	if (change(OPEN, DUE)) await_slow_moment();
 }
 
-static struct own_thread thread = { .name = "arenal-window", .body = window_thread, .wake = wake_thread, .ended = thread_ended };
+static struct own_thread thread = {
+	.name = "arenal-window", .body = window_thread, .wake = wake_thread, .ended = thread_ended
+};
 
-/* The last thread with a cache ends. Perhaps it is the last of all, which runs the handlers of exit: that must not be the
- * window's thread, which has none of the program's descriptors. */
+/* The last thread with a cache ends. Perhaps it is the last of all, which runs the handlers of exit: that
+ * must not be the window's thread, which has none of the program's descriptors. */
 static void close_window(void) { own_thread_end(&thread); }
 
 void window_start(void) {

@@ -68,7 +68,8 @@ static size_t fill_regions(struct window_region *out) {
 		heap_lock();
 		/* Not the record of one that is gone. */
 		if (r->slices_total > 0 || r->kind == REGION_BRK)
-			out[count++] = (struct window_region){ r->base, r->kind, r->slices_total, r->slices_used, r->slices_dirty };
+			out[count++] =
+			    (struct window_region){ r->base, r->kind, r->slices_total, r->slices_used, r->slices_dirty };
 		heap_unlock();
 	}
 	return count;

@@ -51,7 +51,7 @@ static void *other_thread(void *unused) {
 	(void)unused;
 	free(unknown(malloc(1))); /* it has its cache by then */
 	atomic_store(&moment.done, 1);
-	while (!atomic_load(&moment.faulted)) {}
+	while (atomic_load(&moment.faulted) != 1) {} /* the pages are open again by then */
 	moment.second(moment.block);
 	atomic_store(&moment.done, 2);
 	return NULL;
