@@ -35,7 +35,8 @@ NOINLINE void *allocate_aligned(size_t align, size_t size, enum family family) {
 		if (likely(block != NULL)) return block;
 	}
 	ensure_started();
-	if (unlikely(front != NULL)) return front->allocate_aligned(align, size, family);
+	const struct front *instead = front_instead();
+	if (unlikely(instead != NULL)) return instead->allocate_aligned(align, size, family);
 	return class_ != 0 ? malloc_medium(size_classes[class_].size, family) : aligned_large(align, size);
 }
 

@@ -29,7 +29,8 @@ static void *calloc_large(size_t size) {
 
 NOINLINE void *calloc_slow(size_t size) {
 	ensure_started();
-	if (unlikely(front != NULL)) return front->allocate_zeroed(size);
+	const struct front *instead = front_instead();
+	if (unlikely(instead != NULL)) return instead->allocate_zeroed(size);
 	return size <= SMALL_MAX ? clear(malloc_medium(size, FAMILY_MALLOC), size) : calloc_large(size);
 }
 

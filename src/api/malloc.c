@@ -103,7 +103,8 @@ static NOINLINE void *fetch_or_sample(size_t size) {
 
 static NOINLINE void *malloc_slow(size_t size, enum family family) {
 	ensure_started();
-	return unlikely(front != NULL) ? front->allocate(size, family) : fetch_or_sample(size);
+	const struct front *instead = front_instead();
+	return unlikely(instead != NULL) ? instead->allocate(size, family) : fetch_or_sample(size);
 }
 
 void *plain_allocate(size_t size, enum family family) {
@@ -132,8 +133,9 @@ static NOINLINE void free_slow(void *block, const struct claim *claim);
 
 NOINLINE void free_medium(void *block, const struct claim *claim) {
 	if (block == NULL) return;
-	if (unlikely(front != NULL))
-		front->release(block, claim);
+	const struct front *instead = front_instead();
+	if (unlikely(instead != NULL))
+		instead->release(block, claim);
 	else
 		free_slow(block, claim);
 }

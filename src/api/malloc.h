@@ -96,6 +96,11 @@ static inline size_t plain_usable_size(void *block, const char *function) {
 
 /* The front that serves instead of plain; NULL: none does. Slow paths test this, when the process has
  * started. Written once, at start-up or as soon as libc knows the environment. */
-extern const struct front *front __attribute__((visibility("hidden")));
+extern const struct front *_Atomic front __attribute__((visibility("hidden")));
+
+/* Who sees the front also sees what it was given when it started. */
+static inline const struct front *front_instead(void) {
+	return atomic_load_explicit(&front, memory_order_acquire);
+}
 
 #endif

@@ -61,7 +61,8 @@ EXPORT NOINLINE void *PUBLIC(realloc)(void *block, size_t size) {
 		release(block, &claim);
 		return NULL;
 	}
-	return unlikely(front != NULL) ? front->resize(block, size) : resize_block(block, size);
+	const struct front *instead = front_instead();
+	return unlikely(instead != NULL) ? instead->resize(block, size) : resize_block(block, size);
 }
 LIBC_NAME(__libc_realloc, realloc);
 

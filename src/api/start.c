@@ -21,15 +21,15 @@ static const struct front plain = {
 	plain_allocate, plain_allocate_zeroed, plain_allocate_aligned,
 	plain_resize,   plain_release,         plain_usable_size,
 };
-const struct front *front;
+const struct front *_Atomic front;
 
 static void choose_front(void) {
 	const bool trace = conf_files.trace_file[0] != 0;
 	if (conf.harden) {
 		if (trace) print_fd(2, "arenal: calls are not recorded: there is no trace in hardened mode\n");
-		front = harden_start(&plain);
+		atomic_store_explicit(&front, harden_start(&plain), memory_order_release);
 	} else if (trace) {
-		front = trace_start(&plain);
+		atomic_store_explicit(&front, trace_start(&plain), memory_order_release);
 	}
 }
 
@@ -73,7 +73,7 @@ __attribute__((constructor)) static void late_start(void) {
 	if (started && conf.sandbox == 1) be_in_sandbox();
 	if (started) pressure_start();
 	guard_start();
-	if (started && front == NULL) {
+	if (started && front_instead() == NULL) {
 		choose_front();
 		if (harden_is_on) tcache_started();
 	}

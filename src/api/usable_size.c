@@ -30,6 +30,7 @@ NOINLINE size_t usable_size_of_place(void *block, const char *function) {
 }
 
 NOINLINE size_t usable_size_slow(void *block, const char *function) {
-	if (unlikely(front != NULL)) return front->usable_size(block, function);
+	const struct front *instead = front_instead();
+	if (unlikely(instead != NULL)) return instead->usable_size(block, function);
 	return usable_size_of_place(block, function);
 }

@@ -48,7 +48,7 @@ struct tcache {
 	uint16_t class_mask; /* for classes that are computed: all bits; or 0 while the heap profile is on */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
-	bool uncounted;      /* in threads.count: see tcache_in_new_process. Owner: the threads lock */
+	bool uncounted;      /* in caches.count: see tcache_in_new_process. Owner: the threads lock */
 	uint32_t events;     /* refills and flushes, to look for idle magazines now and then */
 	size_t room;         /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
