@@ -239,7 +239,7 @@ class Gate(unittest.TestCase):
         root = self.repository()
         self.slow_down(root)
         self.replace(root, "src/base/conf.c", "\t.guard_sample = 5000,\n", "\t.guard_sample = 20,\n")
-        self.replace(root, "src/base/conf.c", "\t.decay = 1000,\n", "\t.decay = -1,\n")
+        self.replace(root, "src/base/conf.c", "\t.decay = CONF_DECAY,\n", "\t.decay = -1,\n")
         self.commit(root, "malloc is slower, guards more, and gives nothing back")
         done = subprocess.run(gate_command(root, "HEAD~1", "HEAD", "--only", "counts/pair,counts/random by default,rest_10s"),
                               env={**builds.clean_environment(), "TMPDIR": self.temporary}, stdin=subprocess.DEVNULL,
