@@ -1,8 +1,13 @@
 /* From an address to what is there, in two forms.
  *
+ * Invariant of tags: while a block of a small span is handed out, its slices have the tag of its class, or 0;
+ * slices of nothing else have one. A tag is set before the first block is handed out, and taken back before
+ * the slices serve anything else. free relies on it: behind a tag it looks at no record, and puts the block
+ * into the magazine that the tag names. unit_page_map, unit_arenas and stress.mixed fail without.
+ *
  * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of
  * the address space that begins where the break is at start-up: first room for the brk heap, then for mapped
- * regions, which are put there (place.h). Addresses * elsewhere have tag 0. The table reads as zero, and only
+ * regions, which are put there (place.h). Addresses elsewhere have tag 0. The table reads as zero, and only
  * the pages that describe regions are ever written. It takes 2 MiB of address space for the first 64 GiB, and
  * grows in place, by doubling, when regions come to lie behind that. A process with an address-space limit
  * (RLIMIT_AS) gets a smaller one, in proportion: 16 KiB for 20 MiB. A tag is the byte offset of the slice's

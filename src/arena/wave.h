@@ -1,6 +1,11 @@
 /* Programs use memory in waves: what was freed a moment ago is wanted again in a moment. How much free memory
  * is worth keeping for that, and how much may be purged by those who free. `now` is os_milliseconds(), which
- * callers read once. */
+ * callers read once.
+ *
+ * Invariant: peak is at least what is in use, and at least what was in use at any time of the running
+ * interval; before is that of the last one. So what is kept for a wave and what is in use are together no
+ * more than the program had lately: heap_decay.c and huge.c rely on that for their limits. unit_page_heap and
+ * the gate's promise cases fail without. */
 #ifndef ARENA_WAVE_H
 #define ARENA_WAVE_H
 

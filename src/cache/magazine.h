@@ -9,9 +9,11 @@
 
 /* ---- pop and push ----
  *
- * A magazine is a stack of free blocks that lie in [empty, top). Its owner takes no lock and no barrier here;
- * `drain` in magazine.c, which takes the oldest blocks away from any thread, pays for both sides. It leans on
- * this order of what the owner does:
+ * A magazine is a stack of free blocks that lie in [empty, top). Invariant: a block in there is free, of the
+ * magazine's class, and in no other place, at any moment that another thread may look or a fork may copy.
+ * malloc, free, drain, the search for a free block and children rely on it. Its owner takes no lock and no
+ * barrier here; `drain` in magazine.c, which takes the oldest blocks away from any thread, pays for both
+ * sides. It leans on this order of what the owner does:
  * - pop reads top and `empty`, lowers top, and only then is the block, which lay just below the top, the
  *   program's. So a call that has read an `empty` from before a drain takes the one block that each drain
  *   leaves, or one above it.

@@ -3,8 +3,8 @@
  *
  * Invariant: what is said to be found was in a magazine, below its top, at one moment of the search: so the
  * block was free then, whatever its thread did meanwhile. The other way round is not promised: a block may
- * be missed. Who ends the program relies on it (check_small in api/malloc.c); tests/models/search.pml fails for wrong
- * variants. */
+ * be missed. Who ends the program relies on it (check_small in api/malloc.c); tests/models/search.pml fails
+ * for wrong variants. */
 #include "cache/caches.h"
 #include "cache/magazine.h"
 

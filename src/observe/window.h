@@ -19,9 +19,12 @@
  *   5. reads the answer, and drops the lock.
  * Places and sizes of the first two structures never change, so that any client can ask any library for its
  * version. When what is behind the magic makes no sense, WINDOW_HELLO makes the library write it anew; where
- * the magic is missing, nobody is greeted. The library writes the page and never goes by what it finds there,
- * but for the request, which it copies first: whoever scribbles over the page harms only those who read
- * it. */
+ * the magic is missing, nobody is greeted.
+ *
+ * Invariant: the library never goes by what it finds in the page, but for the request, which it copies first;
+ * and a client by nothing before step 0. So whoever scribbles over the page harms only those who read it, and
+ * they stay whole, too. The program relies on the one, root's tools on the other: tools.window and
+ * tools.hostile fail without. */
 #ifndef OBSERVE_WINDOW_H
 #define OBSERVE_WINDOW_H
 
