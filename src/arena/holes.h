@@ -5,7 +5,7 @@
  * Invariant: what is purged has no block in use on it, from before madvise until it is done. For that, a span
  * that is being purged is out of its bin's list (span.away): no block of it is handed out meanwhile, so the
  * bin's lock is not held over madvise. Blocks may come back to it all the time. Whoever keeps data in a block
- * relies on it; stress.purges and api.purge fail without. */
+ * relies on it; stress.purges fails without. */
 #ifndef ARENA_HOLES_H
 #define ARENA_HOLES_H
 

@@ -3,7 +3,7 @@
  * Invariant of tags: while a block of a small span is handed out, its slices have the tag of its class, or 0;
  * slices of nothing else have one. A tag is set before the first block is handed out, and taken back before
  * the slices serve anything else. free relies on it: behind a tag it looks at no record, and puts the block
- * into the magazine that the tag names. unit_page_map, unit_arenas and stress.mixed fail without.
+ * into the magazine that the tag names. stress.mixed fails without.
  *
  * Tags: a flat table with one 16-bit tag per slice, for the fast path of free: one load. It covers a part of
  * the address space that begins where the break is at start-up: first room for the brk heap, then for mapped

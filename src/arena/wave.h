@@ -4,8 +4,8 @@
  *
  * Invariant: peak is at least what is in use, and at least what was in use at any time of the running
  * interval; before is that of the last one. So what is kept for a wave and what is in use are together no
- * more than the program had lately: heap_decay.c and huge.c rely on that for their limits. unit_page_heap and
- * the gate's promise cases fail without. */
+ * more than the program had lately: heap_decay.c and huge.c rely on that for their limits.
+ * unit_huge_blocks and api.purge fail without. */
 #ifndef ARENA_WAVE_H
 #define ARENA_WAVE_H
 
