@@ -64,9 +64,12 @@ static inline __attribute__((always_inline)) void *magazine_take(struct magazine
 /* For free, with a block of which nothing is known but that the magazine is the one of its tag. False: it is
  * no block's start, or may be free already, or the magazine is full. */
 static inline __attribute__((always_inline)) bool magazine_give(struct magazine *m, void *block) {
+	/* The top is read first: the last malloc has just written it, and all that follows waits for it. With the
+	 * load behind the test, a pair took 1.03 of the time. */
+	void **top = m->top;
 	uint64_t mark;
 	if (unlikely(!block_starts_at(block, &m->start_test, &mark))) return false;
-	if (unlikely(magazine_is_full(m) || mark_is(block, mark))) return false;
+	if (unlikely(top >= m->full || mark_is(block, mark))) return false;
 	mark_set(block, mark);
 	annotate_freed(block);
 	magazine_push(m, block);
