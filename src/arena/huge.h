@@ -38,6 +38,14 @@ struct huge_stats {
 };
 void huge_stats_get(struct huge_stats *out);
 
+/* For lists of mappings: counts one, unless its size is 0, and writes it down as long as there is room.
+ * Returns how many there are then. */
+static inline size_t mapping_note(struct mapping m, struct mapping *out, size_t room, size_t count) {
+	if (m.size == 0) return count;
+	if (count < room) out[count] = m;
+	return count + 1;
+}
+
 /* Writes down all huge blocks and the mappings that are kept, up to `room` of them, in no order. Returns
  * how many there are. The lock is dropped in between: what comes, goes or moves meanwhile may be missed,
  * or be there twice. */

@@ -89,17 +89,11 @@ void huge_stats_get(struct huge_stats *out) {
 	lock_drop(&huge.lock, RANK_HUGE);
 }
 
-/* Counts what there is, and writes it down as long as there is room. Returns how many there are then. */
-static size_t note(struct mapping m, struct mapping *out, size_t room, size_t count) {
-	if (m.size == 0) return count;
-	if (count < room) out[count] = m;
-	return count + 1;
-}
-
 size_t huge_mappings(struct mapping *out, size_t room) {
 	size_t kept = 0, count = 0;
 	lock_take(&huge.lock, RANK_HUGE);
-	for (size_t i = 0; i < HUGE_CACHE_ENTRIES; i++) kept = note(huge_cache_entries[i], out, room, kept);
+	for (size_t i = 0; i < HUGE_CACHE_ENTRIES; i++)
+		kept = mapping_note(huge_cache_entries[i], out, room, kept);
 	lock_drop(&huge.lock, RANK_HUGE);
 	struct address_walk walk = { 0 };
 	for (bool more = true; more;) {
@@ -109,7 +103,7 @@ size_t huge_mappings(struct mapping *out, size_t room) {
 		for (uint32_t i = walk.from; i < walk.to; i++) {
 			const struct address_entry *e = &huge.table.entries[i];
 			const struct mapping m = { (char *)e->address, e->size };
-			if (address_is_used(e)) count = note(m, out, room, count);
+			if (address_is_used(e)) count = mapping_note(m, out, room, count);
 		}
 		lock_drop(&huge.lock, RANK_HUGE);
 	}

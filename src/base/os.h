@@ -80,7 +80,6 @@ bool os_try_unmap(void *address, size_t size);
 
 /* As os_map, for our own records: between two inaccessible pages, or else accessible ones. */
 void *os_map_guarded(size_t size);
-void os_unmap_guarded(void *address, size_t size);
 
 /* Makes whole pages inaccessible; what is in them stays. False when the kernel refuses: they stay
  * accessible. */

@@ -130,10 +130,6 @@ void *os_map_guarded(size_t size) {
 	return p != NULL ? p + os_page_size : NULL;
 }
 
-void os_unmap_guarded(void *address, size_t size) {
-	os_unmap((char *)address - os_page_size, size + 2 * os_page_size);
-}
-
 /* ---- resized ---- */
 
 void *os_remap(void *address, size_t old_size, size_t new_size, bool may_move) {

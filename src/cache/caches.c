@@ -160,6 +160,13 @@ bool tcache_exit_is_noticed(void) { return get_cache() != NULL && caches.has_key
 
 /* ---- hardened mode ---- */
 
+/* Which is of hardened blocks by now. Under the threads lock. */
+static void move_to_first_arena(struct tcache *tc) {
+	tc->arena->threads--;
+	tc->arena = arena_list[0];
+	tc->arena->threads++;
+}
+
 bool tcache_harden(void) {
 	struct tcache *tc = own_cache();
 	if (tc == NULL) tc = make();
@@ -170,9 +177,7 @@ bool tcache_harden(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	const bool done = arena_harden();
 	if (done) {
-		tc->arena->threads--;
-		tc->arena = arena_list[0];
-		tc->arena->threads++;
+		move_to_first_arena(tc);
 		tc->quarantine = quarantine;
 		caches.hardened = true;
 		atomic_store_explicit(&caches.hiding, true, memory_order_relaxed);
@@ -190,11 +195,7 @@ void tcache_harden_anew(void) {
 	struct tcache *tc = own_cache();
 	lock_take(&caches.lock, RANK_THREADS);
 	const bool done = arena_harden_anew();
-	if (done && tc != NULL) {
-		tc->arena->threads--;
-		tc->arena = arena_list[0];
-		tc->arena->threads++;
-	}
+	if (done && tc != NULL) move_to_first_arena(tc);
 	lock_drop(&caches.lock, RANK_THREADS);
 	if (!done || tc == NULL || tc->quarantine == NULL) return;
 	gate_enter();

@@ -1,5 +1,6 @@
 #include "harden/hard_blocks.h"
 
+#include "arena/huge.h"
 #include "arena/layout.h"
 #include "arena/pressure.h"
 #include "base/random.h"
@@ -12,11 +13,8 @@ struct hard_blocks hard_blocks = { .table.record = sizeof(struct hard_more) };
 /* large_hard_alter could not get the lock: it may have been about any block. */
 static _Atomic bool alter_all;
 
-static void lock(void) { lock_take(&hard_blocks.lock, RANK_HUGE); }
-static void unlock(void) { lock_drop(&hard_blocks.lock, RANK_HUGE); }
-
-void harden_lock(void) { lock(); }
-void harden_unlock(void) { unlock(); }
+void harden_lock(void) { lock_take(&hard_blocks.lock, RANK_HUGE); }
+void harden_unlock(void) { lock_drop(&hard_blocks.lock, RANK_HUGE); }
 
 /* ---- one block ---- */
 
@@ -46,7 +44,7 @@ static bool make_room(void) {
 }
 
 bool hard_block_add(const struct hard_block *b) {
-	lock();
+	harden_lock();
 	const bool done = make_room();
 	if (done) {
 		*more_of(address_table_add(&hard_blocks.table, (uintptr_t)b->address, b->size)) = b->more;
@@ -55,7 +53,7 @@ bool hard_block_add(const struct hard_block *b) {
 		hard_blocks_tell_pressure();
 		wave_note(&hard_blocks.wave, hard_blocks.bytes); /* a process with such blocks is not small */
 	}
-	unlock();
+	harden_unlock();
 	return done;
 }
 
@@ -65,7 +63,7 @@ static void alter_each(void) {
 }
 
 bool hard_block_take_out(const void *block, struct hard_block *out, bool held, bool *freed) {
-	lock();
+	harden_lock();
 	if (unlikely(atomic_load_explicit(&alter_all, memory_order_relaxed)))
 		if (atomic_exchange(&alter_all, false)) alter_each();
 	struct address_entry *e = find(block);
@@ -80,12 +78,12 @@ bool hard_block_take_out(const void *block, struct hard_block *out, bool held, b
 	} else {
 		*freed |= waiting_has(block);
 	}
-	unlock();
+	harden_unlock();
 	return e != NULL;
 }
 
 bool hard_block_set_held(const void *block, bool held, struct hard_block *out, bool *freed) {
-	lock();
+	harden_lock();
 	const struct address_entry *e = find(block);
 	const bool mine = e != NULL && more_of(e)->held != held;
 	*freed = e != NULL || waiting_has(block);
@@ -93,23 +91,23 @@ bool hard_block_set_held(const void *block, bool held, struct hard_block *out, b
 		more_of(e)->held = held;
 		*out = copy_of(e);
 	}
-	unlock();
+	harden_unlock();
 	return mine;
 }
 
 void hard_block_set_size(const void *block, size_t size) {
-	lock();
+	harden_lock();
 	struct address_entry *e = find(block);
 	e->size = size;
 	more_of(e)->held = false;
-	unlock();
+	harden_unlock();
 }
 
 bool hard_block_look_up(const void *block, struct hard_block *out) {
-	lock();
+	harden_lock();
 	const struct address_entry *e = find(block);
 	if (e != NULL) *out = copy_of(e);
-	unlock();
+	harden_unlock();
 	return e != NULL;
 }
 
@@ -117,17 +115,17 @@ bool hard_block_look_up(const void *block, struct hard_block *out) {
 
 void large_hard_draw_key(void) {
 	struct random random = { os_random() };
-	lock();
+	harden_lock();
 	for (size_t i = 0; i < sizeof hard_blocks.key / sizeof *hard_blocks.key; i++)
 		hard_blocks.key[i] = random_next(&random);
-	unlock();
+	harden_unlock();
 }
 
 uint64_t hard_block_draw_canary(const char *address) {
-	lock();
+	harden_lock();
 	const uint64_t nonce = ++hard_blocks.total << ADDRESS_BITS;
 	const uint64_t canary = canary_of(hard_blocks.key, (uintptr_t)address | nonce);
-	unlock();
+	harden_unlock();
 	return canary;
 }
 
@@ -153,44 +151,43 @@ void large_hard_alter(const void *address, size_t size) {
 		if (address_is_used(e) && e->address < end && start < e->address + hard_pages(e->size))
 			more_of(e)->altered = true;
 	}
-	if (locked) unlock();
+	if (locked) harden_unlock();
 }
 
 void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes) {
-	lock();
+	harden_lock();
 	*bytes = hard_blocks.bytes;
 	*blocks = hard_blocks.table.used;
 	*kept_bytes = waiting_kept_bytes;
-	unlock();
+	harden_unlock();
 }
 
-/* Counts what there is, and writes it down as long as there is room. Returns how many there are then. */
-static size_t note(char *block, size_t pages, size_t guard, struct mapping *out, size_t room, size_t count) {
-	const size_t extent = guard + pages + (guard > 0 ? os_page_size : 0);
-	if (count < room) out[count] = (struct mapping){ block - guard, extent };
-	return count + 1;
+/* A block, or one that waits, with its guards. */
+static struct mapping whole(char *block, size_t pages, size_t guard) {
+	return (struct mapping){ block - guard, guard + pages + (guard > 0 ? os_page_size : 0) };
 }
 
 size_t harden_large_mappings(struct mapping *out, size_t room) {
 	size_t kept = 0, count = 0;
-	lock();
+	harden_lock();
 	for (uint32_t i = 0; i < WAITING_PLACES; i++) {
 		const struct waiting w = waiting_places[i];
-		if (w.kept > 0) kept = note(w.block, w.pages, w.guard, out, room, kept);
+		if (w.kept > 0) kept = mapping_note(whole(w.block, w.pages, w.guard), out, room, kept);
 	}
-	unlock();
+	harden_unlock();
 	struct address_walk walk = { 0 };
 	for (bool more = true; more;) {
-		lock();
+		harden_lock();
 		more = address_walk_next(&walk, &hard_blocks.table);
 		if (walk.from == 0) count = kept;
 		for (uint32_t i = walk.from; i < walk.to; i++) {
 			const struct address_entry *e = &hard_blocks.table.entries[i];
 			if (!address_is_used(e)) continue;
 			const struct hard_block b = copy_of(e);
-			count = note(b.address, hard_pages(b.size), hard_guard(&b), out, room, count);
+			const struct mapping m = whole(b.address, hard_pages(b.size), hard_guard(&b));
+			count = mapping_note(m, out, room, count);
 		}
-		unlock();
+		harden_unlock();
 	}
 	return max_size(count, kept);
 }

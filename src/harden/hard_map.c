@@ -12,9 +12,6 @@
 #include "harden/hard_large.h"
 #include "harden/hard_waiting.h"
 
-static void lock(void) { lock_take(&hard_blocks.lock, RANK_HUGE); }
-static void unlock(void) { lock_drop(&hard_blocks.lock, RANK_HUGE); }
-
 static struct waiting waiting_of(const struct hard_block *b) {
 	return (struct waiting){
 		.block = b->address,
@@ -43,10 +40,10 @@ static bool close_block(struct waiting *w, bool keep) {
 }
 
 static bool may_keep(size_t pages) {
-	lock();
+	harden_lock();
 	const bool room =
 	    waiting_kept_bytes + pages <= max_size(HARD_KEPT_BYTES, hard_blocks.bytes / HARD_KEPT_SHARE);
-	unlock();
+	harden_unlock();
 	return room && pages <= HARD_KEPT_MAX && !pressure_is_on();
 }
 
@@ -58,16 +55,16 @@ static void let_wait(struct waiting w) {
 		w.guard = os_page_size;
 	}
 	const size_t share = os_address_space_limit() / WAITING_SHARE;
-	lock();
+	harden_lock();
 	struct waiting leaves = waiting_put(w, share);
 	do {
 		hard_blocks_tell_pressure();
-		unlock();
+		harden_unlock();
 		unmap(leaves);
-		lock();
+		harden_lock();
 		leaves = waiting_take_excess(share);
 	} while (leaves.block != NULL);
-	unlock();
+	harden_unlock();
 }
 
 void hard_keep_address(const struct hard_block *b) { let_wait(waiting_of(b)); }
@@ -83,10 +80,10 @@ void hard_retire(const struct hard_block *b) {
 /* Gives back what waits at the place. Returns the bytes of memory that it kept. */
 static size_t drop_waiting(uint32_t place, bool only_kept) {
 	gate_enter();
-	lock();
+	harden_lock();
 	const struct waiting w = waiting_take_at(place, only_kept);
 	hard_blocks_tell_pressure();
-	unlock();
+	harden_unlock();
 	unmap(w);
 	gate_leave();
 	return w.kept;
@@ -94,10 +91,10 @@ static size_t drop_waiting(uint32_t place, bool only_kept) {
 
 /* A block that waited with its memory; NULL: there is none of this length. */
 static char *reopen(size_t pages) {
-	lock();
+	harden_lock();
 	const struct waiting w = waiting_take_kept(pages);
 	hard_blocks_tell_pressure();
-	unlock();
+	harden_unlock();
 	if (w.block == NULL || os_commit(w.block, pages)) return w.block;
 	unmap(w);
 	return NULL;

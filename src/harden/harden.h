@@ -45,7 +45,7 @@ void harden_large_stats(size_t *bytes, size_t *blocks, size_t *kept_bytes);
 struct mapping;
 size_t harden_large_mappings(struct mapping *out, size_t room);
 
-/* Around fork. */
+/* The lock of large blocks, those that wait among them; also taken around fork. */
 void harden_lock(void);
 void harden_unlock(void);
 
