@@ -44,7 +44,7 @@ def main(arguments):
         if options.gate is not None:
             return gate.run(options) if need_packages(GATE_PACKAGES, TOOL) else 2  # as when there is no verdict
         if options.tables:
-            print(f"wrote {pages.PAGE}: {', '.join(pages.write(read_results(options.tables)))}")
+            print(f"wrote {' and '.join(pages.PAGES)}: {', '.join(pages.write(read_results(options.tables)))}")
             return 0
         return compare(options, command, arguments, started)
     except (Failed, NotPrepared) as error:

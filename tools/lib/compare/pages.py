@@ -1,9 +1,11 @@
-"""`--tables RESULTS.json`: writes the tables of benchmarks/README.md anew, from a file of results. What is between
+"""`--tables RESULTS.json`: writes the tables of README.md and benchmarks/README.md anew, from a file of results. What is
+between
 
     <!-- tables: NAME -->
     <!-- end of tables -->
 
-is replaced; the words around it are a person's."""
+is replaced; the words around it are a person's. Tables of the public suite are named ...:suite; they come from results of
+--suite, all others from results of --full."""
 
 import os
 import re
@@ -13,25 +15,41 @@ from compare import numbers, paired, tables
 from compare.results import Failed
 from preparing import ROOT
 
-PAGE = os.path.join(ROOT, "benchmarks", "README.md")
+PAGES = [os.path.join(ROOT, "README.md"), os.path.join(ROOT, "benchmarks", "README.md")]
 BLOCK = re.compile(r"(<!-- tables: (\S+) -->\n)(.*?)(<!-- end of tables -->\n)", re.DOTALL)
 METRICS = ("time", "peak_rss", "rest_rss")
+CALLS = ("malloc", "free", "realloc")
+REFERENCE = "glibc"
 
 
-def write(results, path=PAGE):
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    names = [match[2] for match in BLOCK.finditer(text)]
-    if not names:
-        raise Failed(f"{path} has no place for tables")
-    files.replace(path, BLOCK.sub(lambda match: match[1] + block(match[2], results) + match[4], text))
-    return names
+def write(results, paths=None):
+    """The names of the tables that were written. All are made before the first page is written to."""
+    texts, written = {}, []
+    for path in paths or PAGES:
+        with open(path, encoding="utf-8") as file:
+            old = file.read()
+        names = [match[2] for match in BLOCK.finditer(old)]
+        if not names:
+            raise Failed(f"{path} has no place for tables")
+        mine = {name: block(name, results) for name in names if is_of(name, results)}
+        texts[path] = BLOCK.sub(lambda match, mine=mine: match[1] + mine.get(match[2], match[3]) + match[4], old)
+        written += mine
+    for path, text in texts.items():
+        files.replace(path, text)
+    return written
+
+
+def is_of(name, results):
+    """Whether the table is one that such results are for."""
+    return (name.partition(":")[2] == "suite") == (results.get("mode") == "suite")
 
 
 def block(name, results):
-    """The text of one of them: run, behind, summary, latency, or METRIC:GROUP."""
-    if name in ("run", "behind", "summary", "latency"):
-        return {"run": _run, "behind": _behind, "summary": _summary, "latency": _latency}[name](results)
+    """The text of one of them."""
+    whole = {"run": _run, "run:suite": _run, "behind": _behind, "summary": _summary, "latency": _latency, "calls": _calls,
+             "means:suite": _means}
+    if name in whole:
+        return whole[name](results)
     metric, _, group = name.partition(":")
     if metric not in METRICS:
         raise Failed(f"there are no tables called {name}")
@@ -61,6 +79,10 @@ def _run(results):
             f"{machine.get('transparent_hugepages') or 'unknown'}. {results['rounds']} rounds in "
             f"{results['seconds'] / 60:.0f} minutes, other programs used {results['other_load'] or 0:.0%} of the CPUs. "
             f"{versions}. `~`: may be chance; in brackets: lowest and highest round.")
+    if results.get("suite"):
+        missing = results["suite"]["missing"]
+        text += f" {results['suite']['name']} {results['suite']['version']}"
+        text += f", without {', '.join(missing)}." if missing else ", all tests."
     if results["rounds"] < paired.LEAST_PAIRS:
         text += f" It takes {paired.LEAST_PAIRS} rounds to tell a difference from chance."
     return text + "\n"
@@ -122,9 +144,36 @@ def _latency(results):
     rows = []
     for case in results["cases"]:
         for name in tables.measured_names(results):
-            for call in ("malloc", "free", "realloc"):
+            for call in CALLS:
                 shown = [numbers.median_latency(case, name, call, percentile) for percentile in tables.PERCENTILES]
                 if any(value is not None for value in shown):
                     rows.append([short(case["name"]), call, name,
                                  *("-" if value is None else f"{value:,.0f}" for value in shown)])
     return grid(["workload", "call", "allocator", *tables.PERCENTILES], rows, words=3)
+
+
+def _means(results):
+    """By how much the means over the suite are those of glibc."""
+    group = [case for case in results["cases"] if case["group"] == "suite"]
+    rows = []
+    for name in tables.measured_names(results):
+        time, peak = (numbers.geometric_mean_ratio(results, group, metric, name, REFERENCE) for metric in METRICS[:2])
+        count = len(numbers.common_cases(results, group, "time"))
+        failed = numbers.failures(group, name)
+        shown = ["1", "1"] if name == REFERENCE else [_mean(time), _mean(peak)]
+        rows.append([name, *shown, f"failed in {failed}" if failed else f"{count} tests"])
+    if all(row[0] != REFERENCE for row in rows):
+        raise Failed(f"these results are without {REFERENCE}, by which the means are taken")
+    return grid(["mimalloc-bench", "time, of glibc's", "peak RSS, of glibc's", ""], rows)
+
+
+def _calls(results):
+    """What one call in a thousand takes longer than: geometric means over the workloads in which all make such calls."""
+    names, group = tables.measured_names(results), [case for case in results["cases"] if case["group"] == "latency"]
+    rows = []
+    for call in CALLS:
+        of_case = [[numbers.median_latency(case, name, call, "p99.9") for name in names] for case in group]
+        whole = [figures for figures in of_case if all(figures)]
+        means = [f"{numbers.geometric_mean(column):,.0f}" for column in zip(*whole)]
+        rows.append([f"slowest thousandth of `{call}`, ns", *(means or ["-"] * len(names)), f"{len(whole)} workloads"])
+    return grid(["", *names, ""], rows)
