@@ -2,7 +2,9 @@
 # by itself or all of them, and those FOLDERS (ends of paths) that are empty then. With the DESTDIR that was there, too.
 cmake_minimum_required(VERSION 3.21)
 
-file(GLOB manifests ${BUILD}/install_manifest*.txt)
+# In a pattern, some characters of names mean something else.
+string(REGEX REPLACE "([][*?])" "[\\1]" pattern "${BUILD}")
+file(GLOB manifests "${pattern}/install_manifest*.txt")
 if(NOT manifests)
   message(FATAL_ERROR "Nothing was installed from ${BUILD}.")
 endif()
@@ -47,7 +49,7 @@ if(NOT removed)
   message(FATAL_ERROR "Nothing of what was installed from ${BUILD} is there: was it with DESTDIR? Then set it here, too.")
 endif()
 
-# The deepest first. Python leaves caches of its modules beside them. In a pattern, some characters of names mean something else.
+# The deepest first. Python leaves caches of its modules beside them.
 list(REMOVE_DUPLICATES emptied)
 list(SORT emptied ORDER DESCENDING)
 foreach(folder IN LISTS emptied)

@@ -50,12 +50,14 @@ class OwnCommandTest(CommandTest):
     def test_what_rests(self):
         """Not what one look happens to see of a command that works to its end, or is torn down."""
         steady = [[at / 50, 100 + at % 2] for at in range(12)]
+        self.assertIsNone(resting(steady, [at for at, _ in steady]))      # its memory stays, but it computes
+        self.assertEqual(resting(steady, [0.3] * 6 + [0.31] * 6), 100)         # a timer's tick
         for series, expected in (([], None), (steady[:1], None), (steady[:4], None), (steady, 100),
                                  ([*steady, [0.24, 3]], 100.5), ([*steady[:3], [0.06, 50], [0.08, 3]], None),
                                  ([[at / 50, 100 + 10 * at] for at in range(20)], None),
                                  ([[at / 50, 500] for at in range(9)] + [[0.18 + at, ram] for at, ram in steady], 100)):
             with self.subTest(series):
-                self.assertEqual(resting(series), expected)
+                self.assertEqual(resting(series, [1] * len(series)), expected)
 
     def test_short_commands(self):
         done = self.compare("--allocators", "arenal,glibc", command=["true"])
@@ -126,9 +128,61 @@ class OwnCommandTest(CommandTest):
             json.dump(changed, file)
         done = self.compare(*arguments, "--against", old, command=[TOUCHER, "20", "100"])
         self.assertRegex(done.stdout, r"(?m)^command +peak RSS +\w+/\w+ ")
-        with open(old, "w", encoding="utf-8") as file:
-            file.write("{}")
-        self.assert_sentence(self.compare("--against", old, command=["true"]), "holds no results of tools/compare")
+        # Another command is something else, and has the same name.
+        done = self.compare("--allocators", "arenal,glibc", "--rounds", "4", "--against", old, command=["true"])
+        self.assertIn("Nothing to compare with", done.stdout)
+
+    def test_broken_results(self):
+        """Said at once, by whatever reads them; nothing is measured before."""
+        self.assertEqual(self.compare("--allocators", "glibc", "--rounds", "1", command=["true"]).returncode, 0)
+        good, broken = self.results(), os.path.join(self.folder, "broken.json")
+        def changed(change):
+            results = json.loads(json.dumps(good))
+            change(results)
+            return json.dumps(results)
+        for text in ("{}", "[" * 200000, "\0", changed(lambda one: one["cases"].append({})), changed(lambda one: one.update(cases="def")),
+                     changed(lambda one: one.pop("machine")), changed(lambda one: one["allocators"].append({"name": "x"})),
+                     changed(lambda one: one["allocators"][0].update(version="\x1b[2J")),
+                     changed(lambda one: one["cases"][0].update(name="a|b")),
+                     *(changed(lambda one, value=value: one["cases"][0]["results"]["glibc"]["runs"][0]["metrics"].update(time=value))
+                       for value in ("abc", 1e308, 1e-300, float("nan")))):
+            with self.subTest(text[:60]):
+                with open(broken, "w", encoding="utf-8") as file:
+                    file.write(text)
+                for arguments in (["--tables", broken], ["--against", broken, "--", "true"]):
+                    done = subprocess.run([COMPARE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                          timeout=DEADLINE, check=False)
+                    self.assertEqual((done.returncode, done.stdout), (1, ""), done)
+                    self.assertRegex(done.stderr, r"\Acompare: .+ holds no results of tools/compare.*\n\Z")
+        # Neither some cases nor some rounds are what the pages' tables are of.
+        self.assert_sentence(subprocess.run([COMPARE, "--tables", self.json], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                            text=True, timeout=DEADLINE, check=False), "are of whole runs")
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root, to be another user")
+    def test_links_of_others_are_not_followed(self):
+        folder, victim = os.path.join(self.folder, "theirs"), os.path.join(self.folder, "victim")
+        os.mkdir(folder)
+        os.chmod(folder, 0o1777)
+        os.chown(folder, NOBODY, NOBODY)
+        with open(victim, "w", encoding="ascii") as file:
+            file.write("mine")
+        self.json, self.html = os.path.join(folder, "r.json"), os.path.join(folder, "r.html")
+        for path, target in ((self.json, victim), (self.html, os.path.join(self.folder, "new"))):
+            os.symlink(target, path)
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        self.assertEqual(self.compare("--allocators", "glibc", "--rounds", "1", command=["true"]).returncode, 0)
+        with open(victim, encoding="ascii") as file:
+            self.assertEqual(file.read(), "mine")
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "new")))
+        self.assertEqual(self.results()["mode"], "command")
+
+    def test_what_a_command_leaves_behind_is_ended(self):
+        mark = f"77.{os.getpid()}"
+        done = self.compare("--allocators", "arenal,glibc", "--rounds", "2",
+                            command=["sh", "-c", f"(setsid sh -c 'setsid sleep {mark} & sleep {mark}' &) ; sleep 0.1"])
+        self.assertEqual(done.returncode, 0, done)
+        found = subprocess.run(["pgrep", "-f", f"sleep {mark}"], stdout=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(found.stdout, "")
 
 
 class InterruptTest(CommandTest):
@@ -206,6 +260,7 @@ class CasesTest(CommandTest):
             "--quick", "--full", "--threads", "--seed", "--list", "--gate")]
         refused += [([option], option) for option in ("--counts", "--baseline", "--update-baseline")]
         refused += [(["--gate", "--update-baseline", option], option) for option in ("--baseline", "--counts")]
+        refused += [(["--gate", "--baseline", "--counts"], "--counts")]
         refused += [(["--gate", "--build-dir=x", "--json=x"], "--build-dir, --json")]
         for arguments, names in refused:
             with self.subTest(arguments):
@@ -223,6 +278,7 @@ class CasesTest(CommandTest):
         for arguments, words in ((["--only", "("], "no regular expression"), (["--allocators", "foo"], '"foo" is not one of'),
                                  (["--rounds", "0"], "not between"), (["--threads", "0"], "not between"),
                                  (["--threads", "x"], "\"x\" is no list of numbers"), (["--quick", "--full"], "not allowed"),
+                                 (["--json", "x", "--html", "x"], "both name x"),
                                  (["--counts"], "would do nothing"), (["--only", "a,"], "empty name"),
                                  (["--allocators", "ARENAL_DECAY=-1 foo"], '"foo" is not one of'),
                                  (["--allocators", "arenal,"], "empty name")):

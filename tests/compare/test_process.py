@@ -143,9 +143,11 @@ class ProcessTest(unittest.TestCase):
         with launcher.start([TOUCHER, 1, 60000]) as service:
             with self.assertRaisesRegex(Failed, "^compare_toucher does not use arenal"):
                 service.wait_for(lambda: False, 5)
-        wrong = os.path.join(self.folder, "wrong.so")
-        with open(wrong, "w", encoding="ascii") as file:
-            file.write("no library\n" * 100)
+        wrong = os.path.join(self.folder, "wrong.so")       # of another machine
+        shutil.copy(os.path.join(BUILD, "src", "libarenal.so"), wrong)
+        with open(wrong, "r+b") as file:
+            file.seek(18)
+            file.write(b"\x01\x00")
         self.assert_fails("^wrong.so cannot be preloaded: ", TOUCHER, 1, launcher=self.launcher(wrong))
 
     def test_a_library_whose_path_cannot_be_preloaded(self):

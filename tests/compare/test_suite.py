@@ -11,6 +11,7 @@ from compare import allocators, suite       # pylint: disable=wrong-import-order
 from compare.process import Launcher        # pylint: disable=wrong-import-order
 from compare.results import Failed          # pylint: disable=wrong-import-order
 
+NO_MALLOC = os.path.join(os.environ["TEST_PROGRAMS"], "libcompare_nothing.so")
 PROGRAMS = {"cfrac": "test $# = 1", "barnes": "read line && test \"$line\" = input",
             "larson": "echo throughput; echo ' time: 2.5'", "glibc-thread": "echo 2000000 iterations",
             "rptest": "echo ...1000000 memory ops", "mleak": "kill -9 $$", "xmalloc-test": "echo nothing"}
@@ -102,12 +103,52 @@ class GivenAllocators(CommandTest):
             found, = allocators.find([], "", scratch, [("je", copy, {})])
         self.assertRegex(found.version, r"^jemalloc 5\.")
 
+    def test_versions(self):
+        for told, version in (("mimalloc 209", "mimalloc 2.0.9"), ("mimalloc 30403", "mimalloc 3.4.3"),
+                              ("jemalloc 5.3.0", "jemalloc 5.3.0"), ("gperftools 2.18", "gperftools 2.18"), ("", "")):
+            self.assertEqual(allocators.dotted(told), version)
+        # The name of a file says an ABI's number, and a folder inside of a checkout is none itself.
+        copy = os.path.join(self.folder, "libother.so.2")
+        shutil.copy(os.path.join(BUILD, "src", "libarenal.so"), copy)
+        with tempfile.TemporaryDirectory() as scratch:
+            found, = allocators.find([copy], "", scratch)
+        self.assertRegex(found.version, "^file [0-9a-f]{12}$")
+        inner = os.path.join(self.folder, "checkout", "inner")
+        os.makedirs(inner)
+        subprocess.run(["git", "init", "-q", os.path.dirname(inner)], check=True)
+        subprocess.run(["git", "-C", os.path.dirname(inner), "-c", "user.name=test", "-c", "user.email=test@localhost", "commit",
+                        "-q", "--allow-empty", "-m", "first"], check=True)
+        self.assertRegex(allocators.revision(os.path.dirname(inner)), "^[0-9a-f]{7,}$")
+        self.assertEqual(allocators.revision(inner), "")
+        # A build is of the sources that it was made from, not of those that this tool lies beside.
+        build = os.path.join(self.folder, "build")
+        os.mkdir(build)
+        with open(os.path.join(build, "CMakeCache.txt"), "w", encoding="utf-8") as file:
+            file.write(f"CMAKE_PROJECT_VERSION:STATIC=0.7\nCMAKE_HOME_DIRECTORY:INTERNAL={os.path.dirname(inner)}\n")
+        self.assertEqual(allocators.find_all(["arenal"], build)[0].version,
+                         f"0.7 {allocators.revision(os.path.dirname(inner))}")
+
+    def test_a_library_without_malloc(self):
+        """Preloaded, it would leave libc's: the figures would be of that."""
+        for words in (("--allocators", f"glibc,{NO_MALLOC}"), ("--allocators", "glibc", "--allocator", f"mine={NO_MALLOC}")):
+            done = self.compare(*words, "--rounds", "1", command=["true"])
+            self.assertIn("defines no malloc", done.stdout)
+            self.assertEqual(list(self.results()["cases"][0]["results"]), ["glibc"])
+
     def test_what_is_wrong(self):
+        for word in (("--allocator", f"mine={NO_MALLOC},LD_PRELOAD=x.so"), ("--allocators", "LD_PRELOAD=x.so glibc")):
+            done = self.compare(*word, command=["true"])
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn("LD_PRELOAD is what the library itself is set by", done.stderr)
         for text in ("mine", "mine=", "arenal=/x.so", "=x.so", "mine=x.so,nothing", "a b=x.so"):
             with self.subTest(text):
                 self.assertIsNone(allocators.given(text))
         self.assertEqual(self.compare("--allocator", "mine", command=["true"]).returncode, 2)
         # Said at once: nothing is measured before.
+        text = os.path.join(self.folder, "text.so")
+        with open(text, "w", encoding="ascii") as file:
+            file.write("no library\n" * 100)
+        self.assertEqual(allocators.find_all([text])[0].problem, f"{text} is no library")
         for path, reason in (("/nosuch.so", "/nosuch.so is missing"), ("/tmp", "/tmp is no library")):
             done = self.compare("--allocators", "glibc", "--allocator", f"mine={path}", "--rounds", "1", command=["true"])
             self.assertEqual((done.returncode, done.stdout), (2, ""), done)

@@ -122,7 +122,8 @@ void map_until(double part) {
 static void print_base64(const unsigned char *bytes, size_t count) {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	for (size_t i = 0; i < count; i += 3) {
-		const unsigned n = bytes[i] << 16 | (i + 1 < count ? bytes[i + 1] << 8 : 0) | (i + 2 < count ? bytes[i + 2] : 0);
+		const unsigned second = i + 1 < count ? bytes[i + 1] : 0, third = i + 2 < count ? bytes[i + 2] : 0;
+		const unsigned n = (unsigned)bytes[i] << 16 | second << 8 | third;
 		putchar(digits[n >> 18]);
 		putchar(digits[n >> 12 & 63]);
 		putchar(i + 1 < count ? digits[n >> 6 & 63] : '=');

@@ -130,29 +130,40 @@ def _given(path):
     problem = None
     if not os.path.exists(library):
         problem = f"{path} is missing"
-    elif not os.path.isfile(library):
+    elif not _is_elf(library):
         problem = f"{path} is no library"
+    elif not _defines(library, ("malloc",)):
+        problem = f"{path} defines no malloc: preloaded, it would leave libc's, whose figures these would be"
     return Allocator(name, library, "" if problem else _package_version(library), problem=problem)
 
 
 def _own_version(build_dir):
-    words = []
+    """What was built there: the project's version, and the revision of the sources that the build is of."""
+    words, source = [], ROOT
     try:
         with open(os.path.join(build_dir, "CMakeCache.txt"), encoding="utf-8", errors="replace") as cache:
-            words += re.findall(r"^CMAKE_PROJECT_VERSION:\w+=(.+)$", cache.read(), re.MULTILINE)
+            text = cache.read()
+        words += re.findall(r"^CMAKE_PROJECT_VERSION:\w+=(.+)$", text, re.MULTILINE)
+        source = (re.findall(r"^CMAKE_HOME_DIRECTORY:\w+=(.+)$", text, re.MULTILINE) or [ROOT])[0]
     except OSError:
         pass
-    words.append(_output("git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"))
+    words.append(revision(source, "--exclude=*"))
     return " ".join(word for word in words if word)
 
 
+def revision(folder, *more):
+    """The revision of a checkout; nothing for a folder that only lies in one."""
+    top = _output("git", "-C", folder, "rev-parse", "--show-toplevel")
+    if not top or os.path.realpath(top) != os.path.realpath(folder):
+        return ""
+    return _output("git", "-C", folder, "describe", "--always", "--dirty", *more)
+
+
 def _package_version(path):
-    """The version of the package that a library belongs to; for others, what its file name says."""
+    """The version of the package that a library belongs to."""
     owner = _output("dpkg-query", "-S", os.path.realpath(path)).split(":")[0]
     version = _output("dpkg-query", "-W", "-f", "${Version}\n", owner).splitlines() if owner else []
-    if version:
-        return version[0]
-    return os.path.basename(os.path.realpath(path)).partition(".so.")[2]
+    return version[0] if version else ""
 
 
 # What those say of themselves that have a function for it.
@@ -161,7 +172,7 @@ VERSION_SCRIPT = """
 import ctypes
 library = ctypes.CDLL(None)
 if hasattr(library, "mi_version"):
-    print("mimalloc", ".".join(str(library.mi_version())))
+    print("mimalloc", library.mi_version())
 elif hasattr(library, "tc_version"):
     library.tc_version.restype = ctypes.c_char_p
     print(library.tc_version(None, None, None).decode())
@@ -174,17 +185,25 @@ elif hasattr(library, "mallctl"):
 
 def _told_version(allocator):
     """What a library that no package has says of itself; of one that says nothing, which file it is."""
-    told = _ask_version(allocator) if _has_version(allocator.library) else ""
+    told = _ask_version(allocator) if _defines(allocator.library, VERSION_FUNCTIONS) else ""
     if told:
         return told
     with open(allocator.library, "rb") as file:
         return f"file {hashlib.sha256(file.read()).hexdigest()[:12]}"
 
 
-def _has_version(library):
+def _is_elf(path):
     try:
-        return any(elf.symbol(library, name) for name in VERSION_FUNCTIONS)
-    except elf.NotElf:
+        elf.symbol(path, "malloc")
+        return True
+    except (elf.NotElf, OSError):
+        return False
+
+
+def _defines(library, functions):
+    try:
+        return any(elf.symbol(library, name) for name in functions)
+    except (elf.NotElf, OSError):
         return False
 
 
@@ -195,7 +214,16 @@ def _ask_version(allocator):
                               env={**os.environ, "LD_PRELOAD": allocator.preload})
     except subprocess.TimeoutExpired:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return dotted(done.stdout.strip()) if done.returncode == 0 else ""
+
+
+def dotted(told):
+    """What mimalloc says is a number: 209 is 2.0.9, 30403 is 3.4.3."""
+    if not re.fullmatch(r"mimalloc \d+", told):
+        return told
+    number = int(told.split()[1])
+    parts = str(number) if number < 10000 else (number // 10000, number // 100 % 100, number % 100)
+    return "mimalloc " + ".".join(map(str, parts))
 
 
 def _package(name):

@@ -7,6 +7,8 @@ import platform
 import re
 import sys
 
+from arenal import files
+from arenal.errors import Failure
 from compare import builds, counts, promises, timings
 from compare.builds import CannotCompare
 from compare.options import matcher
@@ -30,7 +32,7 @@ def run(options):
     try:
         with builds.workshop() as directory:
             return _run(options, directory)
-    except (CannotCompare, Failed) as problem:
+    except (CannotCompare, Failed, Failure) as problem:
         print(f"compare: {problem}", file=sys.stderr)
     except BrokenPipeError:
         raise
@@ -45,7 +47,7 @@ def _run(options, directory):
         raise CannotCompare("--gate takes at most two revisions")
     if options.update_baseline and options.only:
         raise CannotCompare("the baseline is written as a whole, without --only")
-    wanted = matcher(options.only) if options.only else _everything
+    wanted = Wanted(options.only)
     if options.baseline or options.update_baseline:
         if revisions:
             raise CannotCompare("the baseline takes the place of revisions: name none")
@@ -53,8 +55,20 @@ def _run(options, directory):
     return _gate_revisions(revisions, wanted, not options.counts, directory)
 
 
-def _everything(_name):
-    return True
+class Wanted:
+    """What --only leaves: all, when it is not given. Each of its parts has to mean something, or what was to be watched is not."""
+
+    def __init__(self, patterns=None):
+        self.tests = {pattern: matcher([pattern]) for pattern in patterns or ()}
+
+    def __call__(self, name):
+        return not self.tests or any(test(name) for test in self.tests.values())
+
+    def check(self, names):
+        """`names`: all that there are for what was asked."""
+        for pattern, test in self.tests.items():
+            if not any(map(test, names)):
+                raise CannotCompare(f"--only: nothing is called {pattern} here; there are {', '.join(names)}")
 
 
 def _progress(text):
@@ -64,12 +78,9 @@ def _progress(text):
 # ---- two revisions ----
 
 def _gate_revisions(revisions, wanted, with_times, directory):
-    old = revisions[0] if revisions else ("HEAD" if builds.has_changes(ROOT) else "HEAD~1")
-    new = revisions[1] if len(revisions) > 1 else None
-    # Misspelt revisions are found out before anything is built.
-    for revision in (old, new):
-        if revision is not None:
-            builds.commit_of(ROOT, revision)
+    # Misspelt revisions are found out before anything is built; with --only, perhaps only the new one is.
+    for revision in revisions or ([] if wanted.tests else [_old(revisions)]):
+        builds.commit_of(ROOT, revision)
     counts.require_valgrind()
 
     _progress("building")
@@ -79,24 +90,30 @@ def _gate_revisions(revisions, wanted, with_times, directory):
                                                                *(promises.TARGETS if promised else ())])),
                                      os.path.join(directory, "programs"))
     modes = _modes(programs, wanted)
-    if not modes and not cases and not promised:
-        raise CannotCompare("--only leaves nothing to compare")
-    pair = [builds.build_library(ROOT, revision, os.path.join(directory, side))
-            for side, revision in (("old", old), ("new", new))]
-    print(f"old: {pair[0].name}\nnew: {pair[1].name}\n")
-    if _same_file(pair[0].library, pair[1].library):
-        print("No regression: the two libraries are the same, byte for byte.")
-        return 0
-
+    wanted.check([*(f"counts/{mode}" for mode in _modes(programs, Wanted())),
+                  *(timings.CASES + [f"promise/{promise.name}" for promise in promises.PROMISES] if with_times else ())])
+    new = builds.build_library(ROOT, revisions[1] if len(revisions) > 1 else None, os.path.join(directory, "new"))
     worse = []
+    if modes or cases:
+        pair = [builds.build_library(ROOT, _old(revisions), os.path.join(directory, "old")), new]
+        print(f"old: {pair[0].name}\nnew: {pair[1].name}\n")
+        if _same_file(pair[0].library, pair[1].library):
+            print("The two libraries are the same, byte for byte: so are times and counts.\n")
+            modes = cases = ()
+    else:   # what is promised is asked of one build: in a tarball, too
+        print(f"new: {new.name}\n")
     if modes:
         both = [_count(programs, build, modes, directory) for build in pair]
         worse += _judge_counts(*({mode: count.all for mode, count in counted.items()} for counted in both))
     if promised:
-        worse += _judge_promises(promised, pair[1], programs)
+        worse += _judge_promises(promised, new, programs)
     if cases:
         worse += _judge_times(cases, pair, programs, directory)
     return _conclude(worse)
+
+
+def _old(revisions):
+    return revisions[0] if revisions else "HEAD" if builds.has_changes(ROOT) else "HEAD~1"
 
 
 def _same_file(one, other):
@@ -121,11 +138,8 @@ def _judge_counts(old, new):
     """Prints the table of two {mode: instructions per operation}; returns what became worse, in words."""
     worse = []
     print(f"{'instructions per operation':<28}{'old':>12}{'new':>12}{'difference':>22}")
-    for mode in dict.fromkeys((*new, *old)):
-        before, after = old.get(mode), new.get(mode)
-        if before is None or after is None:
-            print(f"{mode:<28}{_figure(before)}{_figure(after)}")
-            continue
+    for mode, after in new.items():
+        before = old[mode]
         ratio, more = after / before, after - before
         by_default = mode.endswith(counts.DEFAULT_WORD)
         most_ratio, most = (DEFAULT_RATIO, DEFAULT_DIFFERENCE) if by_default else (COUNT_RATIO, COUNT_DIFFERENCE)
@@ -136,17 +150,13 @@ def _judge_counts(old, new):
         elif ratio < 1 / most_ratio and more < -most:
             note = "  better"
         change = f"{more:+.1f} ({ratio - 1:+.1%})" if abs(more) >= 0.05 else "="
-        print(f"{mode:<28}{_figure(before)}{_figure(after)}{change:>22}{note}")
+        print(f"{mode:<28}{before:>12,.1f}{after:>12,.1f}{change:>22}{note}")
     print()
     return worse
 
 
-def _figure(value):
-    return f"{'-':>12}" if value is None else f"{value:>12,.1f}"
-
-
 def _judge_promises(promised, build, programs):
-    """The same for what is promised of the new build, whatever the old one does."""
+    """Prints what is promised, and what was found; returns which promises are broken. The old build is not asked."""
     _progress(f"what is promised: {build.name}")
     names = {promise.name for promise in promised}
     found = promises.judge(build.library, programs, wanted=names.__contains__)
@@ -213,9 +223,8 @@ def _major(compiler):
 
 def _update_baseline(directory):
     found = {"about": "Instructions per operation inside the library; written by tools/compare --gate --update-baseline.",
-             **_counted_with(directory), "instructions": _count_working_tree(_everything, directory)}
-    with open(BASELINE, "w", encoding="utf-8") as file:
-        file.write(json.dumps(found, indent=2) + "\n")
+             **_counted_with(directory), "instructions": _count_working_tree(Wanted(), directory)}
+    files.replace(BASELINE, json.dumps(found, indent=2) + "\n")
     print(f"wrote {os.path.relpath(BASELINE)}")
     return 0
 
@@ -243,11 +252,14 @@ def _gate_baseline(wanted, directory):
             raise CannotCompare(f"nothing was compared: {difference}, and {problem}") from None
         print(f"{difference[0].upper()}{difference[1:]}: the revision that wrote it is built here.")
         return _gate_revisions([revision], wanted, False, directory)
-    if not expected:
-        raise CannotCompare("--only leaves nothing to compare")
+    wanted.check([f"counts/{mode}" for mode in baseline["instructions"]])
     print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
           f"({ours['compiler']})\n")
-    status = _conclude(_judge_counts(expected, _count_working_tree(wanted, directory)))
+    counted = _count_working_tree(wanted, directory)
+    if counted.keys() != expected.keys():
+        raise CannotCompare(f"the baseline is of other counts ({', '.join(sorted(counted.keys() ^ expected.keys()))}): "
+                            "tools/compare --gate --update-baseline writes it anew")
+    status = _conclude(_judge_counts(expected, counted))
     if status == 1:
         print("If that is worth it, accept it by: tools/compare --gate --update-baseline")
     return status

@@ -47,7 +47,7 @@ def main(arguments):
             print(f"wrote {' and '.join(pages.PAGES)}: {', '.join(pages.write(read_results(options.tables)))}")
             return 0
         return compare(options, command, arguments, started)
-    except (Failed, NotPrepared) as error:
+    except (Failed, Failure, NotPrepared) as error:
         print(f"{TOOL}: {error}", file=sys.stderr)
     except OSError as error:  # a full disk, for example
         print(f"{TOOL}: {error.strerror}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
@@ -111,10 +111,9 @@ def compare(options, command, arguments, started):
             raise Failed(f"{compared[0].name}: {compared[0].problem}")
         results, schedule = measure(chosen, compared, settings, options, wanted, scratch, started)
     results["command"] = "tools/compare" + "".join(" " + shlex.quote(word) for word in arguments)
-    text = tables.report(results)
+    written = say(tables.report(results)) & write(results, files)
     if earlier:
-        text += "\n" + tables.agreement_report(numbers.agreements(earlier, results), options.against)
-    written = say(text) & write(results, files)
+        written &= say("\n" + tables.agreement_report(numbers.agreements(earlier, results), options.against))
     return 130 if schedule.interrupted else 0 if written and succeeded(results, options) else 1
 
 

@@ -216,10 +216,10 @@ def can_disagree(one, two):
 
 def agreements(before, now):
     """Every ratio that both results have, with its spreads."""
-    earlier = {case["name"]: case for case in before["cases"]}
+    earlier = {(case["name"], case["title"]): case for case in before["cases"]}
     found = []
     for case in now["cases"]:
-        old = earlier.get(case["name"])
+        old = earlier.get((case["name"], case["title"]))    # any two commands have the same name
         for metric in METRICS if old else ():
             peer = best_peer(now, case, metric)
             for allocator in [one["name"] for one in now["allocators"] if one["name"] != peer] if peer else ():

@@ -102,8 +102,16 @@ def check(made, options, found, command=None):
         if wrong:
             names = ", ".join(sorted("--" + name.replace("_", "-") for name in wrong))
             made.error(f"{names} would do nothing with {where}")
+    if {"counts", "baseline"} <= found:
+        made.error("--counts would do nothing with --baseline, which is of counts")
+    for path in {options.json} & {options.html} - {None}:
+        made.error(f"--json and --html both name {path}")
+    if any("LD_PRELOAD" in variables for _, _, variables in options.allocator or ()):
+        made.error("argument --allocator: LD_PRELOAD is what the library itself is set by")
     for entry in options.allocators or ():
-        _, name = allocators.variables(entry)
+        given_variables, name = allocators.variables(entry)
+        if "LD_PRELOAD" in given_variables:
+            made.error("argument --allocators: LD_PRELOAD is what the library itself is set by; paths of libraries may be given")
         if name not in allocators.NAMES and "/" not in name:
             made.error(f"argument --allocators: \"{name}\" is not one of {', '.join(allocators.NAMES)}, nor the path of "
                        "a library")

@@ -24,6 +24,8 @@ REFERENCE = "glibc"
 
 def write(results, paths=None):
     """The names of the tables that were written. All are made before the first page is written to."""
+    if results.get("interrupted") or results.get("mode") not in ("full", "suite"):
+        raise Failed("the pages' tables are of whole runs of --full or --suite, which these results are not")
     texts, written = {}, []
     for path in paths or PAGES:
         with open(path, encoding="utf-8") as file:

@@ -32,6 +32,7 @@ class Finished:
     seconds: float      # from its start to its end
     peak_rss: int       # bytes, of the biggest process of the tree
     series: list = field(default_factory=list)  # [[seconds, bytes of the whole tree], ...]
+    used: list = field(default_factory=list)    # seconds of CPU of the tree until then, for each of these
 
 
 def clean_environment(extra=None):
@@ -96,7 +97,7 @@ class Launcher:
         peak = _check_end(report, process.returncode, seconds, errors)
         if preload:
             self._check_library(watch, errors, command[0])
-        return Finished(text, errors, seconds, peak, watch.series)
+        return Finished(text, errors, seconds, peak, watch.series, watch.used)
 
     def start(self, command, *, cwd=None, env=None, preload=True):
         """Starts a server, see Service."""

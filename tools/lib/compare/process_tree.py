@@ -3,18 +3,25 @@
 import os
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def processes(pid):
     """The process and all of its descendants, itself first."""
     found = [pid]
     for parent in found:  # grows while it is walked
-        try:
-            for task in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as children:
-                    found += [int(word) for word in children.read().split()]
-        except OSError:
-            continue
+        found += children(parent)
+    return found
+
+
+def children(pid):
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += [int(word) for word in file.read().split()]
+    except OSError:
+        pass
     return found
 
 
@@ -28,6 +35,18 @@ def rss(pids):
         except (OSError, IndexError):
             continue
     return total
+
+
+def cpu_seconds(pids):
+    """What these have used of CPUs so far, in steps of a hundredth of a second."""
+    ticks = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as stat:
+                ticks += sum(map(int, stat.read().rpartition(b")")[2].split()[11:13]))
+        except (OSError, ValueError):
+            continue
+    return ticks / TICKS
 
 
 def uses_library(pid, library):

@@ -26,6 +26,7 @@ class Watch:
         self.helpers = {os.path.realpath(tool(name)) for name in HELPERS}
         self.wants_series = wants_series
         self.series = []
+        self.used = []          # seconds of CPU at each of its points
         self.pause = SAMPLE_SECONDS
 
     def look(self, pid, seconds):
@@ -41,8 +42,9 @@ class Watch:
             resident = process_tree.rss(tree)
             if resident:
                 self.series.append([round(seconds, 4), resident])
+                self.used.append(process_tree.cpu_seconds(tree))
             if len(self.series) >= MOST_SAMPLES:
-                del self.series[1::2]
+                del self.series[1::2], self.used[1::2]
                 self.pause *= 2
         if not self.seen:
             return PEEK_SECONDS if seconds < PEEKING_SECONDS else self.pause

@@ -4,9 +4,9 @@ are run as its bench.sh does, but interleaved and several times. `--suite DIR` n
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 
+from compare import allocators
 from compare.cases import Case
 from compare.results import Failed, Run
 
@@ -113,8 +113,6 @@ def cases(root):
 
 def describe(root):
     """Which version of the suite, and which of its tests are not there: what the report says about it."""
-    version = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout.strip()
     built = {case.test.name for case in cases(root)}
-    return {"name": "mimalloc-bench", "version": version or "of unknown revision",
+    return {"name": "mimalloc-bench", "version": allocators.revision(root) or "of unknown revision",
             "missing": [test.name for test in TESTS if test.name not in built]}

@@ -4,6 +4,7 @@ import shutil
 import textwrap
 
 from compare import numbers, paired
+from compare.results import runs_of
 
 WIDTH = 100         # of sentences
 TABLE_WIDTH = 120   # where there is no terminal to ask
@@ -91,7 +92,10 @@ def _summary(results):
         for name in measured_names(results):
             ratios = [numbers.geometric_mean_ratio(results, cases, metric, name) for metric in METRIC_TITLES]
             failed = numbers.failures(cases, name)
-            count = f"failed in {failed}" if failed else str(len(numbers.common_cases(results, cases, "time")))
+            counts = [len(numbers.common_cases(results, cases, metric)) for metric in METRIC_TITLES]
+            while len(counts) > 1 and counts[-1] in (0, counts[-2]):
+                counts.pop()    # as many as of the figure before, or no such figure
+            count = f"failed in {failed}" if failed else "/".join(map(str, counts))
             rows.append(["  " + name, *[range_text(one) if one else "- " for one in ratios], count])
     text += grid(rows)
     for one in results["allocators"]:
@@ -217,6 +221,8 @@ def _failures(results):
         if len(failures) == len(case["results"]) > 1 and len(set(failures.values())) == 1:
             failures = {"every allocator": next(iter(failures.values()))}
         rows += [f"  {case['name']} under {name}: {failure}" for name, failure in failures.items()]
+    if rows and any(case["group"] == "command" for case in results["cases"]):
+        rows.append("  A command is measured if it ends with status 0.")
     return "Failures:\n" + "\n".join(rows) + "\n" if rows else ""
 
 
@@ -231,7 +237,7 @@ def _notes(results):
         lines.append(f"{suite['name']} {suite['version']}{missing}.")
     lines += [f"{rounds} in {results['seconds']:.0f} s on {machine['cpu']}, {machine['cores']} cores, "
              f"{machine['libc']}, Linux {machine['kernel']}."]
-    if results["rounds"] < paired.LEAST_PAIRS:
+    if results["rounds"] < paired.LEAST_PAIRS and any(runs_of(case, name) for case in results["cases"] for name in case["results"]):
         lines.append(f"So few rounds cannot tell a difference from chance, and every ratio is marked ~. "
                      f"--rounds {paired.LEAST_PAIRS} tells more.")
     lines += [sentence[0].upper() + sentence[1:] + "." for sentence in results.get("left_out", [])]
