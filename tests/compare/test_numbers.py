@@ -43,6 +43,16 @@ class NumbersTest(unittest.TestCase):
         self.assertEqual(numbers.fair_ratios(results, case, "time", "arenal"), {2: 10 / 8, 3: 10 / 20})
         self.assertEqual(numbers.ratio_to_best(results, case, "time", "arenal").peer, "jemalloc")
 
+    def test_means_are_without_cases_that_were_measured_once(self):
+        """Otherwise only one round would be whole, which cannot tell a difference from chance."""
+        often, once = case_of("a", arenal=[1] * 7, glibc=[2] * 7), case_of("b", arenal=[9], glibc=[1])
+        results = results_of(often, once)
+        mean = numbers.geometric_mean_ratio(results, results["cases"], "time", "arenal")
+        self.assertEqual((mean.median, mean.rounds, mean.may_be_chance), (0.5, 7, False))
+        self.assertEqual(numbers.common_cases(results, results["cases"], "time"), [often])
+        few = results_of(case_of("a", arenal=[1] * 2, glibc=[2] * 2), once)     # interrupted in the second round
+        self.assertEqual(len(numbers.common_cases(few, few["cases"], "time")), 2)
+
     def test_what_is_clearly_best(self):
         case = case_of("a", arenal=[9] * 7, glibc=[10] * 7, jemalloc=[12, 11, 6, 12, 12, 12, 12])
         self.assertIsNone(numbers.clear_best(case, "time", ["arenal", "glibc", "jemalloc"]))

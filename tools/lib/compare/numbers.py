@@ -17,6 +17,7 @@ from compare import paired
 from compare.results import runs_of
 
 METRICS = ("time", "peak_rss", "rest_rss")
+SEVERAL = 3     # rounds
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,13 @@ def rivals(results, cases):
 
 
 def common_cases(results, cases, metric):
-    """The cases that all rivals have this figure of."""
+    """The cases that all rivals have this figure of. Without those that were measured once only, for they take long, if
+    others were measured several times: with these in it, no mean could be told from chance."""
     names = rivals(results, cases)
-    return [case for case in cases if names and all(values(case, name, metric) for name in names)]
+    found = [case for case in cases if names and all(values(case, name, metric) for name in names)]
+    rounds = {case["name"]: min(len(values(case, name, metric)) for name in names) for case in found}
+    once = 1 if max(rounds.values(), default=0) >= SEVERAL else 0
+    return [case for case in found if rounds[case["name"]] > once]
 
 
 def geometric_mean_ratio(results, cases, metric, allocator, peer=None):

@@ -10,7 +10,7 @@ is replaced; the words around it are a person's. Tables of the public suite are 
 import os
 import re
 
-from arenal import files
+from arenal import files, text as words
 from compare import numbers, paired, tables
 from compare.results import Failed
 from preparing import ROOT
@@ -65,9 +65,9 @@ def short(name):
     return name.partition("/")[2].removesuffix("/threads:1")
 
 
-def grid(head, rows, words=1):
-    """The first `words` columns are words, and so is the last; the others are numbers."""
-    lines = [head, ["---"] * words + ["---:"] * (len(head) - words - 1) + ["---"], *rows]
+def grid(head, rows, names=1, remark=True):
+    """The first columns are names, the last one is a remark; the others are numbers."""
+    lines = [head, ["---"] * names + ["---:"] * (len(head) - names - remark) + ["---"] * remark, *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -123,7 +123,7 @@ def _behind(results):
                          f"{_value(case, own, metric)} {unit}", f"{_value(case, ratio.peer, metric)} {unit}, {ratio.peer}",
                          _ratio(ratio)])
     text = f"Beyond chance, worst first; {len(found) - len(rows)} more figures may be chance.\n"
-    return text + ("\n" + grid(["case", "what", "Arenal", "best peer", "ratio"], rows, words=2) if rows else "")
+    return text + ("\n" + grid(["case", "what", "Arenal", "best peer", "ratio"], rows, names=2) if rows else "")
 
 
 def _summary(results):
@@ -135,7 +135,7 @@ def _summary(results):
             if any(means):
                 rows.append([group, tables.METRIC_TITLES[metric], str(len(numbers.common_cases(results, cases, metric))),
                              *(_mean(one) for one in means)])
-    return grid(["group", "figure", "cases", *names], rows, words=2)
+    return grid(["group", "figure", "cases", *names], rows, names=2, remark=False)
 
 
 def _mean(ratio):
@@ -151,7 +151,7 @@ def _latency(results):
                 if any(value is not None for value in shown):
                     rows.append([short(case["name"]), call, name,
                                  *("-" if value is None else f"{value:,.0f}" for value in shown)])
-    return grid(["workload", "call", "allocator", *tables.PERCENTILES], rows, words=3)
+    return grid(["workload", "call", "allocator", *tables.PERCENTILES], rows, names=3, remark=False)
 
 
 def _means(results):
@@ -177,5 +177,5 @@ def _calls(results):
         of_case = [[numbers.median_latency(case, name, call, "p99.9") for name in names] for case in group]
         whole = [figures for figures in of_case if all(figures)]
         means = [f"{numbers.geometric_mean(column):,.0f}" for column in zip(*whole)]
-        rows.append([f"slowest thousandth of `{call}`, ns", *(means or ["-"] * len(names)), f"{len(whole)} workloads"])
+        rows.append([f"slowest thousandth of `{call}`, ns", *(means or ["-"] * len(names)), words.counted(len(whole), "workload")])
     return grid(["", *names, ""], rows)
