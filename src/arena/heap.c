@@ -198,10 +198,10 @@ bool heap_resize(struct span *run, size_t slices) {
 	} else if (slices > old) {
 		done = first + slices <= REGION_SLICES &&
 		       bit_find(r->free, first + old, first + slices, false) == first + slices;
-		if (!done && r->whole && r->kind == REGION_MAPPED && region_free_tail(r, r->committed) == first + old)
-			done = heap_extend(r, slices - old);
+		if (!done) done = heap_grow_behind(r, first + old, slices - old);
 		if (done) heap_take(r, first + old, slices - old, NULL);
 		if (done) pressure_count((slices - old) * SLICE_SIZE);
+		wave_note(&heap.wave, heap_backed());
 	}
 	if (done) run->slices = (uint16_t)slices;
 	lock_drop(&heap.lock, RANK_HEAP);

@@ -113,7 +113,7 @@ static bool grow_brk(size_t slices) {
 }
 
 /* Makes slices accessible, so that there are so many free ones at the end. */
-bool heap_extend(struct region *r, size_t slices) {
+static bool extend(struct region *r, size_t slices) {
 	const size_t from = r->committed, left = REGION_OPEN - from, tail = from - region_free_tail(r, from);
 	const size_t needed = slices > tail ? slices - tail : 1;
 	if (needed > left) return false;
@@ -132,7 +132,7 @@ bool heap_extend(struct region *r, size_t slices) {
 static bool extend_any(size_t slices) {
 	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	for (; r != NULL; r = r->next)
-		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && heap_extend(r, slices))
+		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && extend(r, slices))
 			return true;
 	return false;
 }
@@ -146,8 +146,7 @@ static bool map_region(enum region_kind kind, size_t slices) {
 	if (r != NULL) {
 		r->whole = true;
 		const bool guarded = kind == REGION_GUARDED;
-		if (guarded ? add_slices(r->base + SLICE_SIZE, r->base + REGION_SIZE, kind)
-		            : heap_extend(r, slices)) {
+		if (guarded ? add_slices(r->base + SLICE_SIZE, r->base + REGION_SIZE, kind) : extend(r, slices)) {
 			PROBE(region_mapped, p, REGION_SIZE);
 			return true;
 		}
@@ -190,6 +189,27 @@ bool heap_grow(enum region_kind kind, size_t slices) {
 	if (kind == REGION_BRK) return grow_brk(slices);
 	if (kind == REGION_MAPPED && extend_any(slices)) return true;
 	return map_region(kind, slices) || map_piece(kind, slices);
+}
+
+/* Is the slice `at` of region r behind all that is in use there? The end of what is ours is `*end`. */
+static bool is_free_end(const struct region *r, size_t at, size_t *end) {
+	if (r->kind == REGION_BRK) {
+		const uintptr_t top = brk_top();
+		if (top == 0 || page_map_region(top - 1) != r) return false;
+		*end = slice_number(top - 1) + 1;
+	} else {
+		if (r->kind != REGION_MAPPED || !r->whole) return false;
+		*end = r->committed;
+	}
+	return region_free_tail(r, *end) == at;
+}
+
+bool heap_grow_behind(struct region *r, size_t at, size_t slices) {
+	size_t end;
+	if (at + slices > REGION_SLICES || !is_free_end(r, at, &end)) return false;
+	if (r->kind == REGION_MAPPED) return extend(r, slices);
+	/* Somebody else's sbrk may come in between: then ours lies behind his. */
+	return grow_brk(slices - (end - at)) && bits_count(r->free, at, slices) == slices;
 }
 
 /* Can a region be mapped, and opened? At the limit of a process's mappings (vm.max_map_count) or addresses,

@@ -70,8 +70,9 @@ struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, 
 /* New slices of the kind, at least so many in a row. False: the kernel gives none. */
 bool heap_grow(enum region_kind kind, size_t slices);
 
-/* Makes slices at the end of a region accessible, so that there are so many free ones in a row there. */
-bool heap_extend(struct region *r, size_t slices);
+/* Slices from `at` on, behind all that is in use in the region: the break goes up, or the region is opened
+ * further, until so many are free there. False: something else lies there, or the kernel gives none. */
+bool heap_grow_behind(struct region *r, size_t at, size_t slices);
 
 /* Asks the kernel whether a region could be mapped, and notes the answer in heap.scarce. */
 void heap_try_to_map(void);

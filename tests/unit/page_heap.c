@@ -223,6 +223,37 @@ static void resizing(void **state) {
 	heap_free(s);
 }
 
+/* The run that ends below the break grows there, unless somebody else has raised it since. */
+static void the_topmost_run_raises_the_break(void **state) {
+	(void)state;
+	heap_purge();
+	heap_trim(0);
+	enum { SHORT = 20, LONG = 60, TRIES = 24 };
+	struct span *tried[TRIES], *s = NULL;
+	size_t count = 0;
+	while (s == NULL && count < TRIES) {
+		struct span *t = tried[count++] = run(SHORT, 1, REGION_BRK);
+		const uintptr_t end = (uintptr_t)t->start + SHORT * SLICE_SIZE, top = (uintptr_t)sbrk(0);
+		const bool top_most = end <= top && top - end <= (size_t)conf.top_pad;
+		if (top_most && slice_number((uintptr_t)t->start) + LONG < REGION_SLICES) s = t;
+	}
+	assert_non_null(s);
+	char *const start = s->start;
+	assert_true(heap_resize(s, LONG));
+	assert_ptr_equal(s->start, start);
+	assert_true((uintptr_t)sbrk(0) >= (uintptr_t)start + LONG * SLICE_SIZE);
+	memset(start, 1, LONG * SLICE_SIZE);
+	char *const foreign = sbrk(4096);
+	memset(foreign, 0x5c, 4096);
+	const size_t behind = (size_t)(foreign - start) / SLICE_SIZE + 1;
+	assert_false(heap_resize(s, behind));
+	assert_int_equal(s->slices, LONG);
+	for (int i = 0; i < 4096; i++) assert_int_equal(foreign[i], 0x5c);
+	while (count > 0) heap_free(tried[--count]);
+	heap_purge();
+	heap_trim(0);
+}
+
 static void alignment(void **state) {
 	(void)state;
 	for (size_t align = 1; align <= REGION_SLICES / 2; align *= 2) {
@@ -426,6 +457,7 @@ static void broken_huge_pages_are_still_counted(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_topmost_run_raises_the_break), /* while there is little above what is in use */
 		cmocka_unit_test(broken_huge_pages_are_still_counted),
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
