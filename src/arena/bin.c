@@ -155,26 +155,35 @@ static bool has_enough(const struct bin *bin, const struct span *s, const struct
 	return free_blocks > bin->blocks_out + HARD_SPANS_KEPT / c->size + c->blocks;
 }
 
-/* One block of the bin. The span was looked up without the lock; that it is still the same is sure for a
- * block that the program or a cache held, and checked for all others. */
-static void give_block(struct bin *bin, struct span *s, unsigned class_, void *block, uint8_t tick,
-                       struct span **retired) {
-	const struct size_class *c = &size_classes[class_];
-	if (unlikely(!span_has_block_at(s, block))) report_pointer("free", block, NULL);
-	size_t number = block_number(c, (size_t)((char *)block - s->start));
-	uint64_t *word = &s->free_blocks[number / 64], bit = UINT64_C(1) << (number % 64);
-	if (unlikely(*word & bit)) report_pointer("free", block, NULL);
-	*word |= bit;
-	s->free_count++;
-	if (number / 64 < s->scan) s->scan = (uint16_t)(number / 64);
-	s->touched = tick;
+/* The span is empty, or has its first free block. */
+static NOINLINE void relink(struct bin *bin, struct span *s, const struct size_class *c,
+                            struct span **retired) {
 	if (unlikely(s->away)) return;
-	if (s->free_count == c->blocks && has_enough(bin, s, c)) {
-		if (!s->listed) bin_link_first(bin, s);
-		bin_retire(bin, s, retired);
-	} else if (!s->listed) {
-		bin_link_first(bin, s);
-	}
+	if (!s->listed) bin_link_first(bin, s);
+	if (s->free_count == c->blocks && has_enough(bin, s, c)) bin_retire(bin, s, retired);
+}
+
+/* Gives the blocks at the front of a batch that lie in this span of the bin, for mostly several do. Returns
+ * how many. The span was looked up without the lock; that it is still the same is sure for a block that the
+ * program or a cache held, and checked for all others. */
+static inline __attribute__((always_inline)) size_t give_front(struct span *s, const struct size_class *c,
+                                                               void **blocks, size_t count) {
+	const char *start = s->start;
+	size_t given = 0, lowest = s->scan, offset = (size_t)((char *)blocks[0] - start);
+	do {
+		const size_t number = block_number(c, offset);
+		if (unlikely(number * c->size != offset || number >= c->blocks))
+			report_pointer("free", blocks[given], NULL);
+		uint64_t *word = &s->free_blocks[number / 64], bit = UINT64_C(1) << (number % 64);
+		if (unlikely(*word & bit)) report_pointer("free", blocks[given], NULL);
+		*word |= bit;
+		lowest = min_size(lowest, number / 64);
+		if (++given == count) break;
+		offset = (size_t)((char *)blocks[given] - start);
+	} while (offset < c->slices * SLICE_SIZE);
+	s->free_count = (uint16_t)(s->free_count + given);
+	s->scan = (uint16_t)lowest;
+	return given;
 }
 
 /* The block's span. *region is the one that was looked at last: the blocks of a batch mostly lie in the same
@@ -206,6 +215,7 @@ static void look_at_some(void) {
 
 void arena_give(unsigned class_, void **blocks, size_t count) {
 	struct region *region = NULL;
+	const struct size_class *c = &size_classes[class_];
 	const uint8_t tick = holes_tick();
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
@@ -213,13 +223,16 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		struct span *retired = NULL;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);
-		for (size_t i = 0; i < count; i++) {
+		for (size_t i = 0; i < count;) {
 			struct span *s = owned_span(blocks[i], class_, &region);
 			if (s->bin == bin) {
-				give_block(bin, s, class_, blocks[i], tick, &retired);
-				given++;
+				const size_t n = give_front(s, c, blocks + i, count - i);
+				given += n;
+				i += n;
+				s->touched = tick;
+				if (unlikely(!s->listed || s->free_count == c->blocks)) relink(bin, s, c, &retired);
 			} else {
-				blocks[others++] = blocks[i];
+				blocks[others++] = blocks[i++];
 			}
 		}
 		bin->blocks_out -= given;
