@@ -29,33 +29,18 @@ static void *move(void *block, size_t size, size_t usable) {
 	return moved;
 }
 
-/* A run that grows in small steps, and has no room left behind it: as a mapping, it is copied for the last
- * time. NULL: it is none of these, or nothing can be mapped. */
-static void *move_to_mapping(void *block, size_t size, size_t usable) {
-	const bool by_little = size > usable && size - usable <= usable / REALLOC_STEP_SHARE;
-	if (!by_little || size < (size_t)conf.mmap_threshold / REALLOC_MAP_SHARE) return NULL;
-	size_t stale;
-	void *moved = huge_alloc(size, MIN_ALIGN, &stale);
-	if (moved == NULL) return NULL;
-	memcpy(moved, block, usable);
-	PUBLIC(free)(block);
-	cache_hook_call(&cache_hooks.slow_moment);
-	return sample_allocated(moved, size);
-}
-
 static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	struct span *s = span_of(block);
-	if (s != NULL && !large_resize_run(s, size)) {
-		void *moved = move_to_mapping(block, size, usable);
-		return moved != NULL ? moved : move(block, size, usable);
-	}
+	if (s != NULL && !large_resize_run(s, size)) return move(block, size, usable);
 	/* For the heap profile, a large block of another length is another block. If there is no memory, it
 	 * misses the old one. */
 	sample_freed(block);
-	if (s != NULL) return sample_allocated(block, size);
+	if (s != NULL) {
+		cache_hook_call(&cache_hooks.slow_moment); /* the heap may have grown for it */
+		return sample_allocated(block, size);
+	}
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
-	if (size <= usable && size < (size_t)conf.mmap_threshold / (2 * REALLOC_MAP_SHARE))
-		return move(block, size, usable);
+	if (size <= usable && size < (size_t)conf.mmap_threshold / 2) return move(block, size, usable);
 	void *moved = huge_resize(block, size);
 	/* A longer mapping needs less address space than another one. */
 	if (unlikely(moved == NULL) && size > usable && harden_reclaim(size)) moved = huge_resize(block, size);

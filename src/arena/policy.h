@@ -109,14 +109,6 @@ static_assert(HOLES_HIGH_QUARTERS * 2 < HOLES_LOW_EIGHTHS, "a high's own mark ma
  * that a program that appends little by little makes few system calls. */
 #define HUGE_GROWTH_SHARE 8
 
-/* A run that must move, for it grows by at most one part in so many, becomes a mapping, from one part in
- * REALLOC_MAP_SHARE of mmap_threshold on: the kernel moves its pages from then on, nothing is copied. Larger
- * steps are few, and dirty slices cost less than new pages. Four blocks that grow in turn, by 256 bytes to
- * 512 KiB: 1,700 page faults instead of 9,800, and a quarter of the time. By half to 1 MiB, as mappings: four
- * times the page faults of runs, and twice the time. */
-#define REALLOC_STEP_SHARE 16
-#define REALLOC_MAP_SHARE 4
-
 /* Bytes: up to here, libc's malloc serves blocks from its heap, and passes them on with what the program said
  * of their huge pages; above, by mappings that are always new (its DEFAULT_MMAP_THRESHOLD_MAX). So up to here
  * a block with MADV_HUGEPAGE is kept (api/advice.c), and above it memory counts more than time. */

@@ -227,28 +227,6 @@ static void reallocarray_multiplies(void **state) {
 	free(block);
 }
 
-/* A run that grows by little, and cannot where it lies, becomes a mapping, which lies above the break and is never copied again. */
-static void what_grows_by_little_becomes_a_mapping(void **state) {
-	(void)state;
-	enum { WEDGES = 4000, SLICE = 65536 };
-	static void *wedges[WEDGES];
-	const size_t size = 5 * SLICE;
-	char *block = new_stamped(size);
-	size_t count = 0;
-
-	/* Until one lies behind it; if none does, something else does. */
-	while (count < WEDGES && (count == 0 || wedges[count - 1] != block + size))
-		assert_non_null(wedges[count++] = malloc(SLICE));
-	const bool was_run = block < (char *)sbrk(0); /* not in hardened mode */
-	block = resize_stamped(block, size, size + 1);
-	assert_true(!was_run || block > (char *)sbrk(0));
-	block = resize_stamped(block, size + 1, 9 * SLICE);
-	assert_true(!was_run || block > (char *)sbrk(0));
-	free(block);
-	while (count > 0)
-		free(wedges[--count]);
-}
-
 struct relay {
 	void *block;
 	size_t from, to;
@@ -296,7 +274,6 @@ int main(void) {
 		cmocka_unit_test(zero_frees),
 		cmocka_unit_test(failure_keeps_the_block),
 		cmocka_unit_test(reallocarray_multiplies),
-		cmocka_unit_test(what_grows_by_little_becomes_a_mapping),
 		cmocka_unit_test(other_threads_may_resize),
 	};
 
