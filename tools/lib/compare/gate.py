@@ -253,12 +253,12 @@ def _gate_baseline(wanted, directory):
         print(f"{difference[0].upper()}{difference[1:]}: the revision that wrote it is built here.")
         return _gate_revisions([revision], wanted, False, directory)
     wanted.check([f"counts/{mode}" for mode in baseline["instructions"]])
-    print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
-          f"({ours['compiler']})\n")
     counted = _count_working_tree(wanted, directory)
     if counted.keys() != expected.keys():
         raise CannotCompare(f"the baseline is of other counts ({', '.join(sorted(counted.keys() ^ expected.keys()))}): "
                             "tools/compare --gate --update-baseline writes it anew")
+    print(f"old: the baseline ({baseline['compiler']}, {baseline['architecture']})\nnew: the working tree "
+          f"({ours['compiler']})\n")
     status = _conclude(_judge_counts(expected, counted))
     if status == 1:
         print("If that is worth it, accept it by: tools/compare --gate --update-baseline")
