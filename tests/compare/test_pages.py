@@ -65,6 +65,8 @@ class Page(unittest.TestCase):
 
     def test_the_rows_of_the_suite_are_its_tests(self):
         known = {test.name for test in suite.TESTS}
+        if not blocks(page())["run:suite"]:
+            self.skipTest("it was not measured")
         for metric in ("time", "peak_rss"):
             shown = rows(blocks(page())[f"{metric}:suite"])
             missing = re.search(r"without ([^.]*)\.$", blocks(page())["run:suite"], re.MULTILINE)
