@@ -44,10 +44,15 @@ static inline void wave_note(struct wave *w, size_t used) {
 	if (rises != NULL) rises();
 }
 
-/* Is the running interval over? Then the next one begins. */
+/* Milliseconds: nobody waits longer for a lock than that. */
+#define WAVE_SKEW 1000
+
+/* Is the running interval over? Then the next one begins. Not if it began a little later than `now`: that was
+ * read before a wait for the lock. If it began much later, this process has another clock than its parent
+ * (time_namespaces(7)). */
 static inline bool wave_next(struct wave *w, size_t used, uint64_t now) {
-	uint64_t passed = now - w->start;
-	if (passed < decay_interval()) return false;
+	const uint64_t passed = now - w->start;
+	if (passed < decay_interval() || w->start - now < WAVE_SKEW) return false;
 	w->before = passed < 2 * decay_interval() ? w->peak : used;
 	w->peak = used;
 	w->start = now;

@@ -463,6 +463,22 @@ static void waves_are_kept(void **state) {
 	huge_purge();
 }
 
+/* Who waits for the lock has read the clock before somebody else began an interval: what that has seen stays. */
+static void an_older_clock_ends_no_interval(void **state) {
+	(void)state;
+	struct wave w = { 0 };
+	assert_true(wave_next(&w, 0, 1000000));
+	wave_note(&w, 1000);
+	assert_false(wave_next(&w, 10, 999999));
+	assert_int_equal(w.peak, 1000);
+	assert_true(wave_next(&w, 10, 1000000 + decay_interval()));
+	assert_int_equal(w.before, 1000);
+	/* In a time namespace of its own, a child has another clock. */
+	assert_true(wave_next(&w, 10, 5000));
+	assert_false(wave_next(&w, 10, 5000));
+	assert_true(wave_next(&w, 10, 5000 + decay_interval()));
+}
+
 static void unused_mappings_decay(void **state) {
 	(void)state;
 	purged_in_background = true;
@@ -486,7 +502,8 @@ int main(void) {
 		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(growing_takes_what_is_kept_behind), cmocka_unit_test(large_blocks),
 		cmocka_unit_test(what_the_kernel_sees_as_two_stays_apart), cmocka_unit_test(altered_blocks_are_not_kept),
 		cmocka_unit_test(resizing_what_was_freed_ends_the_program), cmocka_unit_test(only_what_is_stale_is_cleared),
-		cmocka_unit_test(waves_are_kept), cmocka_unit_test(unused_mappings_decay),
+		cmocka_unit_test(waves_are_kept), cmocka_unit_test(an_older_clock_ends_no_interval),
+		cmocka_unit_test(unused_mappings_decay),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
