@@ -149,7 +149,7 @@ static void thread_exit(void *cache) {
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);
 	lock_drop(&caches.lock, RANK_THREADS);
-	purger_poke();
+	purger_start();
 	if (last) purger_end();
 	if (last) cache_hook_call(&cache_hooks.last_exit);
 }

@@ -14,8 +14,8 @@ struct cache_hooks {
 	/* The background thread was started, or might have been: the process has threads, and more than a
 	 * little memory. */
 	void (*_Atomic purger_started)(void);
-	/* A slow path, without any lock: a moment at which a thread may be started. Set only while somebody
-	 * waits for that. */
+	/* A slow path of malloc or its like, not of free, without any lock: a moment at which a thread may be
+	 * started (purger.h says why). Set only while somebody waits for that. */
 	void (*_Atomic slow_moment)(void);
 	/* Somebody outside wants something: not 0. A process of one thread looks there when it gives blocks
 	 * back or its heap grows; another one, while it has no background thread. The tool writes a byte of it

@@ -123,7 +123,8 @@ void purger_look_at_process(void) {
 	cache_hook_call(&cache_hooks.new_process);
 }
 
-void purger_wake(void) {
+/* Wakes the thread if it sleeps. Returns whether it should be started. */
+static bool wake_or_miss(void) {
 	purger_look_at_process();
 	tcache_count_own();
 	tcache_adopt_in_time();
@@ -131,28 +132,38 @@ void purger_wake(void) {
 	/* When this fails, somebody else woke it, or it has ended in this moment. */
 	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE))
 		os_futex_wake((uint32_t *)&purger_state);
-	else if (state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 &&
-	         wave_is_large() && os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start())
-		start_thread();
-	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed)))
-		cache_hook_call(&cache_hooks.knocked);
+	return state == PURGER_OFF && tcache_count() > 1 && conf.background && conf.decay > 0 &&
+	       wave_is_large() && os_milliseconds() >= atomic_load(&not_before) && own_threads_may_start();
+}
+
+static bool somebody_knocks(void) {
+	return unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed) != 0);
+}
+
+void purger_start(void) {
+	if (wake_or_miss()) start_thread();
+	if (somebody_knocks()) cache_hook_call(&cache_hooks.knocked);
 	cache_hook_call(&cache_hooks.slow_moment);
 }
 
-/* Without any lock. Threads may be started here. */
-static void after_rise(void) {
+/* Threads may be started here. */
+static void in_slow_moment(void) {
 	atomic_store(&cache_hooks.slow_moment, NULL);
-	purger_wake();
+	purger_start();
 	cache_hook_call(&cache_hooks.purger_started); /* who waited for a slow moment before says so again */
+}
+
+void purger_wake(void) {
+	if (wake_or_miss() || somebody_knocks()) atomic_store(&cache_hooks.slow_moment, in_slow_moment);
 }
 
 /* Where nobody frees, nobody pokes: a program that only takes more and more, a leak, is to have the thread,
  * too, and what comes with it. */
 static void rise(void) {
-	if (unlikely(atomic_load_explicit(&cache_hooks.knock, memory_order_relaxed)) ||
+	if (somebody_knocks() ||
 	    (wave_is_large() && atomic_load_explicit(&purger_state, memory_order_relaxed) == PURGER_OFF &&
 	     tcache_count() > 1))
-		atomic_store(&cache_hooks.slow_moment, after_rise);
+		atomic_store(&cache_hooks.slow_moment, in_slow_moment);
 }
 
 void purger_expect(void) { atomic_store(&wave_rises, rise); }

@@ -18,9 +18,15 @@ enum purger_state {
 };
 extern _Atomic uint32_t purger_state;
 
-/* Starts or wakes the thread, if that is due. Also sees to what its process inherited: see
- * tcache_adopt_in_time. */
+/* Wakes the thread, if that is due; or has it started at the next slow moment. Also sees to what its process
+ * inherited: see tcache_adopt_in_time.
+ *
+ * Nothing is started in a call of free: libc calls free under a lock which the start of a thread takes (that
+ * of the stacks that it keeps, when there are more than 40 MiB of them). */
 void purger_wake(void);
+
+/* The same, and starts it at once. For slow moments, and where a thread ends. */
+void purger_start(void);
 
 /* Is this process a child that no handler of fork hears of? Then it has not its parent's thread, and others
  * neither. For slow paths, without any lock. */

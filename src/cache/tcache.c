@@ -54,6 +54,7 @@ void *tcache_alloc_large(size_t size, bool zero) {
 	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
 		struct span *run = run_cache_take(tc, ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT);
 		if (run != NULL) {
+			cache_hook_call(&cache_hooks.slow_moment);
 			if (zero) clear_stale(run->start, size, true);
 			return run->start;
 		}

@@ -23,6 +23,20 @@ static void *next(const char *name) {
 	return function;
 }
 
+/* Threads whose names begin with "arenal". */
+static unsigned own_threads(void) {
+	unsigned found = 0;
+	char path[64], text[32];
+	for (int id = getpid(); id < getpid() + 1000; id++) {
+		snprintf(path, sizeof path, "/proc/self/task/%d/comm", id);
+		FILE *file = fopen(path, "r");
+		if (file == NULL) continue;
+		if (fgets(text, sizeof text, file) != NULL && strncmp(text, "arenal", 6) == 0) found++;
+		fclose(file);
+	}
+	return found;
+}
+
 /* A MiB. */
 static void take(unsigned step) {
 	for (int i = 0; i < BLOCKS; i++) {
@@ -31,9 +45,18 @@ static void take(unsigned step) {
 	}
 }
 
+/* No free starts a thread; the next malloc that is no matter of a few instructions does. */
+static void give_back(unsigned step) {
+	for (int i = 0; i < BLOCKS; i++) free(blocks[step][i]);
+	assert_int_equal(own_threads(), 0);
+	free(malloc(100000));
+}
+
 static void work(unsigned step) {
-	if (!gives_back) take(step);
-	for (int i = 0; gives_back && i < BLOCKS; i++) free(blocks[step][i]);
+	if (gives_back)
+		give_back(step);
+	else
+		take(step);
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument) {
@@ -51,20 +74,6 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 int pthread_join(pthread_t thread, void **result) {
 	joins++;
 	return ((int (*)(pthread_t, void **))next("pthread_join"))(thread, result);
-}
-
-/* Threads whose names begin with "arenal". */
-static unsigned own_threads(void) {
-	unsigned found = 0;
-	char path[64], text[32];
-	for (int id = getpid(); id < getpid() + 1000; id++) {
-		snprintf(path, sizeof path, "/proc/self/task/%d/comm", id);
-		FILE *file = fopen(path, "r");
-		if (file == NULL) continue;
-		if (fgets(text, sizeof text, file) != NULL && strncmp(text, "arenal", 6) == 0) found++;
-		fclose(file);
-	}
-	return found;
 }
 
 static pthread_barrier_t started, over;
