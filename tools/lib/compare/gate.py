@@ -1,4 +1,4 @@
-"""tools/compare --gate: is a build of Arenal worse than another one? Ends with 0 when it is not, with 1 when it is, and with
+"""tools/compare --gate, and --contention --baseline: is a build of Arenal worse than another one? Ends with 0 when it is not, with 1 when it is, and with
 2 after a sentence when that cannot be said."""
 
 import json
@@ -9,13 +9,14 @@ import sys
 
 from arenal import files
 from arenal.errors import Failure
-from compare import builds, counts, promises, timings
+from compare import builds, contention, counts, promises, timings
 from compare.builds import CannotCompare
 from compare.options import matcher
 from compare.results import Failed
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
 BASELINE = os.path.join(ROOT, "benchmarks", "counts", "baseline.json")
+CONTENTION_BASELINE = os.path.join(ROOT, "benchmarks", "contention", "baseline.json")
 
 # Counts hardly have noise (none, but 0.2% for threads), so these say what matters. One more instruction for each malloc is
 # 2% of the pair and must not pass. 1%, so that slow paths of a thousand instructions may change by a few; and half an
@@ -28,10 +29,10 @@ DEFAULT_DIFFERENCE = 12
 
 
 def run(options):
-    """What `--gate` does; returns the exit code."""
+    """What `--gate` and `--contention` do; returns the exit code."""
     try:
         with builds.workshop() as directory:
-            return _run(options, directory)
+            return (_contention if options.contention else _run)(options, directory)
     except (CannotCompare, Failed, Failure) as problem:
         print(f"compare: {problem}", file=sys.stderr)
     except BrokenPipeError:
@@ -196,6 +197,35 @@ def _conclude(worse):
         return 1
     print("No regression.")
     return 0
+
+
+# ---- what threads cost each other ----
+
+def _contention(options, directory):
+    wanted = Wanted(options.only)
+    if options.update_baseline and (options.only or options.threads):
+        raise CannotCompare("the baseline is written as a whole, without --only and --threads")
+    chosen = contention.cases(options.threads or contention.THREADS, wanted)
+    old = contention.read_baseline(CONTENTION_BASELINE) if options.baseline else None
+    for case in chosen if old else ():
+        if case.name not in old:
+            raise CannotCompare(f"the baseline has no {case.name}: tools/compare --contention --update-baseline writes it anew")
+    _progress("building")
+    build = builds.build_programs(ROOT, contention.targets(chosen), os.path.join(directory, "programs"))
+    rows = {}
+    for case in chosen:
+        _progress(f"counting {case.name}")
+        rows[case.name] = contention.measure(case, build)
+    print("\n".join(contention.table(rows)) + "\n")
+    if options.update_baseline:
+        contention.write_baseline(CONTENTION_BASELINE, rows)
+        print(f"wrote {os.path.relpath(CONTENTION_BASELINE)}")
+    if old is None:
+        return 0
+    status = _conclude(contention.worse(old, rows))
+    if status == 1:
+        print("If that is worth it, accept it by: tools/compare --contention --update-baseline")
+    return status
 
 
 # ---- the baseline ----

@@ -41,7 +41,7 @@ def main(arguments):
         signal.signal(number, interrupt)
     try:
         options, command = parse(arguments)
-        if options.gate is not None:
+        if options.gate is not None or options.contention:
             return gate.run(options) if need_packages(GATE_PACKAGES, TOOL) else 2  # as when there is no verdict
         if options.tables:
             print(f"wrote {' and '.join(pages.PAGES)}: {', '.join(pages.write(read_results(options.tables)))}")

@@ -24,9 +24,10 @@ after everything that was measured until then was printed and written"""
 
 # What does something with --gate, --list, or a command; each other option would do nothing, and is an error there.
 WITH_GATE = {"gate", "only", "counts", "baseline", "update_baseline"}
+WITH_CONTENTION = {"contention", "only", "threads", "baseline", "update_baseline"}
 WITH_TABLES = {"tables"}
 WITH_LIST = {"list", "only", "quick", "full", "threads", "build_dir", "suite"}
-NOT_WITH_COMMAND = {"gate", "only", "quick", "full", "threads", "list", "seed", "suite", "tables"}
+NOT_WITH_COMMAND = {"gate", "contention", "only", "quick", "full", "threads", "list", "seed", "suite", "tables"}
 NOT_WITH_SUITE = {"quick", "full", "threads", "seed"}
 
 
@@ -79,10 +80,14 @@ def _add_gate_options(made):
                       "HEAD if the library was changed since, else HEAD~1. --only also knows counts/* and promise/*")
     made.add_argument("--counts", action="store_true",
                       help="with --gate: compare counts of instructions, which no machine's load changes, and no times")
+    made.add_argument("--contention", action="store_true",
+                      help="count what threads cost each other in the workloads, with 16 and 64 threads: locks, waits, stores "
+                      "to lines that another thread wrote last, for 1,000 calls")
     made.add_argument("--baseline", action="store_true",
-                      help="with --gate: compare the working tree's counts with benchmarks/counts/baseline.json")
+                      help="with --gate or --contention: compare the working tree's counts with baseline.json in "
+                      "benchmarks/counts or benchmarks/contention")
     made.add_argument("--update-baseline", action="store_true",
-                      help="with --gate: count, and write benchmarks/counts/baseline.json anew")
+                      help="with --gate or --contention: count, and write that baseline.json anew")
 
 
 def given(arguments):
@@ -92,8 +97,10 @@ def given(arguments):
 
 def check(made, options, found, command=None):
     """`found` is what given() says."""
+    gated = found & {"gate", "contention"}
     for wrong, where in ((found - WITH_GATE if "gate" in found else (), "--gate"),
-                         (found & WITH_GATE - {"gate", "only"} if "gate" not in found else (), "a run without --gate"),
+                         (found - WITH_CONTENTION if gated == {"contention"} else (), "--contention"),
+                         (found & WITH_GATE - {"gate", "only"} if not gated else (), "a run without --gate"),
                          (found - WITH_TABLES if "tables" in found else (), "--tables"),
                          (found - WITH_LIST if "list" in found else (), "--list"),
                          (found & NOT_WITH_COMMAND if command else (), "a command, which is all that is measured"),
