@@ -221,6 +221,15 @@ static_assert(MAGAZINE_SHARED_BYTES <= CONF_TCACHE_MAX, "the longest magazine fi
 #define CACHE_LEAST_ROOM (16 * KIB)
 static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads keep to what all may hold");
 
+/* ---- parked caches (cache/parked.c) ---- */
+
+/* Caches of threads that ended that wait for the next one. Their magazines are as long as at the start: 280
+ * KiB in each, if the thread used all sizes. */
+#define PARKED_MOST 4
+
+/* Bytes: with less left until a limit, none wait. */
+#define PARKED_LEAST_LEFT ((int64_t)(256 * MIB))
+
 /* ---- kept runs (cache/runs.c) ---- */
 
 /* Runs that a thread keeps. Each is looked at when one is asked for. */

@@ -52,6 +52,38 @@ static struct arena *choose_arena(void) {
  * sizes. */
 #define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
 
+/* As for every thread: those that take the same cache one after the other shall guard other allocations. The
+ * blocks that are there already count as a refill. */
+static void start_turns(struct tcache *tc) {
+	size_t blocks = 0;
+	for (unsigned c = 1; c < CLASS_COUNT; c++)
+		blocks += (size_t)(tc->magazines[c].top - tc->magazines[c].empty);
+	tc->guard = (struct guard_turn){ 0 };
+	guard_turn_init(&tc->guard);
+	guard_count(&tc->guard, blocks);
+	tc->sample.random.state = random_next(&tc->guard.random);
+}
+
+/* It is a thread's. Under the threads lock. */
+static void enter(struct tcache *tc) {
+	tc->arena = choose_arena();
+	tc->arena->threads++;
+	caches.count++;
+}
+
+/* One that is left, as it is, with turns of its own. */
+static struct tcache *enter_parked(void) {
+	lock_take(&caches.lock, RANK_THREADS);
+	struct tcache *tc = take_parked();
+	if (tc != NULL) enter(tc);
+	lock_drop(&caches.lock, RANK_THREADS);
+	if (tc == NULL) return NULL;
+	start_turns(tc);
+	/* Less may be cached now than when it was filled. */
+	if (tc->room > tcache_room()) empty_cache(tc);
+	return tc;
+}
+
 /* A new cache in the list. Inside of the gate. */
 static struct tcache *link_new(void) {
 	struct tcache *tc = meta_alloc(sizeof *tc);
@@ -63,14 +95,13 @@ static struct tcache *link_new(void) {
 		return NULL;
 	}
 	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = start_tests[c];
+	start_turns(tc);
 	lock_take(&caches.lock, RANK_THREADS);
-	tc->arena = choose_arena();
-	tc->arena->threads++;
+	enter(tc);
 	sample_lead_sizes(tc, !sample_is_on());
 	tc->next = caches.first;
 	if (tc->next != NULL) tc->next->prev = tc;
 	caches.first = tc;
-	caches.count++;
 	lock_drop(&caches.lock, RANK_THREADS);
 	return tc;
 }
@@ -83,11 +114,10 @@ static struct tcache *make(void) {
 		if (tcache_current != &no_cache_yet) return own_cache(); /* the hook has allocated */
 	}
 	gate_enter();
-	struct tcache *tc = link_new();
+	struct tcache *tc = enter_parked();
+	if (tc == NULL) tc = link_new();
 	gate_leave();
 	if (tc == NULL) return NULL;
-	guard_turn_init(&tc->guard);
-	tc->sample.random.state = random_next(&tc->guard.random);
 	tcache_current = tc;
 	if (atomic_load_explicit(&caches.hiding, memory_order_relaxed)) hide_cache(tc);
 	return tc;
@@ -133,22 +163,32 @@ void end_attached(struct tcache *tc) {
 	tc->attached = NULL;
 }
 
+void free_cache(struct tcache *tc) {
+	unlink_cache(tc);
+	annotate_checked(tc, WRITTEN_BY_OTHERS);
+	annotate_checked(&tc->sample, sizeof tc->sample);
+	meta_free(tc, sizeof *tc);
+}
+
+/* Returns whether it was the last one. */
+static bool end_cache(struct tcache *tc) {
+	end_quarantine(tc);
+	empty_cache(tc);
+	lock_take(&caches.lock, RANK_THREADS);
+	tc->arena->threads--;
+	const bool last = !tc->uncounted && --caches.count == 0;
+	free_cache(tc);
+	lock_drop(&caches.lock, RANK_THREADS);
+	return last;
+}
+
 static void thread_exit(void *cache) {
 	struct tcache *tc = cache;
 	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(caches.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
 	end_attached(tc);
-	end_quarantine(tc);
-	empty_cache(tc);
-	lock_take(&caches.lock, RANK_THREADS);
-	tc->arena->threads--;
-	unlink_cache(tc);
-	const bool last = !tc->uncounted && --caches.count == 0;
-	annotate_checked(tc, WRITTEN_BY_OTHERS);
-	annotate_checked(&tc->sample, sizeof tc->sample);
-	meta_free(tc, sizeof *tc);
-	lock_drop(&caches.lock, RANK_THREADS);
+	const bool last = !park_cache(tc) && end_cache(tc);
 	purger_start();
 	if (last) purger_end();
 	if (last) cache_hook_call(&cache_hooks.last_exit);

@@ -15,6 +15,8 @@ struct caches {
 	 * read without their own locks, which were held then and stay so. */
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
+	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
+	size_t parked_count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
 	/* Written at start-up or soon after. */
@@ -57,8 +59,29 @@ static inline void hide_cache(struct tcache *tc) {
 /* Out of the list of those whose threads are there. Under the threads lock. */
 void unlink_cache(struct tcache *tc);
 
+/* The same, and its memory is free: nothing is in it any more. */
+void free_cache(struct tcache *tc);
+
 /* What a layer above has attached to it ends. */
 void end_attached(struct tcache *tc);
+
+/* ---- parked.c ---- */
+
+/* For a thread that ends: leaves its cache to the next one. False: it is to go back. */
+bool park_cache(struct tcache *tc);
+
+/* One for a new thread, whose it is not yet: no arena. NULL when there is none. Under the threads lock. */
+struct tcache *take_parked(void);
+
+/* A parked cache goes back that nobody took over during `looks` calls. False: it stays, for now. Under the
+ * threads lock. */
+bool end_parked(struct tcache *tc, unsigned looks);
+
+/* All of them. Under the threads lock. */
+void end_all_parked(void);
+
+/* In the child of a fork: they are orphans like all others. */
+void forget_parked(void);
 
 /* Gives everything in it back, but for the quarantine (drain.c). */
 void empty_cache(struct tcache *tc);

@@ -36,6 +36,7 @@ void tcache_after_fork(void) {
 		adopt_from = os_milliseconds() + ADOPTION_PACE;
 	}
 	caches.first = own;
+	forget_parked();
 	caches.count = own != NULL;
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
@@ -76,12 +77,16 @@ void tcache_adopt_in_time(void) {
 
 /* ---- without handlers of fork ---- */
 
+static void reseed(struct tcache *tc) {
+	guard_turn_init(&tc->guard);
+	tc->sample.random.state = random_next(&tc->guard.random);
+	sample_forget(&tc->sample);
+}
+
 void tcache_reseed(void) {
 	struct tcache *own = own_cache();
 	if (own == NULL) return;
-	guard_turn_init(&own->guard);
-	own->sample.random.state = random_next(&own->guard.random);
-	sample_forget(&own->sample);
+	reseed(own);
 	if (own->quarantine != NULL) own->quarantine->random.state = random_next(&own->guard.random);
 }
 
@@ -89,7 +94,8 @@ void tcache_in_new_process(void) {
 	const struct tcache *own = own_cache();
 	lock_take(&caches.lock, RANK_THREADS);
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		if (tc == own || tc->uncounted) continue;
+		if (tc->parked) reseed(tc);
+		if (tc == own || tc->uncounted || tc->parked) continue;
 		tc->uncounted = true;
 		caches.count--;
 	}

@@ -24,7 +24,12 @@ bool tcache_drain(unsigned looks) {
 	bool more_later = adopt_orphan();
 	while (looks == 0 && more_later) more_later = adopt_orphan();
 	lock_take(&caches.lock, RANK_THREADS);
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+	for (struct tcache *tc = caches.first, *next; tc != NULL; tc = next) {
+		next = tc->next;
+		if (tc->parked) {
+			more_later |= !end_parked(tc, looks);
+			continue;
+		}
 		more_later |= magazine_drain(tc, looks);
 		more_later |= run_cache_drain(tc, looks);
 	}

@@ -163,6 +163,15 @@ void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 	purger_poke();
 }
 
+void magazines_shorten(struct tcache *tc) {
+	lock_take(&tc->lock, RANK_CACHE);
+	for (unsigned c = 1; c < CLASS_COUNT; c++) {
+		const size_t most = slots_in(MAGAZINE_START_BYTES, MAGAZINE_START_SLOTS, c);
+		if (tc->slots[c].count > most) shrink(tc, c, most);
+	}
+	lock_drop(&tc->lock, RANK_CACHE);
+}
+
 void magazine_dispose(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	lock_take(&tc->lock, RANK_CACHE);

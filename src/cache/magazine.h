@@ -93,6 +93,9 @@ bool magazine_drain(struct tcache *tc, unsigned looks);
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);
 
+/* None is longer than at its start. */
+void magazines_shorten(struct tcache *tc);
+
 /* Makes the magazine of a thread that is not there any more, wherever that was in malloc or free, one that
  * holds free blocks. */
 void magazine_inherit(struct tcache *tc, unsigned class_);

@@ -93,6 +93,7 @@ static void purge_in_background(void) {
 		if (tcache_count() <= 1) break;
 		if (!sleep_until_poked()) return;
 	}
+	tcache_end_parked();
 	set_off();
 }
 

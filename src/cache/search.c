@@ -44,6 +44,16 @@ static struct {
 	_Atomic uint64_t pause;
 } search;
 
+/* They are few, and short. */
+static bool in_a_parked_cache(const struct span *s, const void *block) {
+	bool found = false;
+	lock_take(&caches.lock, RANK_THREADS);
+	for (const struct tcache *tc = caches.parked; tc != NULL && !found; tc = tc->next_parked)
+		found = holds(tc, s->class_, block);
+	lock_drop(&caches.lock, RANK_THREADS);
+	return found;
+}
+
 static bool in_any_cache(const struct span *s, const void *block) {
 	const uint64_t now = os_milliseconds();
 	if (now < atomic_load_explicit(&search.from, memory_order_relaxed)) return false;
@@ -67,5 +77,6 @@ const char *tcache_where_free(const struct span *s, const void *block) {
 	struct tcache *own = own_cache();
 	if (own != NULL && holds_locked(own, s->class_, block)) return ", and is in the cache of this thread";
 	if (arena_has_free(s, block)) return ", and is back in its arena";
+	if (in_a_parked_cache(s, block)) return ", and is in the cache of a thread that ended";
 	return in_any_cache(s, block) ? ", and is in the cache of another thread" : NULL;
 }

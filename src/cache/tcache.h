@@ -64,8 +64,11 @@ struct tcache {
 	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any
 	 * needs; its end is cache_hooks.end_attached. Owner: its thread */
 	void *attached;
+	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
+	uint8_t parked_looks; /* looks that found it so */
+	struct tcache *next_parked;
 	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
-	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same. Owner: threads lock */
+	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same */
 	struct tcache *next, *prev;
 };
 static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
@@ -169,6 +172,9 @@ bool tcache_drain(unsigned looks);
 
 /* Flushes the calling thread's cache, and drains all others at once. */
 void tcache_flush_all(void);
+
+/* Gives back what is in parked caches: nobody will see to them any more. */
+void tcache_end_parked(void);
 
 /* ---- tcache_stats.c ---- */
 

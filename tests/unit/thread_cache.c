@@ -5,11 +5,17 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/policy.h"
+#include "arena/pressure.h"
+#include "arena/wave.h"
 #include "base/bitmap.h"
 #include "base/conf.h"
+#include "cache/caches.h"
 
 static struct magazine *magazine_of(size_t size) { return &tcache_current->magazines[class_of_size(size)]; }
 
@@ -93,28 +99,266 @@ static void no_caching(void **state) {
 	conf.tcache_max = MIB;
 }
 
-static void *use_and_exit(void *blocks_out) {
-	void *block = arenal_test_malloc(300);
-	assert_non_null(block);
-	arenal_test_free(block);
-	*(uint64_t *)blocks_out = tcache_current->arena->bins[class_of_size(300)].blocks_out;
-	return tcache_current->arena;
-}
-
-static void exit_flushes(void **state) {
-	(void)state;
-	pthread_t thread;
-	uint64_t during = 0;
-	void *used;
-	assert_int_equal(pthread_create(&thread, NULL, use_and_exit, &during), 0);
-	pthread_join(thread, &used);
-	struct arena *arena = used;
-	assert_true(during > 0);
-	assert_int_equal(arena->bins[class_of_size(300)].blocks_out, 0);
-	assert_int_equal(arena->threads, arena == tcache_current->arena);
+static size_t cached_bytes(void) {
 	size_t bytes, run_bytes, threads;
 	tcache_stats_get(&bytes, &run_bytes, &threads);
-	assert_int_equal(threads, 1);
+	return bytes;
+}
+
+/* A thread, which ends: what it used. */
+struct use {
+	size_t size, blocks; /* so many are allocated and freed */
+	size_t sizes;        /* as many, of so many other sizes */
+	void *first;         /* the first of them */
+	struct arena *arena;
+	struct tcache *cache;
+	size_t room;     /* of its cache, at its end */
+	uint64_t during; /* blocks out while it was there */
+};
+
+static struct bin *bin_of(const struct use *use) { return &use->arena->bins[class_of_size(use->size)]; }
+
+static void *use_and_exit(void *use_out) {
+	struct use *use = use_out;
+	void **blocks = mmap(NULL, use->blocks * sizeof *blocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(blocks, MAP_FAILED);
+	for (size_t other = use->sizes + 1; other-- > 0;) {
+		for (size_t i = 0; i < use->blocks; i++) blocks[i] = arenal_test_malloc(use->size + 500 * other);
+		use->first = blocks[0];
+		for (size_t i = use->blocks; i-- > 0;) arenal_test_free(blocks[i]);
+	}
+	munmap(blocks, use->blocks * sizeof *blocks);
+	use->cache = tcache_current;
+	use->room = tcache_current->room;
+	use->arena = tcache_current->arena;
+	use->during = bin_of(use)->blocks_out;
+	return NULL;
+}
+
+static struct use run_thread(size_t size, size_t blocks) {
+	struct use use = { .size = size, .blocks = blocks };
+	pthread_t thread;
+	const size_t threads = tcache_count();
+	assert_int_equal(pthread_create(&thread, NULL, use_and_exit, &use), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(tcache_count(), threads);
+	return use;
+}
+
+/* A thread with a cache that is there all the time: it waits for `over`. */
+static pthread_barrier_t begun, over;
+static pthread_t staying;
+
+static void *stay(void *unused) {
+	arenal_test_free(arenal_test_malloc(8));
+	pthread_barrier_wait(&begun);
+	pthread_barrier_wait(&over);
+	return unused;
+}
+
+/* As in a process of several threads, with a purger. */
+static int with_another_thread(void **state) {
+	(void)state;
+	arenal_test_free(arenal_test_malloc(8)); /* this thread has a cache */
+	pthread_barrier_init(&begun, NULL, 2);
+	pthread_barrier_init(&over, NULL, 2);
+	assert_int_equal(pthread_create(&staying, NULL, stay, NULL), 0);
+	pthread_barrier_wait(&begun);
+	atomic_store(&purged_in_background, true);
+	tcache_flush_all();
+	return 0;
+}
+
+static void end_staying(void) {
+	if (staying == 0) return;
+	pthread_barrier_wait(&over);
+	pthread_join(staying, NULL);
+	staying = 0;
+}
+
+static int without(void **state) {
+	(void)state;
+	end_staying();
+	atomic_store(&purged_in_background, false);
+	tcache_flush_all();
+	assert_int_equal(caches.parked_count, 0);
+	assert_int_equal(cached_bytes(), 0);
+	return 0;
+}
+
+static void the_next_thread_takes_a_cache_over(void **state) {
+	(void)state;
+	struct use one = run_thread(300, 1);
+	assert_true(one.during > 0);
+	assert_int_equal(bin_of(&one)->blocks_out, one.during);
+	assert_true(cached_bytes() > 0);
+	assert_int_equal(caches.parked_count, 1);
+	struct use next = run_thread(300, 1);
+	assert_ptr_equal(next.cache, one.cache);
+	assert_ptr_equal(next.first, one.first);
+	assert_int_equal(next.during, one.during);
+	assert_int_equal(caches.parked_count, 1);
+	/* Nobody comes. */
+	for (int look = 0; look < IDLE_LOOKS; look++) {
+		assert_true(tcache_drain(IDLE_LOOKS));
+		assert_int_equal(bin_of(&next)->blocks_out, next.during);
+	}
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(bin_of(&next)->blocks_out, 0);
+	assert_int_equal(caches.parked_count, 0);
+	assert_null(caches.parked);
+	/* At once, when told. */
+	one = run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 1);
+	tcache_flush_all();
+	assert_int_equal(bin_of(&one)->blocks_out, 0);
+	assert_int_equal(caches.parked_count, 0);
+}
+
+static void a_look_begins_anew_with_the_next_thread(void **state) {
+	(void)state;
+	for (int thread = 0; thread < 3; thread++) {
+		run_thread(300, 1);
+		for (int look = 0; look < IDLE_LOOKS; look++) tcache_drain(IDLE_LOOKS);
+		assert_int_equal(caches.parked_count, 1);
+	}
+}
+
+/* Blocks that nobody uses keep their spans: there are few in each. */
+static void parked_magazines_are_short(void **state) {
+	(void)state;
+	struct use use = { .size = 500, .blocks = 1000, .sizes = 3 };
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, use_and_exit, &use), 0);
+	pthread_join(thread, NULL);
+	assert_true(use.room > 20 * MAGAZINE_START_BYTES);
+	assert_int_equal(caches.parked_count, 1);
+	assert_true(caches.parked->room <= 5 * MAGAZINE_START_BYTES);
+	for (unsigned c = 1; c < CLASS_COUNT; c++) assert_true(caches.parked->slots[c].count <= MAGAZINE_START_SLOTS);
+	assert_true(cached_bytes() > 0 && cached_bytes() <= 6 * MAGAZINE_START_BYTES);
+}
+
+/* Who takes one over is not to guard the allocation that the one before guarded, nor none at all. */
+static void turns_are_not_inherited(void **state) {
+	(void)state;
+	const int64_t before = conf.guard_sample;
+	conf.guard_sample = 1000000;
+	run_thread(300, 1);
+	const int64_t left = caches.parked->guard.left;
+	const uint64_t random = caches.parked->guard.random.state;
+	caches.parked->guard.last = UINT64_MAX;
+	run_thread(300, 1);
+	assert_int_not_equal(caches.parked->guard.left, left);
+	assert_int_not_equal(caches.parked->guard.random.state, random);
+	assert_int_not_equal(caches.parked->guard.last, UINT64_MAX);
+	conf.guard_sample = before;
+}
+
+/* While the tunable says less than is in it. */
+static void less_room_empties_a_parked_cache(void **state) {
+	(void)state;
+	const struct use one = run_thread(300, 1);
+	conf.tcache_max = 0;
+	const struct use next = run_thread(300, 1);
+	conf.tcache_max = CONF_TCACHE_MAX;
+	assert_ptr_equal(next.cache, one.cache);
+	assert_int_equal(caches.parked->room, 0);
+	assert_int_equal(bin_of(&next)->blocks_out, 0);
+}
+
+/* A second free of a block that lies there is found however seldom all caches are searched. */
+static void a_parked_block_is_found(void **state) {
+	(void)state;
+	const struct use use = run_thread(300, 1);
+	void *other = arenal_test_malloc(300);
+	for (int time = 0; time < 3; time++) {
+		assert_null(tcache_where_free(span_of(other), other)); /* after this, none for a while */
+		assert_string_equal(tcache_where_free(span_of(use.first), use.first), ", and is in the cache of a thread that ended");
+	}
+	arenal_test_free(other);
+}
+
+enum { MANY = PARKED_MOST + 4 };
+static pthread_barrier_t together;
+
+static void *use_together(void *use) {
+	use_and_exit(use);
+	pthread_barrier_wait(&together);
+	return NULL;
+}
+
+static void run_together(void) {
+	pthread_t threads[MANY];
+	static struct use uses[MANY];
+	assert_int_equal(pthread_barrier_init(&together, NULL, MANY), 0);
+	for (size_t i = 0; i < MANY; i++) {
+		uses[i] = (struct use){ .size = 300, .blocks = 1 };
+		assert_int_equal(pthread_create(&threads[i], NULL, use_together, &uses[i]), 0);
+	}
+	for (size_t i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&together);
+}
+
+static void few_are_parked(void **state) {
+	(void)state;
+	run_together();
+	assert_int_equal(caches.parked_count, PARKED_MOST);
+	assert_int_equal(tcache_count(), 2);
+	run_together(); /* each has one thread */
+	assert_int_equal(caches.parked_count, PARKED_MOST);
+	/* One thread is left, which may rest for good, without a purger. */
+	end_staying();
+	assert_int_equal(caches.parked_count, 0);
+	assert_int_equal(tcache_count(), 1);
+	run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 0);
+}
+
+/* The child has them as orphans, like those of threads that were there. */
+static void a_child_gives_them_back(void **state) {
+	(void)state;
+	int status;
+	const struct use use = run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 1);
+	const pid_t child = fork();
+	if (child == 0) {
+		const bool kept = cached_bytes() > 0 && caches.parked == NULL && caches.parked_count == 0;
+		tcache_flush_all();
+		_exit(kept && cached_bytes() == 0 && bin_of(&use)->blocks_out == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(caches.parked_count, 1);
+}
+
+/* What was parked before goes back with the next look. */
+static void none_are_parked_while_memory_is_short(void **state) {
+	(void)state;
+	run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 1);
+	atomic_store(&pressure.keep, 0);
+	tcache_drain(1);
+	assert_int_equal(caches.parked_count, 0);
+	run_thread(300, 1);
+	atomic_store(&pressure.keep, SIZE_MAX);
+	assert_int_equal(caches.parked_count, 0);
+	const int64_t left = atomic_exchange(&pressure.left, PARKED_LEAST_LEFT / 2);
+	run_thread(300, 1);
+	atomic_store(&pressure.left, left);
+	assert_int_equal(caches.parked_count, 0);
+}
+
+static void none_are_parked_without_a_purger(void **state) {
+	(void)state;
+	atomic_store(&purged_in_background, false);
+	const struct use use = run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 0);
+	assert_int_equal(bin_of(&use)->blocks_out, 0);
+	atomic_store(&purged_in_background, true);
+	run_thread(300, 1);
+	assert_int_equal(caches.parked_count, 1);
+	tcache_end_parked(); /* it ends */
+	assert_int_equal(caches.parked_count, 0);
 }
 
 /* Without it, nothing is drained. ThreadSanitizer does not know it, see os_thread.c. */
@@ -355,6 +599,8 @@ static void nothing_is_drained_without_the_barrier(void **state) {
 	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
 }
 
+#define PARKING(test) cmocka_unit_test_setup_teardown(test, with_another_thread, without)
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(runs_are_kept), cmocka_unit_test(few_runs_are_kept), cmocka_unit_test(idle_runs_go_back),
@@ -367,7 +613,16 @@ int main(void) {
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_now),
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
-		cmocka_unit_test(exit_flushes),
+		PARKING(the_next_thread_takes_a_cache_over),
+		PARKING(a_look_begins_anew_with_the_next_thread),
+		PARKING(parked_magazines_are_short),
+		PARKING(turns_are_not_inherited),
+		PARKING(less_room_empties_a_parked_cache),
+		PARKING(a_parked_block_is_found),
+		PARKING(few_are_parked),
+		PARKING(a_child_gives_them_back),
+		PARKING(none_are_parked_while_memory_is_short),
+		PARKING(none_are_parked_without_a_purger),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
