@@ -52,16 +52,20 @@ static struct arena *choose_arena(void) {
  * sizes. */
 #define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
 
-/* As for every thread: those that take the same cache one after the other shall guard other allocations. The
- * blocks that are there already count as a refill. */
 static void start_turns(struct tcache *tc) {
+	guard_turn_init(&tc->guard);
+	tc->sample.random.state = random_next(&tc->guard.random);
+}
+
+/* Those that take the same cache one after the other shall guard other allocations. The blocks that are there
+ * already count as a refill. */
+static void start_turns_anew(struct tcache *tc) {
 	size_t blocks = 0;
 	for (unsigned c = 1; c < CLASS_COUNT; c++)
 		blocks += (size_t)(tc->magazines[c].top - tc->magazines[c].empty);
 	tc->guard = (struct guard_turn){ 0 };
-	guard_turn_init(&tc->guard);
+	start_turns(tc);
 	guard_count(&tc->guard, blocks);
-	tc->sample.random.state = random_next(&tc->guard.random);
 }
 
 /* It is a thread's. Under the threads lock. */
@@ -78,7 +82,7 @@ static struct tcache *enter_parked(void) {
 	if (tc != NULL) enter(tc);
 	lock_drop(&caches.lock, RANK_THREADS);
 	if (tc == NULL) return NULL;
-	start_turns(tc);
+	start_turns_anew(tc);
 	/* Less may be cached now than when it was filled. */
 	if (tc->room > tcache_room()) empty_cache(tc);
 	return tc;

@@ -116,7 +116,14 @@ struct use {
 	uint64_t during; /* blocks out while it was there */
 };
 
-static struct bin *bin_of(const struct use *use) { return &use->arena->bins[class_of_size(use->size)]; }
+/* In all hands: the program's, and caches'. */
+static uint64_t blocks_out(const struct use *use) {
+	struct bin *bin = &use->arena->bins[class_of_size(use->size)];
+	lock_take(&bin->lock, RANK_BIN);
+	const uint64_t blocks = bin->blocks_out;
+	lock_drop(&bin->lock, RANK_BIN);
+	return blocks;
+}
 
 static void *use_and_exit(void *use_out) {
 	struct use *use = use_out;
@@ -131,7 +138,7 @@ static void *use_and_exit(void *use_out) {
 	use->cache = tcache_current;
 	use->room = tcache_current->room;
 	use->arena = tcache_current->arena;
-	use->during = bin_of(use)->blocks_out;
+	use->during = blocks_out(use);
 	return NULL;
 }
 
@@ -190,7 +197,7 @@ static void the_next_thread_takes_a_cache_over(void **state) {
 	(void)state;
 	struct use one = run_thread(300, 1);
 	assert_true(one.during > 0);
-	assert_int_equal(bin_of(&one)->blocks_out, one.during);
+	assert_int_equal(blocks_out(&one), one.during);
 	assert_true(cached_bytes() > 0);
 	assert_int_equal(caches.parked_count, 1);
 	struct use next = run_thread(300, 1);
@@ -201,17 +208,17 @@ static void the_next_thread_takes_a_cache_over(void **state) {
 	/* Nobody comes. */
 	for (int look = 0; look < IDLE_LOOKS; look++) {
 		assert_true(tcache_drain(IDLE_LOOKS));
-		assert_int_equal(bin_of(&next)->blocks_out, next.during);
+		assert_int_equal(blocks_out(&next), next.during);
 	}
 	tcache_drain(IDLE_LOOKS);
-	assert_int_equal(bin_of(&next)->blocks_out, 0);
+	assert_int_equal(blocks_out(&next), 0);
 	assert_int_equal(caches.parked_count, 0);
 	assert_null(caches.parked);
 	/* At once, when told. */
 	one = run_thread(300, 1);
 	assert_int_equal(caches.parked_count, 1);
 	tcache_flush_all();
-	assert_int_equal(bin_of(&one)->blocks_out, 0);
+	assert_int_equal(blocks_out(&one), 0);
 	assert_int_equal(caches.parked_count, 0);
 }
 
@@ -263,7 +270,7 @@ static void less_room_empties_a_parked_cache(void **state) {
 	conf.tcache_max = CONF_TCACHE_MAX;
 	assert_ptr_equal(next.cache, one.cache);
 	assert_int_equal(caches.parked->room, 0);
-	assert_int_equal(bin_of(&next)->blocks_out, 0);
+	assert_int_equal(blocks_out(&next), 0);
 }
 
 /* A second free of a block that lies there is found however seldom all caches are searched. */
@@ -324,7 +331,7 @@ static void a_child_gives_them_back(void **state) {
 	if (child == 0) {
 		const bool kept = cached_bytes() > 0 && caches.parked == NULL && caches.parked_count == 0;
 		tcache_flush_all();
-		_exit(kept && cached_bytes() == 0 && bin_of(&use)->blocks_out == 0 ? 0 : 1);
+		_exit(kept && cached_bytes() == 0 && blocks_out(&use) == 0 ? 0 : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -353,7 +360,7 @@ static void none_are_parked_without_a_purger(void **state) {
 	atomic_store(&purged_in_background, false);
 	const struct use use = run_thread(300, 1);
 	assert_int_equal(caches.parked_count, 0);
-	assert_int_equal(bin_of(&use)->blocks_out, 0);
+	assert_int_equal(blocks_out(&use), 0);
 	atomic_store(&purged_in_background, true);
 	run_thread(300, 1);
 	assert_int_equal(caches.parked_count, 1);
