@@ -2,6 +2,7 @@
 
 #include <limits.h>
 
+#include "arena/policy.h"
 #include "arena/pressure.h"
 #include "base/annotate.h"
 #include "base/conf.h"
@@ -57,15 +58,12 @@ static void start_turns(struct tcache *tc) {
 	tc->sample.random.state = random_next(&tc->guard.random);
 }
 
-/* Those that take the same cache one after the other shall guard other allocations. The blocks that are there
- * already count as a refill. */
+/* Those that take the same cache one after the other shall guard other allocations. What it saves the thread,
+ * a refill or more, counts as one: how many it would have made nobody knows. */
 static void start_turns_anew(struct tcache *tc) {
-	size_t blocks = 0;
-	for (unsigned c = 1; c < CLASS_COUNT; c++)
-		blocks += (size_t)(tc->magazines[c].top - tc->magazines[c].empty);
 	tc->guard = (struct guard_turn){ 0 };
 	start_turns(tc);
-	guard_count(&tc->guard, blocks);
+	guard_count(&tc->guard, MAGAZINE_START_SLOTS / 2);
 }
 
 /* It is a thread's. Under the threads lock. */

@@ -16,7 +16,7 @@ struct caches {
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
-	size_t parked_count;
+	_Atomic size_t parked_count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
 	/* Written at start-up or soon after. */

@@ -32,12 +32,15 @@ static void take_out(struct tcache *tc) {
 }
 
 bool park_cache(struct tcache *tc) {
-	if (!may_park()) return false;
-	run_cache_dispose(tc);
-	magazines_shorten(tc);
+	const bool may = may_park();
+	if (may) {
+		run_cache_dispose(tc);
+		magazines_shorten(tc);
+	}
 	lock_take(&caches.lock, RANK_THREADS);
-	/* When one thread is left, the purger ends. */
-	const bool stays = !tc->uncounted && caches.count > 2 && caches.parked_count < PARKED_MOST;
+	/* When one thread is left, the purger ends. Who ends says so, and takes this lock then. */
+	const bool stays =
+	    may && may_park() && !tc->uncounted && caches.count > 2 && caches.parked_count < PARKED_MOST;
 	if (stays) {
 		tc->arena->threads--;
 		caches.count--;

@@ -61,7 +61,7 @@ static bool purge_idle(void) {
 }
 
 /* Sleeps until somebody frees something. False when that took so long that the thread may as well end: the
- * state is PURGER_OFF then, and whoever pokes from now on starts the next one. */
+ * state is PURGER_OFF then, and whoever pokes from now on has the next one started. */
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
@@ -91,10 +91,13 @@ static void purge_in_background(void) {
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
 		if (purge_idle() || tcache_count() == 0) continue;
 		if (tcache_count() <= 1) break;
-		if (!sleep_until_poked()) return;
+		if (!sleep_until_poked()) {
+			tcache_end_parked();
+			return;
+		}
 	}
-	tcache_end_parked();
 	set_off();
+	tcache_end_parked(); /* none is parked after that */
 }
 
 static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = call };

@@ -47,6 +47,7 @@ static struct {
 /* They are few, and short. */
 static bool in_a_parked_cache(const struct span *s, const void *block) {
 	bool found = false;
+	if (atomic_load_explicit(&caches.parked_count, memory_order_relaxed) == 0) return false;
 	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.parked; tc != NULL && !found; tc = tc->next_parked)
 		found = holds(tc, s->class_, block);
