@@ -1,9 +1,10 @@
 /* The background thread that gives memory of idle programs back.
  *
  * It is started when a process has threads and more than a little memory, at the first slow moment of a
- * malloc after somebody freed or the heap grew, looks four times in conf.decay while there is something to look at, sleeps without a timer's
- * tick when there is nothing, and ends when that lasts. In a process without threads, and where it cannot
- * be started, those who free do what can be done (holes.h, heap_decay.c). */
+ * malloc after somebody freed or the heap grew, looks four times in conf.decay while there is something
+ * to look at, sleeps without a timer's tick when there is nothing, and ends when that lasts. In a process
+ * without threads, and where it cannot be started, those who free do what can be done (holes.h,
+ * heap_decay.c). */
 #ifndef CACHE_PURGER_H
 #define CACHE_PURGER_H
 
