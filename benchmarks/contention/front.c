@@ -1,18 +1,10 @@
 // The functions that programs call, in front of the library's, which have their prefixed names here: calls are counted.
 #include "counter.h"
 
-#include "api/api.h"
+#include <malloc.h>
+#include <stdlib.h>
 
-void *malloc(size_t size);
-void free(void *block);
-void *calloc(size_t count, size_t size);
-void *realloc(void *block, size_t size);
-void *reallocarray(void *block, size_t count, size_t size);
-void *aligned_alloc(size_t align, size_t size);
-int posix_memalign(void **block, size_t align, size_t size);
-void *memalign(size_t align, size_t size);
-size_t malloc_usable_size(void *block);
-int malloc_trim(size_t keep);
+#include "api/api.h"
 
 EXPORT void *malloc(size_t size)
 {

@@ -53,16 +53,17 @@ static struct arena *choose_arena(void) {
  * sizes. */
 #define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
 
-static void start_turns(struct tcache *tc) {
+void draw_turns(struct tcache *tc) {
 	guard_turn_init(&tc->guard);
 	tc->sample.random.state = random_next(&tc->guard.random);
+	sample_forget(&tc->sample);
 }
 
 /* Those that take the same cache one after the other shall guard other allocations. What it saves the thread,
  * a refill or more, counts as one: how many it would have made nobody knows. */
-static void start_turns_anew(struct tcache *tc) {
+static void draw_turns_of_next(struct tcache *tc) {
 	tc->guard = (struct guard_turn){ 0 };
-	start_turns(tc);
+	draw_turns(tc);
 	guard_count(&tc->guard, MAGAZINE_START_SLOTS / 2);
 }
 
@@ -80,7 +81,7 @@ static struct tcache *enter_parked(void) {
 	if (tc != NULL) enter(tc);
 	lock_drop(&caches.lock, RANK_THREADS);
 	if (tc == NULL) return NULL;
-	start_turns_anew(tc);
+	draw_turns_of_next(tc);
 	/* Less may be cached now than when it was filled. */
 	if (tc->room > tcache_room()) empty_cache(tc);
 	return tc;
@@ -97,7 +98,7 @@ static struct tcache *link_new(void) {
 		return NULL;
 	}
 	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = start_tests[c];
-	start_turns(tc);
+	draw_turns(tc);
 	lock_take(&caches.lock, RANK_THREADS);
 	enter(tc);
 	sample_lead_sizes(tc, !sample_is_on());

@@ -62,6 +62,9 @@ void unlink_cache(struct tcache *tc);
 /* The same, and its memory is free: nothing is in it any more. */
 void free_cache(struct tcache *tc);
 
+/* Its turns are by random numbers of its own: for a new thread, or the child's only one. */
+void draw_turns(struct tcache *tc);
+
 /* What a layer above has attached to it ends. */
 void end_attached(struct tcache *tc);
 

@@ -77,16 +77,10 @@ void tcache_adopt_in_time(void) {
 
 /* ---- without handlers of fork ---- */
 
-static void reseed(struct tcache *tc) {
-	guard_turn_init(&tc->guard);
-	tc->sample.random.state = random_next(&tc->guard.random);
-	sample_forget(&tc->sample);
-}
-
 void tcache_reseed(void) {
 	struct tcache *own = own_cache();
 	if (own == NULL) return;
-	reseed(own);
+	draw_turns(own);
 	if (own->quarantine != NULL) own->quarantine->random.state = random_next(&own->guard.random);
 }
 
@@ -94,7 +88,6 @@ void tcache_in_new_process(void) {
 	const struct tcache *own = own_cache();
 	lock_take(&caches.lock, RANK_THREADS);
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		if (tc->parked) reseed(tc);
 		if (tc == own || tc->uncounted || tc->parked) continue;
 		tc->uncounted = true;
 		caches.count--;

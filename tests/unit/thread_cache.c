@@ -152,6 +152,15 @@ static struct use run_thread(size_t size, size_t blocks) {
 	return use;
 }
 
+static void exit_flushes(void **state) {
+	(void)state;
+	const struct use use = run_thread(300, 1);
+	assert_true(use.during > 0);
+	assert_int_equal(blocks_out(&use), 0);
+	assert_int_equal(use.arena->threads, use.arena == tcache_current->arena);
+	assert_int_equal(tcache_count(), 1);
+}
+
 /* A thread with a cache that is there all the time: it waits for `over`. */
 static pthread_barrier_t begun, over;
 static pthread_t staying;
@@ -620,6 +629,7 @@ int main(void) {
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_now),
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
+		cmocka_unit_test(exit_flushes),
 		PARKING(the_next_thread_takes_a_cache_over),
 		PARKING(a_look_begins_anew_with_the_next_thread),
 		PARKING(parked_magazines_are_short),

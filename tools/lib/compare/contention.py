@@ -8,11 +8,12 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arenal import files
-from compare import builds
+from compare import builds, timings
 from compare.builds import CannotCompare
+from compare.cases import Settings
 from compare.workloads import WORKLOADS
 
 THREADS = [16, 64]
@@ -39,7 +40,7 @@ DIFFERENCE = 1.0
 class Case:
     """One workload with one number of threads."""
     name: str           # "session_churn/threads:16"
-    program: str
+    full_name: str      # of the same in tools/compare --list
     arguments: list
 
 
@@ -49,18 +50,17 @@ def cases(threads, wanted):
     for workload in WORKLOADS:
         if workload.variant or workload.has_its_threads or workload.phases:
             continue
+        briefly = replace(workload, options={name: 0.1 if name == "rest" else value for name, value in workload.options.items()})
         for count in threads:
-            words = [f"--threads={count}", f"--operations={workload.operations}", "--seed=1"]
-            words += [f"--{name}={max(1, value // count)}" for name, value in workload.per_thread.items()]
-            words += [f"--{name}={0.1 if name == 'rest' else value}" for name, value in workload.options.items()]
-            found.append(Case(f"{workload.name}/threads:{count}", f"arenal_workload_{workload.name}", words))
+            name = f"{workload.name}/threads:{count}"
+            found.append(Case(name, f"workload/{name}", briefly.arguments(Settings(quick=False), count, workload.operations)))
     chosen = [case for case in found if wanted(case.name)]
     wanted.check([case.name for case in found])
     return chosen
 
 
 def targets(chosen):
-    return TARGETS + list(dict.fromkeys(case.program for case in chosen))
+    return TARGETS + list(dict.fromkeys(timings.target(case.full_name) for case in chosen))
 
 
 def per_thousand(counted):
@@ -72,7 +72,7 @@ def per_thousand(counted):
 
 
 def measure(case, build):
-    program = os.path.join(build, "benchmarks", "workloads", case.program.removeprefix("arenal_workload_"))
+    program = os.path.join(build, "benchmarks", timings.program(case.full_name))
     library = os.path.join(build, LIBRARY)
     # Named from its directory: LD_PRELOAD takes no path with a space in it.
     env = {**builds.clean_environment(), "LD_PRELOAD": os.path.join(".", os.path.basename(library))}

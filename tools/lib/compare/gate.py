@@ -1,5 +1,5 @@
-"""tools/compare --gate, and --contention --baseline: is a build of Arenal worse than another one? Ends with 0 when it is not, with 1 when it is, and with
-2 after a sentence when that cannot be said."""
+"""tools/compare --gate, and --contention --baseline: is a build of Arenal worse than another one? Ends with 0 when it is not,
+with 1 when it is, and with 2 after a sentence when that cannot be said."""
 
 import json
 import os
