@@ -54,8 +54,13 @@ static void print_phases(const struct run *run)
     printf(",\"phases\":{");
     for (unsigned i = 0; i < run->phase_count; i++) {
         const struct phase *phase = &run->phases[i];
-        printf("%s\"%s\":{\"seconds\":%.6f,\"peak_rss_bytes\":%" PRIu64 ",\"huge_page_bytes\":%" PRIu64 "}",
+        printf("%s\"%s\":{\"seconds\":%.6f,\"peak_rss_bytes\":%" PRIu64 ",\"huge_page_bytes\":%" PRIu64,
                i ? "," : "", phase->name, phase->seconds, phase->peak_rss_bytes, phase->huge_page_bytes);
+        if (phase->stalls) {
+            print_histogram("stall_cpu_ns", &phase->stalls->cpu, ",");
+            print_histogram("stall_wall_ns", &phase->stalls->wall, ",");
+        }
+        printf("}");
     }
     printf("}");
 }

@@ -34,15 +34,21 @@ struct worker {
     bool over;
 } __attribute__((aligned(128)));
 
+// What single calls took, by the clock of the thread's own CPU time and by the wall's: see stalls.c.
+struct stall_times {
+    struct histogram cpu, wall;
+};
+
 // A part of a run that has a time of its own: see run_phase.
 struct phase {
     const char *name;
     double seconds;
     uint64_t peak_rss_bytes;  // from the program's start to the phase's end
     uint64_t huge_page_bytes; // resident on transparent huge pages at its end, without the program's own tables
+    struct stall_times *stalls; // of other threads' calls meanwhile; NULL where nobody times them
 };
 
-enum { MAX_PHASES = 4 };
+enum { MAX_PHASES = 5 };
 
 // One run: what the options ask for, and what the workload reports.
 struct run {

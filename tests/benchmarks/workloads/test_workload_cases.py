@@ -48,11 +48,12 @@ class Which(unittest.TestCase):
 
     def test_full(self):
         everything = names(quick=False)
-        self.assertEqual(len(everything), 18)
-        self.assertEqual(len(set(everything)), 18)
+        self.assertEqual(len(everything), 20)
+        self.assertEqual(len(set(everything)), 20)
         for name in ("burst_idle/threads:8/survivors:2", "burst_idle/threads:8/survivors:20", "burst_idle/single",
                      "fragmentation/live:200", "large_heap"):
             self.assertIn(f"workload/{name}", everything)
+        self.assertIn("stalls/threads:1000", everything)
         self.assertTrue(set(names(quick=True)) < set(everything))
         self.assertEqual([name for name in everything if name.startswith("latency/")],
                          ["latency/session_churn", "latency/producer_consumer", "latency/key_value"])
@@ -135,6 +136,25 @@ class Results(unittest.TestCase):
         self.assertEqual([name for name, _ in one.measure(FakeLauncher(output), settings)], [names[1]])
         with self.assertRaisesRegex(Failed, "^large_heap measured no replace$"):
             case.measure(FakeLauncher(output.replace("replace", "other")), settings)
+
+    def test_the_longest_call_of_each_phase_is_a_result(self):
+        settings = Settings(quick=False)
+        phases = ("build", "halve", "thin", "rebuild", "drop")
+        calls = '{"count":9,"p50":1,"p99.99":%d,"max":%d}'
+        output = LINE % (',"phases":{%s}' % ",".join(
+            f'"{phase}":{{"seconds":7,"peak_rss_bytes":{number}00,"huge_page_bytes":0,"stall_cpu_ns":{calls % (number, number * 2)},'
+            f'"stall_wall_ns":{calls % (number * 3, number * 4)}}}' for number, phase in enumerate(phases, 1)))
+        for threads in (2, 1000):
+            case = self.case(f"stalls/threads:{threads}")
+            launcher = FakeLauncher(output)
+            results = case.measure(launcher, settings)
+            self.assertIn(f"--threads={threads}", launcher.command)
+            self.assertEqual([name for name, _ in results], [f"stalls/threads:{threads}/{phase}" for phase in phases])
+            for number, (_, run) in enumerate(results, 1):
+                self.assertEqual(run.metrics, {"time": number * 2, "peak_rss": number * 100})
+                self.assertEqual((run.latency["cpu"]["p99.99"], run.latency["wall"]["max"]), (number, number * 4))
+            described = case.describe(results[0][0])
+            self.assertEqual((described["unit"], described["clock"], described["group"]), ("ns", "CPU", "stalls"))
 
     def test_too_little_memory(self):
         with mock.patch.object(workloads, "available_memory", lambda: 4_000_000_000), \

@@ -33,9 +33,10 @@ SMALL = {
     "key_value": (20000, []),
     "fork_cow": (2000, []),
     "large_heap": (12800, ["--blocks=3200"]),
+    "stalls": (4000, ["--blocks=1500", "--held=100", "--rest=0.05"]),
 }
 RESTING = ("phases", "burst_idle", "fragmentation", "idle_threads", "short_threads", "key_value")
-PART_OF_THE_TIME = ("idle_threads", "fork_cow")     # they do not count all the time that they work
+PART_OF_THE_TIME = ("idle_threads", "fork_cow", "stalls")     # they do not count all the time that they work, or end before
 LATER = 1.2             # a rest that is longer than the second after which it is looked at first
 
 
@@ -114,13 +115,13 @@ class Results(WorkloadTest):
                     self.assertLessEqual(result["rest_rss_bytes"], result["peak_rss_bytes"])
 
     def test_the_same_seed_does_the_same_work(self):
-        # With one thread: where threads share what they work on, it matters who comes first.
-        names = [name for name in SMALL if name != "producer_consumer"]
+        # With one thread, where that can be: where threads share what they work on, it matters who comes first.
+        names = [name for name in SMALL if name not in ("producer_consumer", "stalls")]
         first, second = (dict(self.results("--seed=7", "--threads=1", names=names)) for _ in range(2))
         self.assert_same_work(first, second)
 
     def test_the_same_seed_does_the_same_work_in_every_thread(self):
-        names = ("producer_consumer", "phases", "burst_idle", "fragmentation", "idle_threads")
+        names = ("producer_consumer", "phases", "burst_idle", "fragmentation", "idle_threads", "stalls")
         first, second = (dict(self.results("--seed=7", names=names)) for _ in range(2))
         self.assert_same_work(first, second)
 
@@ -200,6 +201,19 @@ class Results(WorkloadTest):
         peaks = [phase["peak_rss_bytes"] for phase in phases]
         self.assertEqual(peaks, sorted(peaks))
         self.assertTrue(40000 * 288 < peaks[0] <= peaks[2] <= result["peak_rss_bytes"], result)
+
+    def test_stalls(self):
+        result = self.result("stalls", "--threads=3", "--blocks=20000", "--operations=80000", "--rest=0.1", "--untouched=0.1")
+        self.assertEqual(list(result["phases"]), ["build", "halve", "thin", "rebuild", "drop"])
+        for phase in result["phases"].values():
+            for clock in ("stall_cpu_ns", "stall_wall_ns"):
+                self.assertGreater(phase[clock]["count"], 1000)     # of threads that go on in the rests
+                self.assertTrue(0 < phase[clock]["p50"] <= phase[clock]["p99.99"] <= phase[clock]["max"], phase)
+        # Built twice, of which the second time what was freed: a half, and nine tenths of the rest.
+        large = 0.1e9 / ((4 * MIB - (64 << 10)) / 4.16)
+        self.assertAlmostEqual(result["operations"] / (20000 + large), 2 + 2 * 0.95, delta=0.05)
+        # Nobody touches the large blocks' inner pages.
+        self.assertLess(result["phases"]["build"]["peak_rss_bytes"], 60 * MIB)
 
     def test_reads_and_replacements(self):
         calls = self.result("large_heap", "--blocks=1000", "--operations=7000", "--latency")["latency_ns"]

@@ -30,7 +30,7 @@ class Case:
     """
 
     name = ""           # "workload/session_churn"
-    group = ""          # micro, workload, program or command
+    group = ""          # micro, workload, latency, stalls, program or command
     family = ""         # what cases have in common that differ in the number of threads only
     title = ""
     about = ""          # one sentence

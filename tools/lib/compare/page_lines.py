@@ -120,7 +120,8 @@ def sections(results, allocators):
         {"id": "latency", "short": "Latency", "title": "Latency of single calls",
          "text": "How long single calls took, from the median to the longest; medians of the rounds, on a logarithmic "
                  "axis; lower is better.",
-         "charts": [latency_chart(case, call, allocators) for case in cases for call in ("malloc", "free")]},
+         "charts": [latency_chart(case, call, allocators) for case in cases
+                    for call in ("malloc", "free", "cpu", "wall")]},
     ]
     for section in made:
         section["charts"] = [chart for chart in section["charts"] if chart]

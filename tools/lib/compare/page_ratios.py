@@ -5,7 +5,7 @@ from compare.page_format import ABSENT, marked, positive, ratio, span
 
 ROWS = 40           # of one chart; a phone's browser cannot hold a picture of any height
 GROUPS = (("micro", "Micro-benchmarks"), ("workload", "Workloads"), ("latency", "Single calls"),
-          ("program", "Real programs"), ("suite", "mimalloc-bench"), ("command", "Your command"))
+          ("stalls", "Longest calls"), ("program", "Real programs"), ("suite", "mimalloc-bench"), ("command", "Your command"))
 METRICS = (("time", "time", "Time"), ("peak_rss", "peak memory", "Peak memory"),
            ("rest_rss", "memory at rest", "Memory at rest"))
 

@@ -31,6 +31,7 @@ class Workload:
     latency_is_quick: bool = False
     variant: str = ""               # of the program's name: the rest of the case's
     phases: dict = field(default_factory=dict)  # {name: (title, about)}: each is a result of its own, in seconds
+    stalls: bool = False            # its phases' results are what the longest single calls of other threads took, in ns
     memory: int = 0                 # bytes that have to be available; 0: little
     long: bool = False
 
@@ -48,6 +49,12 @@ class Workload:
         words = [f"--seed={settings.seed}", f"--threads={threads}", f"--operations={operations}"]
         return words + [f"--{name}={value}" for name, value in options.items()]
 
+
+STALL_PHASES = (("build", "is built", "8 million blocks of 32-512 B are built"),
+                ("halve", "is halved", "Every other one of 8 million blocks is freed"),
+                ("thin", "is thinned", "Of 4 million blocks, 90% are freed"),
+                ("rebuild", "is built again", "7.6 million blocks are built in their place"),
+                ("drop", "is dropped", "8 million blocks are freed"))
 
 WORKLOADS = [
     Workload("session_churn", "Sessions that outlive their threads",
@@ -101,6 +108,15 @@ WORKLOADS = [
                      "read": ("A large heap is read", "20 million reads of random blocks among 8 million."),
                      "replace": ("A large heap's blocks are replaced",
                                  "4 million random blocks are freed, each followed by one of another size.")}),
+    *(Workload("stalls", f"The longest call beside a large heap, {others} beside",
+               "One thread builds 2.2 GB of small blocks, thins, rebuilds and frees them; others replace their own, and each "
+               "of their calls is timed.",
+               31_200_000, variant=f"threads:{threads}", threads=threads, has_its_threads=True, long=True, stalls=True,
+               options={"held": held, "rest": 3}, memory=4 << 30,
+               phases={phase: (f"The longest call while a heap {verb}, {others} beside", f"{what}, and 3 s of rest: CPU time of "
+                               f"the longest single call of {others} beside.")
+                       for phase, verb, what in STALL_PHASES})
+      for threads, held, others in ((2, 4000, "1 thread"), (1000, 100, "999 threads"))),
     Workload("fork_cow", "Fork and copy-on-write",
              "Snapshots by fork while the parent goes on writing; at rest: what they cost in memory.",
              200_000, threads=1, has_its_threads=True),
@@ -141,10 +157,15 @@ class WorkloadCase(Case):
         if not self.parts:
             return [(self.name, self.to_run(result, done))]
         try:
-            return self.selected([(f"{self.name}/{part}", phase_run(result["phases"][part], done))
+            return self.selected([(f"{self.name}/{part}", self.part_run(result["phases"][part], done))
                                   for part in self.parts])
         except KeyError as error:
             raise Failed(f"{self.workload.name} measured no {error.args[0]}") from None
+
+    def part_run(self, phase, done):
+        """The result of one phase. The series is the whole program's."""
+        return Run(metrics={"time": phase["seconds"], "peak_rss": phase["peak_rss_bytes"],
+                            "huge_page_bytes": phase["huge_page_bytes"]}, series=done.series)
 
     def to_run(self, result, done):
         metrics = {"time": result["ns_per_operation"], "operations_per_second": result["operations_per_second"],
@@ -156,6 +177,24 @@ class WorkloadCase(Case):
             if key in result:
                 metrics[name] = result[key]
         return Run(metrics=metrics, latency=result.get("latency_ns", {}), series=done.series)
+
+
+class StallCase(WorkloadCase):
+    """The longest single calls of threads beside the one that works. Its time is their own CPU time: what the allocator
+    made them do, however busy the machine is."""
+
+    group = "stalls"
+
+    def __init__(self, workload, threads, settings, named_by_threads=False):
+        super().__init__(workload, threads, settings, named_by_threads)
+        self.name = self.family = f"{self.group}/{workload.variant}"
+        self.unit, self.clock = "ns", "CPU"
+        self.seconds, self.timeout = 40, 300
+
+    def part_run(self, phase, done):
+        calls = {clock: phase[f"stall_{clock}_ns"] for clock in ("cpu", "wall")}
+        return Run(metrics={"time": calls["cpu"]["max"], "peak_rss": phase["peak_rss_bytes"]}, latency=calls,
+                   series=done.series)
 
 
 class LatencyCase(WorkloadCase):
@@ -186,12 +225,6 @@ class LatencyCase(WorkloadCase):
         return run
 
 
-def phase_run(phase, done):
-    """The result of one phase. The series is the whole program's."""
-    return Run(metrics={"time": phase["seconds"], "peak_rss": phase["peak_rss_bytes"],
-                        "huge_page_bytes": phase["huge_page_bytes"]}, series=done.series)
-
-
 def available_memory():
     """What programs can have without that others are swapped out; as much as anybody wants where that is not known."""
     try:
@@ -215,7 +248,8 @@ def parse(output):
 def cases(settings):
     """One case for each workload and number of threads, then those of single calls."""
     found = []
-    for kind, wanted in ((WorkloadCase, lambda workload: not settings.quick or workload.quick),
+    for kind, wanted in ((WorkloadCase, lambda workload: not workload.stalls and (not settings.quick or workload.quick)),
+                         (StallCase, lambda workload: workload.stalls and not settings.quick),
                          (LatencyCase, lambda workload: workload.latency_is_quick or
                           (workload.latency and not settings.quick))):
         for workload in filter(wanted, WORKLOADS):
