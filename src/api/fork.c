@@ -7,6 +7,7 @@
 #include "arena/pressure.h"
 #include "arena/zero.h"
 #include "base/conf.h"
+#include "base/lock_holds.h"
 #include "base/meta.h"
 #include "base/process.h"
 #include "cache/hooks.h"
@@ -43,6 +44,7 @@ static void before_fork(void) {
 	profile_lock();
 	trace_lock();
 	meta_lock();
+	lock_holds_leave_out();
 	locked = true;
 }
 

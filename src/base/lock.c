@@ -56,7 +56,10 @@ void lock_check_order(enum lock_rank rank, bool take) {
 		lock_note(rank);
 	} else {
 		assert(order.count[rank] > 0 && "this lock is not held");
-		if (--order.count[rank] == 0) order.held &= ~(1u << rank);
+		if (--order.count[rank] == 0) {
+			order.held &= ~(1u << rank);
+			lock_hold_ends(rank);
+		}
 	}
 }
 
@@ -72,5 +75,6 @@ bool lock_try(struct lock *lock, enum lock_rank rank) {
 	if (lock_is_ignored()) return true;
 	if (!spin(lock)) return false;
 	lock_note(rank);
+	lock_hold_begins(rank);
 	return true;
 }

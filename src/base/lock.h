@@ -31,13 +31,17 @@ struct lock {
 	_Atomic uint32_t state; /* 0 open, 1 held, 2 held and somebody may sleep */
 };
 
-/* lock_check_none: the thread holds no lock but that of start-up. */
+/* lock_check_none: the thread holds no lock but that of start-up. lock_hold_begins: it has just got one
+ * (lock_holds.h). */
 #ifdef NDEBUG
 static inline void lock_check_order(enum lock_rank rank, bool take) { (void)rank, (void)take; }
 static inline void lock_check_none(void) {}
+static inline void lock_hold_begins(enum lock_rank rank) { (void)rank; }
 #else
 void lock_check_order(enum lock_rank rank, bool take);
 void lock_check_none(void);
+void lock_hold_begins(enum lock_rank rank);
+void lock_hold_ends(enum lock_rank rank);
 #endif
 
 void lock_wait(struct lock *lock);
@@ -60,6 +64,7 @@ static inline void lock_take(struct lock *lock, enum lock_rank rank) {
 	if (!atomic_compare_exchange_strong_explicit(&lock->state, &open, 1, memory_order_acquire,
 	                                             memory_order_relaxed))
 		lock_wait(lock); /* not at all, when the thread ends the program */
+	lock_hold_begins(rank);
 }
 
 /* Takes the lock unless it is held, or does not become free soon: for what may be called by the handler of a

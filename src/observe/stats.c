@@ -3,6 +3,7 @@
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "base/lock_holds.h"
 #include "base/meta.h"
 #include "base/print.h"
 #include "cache/tcache.h"
@@ -200,6 +201,13 @@ static void print_classes(struct writer *w) {
 	}
 }
 
+static void print_lock_holds(struct writer *w) {
+	char text[128];
+	if (lock_holds_line(RANKS, text, sizeof text)) line(w, "%s", text);
+	for (unsigned rank = 0; rank < RANKS; rank++)
+		if (lock_holds_line((enum lock_rank)rank, text, sizeof text)) line(w, "%s", text);
+}
+
 int stats_print(int fd) {
 	struct writer w = { fd, 0 };
 	struct arenal_stats s;
@@ -210,5 +218,6 @@ int stats_print(int fd) {
 	print_memory(&w, &s, &heap);
 	print_arenas(&w);
 	print_classes(&w);
+	print_lock_holds(&w);
 	return w.error;
 }
