@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/meta.h"
 #include "cache/purger.h"
+#include "cache/walk.h"
 
 struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
 struct caches caches;
@@ -140,6 +141,7 @@ struct tcache *create_cache(void) {
 /* ---- the last destructor of a thread ---- */
 
 void unlink_cache(struct tcache *tc) {
+	cache_walks_pass(tc);
 	if (tc->prev != NULL)
 		tc->prev->next = tc->next;
 	else
@@ -168,6 +170,9 @@ void end_attached(struct tcache *tc) {
 
 void free_cache(struct tcache *tc) {
 	unlink_cache(tc);
+	/* A walk that is at it leaves at once, since nothing is in it. */
+	lock_take(&tc->lock, RANK_CACHE);
+	lock_drop(&tc->lock, RANK_CACHE);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	meta_free(tc, sizeof *tc);

@@ -6,6 +6,7 @@
 #include "base/meta.h"
 #include "cache/caches.h"
 #include "cache/magazine.h"
+#include "cache/walk.h"
 
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
 
@@ -25,6 +26,7 @@ void tcache_unlock_all(void) {
  * of. */
 void tcache_after_fork(void) {
 	struct tcache *own = own_cache(), *last = NULL;
+	cache_walks_forget();
 	if (own != NULL) unlink_cache(own);
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
 		lock_check_order(RANK_CACHE, false); /* of this thread's account only */

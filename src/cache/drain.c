@@ -9,6 +9,7 @@
  * tests/models/drain.pml; what is handed over, helgrind.drain watches. */
 #include "cache/caches.h"
 #include "cache/magazine.h"
+#include "cache/walk.h"
 
 void empty_cache(struct tcache *tc) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_dispose(tc, c);
@@ -20,21 +21,32 @@ void tcache_flush(void) {
 	if (tc != NULL) empty_cache(tc);
 }
 
+/* Returns whether some stay for now. */
+static bool look_at_parked(unsigned looks) {
+	bool stay = false;
+	lock_take(&caches.lock, RANK_THREADS);
+	for (struct tcache *tc = caches.parked, *next; tc != NULL; tc = next) {
+		next = tc->next_parked;
+		stay |= !end_parked(tc, looks);
+	}
+	lock_drop(&caches.lock, RANK_THREADS);
+	return stay;
+}
+
 bool tcache_drain(unsigned looks) {
 	bool more_later = adopt_orphan();
 	while (looks == 0 && more_later) more_later = adopt_orphan();
-	lock_take(&caches.lock, RANK_THREADS);
-	for (struct tcache *tc = caches.first, *next; tc != NULL; tc = next) {
-		next = tc->next;
-		if (tc->parked) {
-			more_later |= !end_parked(tc, looks);
-			continue;
-		}
+	more_later |= look_at_parked(looks);
+	struct cache_walk walk;
+	bool busy = false;
+	cache_walk_begin(&walk);
+	for (struct tcache *tc;
+	     (tc = looks > 0 ? cache_walk_next_idle(&walk, &busy) : cache_walk_next(&walk)) != NULL;) {
 		more_later |= magazine_drain(tc, looks);
 		more_later |= run_cache_drain(tc, looks);
+		cache_walk_leave(tc);
 	}
-	lock_drop(&caches.lock, RANK_THREADS);
-	return more_later;
+	return more_later || busy;
 }
 
 void tcache_flush_all(void) {

@@ -237,8 +237,7 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 }
 
 /* Without ThreadSanitizer: it reads the two pointers while their thread may change them. The difference is
- * only a hint whether the magazine is idle; what is taken, drain decides. The idle_ fields are under the
- * threads lock. */
+ * only a hint whether the magazine is idle; what is taken, drain decides. */
 __attribute__((no_sanitize("thread"))) bool magazine_drain(struct tcache *tc, unsigned looks) {
 	bool due[CLASS_COUNT] = { false }, any_due = false, more_later = false;
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
@@ -253,10 +252,6 @@ __attribute__((no_sanitize("thread"))) bool magazine_drain(struct tcache *tc, un
 		any_due |= due[c];
 		more_later |= !due[c];
 	}
-	if (any_due) {
-		lock_take(&tc->lock, RANK_CACHE);
-		drain(tc, due);
-		lock_drop(&tc->lock, RANK_CACHE);
-	}
+	if (any_due) drain(tc, due);
 	return more_later;
 }

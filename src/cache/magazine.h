@@ -87,7 +87,7 @@ void magazine_flush(struct tcache *tc, unsigned class_, void *block);
 /* ---- for all magazines of a cache ---- */
 
 /* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. For
- * any thread's cache, under the threads lock. True when others may turn out to be idle later. */
+ * any thread's cache, under its lock. True when others may turn out to be idle later. */
 bool magazine_drain(struct tcache *tc, unsigned looks);
 
 /* Gives all blocks back and the array of slots too. */

@@ -51,14 +51,16 @@ bool run_cache_drain(struct tcache *tc, unsigned looks) {
 	struct run_cache *rc = &tc->run_cache;
 	struct span *dropped[RUN_CACHE_ENTRIES];
 	size_t count = 0;
-	lock_take(&tc->lock, RANK_CACHE);
 	if (rc->idle_looks >= looks)
 		while (rc->count > 0) dropped[count++] = take_out(rc, 0);
 	const bool left = rc->count > 0;
 	rc->idle_looks += left;
 	while (count > 0) heap_free(dropped[--count]);
-	lock_drop(&tc->lock, RANK_CACHE);
 	return left;
 }
 
-void run_cache_dispose(struct tcache *tc) { run_cache_drain(tc, 0); }
+void run_cache_dispose(struct tcache *tc) {
+	lock_take(&tc->lock, RANK_CACHE);
+	run_cache_drain(tc, 0);
+	lock_drop(&tc->lock, RANK_CACHE);
+}

@@ -67,9 +67,10 @@ struct tcache {
 	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
 	uint8_t parked_looks; /* looks that found it so */
 	struct tcache *next_parked;
-	uint16_t idle_blocks[CLASS_COUNT]; /* by class: blocks at the last look from outside, and how many */
-	uint8_t idle_looks[CLASS_COUNT];   /* looks found the same */
 	struct tcache *next, *prev;
+	/* By class: blocks at the last look from outside, and how many looks found the same. Owner: `lock`. */
+	uint16_t idle_blocks[CLASS_COUNT];
+	uint8_t idle_looks[CLASS_COUNT];
 };
 static_assert(offsetof(struct tcache, magazines) == 0, "tags count from the start of the cache");
 static_assert(TAG_OF_CLASS(CLASS_COUNT - 1) == (CLASS_COUNT - 1) * sizeof(struct magazine),

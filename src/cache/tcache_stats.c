@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cache/caches.h"
+#include "cache/walk.h"
 
 /* Blocks in a magazine of another thread, whose slow paths are locked out. Without ThreadSanitizer: it
  * reads the top while malloc and free move it. That was true a moment ago, and is only counted with. */
@@ -22,16 +23,16 @@ static void count_blocks(const struct tcache *tc, size_t blocks[CLASS_COUNT]) {
 
 void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	size_t blocks[CLASS_COUNT] = { 0 };
-	lock_take(&caches.lock, RANK_THREADS);
+	struct cache_walk walk;
 	*bytes = *run_bytes = 0;
-	*count = caches.count;
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		lock_take(&tc->lock, RANK_CACHE);
+	cache_walk_begin(&walk);
+	for (struct tcache *tc; (tc = cache_walk_next(&walk)) != NULL; cache_walk_leave(tc)) {
 		count_blocks(tc, blocks);
 		*bytes += quarantined_bytes(tc);
 		*run_bytes += tc->run_cache.bytes;
-		lock_drop(&tc->lock, RANK_CACHE);
 	}
+	*count = caches.count;
+	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) {
 		count_blocks(tc, blocks);
 		*bytes += quarantined_bytes(tc);
@@ -43,12 +44,11 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 
 void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 	memset(blocks, 0, CLASS_COUNT * sizeof *blocks);
-	lock_take(&caches.lock, RANK_THREADS);
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		lock_take(&tc->lock, RANK_CACHE);
+	struct cache_walk walk;
+	cache_walk_begin(&walk);
+	for (struct tcache *tc; (tc = cache_walk_next(&walk)) != NULL; cache_walk_leave(tc))
 		count_blocks(tc, blocks);
-		lock_drop(&tc->lock, RANK_CACHE);
-	}
+	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) count_blocks(tc, blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
 }

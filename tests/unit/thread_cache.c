@@ -16,6 +16,7 @@
 #include "base/bitmap.h"
 #include "base/conf.h"
 #include "cache/caches.h"
+#include "cache/walk.h"
 
 static struct magazine *magazine_of(size_t size) { return &tcache_current->magazines[class_of_size(size)]; }
 
@@ -615,6 +616,129 @@ static void nothing_is_drained_without_the_barrier(void **state) {
 	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
 }
 
+/* A thread with a cache of its own, of which nothing is free but in one magazine; it ends when it is told to. */
+struct keeper {
+	pthread_t thread;
+	pthread_barrier_t ready, end;
+	struct tcache *cache;
+};
+
+static void *keep(void *keeper_out) {
+	struct keeper *keeper = keeper_out;
+	fill_magazine(112);
+	keeper->cache = tcache_current;
+	pthread_barrier_wait(&keeper->ready);
+	pthread_barrier_wait(&keeper->end);
+	return NULL;
+}
+
+static void begin_keeper(struct keeper *keeper) {
+	pthread_barrier_init(&keeper->ready, NULL, 2);
+	pthread_barrier_init(&keeper->end, NULL, 2);
+	assert_int_equal(pthread_create(&keeper->thread, NULL, keep, keeper), 0);
+	pthread_barrier_wait(&keeper->ready);
+}
+
+static void end_keeper(struct keeper *keeper) {
+	pthread_barrier_wait(&keeper->end);
+	pthread_join(keeper->thread, NULL);
+	pthread_barrier_destroy(&keeper->ready);
+	pthread_barrier_destroy(&keeper->end);
+}
+
+/* A thread that ends has its cache no more, and this thread has one. */
+static void nobody_parks(void) {
+	arenal_test_free(arenal_test_malloc(8));
+	atomic_store(&purged_in_background, false);
+	tcache_flush_all();
+	assert_int_equal(caches.parked_count, 0);
+}
+
+static int came_and_went;
+
+static bool come_and_go(void) {
+	run_thread(300, 1);
+	came_and_went++;
+	return true;
+}
+
+/* A process may have ten thousand threads, of which a drain looks at each. */
+static void threads_start_and_end_during_a_drain(void **state) {
+	(void)state;
+	need_barrier();
+	struct keeper keeper;
+	begin_keeper(&keeper);
+	tcache_flush();
+	came_and_went = 0;
+	during_barrier = come_and_go;
+	tcache_drain(0);
+	during_barrier = NULL;
+	assert_true(came_and_went > 0);
+	assert_int_equal(blocks_in(&keeper.cache->magazines[class_of_size(112)]), 1);
+	end_keeper(&keeper);
+	assert_int_equal(tcache_count(), 1);
+}
+
+static void a_walk_meets_those_that_stay(void **state) {
+	(void)state;
+	enum { KEEPERS = 5 };
+	struct keeper keepers[KEEPERS], late;
+	nobody_parks();
+	for (int i = 0; i < KEEPERS; i++) begin_keeper(&keepers[i]);
+	struct cache_walk walk;
+	cache_walk_begin(&walk);
+	/* The last one comes first. While the walk is there, the next two end, and another begins. */
+	assert_ptr_equal(cache_walk_next(&walk), keepers[4].cache);
+	assert_ptr_equal(walk.next, keepers[3].cache);
+	end_keeper(&keepers[3]);
+	assert_ptr_equal(walk.next, keepers[2].cache);
+	end_keeper(&keepers[2]);
+	begin_keeper(&late);
+	cache_walk_leave(keepers[4].cache);
+	end_keeper(&keepers[4]);
+	/* One whose lock somebody has is busy. */
+	bool busy = false;
+	atomic_store(&keepers[1].cache->lock.state, 1);
+	assert_ptr_equal(cache_walk_next_idle(&walk, &busy), keepers[0].cache);
+	assert_true(busy);
+	cache_walk_leave(keepers[0].cache);
+	atomic_store(&keepers[1].cache->lock.state, 0);
+	assert_ptr_equal(cache_walk_next(&walk), tcache_current);
+	cache_walk_leave(tcache_current);
+	assert_null(cache_walk_next(&walk));
+	end_keeper(&keepers[1]);
+	end_keeper(&keepers[0]);
+	end_keeper(&late);
+	assert_int_equal(tcache_count(), 1);
+}
+
+/* Of other threads there is nothing in the child, and of their walks neither. */
+static void a_walk_ends_with_a_fork(void **state) {
+	(void)state;
+	struct keeper keeper;
+	nobody_parks();
+	begin_keeper(&keeper);
+	struct cache_walk walk;
+	cache_walk_begin(&walk);
+	assert_ptr_equal(walk.next, keeper.cache);
+	const pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		const bool over = cache_walk_next(&walk) == NULL;
+		tcache_drain(0); /* the orphan goes back, too */
+		_exit(over && caches.orphans == NULL ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_ptr_equal(cache_walk_next(&walk), keeper.cache);
+	cache_walk_leave(keeper.cache);
+	assert_ptr_equal(cache_walk_next(&walk), tcache_current);
+	cache_walk_leave(tcache_current);
+	assert_null(cache_walk_next(&walk));
+	end_keeper(&keeper);
+}
+
 #define PARKING(test) cmocka_unit_test_setup_teardown(test, with_another_thread, without)
 
 int main(void) {
@@ -630,6 +754,8 @@ int main(void) {
 		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),
+		cmocka_unit_test(threads_start_and_end_during_a_drain), cmocka_unit_test(a_walk_meets_those_that_stay),
+		cmocka_unit_test(a_walk_ends_with_a_fork),
 		PARKING(the_next_thread_takes_a_cache_over),
 		PARKING(a_look_begins_anew_with_the_next_thread),
 		PARKING(parked_magazines_are_short),
