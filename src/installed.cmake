@@ -29,6 +29,31 @@ HEADERS = "@INCLUDEDIR@/arenal"
 endfunction()
 arenal_write_installed_tool()
 
+# arenal_install_monitoring(): what other programs read. Those that name a path of the installation are written when it is known: at the
+# installation, which may have another prefix than the build.
+function(arenal_install_monitoring)
+  set(from ${PROJECT_SOURCE_DIR}/tools)
+  set(to ${CMAKE_CURRENT_BINARY_DIR}/installed)
+  file(GLOB scripts CONFIGURE_DEPENDS RELATIVE ${from} ${from}/bpftrace/*.bt)
+  install(CODE "
+    foreach(folder BINDIR=${CMAKE_INSTALL_BINDIR} LIBDIR=${CMAKE_INSTALL_LIBDIR})
+      string(REGEX MATCH \"^([A-Z]+)=(.*)$\" found \"\${folder}\")
+      cmake_path(ABSOLUTE_PATH CMAKE_MATCH_2 BASE_DIRECTORY \"\${CMAKE_INSTALL_PREFIX}\" OUTPUT_VARIABLE \${CMAKE_MATCH_1})
+    endforeach()
+    set(CMAKE_INSTALL_FULL_BINDIR \"\${BINDIR}\")
+    configure_file(\"${from}/monitoring/arenal.service.in\" \"${to}/arenal.service\" @ONLY)
+    foreach(script ${scripts})
+      file(READ \"${from}/\${script}\" text)
+      string(REPLACE /usr/local/lib/libarenal.so \"\${LIBDIR}/libarenal.so\" text \"\${text}\")
+      file(WRITE \"${to}/\${script}\" \"\${text}\")
+    endforeach()" COMPONENT tools)
+  install(FILES ${to}/arenal.service ${from}/monitoring/arenal.socket DESTINATION lib/systemd/system)
+  install(FILES ${from}/monitoring/arenal-rules.yml ${from}/monitoring/grafana-dashboard.json ${from}/monitoring/prometheus.yml
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/arenal/monitoring)
+  list(TRANSFORM scripts PREPEND ${to}/)
+  install(PROGRAMS ${scripts} DESTINATION ${CMAKE_INSTALL_DATADIR}/arenal/bpftrace)
+endfunction()
+
 # For arenal.pc. Its own folder says where the prefix is, if it is there.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
   set(pkgconfig_prefix "${CMAKE_INSTALL_PREFIX}")

@@ -77,6 +77,16 @@ struct arenal_stats {
 	size_t resident;        /* at most so much of `mapped` is backed by memory. It is less by what the program
 	                           never wrote to, by what the kernel took of what went lazily, and by what it
 	                           swapped out */
+	uint64_t failures_total; /* allocations since the start that there was no memory for, also after all that
+	                            was free had gone back */
+	uint64_t purges_total;   /* times since the start that the kernel took free memory back by madvise, */
+	uint64_t purge_nanoseconds_total; /* and the time that this took, of all threads together */
+	uint64_t pressure; /* 0: none; 1: the process is near its memory limit, or the system is short of memory;
+	                      2: the limit is reached but for a thirty-second. Free memory is not kept then */
+	uint64_t lock_waits_total; /* times since the start that a thread had to sleep for a lock of the
+	                              allocator's, */
+	uint64_t lock_wait_nanoseconds_total; /* and how long, all threads together */
+	uint64_t sampling; /* the heap profile is on, and samples one byte in so many; 0: it is off */
 };
 
 /* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields;

@@ -1,6 +1,7 @@
 /* Blocks with an alignment: aligned_alloc and its older relatives. */
 #include "api/malloc.h"
 #include "arena/large.h"
+#include "arena/pressure.h"
 #include "base/os.h"
 #include "cache/hooks.h"
 #include "harden/harden.h"
@@ -17,6 +18,7 @@ static NOINLINE void *aligned_large(size_t align, size_t size) {
 	const size_t bytes = max_size(size, SMALL_MAX + 1);
 	void *block = large_alloc(bytes, align, false, kind);
 	if (unlikely(block == NULL) && harden_reclaim(bytes)) block = large_alloc(bytes, align, false, kind);
+	if (unlikely(block == NULL)) pressure_failed();
 	cache_hook_call(&cache_hooks.slow_moment);
 	return sample_allocated(block, size);
 }

@@ -1,5 +1,6 @@
 /* calloc: as malloc, and what is not known to read as zero is cleared. */
 #include "api/malloc.h"
+#include "arena/pressure.h"
 #include "harden/harden.h"
 
 #include <string.h>
@@ -23,7 +24,10 @@ static inline void *clear(void *block, size_t size) {
 static void *calloc_large(size_t size) {
 	void *block = tcache_alloc_large(size, true);
 	if (unlikely(block == NULL) && harden_reclaim(size)) block = tcache_alloc_large(size, true);
-	if (unlikely(block == NULL)) errno = ENOMEM;
+	if (unlikely(block == NULL)) {
+		pressure_failed();
+		errno = ENOMEM;
+	}
 	return sample_allocated(block, size);
 }
 

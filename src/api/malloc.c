@@ -13,6 +13,7 @@
 #include "api/malloc.h"
 
 #include "arena/huge.h"
+#include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/zero.h"
 #include "cache/purger.h"
@@ -81,8 +82,10 @@ static inline __attribute__((always_inline)) void *fetch(size_t size, bool sampl
 /* When there was no memory. */
 static COLD void *fetch_again(size_t size, bool sampled) {
 	void *block = harden_reclaim(size) ? fetch(size, sampled) : NULL;
-	if (block == NULL) errno = ENOMEM;
-	return block;
+	if (block != NULL) return block;
+	pressure_failed();
+	errno = ENOMEM;
+	return NULL;
 }
 
 static COLD void *fetch_sample(size_t size, uint64_t mean) {

@@ -39,8 +39,6 @@ static struct {
 	bool worth_it;      /* and that was a good part of what it takes to get here again */
 } state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
 
-enum level { ALL_IS_WELL, NEAR, CRITICAL };
-
 /* Bytes that may be in memory for us. */
 static int64_t held_now(void) {
 	struct heap_stats heap;
@@ -88,7 +86,7 @@ static struct headroom estimate(void) {
 }
 
 /* Sets what all go by. */
-static enum level settle(uint64_t now) {
+static enum pressure_level settle(uint64_t now) {
 	const struct headroom h = estimate();
 	const bool limited = h.limit < (size_t)NO_LIMIT;
 	const bool stalled = state.stalled && atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL &&
@@ -109,8 +107,11 @@ static enum level settle(uint64_t now) {
 	atomic_store_explicit(&pressure.keep, keep, memory_order_relaxed);
 	atomic_store_explicit(&pressure.caches, keep < SIZE_MAX ? PRESSURE_CACHES_LEAST : PRESSURE_CACHES,
 	                      memory_order_relaxed);
-	if (left < limit / PRESSURE_CRITICAL_SHARE) return CRITICAL;
-	return near || stalled ? NEAR : ALL_IS_WELL;
+	const enum pressure_level level = left < limit / PRESSURE_CRITICAL_SHARE ? PRESSURE_CRITICAL
+	                                  : near || stalled                      ? PRESSURE_NEAR
+	                                                                         : PRESSURE_NONE;
+	atomic_store_explicit(&pressure.level, level, memory_order_relaxed);
+	return level;
 }
 
 static void give_all_back(uint64_t now) {
@@ -148,10 +149,10 @@ static void look(uint64_t now, bool measured) {
 		measure(now, pending > 0 ? pending : 0);
 		state.stalled = limits_stalled(&state.group, "") >= PRESSURE_STALLED;
 	}
-	const enum level level = settle(now);
+	const enum pressure_level level = settle(now);
 	gate_leave();
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. */
-	if ((level == CRITICAL || (level == NEAR && !was_on)) &&
+	if ((level == PRESSURE_CRITICAL || (level == PRESSURE_NEAR && !was_on)) &&
 	    (now - state.purged_at >= PRESSURE_PATIENCE || state.worth_it))
 		give_all_back(now);
 	atomic_store(&busy, 0);
@@ -189,5 +190,7 @@ COLD void pressure_count(size_t bytes) {
 	if (left < atomic_load_explicit(&pressure.look_below, memory_order_relaxed))
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
+
+COLD void pressure_failed(void) { atomic_fetch_add_explicit(&pressure.failures, 1, memory_order_relaxed); }
 
 void pressure_after_fork(void) { atomic_store(&busy, 0); }

@@ -14,6 +14,9 @@
 #include "arena/policy.h"
 #include "base/base.h"
 
+/* As the statistics tell it. */
+enum pressure_level { PRESSURE_NONE, PRESSURE_NEAR, PRESSURE_CRITICAL };
+
 /* Written by anyone who looks; everybody reads, and is content with a value of a moment ago. */
 struct pressure {
 	_Atomic int64_t left;       /* bytes until the limit at the last look, less those handed out since; may be
@@ -26,6 +29,8 @@ struct pressure {
 	_Atomic size_t above;       /* bytes: memory of layers above that is not the heap's (hardened large
 	                               blocks); they write it */
 	_Atomic bool due;           /* it is time to look */
+	_Atomic uint32_t level;     /* enum pressure_level, of the last look */
+	_Atomic uint64_t failures;  /* allocations that there was no memory for; pressure_failed counts */
 };
 extern struct pressure pressure;
 
@@ -71,6 +76,9 @@ static inline void pressure_look_again(void) {
 static inline void pressure_poke(void) {
 	if (unlikely(atomic_load_explicit(&pressure.due, memory_order_relaxed))) pressure_look();
 }
+
+/* There was no memory for an allocation, nor any that could be given back for it. */
+COLD void pressure_failed(void);
 
 /* In the child of a fork, where nobody else is looking. */
 void pressure_after_fork(void);

@@ -30,10 +30,15 @@ static bool spin(struct lock *lock) {
 	return false;
 }
 
+struct lock_waits lock_waits;
+
 void lock_wait(struct lock *lock) {
 	if (lock_is_ignored() || spin(lock)) return;
+	const uint64_t begin = os_stopwatch();
 	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
 		os_futex_wait((uint32_t *)&lock->state, 2);
+	atomic_fetch_add_explicit(&lock_waits.count, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&lock_waits.nanoseconds, os_stopwatch_since(begin), memory_order_relaxed);
 }
 
 #ifndef NDEBUG

@@ -5,6 +5,7 @@
 #define BASE_OS_H
 
 #include <signal.h>
+#include <stdatomic.h>
 
 #include "base/base.h"
 
@@ -29,6 +30,14 @@ uint64_t os_milliseconds(void);
 
 /* Nanoseconds of CLOCK_MONOTONIC, and since 1970. */
 uint64_t os_nanoseconds(void);
+
+/* The same, for what is timed only to be counted. 0: the program has locked itself in, and might be ended for
+ * asking, since there are clocks that the kernel's function makes a system call for. */
+uint64_t os_stopwatch(void);
+static inline uint64_t os_stopwatch_since(uint64_t begin) {
+	const uint64_t now = os_stopwatch();
+	return begin != 0 && now != 0 ? now - begin : 0;
+}
 uint64_t os_date(void);
 
 /* A call of the program's, through a function that is ours and libc's (api/advice.c): returns what libc's
@@ -124,6 +133,10 @@ enum purge {
 	PURGED,
 };
 enum purge os_purge(void *address, size_t size, bool lazily);
+
+/* Of all threads since the start: how often that gave memory back, and how long it took, refusals
+ * included. */
+extern struct os_purges { _Atomic uint64_t count, nanoseconds; } os_purges;
 
 /* Makes pages that somebody uses read as zero by giving their memory back; they get other memory as they
  * are touched. False when that cannot be done so: what they hold is unknown. Locked memory stays: who

@@ -163,13 +163,19 @@ static bool is_only_a_hint(void) {
 	return unlikely(atomic_load_explicit(&dontneed, memory_order_relaxed) == ONLY_A_HINT);
 }
 
+struct os_purges os_purges;
+
 enum purge os_purge(void *address, size_t size, bool lazily) {
+	const uint64_t begin = os_stopwatch();
 	enum purge done = PURGE_REFUSED;
 	if (lazily && advise(address, size, MADV_FREE) == 0)
 		done = PURGED_LAZILY;
 	else if (!is_only_a_hint() && give_back(address, size) && dontneed_clears())
 		done = PURGED;
-	if (done != PURGE_REFUSED) PROBE(purge, address, size, done == PURGED_LAZILY);
+	atomic_fetch_add_explicit(&os_purges.nanoseconds, os_stopwatch_since(begin), memory_order_relaxed);
+	if (done == PURGE_REFUSED) return done;
+	atomic_fetch_add_explicit(&os_purges.count, 1, memory_order_relaxed);
+	PROBE(purge, address, size, done == PURGED_LAZILY);
 	return done;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/zero.h"
 #include "base/conf.h"
@@ -75,7 +76,9 @@ static inline void *alloc_once(size_t align, size_t size, enum family family) {
 }
 
 static COLD void *alloc_again(size_t align, size_t size, enum family family) {
-	return harden_reclaim(size) ? alloc_once(align, size, family) : NULL;
+	void *block = harden_reclaim(size) ? alloc_once(align, size, family) : NULL;
+	if (block == NULL) pressure_failed();
+	return block;
 }
 
 static inline __attribute__((always_inline)) void *alloc(size_t align, size_t size, enum family family) {

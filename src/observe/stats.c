@@ -3,9 +3,13 @@
 #include "arena/arena.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/pressure.h"
+#include "base/lock.h"
 #include "base/lock_holds.h"
 #include "base/meta.h"
+#include "base/os.h"
 #include "base/print.h"
+#include "cache/sample.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
@@ -113,6 +117,13 @@ void stats_get(struct arenal_stats *out) {
 		.guarded = guard.blocks,
 		.guarded_total = guard.total,
 		.resident = resident,
+		.failures_total = atomic_load_explicit(&pressure.failures, memory_order_relaxed),
+		.purges_total = atomic_load_explicit(&os_purges.count, memory_order_relaxed),
+		.purge_nanoseconds_total = atomic_load_explicit(&os_purges.nanoseconds, memory_order_relaxed),
+		.pressure = atomic_load_explicit(&pressure.level, memory_order_relaxed),
+		.lock_waits_total = atomic_load_explicit(&lock_waits.count, memory_order_relaxed),
+		.lock_wait_nanoseconds_total = atomic_load_explicit(&lock_waits.nanoseconds, memory_order_relaxed),
+		.sampling = atomic_load_explicit(&sample_mean, memory_order_relaxed),
 	};
 }
 

@@ -357,6 +357,73 @@ static void cache_size_counts_from_now_on(void **state) {
 	assert_true(stats_now().cached > 0);
 }
 
+/* One for each call that found no memory, however often it was tried inside. */
+static void failures_are_counted(void **state) {
+	(void)state;
+	volatile size_t impossible = PTRDIFF_MAX / 2;
+	void *small = malloc(100), *large = malloc(200000), *huge = malloc(4 * MIB), *none;
+	const uint64_t before = stats_now().failures_total;
+
+	assert_null(malloc(impossible));
+	assert_null(calloc(1, impossible));
+	assert_null(aligned_alloc(4096, impossible));
+	assert_int_equal(posix_memalign(&none, 64, impossible), ENOMEM);
+	assert_int_equal(stats_now().failures_total, before + 4);
+	assert_null(realloc(small, impossible));
+	assert_null(realloc(large, impossible));
+	assert_null(realloc(huge, impossible));
+	assert_int_equal(stats_now().failures_total, before + 7);
+	free(small);
+	free(large);
+	free(huge);
+	assert_int_equal(stats_now().failures_total, before + 7);
+}
+
+static void purges_are_counted_and_timed(void **state) {
+	(void)state;
+	enum { BLOCKS = 200, SIZE = 100000 };
+	static void *blocks[BLOCKS];
+
+	for (size_t i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(SIZE);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], 1, SIZE);
+	}
+	const struct arenal_stats before = stats_now();
+	for (size_t i = 0; i < BLOCKS; i++) free(blocks[i]);
+	arenal_purge();
+	const struct arenal_stats after = stats_now();
+	assert_true(after.purges_total > before.purges_total);
+	assert_true(after.purge_nanoseconds_total > before.purge_nanoseconds_total);
+}
+
+static void pressure_is_told(void **state) {
+	(void)state;
+	int64_t old;
+	void *block = malloc(64 * MIB);
+
+	assert_non_null(block);
+	memset(block, 1, 64 * MIB);
+	assert_int_equal(arenal_get("memory_limit", &old), 0);
+	assert_int_equal(arenal_set("memory_limit", 32 * MIB), 0);
+	free(malloc(8 * MIB)); /* who allocates looks */
+	assert_int_equal(stats_now().pressure, 2);
+	free(block);
+	assert_int_equal(arenal_set("memory_limit", (int64_t)1 << 40), 0);
+	free(malloc(8 * MIB));
+	assert_true(stats_now().pressure < 2); /* 1, while the system is short of memory */
+	assert_int_equal(arenal_set("memory_limit", old), 0);
+}
+
+static void the_state_of_the_profile_is_told(void **state) {
+	(void)state;
+	assert_int_equal(stats_now().sampling, 0);
+	assert_int_equal(arenal_profile_start(4096), 0);
+	assert_int_equal(stats_now().sampling, 4096);
+	arenal_profile_stop();
+	assert_int_equal(stats_now().sampling, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(version_is_that_of_the_header),
@@ -375,6 +442,10 @@ int main(void) {
 		cmocka_unit_test(set_refuses_and_keeps_the_old_value),
 		cmocka_unit_test(threshold_counts_from_now_on),
 		cmocka_unit_test(cache_size_counts_from_now_on),
+		cmocka_unit_test(failures_are_counted),
+		cmocka_unit_test(purges_are_counted_and_timed),
+		cmocka_unit_test(pressure_is_told),
+		cmocka_unit_test(the_state_of_the_profile_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, require_arenal, NULL);

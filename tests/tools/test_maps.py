@@ -16,7 +16,7 @@ from arenal import look          # pylint: disable=wrong-import-position
 from arenal import picture       # pylint: disable=wrong-import-position
 from arenal import proc       # pylint: disable=wrong-import-position
 
-FIGURES = ("mapped", "used", "dirty", "resident", "swapped")
+FIGURES = ("mapped", "used", "dirty", "in_memory", "swapped")
 REGION = 64 * MIB
 MAIN, THREADS, PER_THREAD, HUGE = 24, 2, 100, 160       # MiB and threads of the workload
 
@@ -53,7 +53,7 @@ class MapsTest(ToolTest):
         for r in ranges:
             self.assertEqual(len(r["cells"]), 32)
             self.assertLessEqual(r["mapped"], r["end"] - r["start"])
-            self.assertLessEqual(r["resident"], r["mapped"])
+            self.assertLessEqual(r["in_memory"], r["mapped"])
             if r["used"] is not None:
                 self.assertLessEqual(r["used"], r["mapped"])
 
@@ -93,7 +93,7 @@ class Workload(MapsTest):
         small = sum(r["used"] for r in heap + regions)
         self.assertGreaterEqual(small, held)
         self.assertLess(small, held * 1.5)
-        self.assertGreaterEqual(sum(r["resident"] for r in heap + regions), held)
+        self.assertGreaterEqual(sum(r["in_memory"] for r in heap + regions), held)
 
     def test_the_huge_block_and_where_it_is_resident(self):
         huge = self.ranges(self.maps_json(self.process.pid), "huge")
@@ -102,7 +102,7 @@ class Workload(MapsTest):
         self.assertGreaterEqual(block["used"], HUGE * MIB)
         self.assertLess(block["used"], (HUGE + 4) * MIB)
         # Only its first half was touched. The cell in the middle may go either way.
-        self.assertAlmostEqual(block["resident"], HUGE * MIB // 2, delta=4 * MIB)
+        self.assertAlmostEqual(block["in_memory"], HUGE * MIB // 2, delta=4 * MIB)
         self.assertEqual(block["cells"][:15], [1.0] * 15)
         self.assertEqual(block["cells"][17:], [0.0] * 15)
 
@@ -205,7 +205,7 @@ class Hardened(MapsTest):
         totals, huge = found["totals"]["huge"], self.ranges(found, "huge")
         self.assertGreaterEqual(totals["used"], 40 * MIB)
         self.assertLess(totals["used"], 44 * MIB)
-        self.assertGreaterEqual(totals["resident"], 30 * MIB)
+        self.assertGreaterEqual(totals["in_memory"], 30 * MIB)
         self.assertEqual(totals["mapped"], totals["used"] + totals["dirty"])
         self.assertGreaterEqual(len([r for r in huge if r["used"] == 48 << 10]), 2 * (10 * MIB // (48 << 10)))
         self.assertIn(20 * MIB, [r["used"] for r in huge])
@@ -220,9 +220,9 @@ class Static(MapsTest):
         self.assertTrue(found["exact"])
         (region,), (huge,) = self.ranges(found, "region"), self.ranges(found, "huge")
         self.assertEqual((region["used"], region["dirty"]), (300 * 65536, 20 * 65536))
-        self.assertEqual(region["resident"], 16 * MIB)
+        self.assertEqual(region["in_memory"], 16 * MIB)
         self.assertEqual(region["cells"], [1.0] * 8 + [0.0] * 24)
-        self.assertEqual((huge["used"], huge["resident"]), (96 * MIB, 0))
+        self.assertEqual((huge["used"], huge["in_memory"]), (96 * MIB, 0))
 
     def test_kept_mappings_are_dirty(self):
         process = self.start([FAKE_LAYOUT, "kept"])

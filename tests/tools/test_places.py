@@ -135,7 +135,7 @@ class Places(ToolTest):
         self.assertEqual(process.stdout.readline(), "done\n")
         row = next(row for row in json.loads(self.arenal("ps", "--json").stdout) if row["pid"] == process.pid)
         self.assertGreater(row["rss"], 1 << 20)
-        self.assertIn(PROFILED, row["command"])
+        self.assertIn(PROFILED, row["command_line"])
         self.assertIn("brk heap", self.arenal("maps", str(process.pid)).stdout)
         self.assertNotRegex(self.arenal("top", "--batch", "-n", "1", str(process.pid)).stdout, r"RSS +0")
         self.works(*self.looking(str(process.pid)))

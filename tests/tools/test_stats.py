@@ -148,7 +148,7 @@ class Stats(Steered):
         self.assertEqual(families["arenal_refills"].samples[0].name, "arenal_refills_total")
         self.assertEqual(sum(s.value for s in families["arenal_class_refills"].samples),
                          families["arenal_refills"].samples[0].value)
-        self.assertIn("416", {s.labels["class"] for s in families["arenal_class_blocks"].samples})
+        self.assertIn("416", {s.labels["class"] for s in families["arenal_class_blocks_out"].samples})
         self.assertIn(("0", "brk"), {(s.labels["arena"], s.labels["kind"]) for s in families["arenal_arena_spans"].samples})
 
     def replaced(self, pid, *words):
@@ -316,7 +316,7 @@ class Ps(Steered):
         self.assertEqual((found[without.pid]["window"], found[without.pid]["allocated"]), ("none", None))
         self.assertEqual(found[halted.pid]["window"], "no answer")
         row = found[int(self.pid)]
-        self.assertEqual((row["window"], row["threads"], row["command"]), ("open", 4, " ".join(WORDS)))
+        self.assertEqual((row["window"], row["tasks"], row["command_line"]), ("open", 4, " ".join(WORDS)))
         self.assertGreater(row["allocated"], 10 * MIB)
         self.assertGreater(row["rss"], 10 * MIB)
         self.assertRegex(self.arenal_says("ps"), rf"(?m)^ *{self.pid} \S+ +\d+\.\d MiB +\d+\.\d MiB +\d+\.\d MiB +4  open +{WORKLOAD}")

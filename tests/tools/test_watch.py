@@ -73,7 +73,7 @@ class Watch(ToolTest):
         self.assertGreater(peak["looks"], 3)
         huge = peak["totals"]["huge"]
         self.assertGreaterEqual(huge["mapped"], 200 * MIB)
-        self.assertGreaterEqual(huge["resident"], 190 * MIB, "the look was taken after the block was touched")
+        self.assertGreaterEqual(huge["in_memory"], 190 * MIB, "the look was taken after the block was touched")
 
     def test_every_so_often(self):
         _, looks = self.watch_json("sleep", "0.8", options=("--every", "0.1"))

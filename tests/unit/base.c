@@ -144,6 +144,30 @@ static void *enter_later(void *unused) {
 	return unused;
 }
 
+static struct lock contended;
+
+static void *take_and_drop(void *argument) {
+	lock_take(&contended, RANK_META);
+	lock_drop(&contended, RANK_META);
+	return argument;
+}
+
+/* Who sleeps for a lock is counted; who finds it open is not. */
+static void waits_are_counted(void **state) {
+	(void)state;
+	pthread_t thread;
+	const uint64_t count = lock_waits.count, nanoseconds = lock_waits.nanoseconds;
+	take_and_drop(NULL);
+	assert_int_equal(lock_waits.count, count);
+	lock_take(&contended, RANK_META);
+	assert_int_equal(pthread_create(&thread, NULL, take_and_drop, NULL), 0);
+	while (atomic_load(&contended.state) != 2) sched_yield(); /* it has done with spinning */
+	lock_drop(&contended, RANK_META);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(lock_waits.count, count + 1);
+	assert_true(lock_waits.nanoseconds > nanoseconds);
+}
+
 static void a_closed_gate(void **state) {
 	(void)state;
 	pthread_t first, later;
@@ -470,7 +494,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cpus_of_large_machines),
 		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
-		cmocka_unit_test(metadata), cmocka_unit_test(locks),
+		cmocka_unit_test(metadata), cmocka_unit_test(locks), cmocka_unit_test(waits_are_counted),
 		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
 		cmocka_unit_test(clocks), cmocka_unit_test(functions_of_the_kernel), cmocka_unit_test(errors_of_calls),
 		cmocka_unit_test(build_ids_of_what_is_loaded), cmocka_unit_test(build_ids_under_a_filter), cmocka_unit_test(build_ids_of_nonsense),

@@ -24,6 +24,7 @@ TABLES_LIMIT, NAMES_LIMIT = 2, 64               # symbol tables; places where a 
 FUNCTIONS_LIMIT, OVERLAP_LIMIT = 1 << 18, 8     # functions that are looked for; those that may begin inside of another one
 ALL_NAMES_LIMIT = 1 << 25       # characters of all names that are told
 NOTES_LIMIT, NOTE_LIMIT = 1 << 16, 1024         # bytes
+KNOWN_LIMIT = 4096              # symbols that are remembered, by who runs for months
 
 Header = namedtuple("Header", "type machine entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx")
 Segment = namedtuple("Segment", "type flags offset vaddr paddr filesz memsz align")
@@ -80,6 +81,8 @@ def symbol(path, name):
         about = os.fstat(file.fileno())
         key = about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, name
         if key not in _known:
+            if len(_known) >= KNOWN_LIMIT:
+                _known.clear()
             _known[key] = _symbol(file, name.encode() + b"\0")
         return _known[key]
 

@@ -4,6 +4,10 @@ import json
 
 from arenal import window_format
 
+# What is written as JSON says this number first. It changes when a name goes, or means something else; new names leave it as it is.
+# FIGURES.md lists them.
+SCHEMA = 1
+
 # What ARENAL_STATS=1 prints, with the same words.
 MEMORY = (
     ("allocated", "in blocks that the program holds"),
@@ -33,6 +37,7 @@ def values(snapshot):
     stats = snapshot.stats
     # Libraries before this figure: what they know to be in memory.
     found = {"resident": stats["active"] + stats["dirty"], **stats}
+    found["fragmentation_ratio"] = round(max(0, 1 - found["allocated"] / found["resident"]), 4) if found["resident"] else 0
     return found if snapshot.resident is None else {**found, "in_memory": snapshot.resident}
 
 
@@ -69,6 +74,7 @@ def table(snapshot, heading):
 
 def as_json(snapshot, **more):
     return json.dumps({
+        "schema": SCHEMA,
         **more,
         "stats": values(snapshot),
         "brk_start": snapshot.brk_start,

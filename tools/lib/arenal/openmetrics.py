@@ -1,9 +1,16 @@
 """Snapshots for Prometheus: as OpenMetrics text, version 1.0, or as the older text format, version 0.0.4, which is all that node_exporter's
-textfile collector reads: there a counter is called by the name of its samples, and there are no units."""
+textfile collector reads: there a counter is called by the name of its samples, and there are no units. FIGURES.md lists the names, which
+stay as they are."""
+
+import os
+from collections import namedtuple
 
 from arenal import figures
 
+NANOSECONDS = ("purge_nanoseconds_total", "lock_wait_nanoseconds_total")     # Prometheus wants seconds
+
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+OLD_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # Figure of the whole process: name of the metric, type, unit, help.
 PROCESS = {
@@ -13,6 +20,7 @@ PROCESS = {
     "dirty": ("dirty_bytes", "gauge", "bytes", "Free, but still backed by memory."),
     "resident": ("resident_bytes", "gauge", "bytes", "Memory for blocks that the kernel may back now."),
     "in_memory": ("in_memory_bytes", "gauge", "bytes", "Memory for blocks that the kernel backs now."),
+    "fragmentation_ratio": ("fragmentation_ratio", "gauge", "", "Part of the resident bytes that is in no block of the program, 0 to 1."),
     "mapped": ("mapped_bytes", "gauge", "bytes", "Address space for blocks."),
     "metadata": ("metadata_bytes", "gauge", "bytes", "Address space for the allocator's own records."),
     "brk_bytes": ("brk_bytes", "gauge", "bytes", "Part of the mapped bytes that lies in the brk heap."),
@@ -25,13 +33,20 @@ PROCESS = {
     "purged_total": ("purged_bytes", "counter", "bytes", "Given back to the kernel."),
     "refills": ("refills", "counter", "", "Batches that thread caches took from arenas."),
     "flushes": ("flushes", "counter", "", "Batches that thread caches gave back to arenas."),
-    "guarded_total": ("guardings", "counter", "", "Blocks that were put between inaccessible pages."),
+    "purges_total": ("purges", "counter", "", "Times that the kernel took memory back by madvise."),
+    "purge_nanoseconds_total": ("purge_seconds", "counter", "seconds", "Time that this took, of all threads together."),
+    "failures_total": ("failures", "counter", "", "Allocations that there was no memory for."),
+    "pressure": ("pressure", "gauge", "", "1: near the memory limit, or the system is short of memory; 2: nearly there; 0: neither."),
+    "lock_waits_total": ("lock_waits", "counter", "", "Times that a thread slept for a lock of the allocator's."),
+    "lock_wait_nanoseconds_total": ("lock_wait_seconds", "counter", "seconds", "Time that these waits took, of all threads together."),
+    "sampling": ("sampling_bytes", "gauge", "bytes", "The heap profile is on, and samples one byte in so many; 0: it is off."),
+    "guarded_total": ("guarded", "counter", "", "Blocks that were put between inaccessible pages."),
 }
 
 ARENA = (
     ("arena_threads", "gauge", "", "Threads that use the arena.", lambda a: a.threads),
     ("arena_spans", "gauge", "", "Spans of small blocks.", lambda a: a.spans),
-    ("arena_small_bytes", "gauge", "bytes", "In small blocks with the program and in thread caches.",
+    ("arena_bytes", "gauge", "bytes", "In small blocks with the program and in thread caches.",
      lambda a: a.bytes),
     ("arena_refills", "counter", "", "Batches taken from the arena.", lambda a: a.refills),
     ("arena_flushes", "counter", "", "Batches given back to the arena.", lambda a: a.flushes),
@@ -39,12 +54,18 @@ ARENA = (
 
 CLASS = (
     ("class_spans", "gauge", "", "Spans of the size class.", lambda c: c.spans),
-    ("class_span_bytes", "gauge", "bytes", "Bytes of these spans.", lambda c: c.spans * c.span_bytes),
-    ("class_blocks", "gauge", "", "Blocks with the program and in thread caches.", lambda c: c.blocks_out),
-    ("class_cached_blocks", "gauge", "", "Of these, blocks in thread caches.", lambda c: c.blocks_cached),
+    ("class_spans_bytes", "gauge", "bytes", "Bytes of these spans.", lambda c: c.spans * c.span_bytes),
+    ("class_blocks_out", "gauge", "", "Blocks with the program and in thread caches.", lambda c: c.blocks_out),
+    ("class_blocks_cached", "gauge", "", "Of these, blocks in thread caches.", lambda c: c.blocks_cached),
     ("class_refills", "counter", "", "Batches taken from arenas.", lambda c: c.refills),
     ("class_flushes", "counter", "", "Batches given back to arenas.", lambda c: c.flushes),
 )
+
+# What a process runs; its value is 1.
+BUILD = ("build", "info", "", "The library of the process.")
+
+# A process: its labels, without braces, and those of its library; what it holds.
+Process = namedtuple("Process", "labels build snapshot")
 
 
 def escaped(value):
@@ -52,34 +73,53 @@ def escaped(value):
 
 
 def labels(**pairs):
-    """What is not known, None, is no label."""
-    pairs = {name: value for name, value in pairs.items() if value is not None}
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in pairs.items()) + "}"
+    """Without braces. What is not known, None, is no label."""
+    return ",".join(f'{name}="{escaped(value)}"' for name, value in pairs.items() if value is not None)
 
 
-def _family(name, kind, unit, text, samples, old):
+def process(snapshot, own, library, build_id=None):
+    """`own`: its labels."""
+    build = labels(**own, version=library, build_id=build_id, page_size=os.sysconf("SC_PAGE_SIZE"))
+    return Process(labels(**own), build, snapshot)
+
+
+def family(name, kind, unit, text, samples, old):
     """The lines of one metric; samples are pairs of labels and value."""
     name = f"arenal_{name}"
-    sample = f"{name}_total" if kind == "counter" else name
+    sample = f"{name}_total" if kind == "counter" else f"{name}_info" if kind == "info" else name
     title = sample if old else name
-    lines = [f"# HELP {title} {text}", f"# TYPE {title} {kind}"]
+    lines = [f"# HELP {title} {text}", f"# TYPE {title} {'gauge' if old and kind == 'info' else kind}"]
     if unit and not old:
         lines.append(f"# UNIT {title} {unit}")
-    return lines + [f"{sample}{pairs} {value}" for pairs, value in samples]
+    return lines + [f"{sample}{{{pairs}}} {value}" if pairs else f"{sample} {value}" for pairs, value in samples]
 
 
-def text(snapshot, pid, command, where=None, old=False):
-    """`where`: more labels. `old`: as version 0.0.4."""
-    own = {"pid": pid, "command": command, **(where or {})}
-    found = figures.values(snapshot)
-    lines = []
+def families(processes, old, details=True):
+    """The lines of all metrics of these Processes; with `details`, also of their arenas and size classes."""
+    found = [(one.labels, figures.values(one.snapshot)) for one in processes]
+    lines = family(*BUILD, [(one.build, 1) for one in processes], old)
     for field, (name, kind, unit, meaning) in PROCESS.items():
-        if field in found:
-            lines += _family(name, kind, unit, meaning, [(labels(**own), found[field])], old)
-    arenas = [(labels(**own, arena=number, kind=figures.kind(a)), a) for number, a in enumerate(snapshot.arenas)]
+        samples = [(pairs, values[field]) for pairs, values in found if field in values]
+        if field in NANOSECONDS:
+            samples = [(pairs, f"{value // 10 ** 9}.{value % 10 ** 9:09}") for pairs, value in samples]
+        if samples:
+            lines += family(name, kind, unit, meaning, samples, old)
+    if not details:
+        return lines
+    arenas = [(f'{one.labels},{labels(arena=number, kind=figures.kind(a))}', a)
+              for one in processes for number, a in enumerate(one.snapshot.arenas)]
     for name, kind, unit, meaning, value in ARENA:
-        lines += _family(name, kind, unit, meaning, [(pairs, value(a)) for pairs, a in arenas], old)
-    classes = [(labels(**own, **{"class": c.size}), c) for c in snapshot.classes]
+        lines += family(name, kind, unit, meaning, [(pairs, value(a)) for pairs, a in arenas], old)
+    classes = [(f'{one.labels},{labels(**{"class": c.size})}', c) for one in processes for c in one.snapshot.classes]
     for name, kind, unit, meaning, value in CLASS:
-        lines += _family(name, kind, unit, meaning, [(pairs, value(c)) for pairs, c in classes], old)
+        lines += family(name, kind, unit, meaning, [(pairs, value(c)) for pairs, c in classes], old)
+    return lines
+
+
+def text(snapshot, pid, command, where=None, old=False, library=None):
+    """Of one process. `where`: more labels. `old`: as version 0.0.4."""
+    return finished(families([process(snapshot, {"pid": pid, "command": command, **(where or {})}, library)], old), old)
+
+
+def finished(lines, old):
     return "\n".join(lines + ([] if old else ["# EOF"])) + "\n"

@@ -5,6 +5,7 @@ from collections import namedtuple
 
 from arenal import library
 from arenal import proc
+from arenal.figures import SCHEMA
 
 CELLS = 32
 KINDS = ("heap", "region", "huge", "anon", "foreign")
@@ -107,11 +108,12 @@ def as_json(snapshot, **extra):
     """One line of JSON: addresses and sizes in bytes; unknown figures are null; `cells` is the resident share of each
     1/32 of the range."""
     return json.dumps({
-        "pid": snapshot.pid, "name": snapshot.name, "allocator": snapshot.allocator, "exact": snapshot.exact,
+        "schema": SCHEMA, "pid": snapshot.pid, "command": snapshot.name, "allocator": snapshot.allocator, "exact": snapshot.exact,
         "page_size": proc.PAGE, "residency_estimated": snapshot.estimated, "notes": list(snapshot.notes),
         **extra,
         "ranges": [{"kind": r.kind, "start": r.start, "end": r.end, "mapped": r.mapped, "used": r.used,
-                    "dirty": r.dirty, "resident": res.resident, "swapped": res.swapped,
+                    "dirty": r.dirty, "in_memory": res.resident, "swapped": res.swapped,
                     "cells": [round(share, 4) for share in res.cells]} for r, res in snapshot.rows],
-        "totals": totals(snapshot),
+        "totals": {kind: {"in_memory" if name == "resident" else name: value for name, value in sums.items()}
+                   for kind, sums in totals(snapshot).items()},
     }) + "\n"

@@ -1,118 +1,249 @@
-"""Answers HTTP requests on a Unix socket with one text."""
+"""Answers HTTP requests. One loop talks to all peers and waits for none: a peer that is slow to ask or to listen has a deadline, and takes
+nothing from others but a place, which it loses to a new one when all are taken. What there is to say is worked out in threads, a few
+at a time, that never touch a socket."""
 
+import collections
 import errno
 import os
+import selectors
 import signal
 import socket
-import stat
 import threading
 import time
+import urllib.parse
+from http import HTTPStatus
 
 from arenal.errors import Failure, Gone
+from arenal.text import printable
 
-PATIENCE = 1.0          # seconds that a peer may take to ask, and to listen
-PEERS = 32              # that are answered at once
+ASK = 1.0               # seconds that a peer may take to ask,
+LISTEN = 10.0           # and to take its answer
+PEERS = 256             # that are connected at once
+PAUSE = 0.02            # seconds, when there are no descriptors
 LOOK = 1.0              # seconds between two looks whether there is anything left to tell about
-REQUEST_MAX = 65536
+REQUEST_MAX = 16384
+WORKERS = 4             # answers that are worked out at once,
+SLOW_WORKERS = 4        # and those that take their time by intent
+PLAIN = "text/plain; charset=utf-8"
+
+Request = collections.namedtuple("Request", "method path query headers loopback")
+Response = collections.namedtuple("Response", "body content_type status headers", defaults=(PLAIN, HTTPStatus.OK, ()))
 
 
-def serve(path, look, content_type, alive):
-    """Answers every connection with what look() returns, until alive() says no. Each peer has a thread, so that a slow one keeps nobody
-    waiting; look() is called by one at a time. The socket is removed at the end, also on SIGTERM."""
+def refusal(status, sentence):
+    return Response(f"{printable(sentence)}\n", status=HTTPStatus(status))
+
+
+class Peer:
+    """A connection. `out`: what is left of the answer, None before there is one."""
+
+    def __init__(self, connection, loopback):
+        self.socket, self.loopback = connection, loopback
+        self.data, self.out = b"", None
+        self.deadline = time.monotonic() + ASK      # None: we are working for it
+
+
+class Server:
+    """Talks to whoever connects. answer(request) is a Response, in a thread of its own; of requests that is_slow names, there are
+    SLOW_WORKERS at once, and further ones are refused."""
+
+    def __init__(self, listeners, answer, is_slow=lambda request: False):
+        self._listeners, self._answer, self._is_slow = listeners, answer, is_slow
+        self._selector = selectors.DefaultSelector()
+        self._peers = {}                            # the oldest first
+        self._waiting, self._done = collections.deque(), collections.deque()
+        self._busy = {False: 0, True: 0}
+        self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        for one in listeners:
+            self._selector.register(one.socket, selectors.EVENT_READ, one)
+
+    def run(self, alive=lambda: True):
+        """Until alive() says no, or an exception comes, as that of SIGTERM."""
+        looked = time.monotonic()
+        while True:
+            until = min((p.deadline for p in self._peers.values() if p.deadline is not None), default=looked + LOOK)
+            for key, _ in self._selector.select(max(0, min(until, looked + LOOK) - time.monotonic())):
+                if key.data is None:
+                    os.read(self._wake_in, 4096)
+                elif isinstance(key.data, Peer):
+                    self._go_on(key.data)
+                else:
+                    self._accept(key.data)
+            while self._done:
+                self._reply(*self._done.popleft())
+            now = time.monotonic()
+            for peer in [p for p in self._peers.values() if p.deadline is not None and p.deadline <= now]:
+                self._drop(peer)
+            if now - looked >= LOOK:
+                looked = now
+                if not alive():
+                    return
+
+    def close(self):
+        for one in self._listeners:
+            one.close()
+        for peer in list(self._peers.values()):
+            self._drop(peer)
+
+    # Peers
+
+    def _accept(self, listener):
+        try:
+            connection, _ = listener.socket.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._make_room()
+                time.sleep(PAUSE)               # it is still there, and select would not wait
+            return
+        connection.setblocking(False)
+        if len(self._peers) >= PEERS and not self._make_room():
+            connection.close()
+            return
+        peer = Peer(connection, listener.is_loopback)
+        self._peers[connection] = peer
+        self._selector.register(connection, selectors.EVENT_READ, peer)
+        self._go_on(peer)                       # most have asked by now
+
+    def _make_room(self):
+        """Leaves the peer that we have waited for longest. False: we work for all of them."""
+        old = next((p for p in self._peers.values() if p.deadline is not None), None)
+        if old is not None:
+            self._drop(old)
+        return old is not None
+
+    def _drop(self, peer):
+        if self._peers.pop(peer.socket, None):
+            try:
+                self._selector.unregister(peer.socket)
+            except KeyError:
+                pass
+            peer.socket.close()
+
+    def _go_on(self, peer):
+        try:
+            self._write(peer) if peer.out is not None else self._read(peer)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(peer)
+
+    def _read(self, peer):
+        part = peer.socket.recv(4096)
+        peer.data += part
+        end = min((at for at in (peer.data.find(b"\r\n\r\n"), peer.data.find(b"\n\n")) if at >= 0), default=-1)
+        if end < 0 and part and len(peer.data) <= REQUEST_MAX:
+            return
+        if not peer.data:
+            self._drop(peer)
+            return
+        self._selector.unregister(peer.socket)
+        peer.deadline = None
+        try:
+            if end < 0 and part:
+                raise ValueError
+            request = parse(peer.data, peer.loopback)
+        except ValueError:
+            self._reply(peer, None, refusal(400, "that is no request of HTTP, or too long"))
+            return
+        slow = self._is_slow(request)
+        if slow and self._busy[True] >= SLOW_WORKERS:
+            self._reply(peer, request, refusal(503, f"{SLOW_WORKERS} of these are being made: try again later"))
+        elif not slow and self._busy[False] >= WORKERS:
+            self._waiting.append((peer, request))
+        else:
+            self._work(peer, request, slow)
+
+    def _work(self, peer, request, slow=False):
+        def work():
+            response = respond(self._answer, request)
+            self._done.append((peer, request, response, slow))
+            try:
+                os.write(self._wake_out, b"x")
+            except BlockingIOError:
+                pass                            # it is full of wakes
+        self._busy[slow] += 1
+        threading.Thread(target=work, daemon=True).start()
+
+    def _reply(self, peer, request, response, slow=None):
+        """`slow`: of which workers one is free again."""
+        if slow is not None:
+            self._busy[slow] -= 1
+            while self._waiting and self._busy[False] < WORKERS:
+                self._work(*self._waiting.popleft())
+        body = response.body if isinstance(response.body, bytes) else response.body.encode("utf-8", "backslashreplace")
+        lines = [f"HTTP/1.0 {int(response.status)} {HTTPStatus(response.status).phrase}", f"Content-Type: {response.content_type}",
+                 f"Content-Length: {len(body)}", "Connection: close", "X-Content-Type-Options: nosniff",
+                 *(f"{name}: {printable(value)}" for name, value in response.headers)]
+        head = "\r\n".join(lines + ["", ""]).encode("ascii", "backslashreplace")
+        # The body is not copied: many peers may be given the same.
+        peer.out = [memoryview(head)] + ([] if request and request.method == "HEAD" else [memoryview(body)])
+        peer.deadline = time.monotonic() + LISTEN
+        try:
+            self._selector.register(peer.socket, selectors.EVENT_WRITE, peer)
+        except (ValueError, KeyError):
+            return                              # closed meanwhile
+        self._go_on(peer)
+
+    def _write(self, peer):
+        while peer.out:
+            sent = peer.socket.send(peer.out[0])
+            peer.out[0] = peer.out[0][sent:]
+            if not peer.out[0]:
+                peer.out.pop(0)
+        peer.socket.shutdown(socket.SHUT_WR)
+        self._drop(peer)
+
+
+def parse(data, loopback=False):
+    """The Request. Raises ValueError."""
+    lines = data.decode("latin-1").split("\n")
+    method, target, _ = (lines[0].rstrip("\r") + " HTTP/0.9").split(" ", 2)
+    if not method.isalpha() or not target.startswith("/") or not target.isprintable():
+        raise ValueError("it has no path")
+    path, _, query = target.partition("?")
+    headers = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    return Request(method, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=32)),
+                   headers, loopback)
+
+
+def respond(answer, request):
+    """What there is to say, also when something goes wrong."""
+    try:
+        if request.method not in ("GET", "HEAD"):
+            return refusal(405, "only GET and HEAD are known here")
+        return answer(request)
+    except Failure as failure:
+        return refusal(503, str(failure))
+    except Exception as error:                  # pylint: disable=broad-except
+        return refusal(500, f"{type(error).__name__}: {error}")
+
+
+def end_on_sigterm():
     def end(number, _frame):
         raise SystemExit(128 + number)
     signal.signal(signal.SIGTERM, end)
-    listener = _listen(path)
-    made = os.stat(path)
-    places, turn, gone = threading.Semaphore(PEERS), threading.Lock(), threading.Event()
 
-    def one_at_a_time():
+
+def serve(listener, look, content_type, alive):
+    """Answers every request with what look() returns, until alive() says no, or look() that there is nothing left. It is called by one at a
+    time."""
+    end_on_sigterm()
+    turn, gone = threading.Lock(), threading.Event()
+
+    def answer(_request):
         with turn:
-            return look()
-
-    def answer(peer):
-        with peer:
             try:
-                _answer(peer, one_at_a_time, content_type)
+                return Response(look(), content_type)
             except Gone:
                 gone.set()
-            except OSError:
-                pass                    # the peer went away, or is slow
-            finally:
-                places.release()
-    try:
-        listener.settimeout(LOOK)
-        while alive() and not gone.is_set():
-            try:
-                peer, _ = listener.accept()
-            except socket.timeout:      # TimeoutError, since Python 3.10
-                continue
-            places.acquire()            # they keep them for as long as a peer may be slow
-            threading.Thread(target=answer, args=(peer,), daemon=True).start()
-    finally:
-        listener.close()
-        try:
-            found = os.stat(path)
-            if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
-                os.unlink(path)
-        except OSError:
-            pass
-
-
-def _answer(peer, look, content_type):
-    request, until = b"", time.monotonic() + PATIENCE
-    while b"\r\n\r\n" not in request and b"\n\n" not in request and len(request) < REQUEST_MAX:
-        left = until - time.monotonic()
-        if left <= 0:
-            return
-        peer.settimeout(left)
-        part = peer.recv(4096)
-        if not part:
-            break
-        request += part
-    status = "200 OK"
-    try:
-        body = look()
-    except Gone:
-        raise
-    except Failure as failure:
-        status, content_type, body = "503 Service Unavailable", "text/plain; charset=utf-8", f"{failure}\n"
-    body = body.encode("utf-8", "backslashreplace")
-    head = f"HTTP/1.0 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    peer.settimeout(PATIENCE)
-    peer.sendall(head + (b"" if request.startswith(b"HEAD ") else body))
-
-
-def _listen(path):
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)          # the socket is made with the mode 0600, not changed to it
-    try:
-        try:
-            listener.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale(path):
                 raise
-            os.unlink(path)
-            listener.bind(path)
-        listener.listen(8)
-        return listener
-    except OSError as error:
-        listener.close()
-        raise Failure(f"{path}: {error.strerror or error}") from error
+    server = Server([listener], answer)
+    try:
+        server.run(lambda: not gone.is_set() and alive())
     finally:
-        os.umask(mask)
-
-
-def _is_stale(path):
-    """Whether it is a socket that nobody answers on."""
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(PATIENCE)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
-    return False
+        server.close()

@@ -39,16 +39,21 @@ class Silent(Failure):
     """The process does not answer."""
 
 
+class NoProfile(Failure):
+    """There is none to dump."""
+
+
 class Window:
     """An open window. Use it as a context manager; looking again and again through one window is cheap."""
 
-    def __init__(self, pid, limit=LIMIT):
+    def __init__(self, pid, limit=LIMIT, opening=None):
+        """`opening`: seconds for one that is being opened just now."""
         self.pid, self.limit = pid, limit
         if _FUTEX is None:
             raise Failure(f"windows of processes are for x86-64 and AArch64, not for {platform.machine()}")
         self._file = self._page = self._word = self._answer_word = None
         try:
-            self._thread, self._file = window_file.open_file(pid)
+            self._thread, self._file = window_file.open_file(pid, opening)
             self._page = mmap.mmap(self._file, os.fstat(self._file).st_size)
             self._word = ctypes.c_uint32.from_buffer(self._page, NUMBER_AT)
             self._look_at_header()
@@ -134,6 +139,42 @@ class Window:
             raise Failure(f"process {self.pid} did not write all of its profile: it had to wait for too "
                           "long for us, or has no memory left")
         return data
+
+    # A look in steps, for who looks into many and waits for none of them
+
+    def ask_for_snapshot(self):
+        """Whether it is asked now, which it is not while somebody else asks. Until take_snapshot or give_up,
+        nobody else may."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._asked = self._ring(SNAPSHOT, 0, "")
+        return True
+
+    def has_answered(self):
+        return self._answer_word.value == self._asked
+
+    def take_snapshot(self):
+        """What it answered: raises Failure when that makes no sense."""
+        try:
+            answer = ANSWER.unpack_from(self._page, self._answer)
+            if answer[1]:
+                raise _refusal(answer[1], SNAPSHOT, "", 0)
+            snapshot = Snapshot(answer, self._page)
+            snapshot.resident = None
+            return snapshot
+        except (struct.error, ValueError) as error:
+            raise Failure(f"the window of process {self.pid} is damaged: {error}") from error
+        finally:
+            self.give_up()
+
+    def give_up(self):
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def silence(self):
+        """The Silent or Gone that says why it may not have answered."""
+        return self._silence(self.limit)
 
     # One request
 
@@ -262,8 +303,8 @@ def _refusal(code, kind, name, value):
         return Failure("what is in memory is not known: the process has a filter of system calls, which may "
                        "end it for asking the kernel (started with ARENAL_SANDBOX=0, it asks)")
     if kind == PROFILE_DUMP and code == errno.ENODATA:
-        return Failure("there is no heap profile: it was never on in this process (arenal ctl PID profile "
-                       "start)")
+        return NoProfile("there is no heap profile: it was never on in this process (arenal ctl PID profile "
+                         "start)")
     if kind == PROFILE_START and code == errno.ENOTSUP:
         return Failure("there is no heap profile of programs that are linked statically at a fixed place")
     if code == errno.ENOSYS:

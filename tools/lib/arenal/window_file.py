@@ -42,11 +42,12 @@ def threads_of_arenal(pid):
     return found
 
 
-def open_file(pid):
-    """The thread, and its file, opened for reading and writing because it has shown that it is a window."""
-    until = time.monotonic() + OPENING
+def open_file(pid, opening=None):
+    """The thread, and its file, opened for reading and writing because it has shown that it is a window.
+    `opening`: seconds for one that is being opened just now."""
+    until = time.monotonic() + (OPENING if opening is None else opening)
     while True:
-        thread, path = find(pid)
+        thread, path = find(pid, opening)
         try:
             handle = memfile.hold(path)
             try:
@@ -67,7 +68,7 @@ def open_file(pid):
         time.sleep(0.005)
 
 
-def find(pid):
+def find(pid, opening=None):
     """The thread, and the path under which its file may be opened."""
     if not os.path.isdir(f"/proc/{pid}"):
         raise Gone(pid, f"there is no process {pid}")
@@ -75,14 +76,15 @@ def find(pid):
         missing = _no_window(pid)
         if not missing.on_arenal:
             raise missing
-    until = time.monotonic() + OPENING
-    while time.monotonic() < until:
+    until = time.monotonic() + (OPENING if opening is None else opening)
+    while True:
         thread = threads_of_arenal(pid).get(NAME)
         path = _file_of(pid, thread) if thread else None
         if path:
             return thread, path
+        if time.monotonic() > until:
+            raise _no_window(pid)
         time.sleep(0.005)
-    raise _no_window(pid)
 
 
 def _file_of(pid, thread):

@@ -22,7 +22,9 @@ RESIDENT = 1
 # is not read.
 STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes",
          "huge_blocks", "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded",
-         "guarded_total", "resident")
+         "guarded_total", "resident", "failures_total", "purges_total", "purge_nanoseconds_total", "pressure",
+         "lock_waits_total", "lock_wait_nanoseconds_total", "sampling")
+FIRST_STATS = 17                # of the first libraries
 
 Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")
 Arena = namedtuple("Arena", "kind threads spans bytes refills flushes")
@@ -34,9 +36,8 @@ _CLASS = struct.Struct("<III4xQQQQQ")
 _ARENA = struct.Struct("<IIQQQQ")
 _REGION = struct.Struct("<QIIII")
 _TUNABLE = struct.Struct("<32sqqqI4x")
-# Of stats, classes, arenas, regions, tunables: the least stride, and the most records. The first libraries
-# had a statistic less.
-_TABLES = ((8 * (len(STATS) - 1), 1), (_CLASS.size, 1024), (_ARENA.size, 4096), (_REGION.size, 16384),
+# Of stats, classes, arenas, regions, tunables: the least stride, and the most records.
+_TABLES = ((8 * FIRST_STATS, 1), (_CLASS.size, 1024), (_ARENA.size, 4096), (_REGION.size, 16384),
            (_TUNABLE.size, 1024))
 _STRIDE_MAX = 4096
 

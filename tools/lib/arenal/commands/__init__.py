@@ -5,7 +5,7 @@ import argparse
 import importlib
 import re
 
-NAMES = ("run", "ps", "top", "stats", "ctl", "profile", "maps", "trace", "replay", "report")
+NAMES = ("run", "ps", "top", "stats", "serve", "ctl", "profile", "maps", "trace", "replay", "report")
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 

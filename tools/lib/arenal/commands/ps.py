@@ -41,8 +41,9 @@ def main(options, _command):
         return 0
     print(f"{'PID':>7} {'USER':<10} {'ALLOCATED':>10} {'RESIDENT':>10} {'RSS':>10} {'THREADS':>7}  {'WINDOW':<13} COMMAND")
     for row in rows:
-        sizes = " ".join(f"{'-' if row[k] is None else figures.human(row[k]):>10}" for k in ("allocated", "resident", "rss"))
-        print(f"{row['pid']:>7} {row['user']:<10} {sizes} {row['threads']:>7}  {row['window']:<13} {row['command']}")
+        resident = "resident" if row["in_memory"] is None else "in_memory"
+        sizes = " ".join(f"{'-' if row[k] is None else figures.human(row[k]):>10}" for k in ("allocated", resident, "rss"))
+        print(f"{row['pid']:>7} {row['user']:<10} {sizes} {row['tasks']:>7}  {row['window']:<13} {row['command_line']}")
     return 0
 
 
@@ -98,9 +99,10 @@ def look(pid, resident=False):
 def _row(pid, window, snapshot):
     status = facts.status(pid)
     stats = figures.values(snapshot) if snapshot else {}
-    return {"pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": window, "allocated": stats.get("allocated"),
-            "resident": stats.get("in_memory", stats.get("resident")), "rss": status.get("VmRSS", 0) * 1024,
-            "threads": status.get("Threads"), "command": facts.command_line(pid)}
+    return {"schema": figures.SCHEMA, "pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": window,
+            "allocated": stats.get("allocated"), "resident": stats.get("resident"), "in_memory": stats.get("in_memory"),
+            "rss": status.get("VmRSS", 0) * 1024, "tasks": status.get("Threads"), "command": facts.command_name(pid),
+            "command_line": facts.command_line(pid)}
 
 
 def _silent(pid):
@@ -109,9 +111,9 @@ def _silent(pid):
         if NAME not in threads_of_arenal(pid):
             return None
         status = facts.status(pid)
-        return {"pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": "no answer", "allocated": None,
-                "resident": None, "rss": status.get("VmRSS", 0) * 1024, "threads": status.get("Threads"),
-                "command": f"[{facts.command_name(pid)}]"}
+        return {"schema": figures.SCHEMA, "pid": pid, "user": _user_name(os.stat(f"/proc/{pid}").st_uid), "window": "no answer",
+                "allocated": None, "resident": None, "in_memory": None, "rss": status.get("VmRSS", 0) * 1024,
+                "tasks": status.get("Threads"), "command": facts.command_name(pid), "command_line": f"[{facts.command_name(pid)}]"}
     except OSError:
         return None
 

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 
-from arenal import facts, figures, files, openmetrics, serve
+from arenal import facts, figures, files, listen, openmetrics, serve
 from arenal.commands import SHAPE, process_id, seconds
 from arenal.errors import Failure, Gone
 from arenal.text import printable
@@ -54,7 +54,7 @@ def main(options, _command):
         def look():
             return _text(options, subject)
         if options.listen:
-            serve.serve(options.listen, look, openmetrics.CONTENT_TYPE, subject.alive)
+            serve.serve(listen.unix(options.listen), look, openmetrics.CONTENT_TYPE, subject.alive)
             return 0
         return _print(options, look)
 
@@ -104,7 +104,7 @@ def _text(options, subject):
     name, window = facts.command_name(options.pid), subject.window
     old = options.prometheus or bool(options.openmetrics and options.output and options.output.endswith(".prom"))
     if old or options.openmetrics:
-        return openmetrics.text(snapshot, options.pid, name, facts.whereabouts(options.pid), old)
+        return openmetrics.text(snapshot, options.pid, name, facts.whereabouts(options.pid), old, window.library)
     if options.json:
         return figures.as_json(snapshot, pid=options.pid, command=name, time=time.time(), library=window.library)
     return figures.table(snapshot, f"arenal {window.library} statistics of process {options.pid} ({name})")

@@ -1,0 +1,284 @@
+"""Tests of `arenal serve`: whom it answers, and what else it answers: profiles, a page, Prometheus."""
+
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import unittest
+import urllib.request
+
+from serve_support import SOON, WORDS, ServeTest
+from support import DEADLINE, MIB, TOOL, WORKLOAD, environment
+
+from arenal import fleet, found, listen, pprof_message, remote_profile, serve
+from arenal.errors import Failure
+from arenal.profile import dump, pprof, stacks
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "compare"))
+from browser import Browser             # pylint: disable=wrong-import-position
+
+PHONE, DESKTOP = (390, 844), (1280, 900)
+
+
+class Peers(ServeTest):
+    def test_slow_and_dead_ones_block_nobody(self):
+        _, address = self.serve()
+        place = address.rstrip("/").rpartition("/")[2].split(":")
+        with contextlib.ExitStack() as open_ones:
+            def connected(words):
+                peer = open_ones.enter_context(socket.create_connection((place[0], int(place[1])), DEADLINE))
+                peer.sendall(words)
+                return peer
+            slow = [connected(b"GET") for _ in range(serve.PEERS + 50)]
+            # They ask, and never take the answer.
+            dead = [connected(b"GET /metrics?details=1 HTTP/1.0\r\n\r\n") for _ in range(20)]
+            started = time.monotonic()
+            self.assertEqual(self.ask(address, "healthz")[::2], (200, "ok\n"))
+            self.assertEqual(self.ask(address)[0], 200)
+            self.assertLess(time.monotonic() - started, SOON)
+            # A new one took the place of the oldest; those that say no more are left in the end.
+            self.assertEqual(slow[0].recv(1), b"")
+            self.assertEqual(slow[-1].recv(1), b"")
+            self.assertTrue(dead[-1].recv(100).startswith(b"HTTP/1.0 200"))
+
+    def test_what_is_no_request(self):
+        tool, address = self.serve()
+        place = address.rstrip("/").rpartition("/")[2].split(":")
+
+        def says(words):
+            with socket.create_connection((place[0], int(place[1])), DEADLINE) as peer:
+                peer.sendall(words)
+                peer.shutdown(socket.SHUT_WR)
+                return peer.makefile("rb").read().decode()
+        for words, answer in ((b"GET /nothing HTTP/1.1\r\n\r\n", "404"), (b"POST /metrics HTTP/1.1\r\n\r\n", "405"), (b"\r\n\r\n", "400"),
+                              (b"\xff\xfe\0\r\n\r\n", "400"), (b"GET /healthz HTTP/1.0\n\n", "200"), (b"GET metrics HTTP/1.0\r\n\r\n", "400"),
+                              (b"GET /" + b"x" * 20000, "400"), (b"GET /?" + b"&a=1" * 100 + b" HTTP/1.0\r\n\r\n", "400"),
+                              (b"GET /debug/pprof/heap?pid=0 HTTP/1.0\r\n\r\n", "404"),
+                              (b"GET /debug/pprof/heap?pid=1&seconds=-1 HTTP/1.0\r\n\r\n", "40")):
+            self.assertRegex(says(words), f"^HTTP/1.0 {answer}", words)
+        head = says(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertRegex(head, r"(?s)^HTTP/1.0 200 OK\r\n.*Content-Length: 3\r\n.*\r\n\r\n$")
+        self.assertIsNone(tool.poll())
+
+    def test_pages_of_others_in_a_browser_learn_nothing(self):
+        _, address = self.serve()
+        self.assertEqual(self.ask(address, Host="evil.example:9257")[0], 403)
+        for host in ("localhost:1", "127.0.0.1", "[::1]:9257", socket.gethostname()):
+            self.assertEqual(self.ask(address, "healthz", Host=host)[0], 200, host)
+        status, _, text = self.ask(address, "debug/pprof/heap?pid=1&seconds=1", Sec_Fetch_Site="cross-site")
+        self.assertEqual((status, text), (403, "a page of somebody else asks for a profile\n"))
+
+    def test_where_it_listens(self):
+        self.assert_sentence(self.arenal("serve", "--listen", "0.0.0.0:0"), "--remote allows it")
+        for place, words in (("[::]:0", "--remote allows it"), ("1.2.3.4:0", "loopback"), ("127.0.0.1", "neither"), ("localhost:x", "neither"),
+                             ("example.com:80", "neither"), ("127.0.0.1:99999", "neither")):
+            self.assertRaisesRegex(Failure, words, listen.on, place, False)
+        _, address = self.serve("--listen", "0.0.0.0:0", "--remote")
+        self.assertEqual(self.ask(address.replace("0.0.0.0", "127.0.0.1"), "healthz")[0], 200)
+        path = os.path.join(self.folder, "socket")
+        tool, told = self.serve("--listen", path)
+        self.assertEqual((told[-6:], stat.S_IMODE(os.stat(path).st_mode)), ("socket", 0o600))
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(path)
+            peer.sendall(b"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n")
+            self.assertTrue(peer.makefile("rb").read().endswith(b"\r\n\r\nok\n"))
+        tool.send_signal(signal.SIGTERM)
+        self.assertEqual(tool.wait(DEADLINE), 143)
+        self.assertFalse(os.path.exists(path))
+
+    def test_sockets_of_systemd(self):
+        def given(family, where, *words):
+            with socket.socket(family) as listener:
+                listener.bind(where)
+                listener.listen()
+                command = f'exec env LISTEN_PID=$$ LISTEN_FDS=1 "$@" 3<&{listener.fileno()}'
+                tool = subprocess.Popen(["bash", "-c", command, "bash", sys.executable, "-B", TOOL, "serve", *words], stderr=subprocess.PIPE,
+                                        text=True, env=environment(), pass_fds=[listener.fileno()])
+                self.addCleanup(self.stop, tool)
+                return tool, tool.stderr.readline(), listener.getsockname()
+        tool, line, place = given(socket.AF_INET, ("127.0.0.1", 0))
+        self.assertEqual(line, f"arenal: listening on http://127.0.0.1:{place[1]}/\n")
+        self.assertEqual(self.ask(f"http://127.0.0.1:{place[1]}/", "healthz")[0], 200)
+        path = os.path.join(self.folder, "socket")
+        tool, line, _ = given(socket.AF_UNIX, path)
+        self.assertIn("listening", line)
+        tool.terminate()
+        tool.wait(DEADLINE)
+        self.assertTrue(os.path.exists(path), "it is systemd's")
+        tool, line, _ = given(socket.AF_INET, ("0.0.0.0", 0))
+        self.assertIn("--remote allows it", line)
+
+
+class Profiles(ServeTest):
+    def setUp(self):
+        super().setUp()
+        # It allocates in a function with a name, again and again.
+        program = "import sys, threading, time\nprint('ready', flush=True)\nkeep = []\n" \
+                  "while True:\n    keep.append(bytearray(200_000)); keep = keep[-50:]; time.sleep(0.001)\n"
+        self.process = self.on_arenal("/usr/bin/python3", "-c", program)
+        self.tool, self.address = self.serve()
+
+    def sampling(self):
+        time.sleep(fleet.FRESH)
+        return next(value for labels, value in self.samples(self.address, "arenal_sampling_bytes") if labels["pid"] == str(self.process.pid))
+
+    def fetch(self, path):
+        """The comments and the types of a profile, and its bytes of each."""
+        request = f"{self.address}debug/pprof/{path}"
+        if not shutil.which("go"):
+            self.skipTest("there is no go tool pprof (Debian: golang-go)")
+        env = environment(HOME=self.folder, PPROF_TMPDIR=self.folder)
+        done = subprocess.run(["go", "tool", "pprof", "-raw", request], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+                              timeout=DEADLINE, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_a_profile_for_some_seconds(self):
+        pid = self.process.pid
+        status, _, text = self.ask(self.address, f"debug/pprof/heap?pid={pid}")
+        self.assertEqual(status, 409)
+        self.assertIn("seconds=30", text)
+        self.assertEqual(self.sampling(), 0)
+        raw = self.fetch(f"allocs?pid={pid}&seconds=1")
+        self.assertRegex(raw, r"what was allocated in 1\.\d s: the profile was off, was started for this, and stopped")
+        self.assertIn("alloc_space/bytes[dflt]", raw)
+        self.assertEqual(self.sampling(), 0, "it stays on")
+        taken = sum(int(line.split()[1]) for line in re.findall(r"(?m)^ *\d+ +\d+ +-?\d+ +-?\d+:", raw))
+        self.assertGreater(taken, 20 * MIB)
+        # It is on, and stays on: what came meanwhile is the difference of two dumps.
+        self.assertEqual(self.arenal("ctl", str(pid), "profile", "start").returncode, 0)
+        raw = self.fetch(f"heap?pid={pid}&seconds=1")
+        self.assertIn(": the profile was on", raw)
+        self.assertIn("inuse_space/bytes[dflt]", raw)
+        self.assertGreater(self.sampling(), 0)
+        self.assertIn("inuse_space", self.fetch(f"heap?pid={pid}"))
+
+    def test_who_ends_stops_what_he_started(self):
+        peer = http.client.HTTPConnection(self.address.split("/")[2], timeout=DEADLINE)
+        peer.request("GET", f"/debug/pprof/heap?pid={self.process.pid}&seconds=600")
+        self.await_(lambda: self.sampling() > 0, "no profile is on")
+        self.assertEqual(self.ask(self.address, "healthz")[0], 200, "others wait for it")
+        self.tool.terminate()
+        self.assertEqual(self.tool.wait(DEADLINE), 143)
+        peer.close()
+        found_now = json.loads(self.arenal("stats", str(self.process.pid), "--json").stdout)
+        self.assertEqual(found_now["stats"]["sampling"], 0)
+
+    def test_there_are_bounds(self):
+        peers = []
+        for _ in range(serve.SLOW_WORKERS):
+            peers.append(http.client.HTTPConnection(self.address.split("/")[2], timeout=DEADLINE))
+            peers[-1].request("GET", f"/debug/pprof/heap?pid={self.process.pid}&seconds=600")
+        self.await_(lambda: self.ask(self.address, f"debug/pprof/heap?pid={self.process.pid}")[0] == 503, "there is no bound")
+        for peer in peers:
+            peer.close()
+        _, address = self.serve("--listen", "127.0.0.1:0", "--no-profiles")
+        self.assertEqual(self.ask(address, "debug/pprof/heap?pid=1")[0], 403)
+
+    def test_several_processes_are_one_profile(self):
+        """Their functions of one name are one to pprof, whatever their addresses."""
+        messages = []
+        for number in range(3):
+            text = (f"arenal-heap-profile 2\nsample 1024\npid 5\ntime 1700000000\nstack {4096 << number} {1000 << number} 9 9 0\n"
+                    f"stack 1 {100 << number} 1 1 {0x1000 + number:x}\nmaps\n00001000-00003000 r-xp 00000000 08:01 17 /nowhere/program{number}\nend\n")
+            messages.append(gzip.decompress(pprof.encode(stacks.Profile(dump.parse(text, "it")))))
+        whole = pprof_message.completed(pprof_message.merged(messages), "inuse_space", ["one", "two"])
+        table = [one.decode() for one in pprof_message.strings(whole)]
+        self.assertEqual([table[value] for number, _, value in pprof_message.fields(whole) if number == pprof_message.COMMENT], ["one", "two"])
+        ids = [next(v for n, _, v in pprof_message.fields(value) if n == 1) for number, _, value in pprof_message.fields(whole) if number == 4]
+        self.assertEqual(len(ids), len(set(ids)), "the IDs of locations are their own")
+        if not shutil.which("go"):
+            self.skipTest("there is no go tool pprof (Debian: golang-go)")
+        path = os.path.join(self.folder, "whole.pb.gz")
+        with open(path, "wb") as file:
+            file.write(gzip.compress(whole))
+        done = subprocess.run(["go", "tool", "pprof", "-raw", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=environment(HOME=self.folder), timeout=DEADLINE, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for number in range(3):
+            self.assertIn(f"/nowhere/program{number}", done.stdout)
+        live = sum(int(line.split()[3].rstrip(":")) for line in re.findall(r"(?m)^ *\d+ +\d+ +-?\d+ +-?\d+:", done.stdout))
+        self.assertEqual(live, (1000 + 100) * 7)
+
+    def test_by_unit(self):
+        targets = [found.Target.__new__(found.Target) for _ in range(3)]
+        for number, (target, unit) in enumerate(zip(targets, ("a.service", "b.service", "b.service"))):
+            target.labels = {"pid": number, "unit": unit}
+        seen = fleet.Seen([fleet.Look(target, None) for target in targets], {}, 0, 0)
+
+        def chosen(query):
+            return remote_profile._targets(serve.parse(f"GET /?{query} HTTP/1.0\r\n\r\n".encode()), seen)     # pylint: disable=protected-access
+        self.assertEqual(chosen("unit=a.service"), targets[:1])
+        self.assertEqual(chosen("unit=b.service"), targets[1:])
+        self.assertEqual(chosen("pid=2"), targets[2:])
+        self.assertRaises(LookupError, chosen, "unit=c.service")
+        self.assertRaisesRegex(ValueError, "say which", chosen, "")
+
+
+class Scraped(ServeTest):
+    def test_by_prometheus(self):
+        if not shutil.which("prometheus"):
+            self.skipTest("there is no prometheus (Debian: prometheus)")
+        process = self.on_arenal(*WORDS)
+        _, address = self.serve()
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        rules = os.path.join(os.path.dirname(TOOL), "monitoring", "arenal-rules.yml")
+        with open(f"{self.folder}/prometheus.yml", "w", encoding="utf-8") as file:
+            file.write(f"global: {{scrape_interval: 300ms, scrape_timeout: 300ms}}\nrule_files: [{rules}]\nscrape_configs:\n"
+                       f"- job_name: arenal\n  static_configs: [{{targets: ['{address.split('/')[2]}']}}]\n")
+        log = open(f"{self.folder}/log", "w", encoding="utf-8")    # pylint: disable=consider-using-with
+        self.addCleanup(log.close)
+        server = subprocess.Popen(["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
+                                   f"--web.listen-address=127.0.0.1:{port}"], stderr=log)
+        self.addCleanup(self.stop, server)
+
+        def value():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query=arenal_allocated_bytes", timeout=DEADLINE) as answer:
+                    rows = json.load(answer)["data"]["result"]
+            except OSError:
+                return None
+            return next((row for row in rows if row["metric"]["pid"] == str(process.pid)), None)
+        row = self.await_(value, "prometheus has none of it")
+        self.assertEqual(row["metric"]["command"], "tools_workload")
+        self.assertGreater(int(row["value"][1]), 10 * MIB)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/rules", timeout=DEADLINE) as answer:
+            names = {rule["name"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]}
+        self.assertIn("ArenalAllocationsFail", names)
+
+    def test_the_page_in_a_browser(self):
+        odd = os.path.join(self.folder, "<b>bold<b>")
+        os.symlink(WORKLOAD, odd)
+        process = self.on_arenal(odd, *WORDS[1:])
+        self.fake_window("zeros")
+        _, address = self.serve()
+        browser = Browser()
+        self.addCleanup(browser.close)
+        for screen, dark in ((PHONE, True), (DESKTOP, False)):
+            with self.subTest(screen=screen):
+                browser.screen(*screen, dark)
+                browser.driver.get(address)
+                self.assertLessEqual(browser.run("return document.documentElement.scrollWidth"), screen[0])
+                self.assertEqual(browser.messages(), [])
+                self.assertEqual(browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", not dark)
+        self.assertEqual(browser.run("return document.querySelectorAll('main b').length"), 0)
+        text = browser.run("return document.querySelector('main').innerText")
+        self.assertIn(f"<b>bold<b> {process.pid}, Arenal", text.replace("\n", " "))
+        self.assertIn("what it calls a window is none", text)
+        browser.run("document.querySelector('a[href=\"/metrics\"]').click()")
+        browser.wait("return document.body.innerText.includes('arenal_allocated_bytes{')", "the metrics")
+
+
+if __name__ == "__main__":
+    unittest.main()

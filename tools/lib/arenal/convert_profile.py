@@ -1,0 +1,71 @@
+"""A process of its own, with bounds, that `arenal serve` gives dumps of profiles to, and that writes one for pprof: names come from files that
+anybody may have made. Its arguments: the kind (heap or allocs), what to say about it, and for each process PID:DUMP or PID:DUMP:BEFORE, the
+numbers of descriptors."""
+
+import ctypes
+import gzip
+import os
+import resource
+import sys
+
+MEMORY, PROCESSOR, DUMP_MAX = 4 << 30, 150, 64 << 20
+PR_CAP_AMBIENT, CLEAR_ALL = 47, 4
+
+
+def difference(new, old):
+    """A Dump of what came between two of one process. What lives may be less than nothing, then."""
+    from arenal.profile.dump import Counts, Stack           # pylint: disable=import-outside-toplevel
+    before = {stack.frames: stack.counts for stack in old.stacks}
+    stacks = []
+    for stack in new.stacks:
+        then = before.pop(stack.frames, Counts(0, 0, 0, 0))
+        changed = Counts(*(a - b for a, b in zip(stack.counts, then)))
+        # Totals grow: what seems to be less has gone to "(other)" meanwhile.
+        stacks.append(Stack(changed._replace(total_blocks=max(0, changed.total_blocks), total_bytes=max(0, changed.total_bytes)), stack.frames))
+    for frames, then in before.items():
+        stacks.append(Stack(Counts(-then.live_blocks, -then.live_bytes, 0, 0), frames))
+    return new._replace(stacks=[stack for stack in stacks if any(stack.counts)])
+
+
+def _read(handle):
+    with open(int(handle), "rb") as file:
+        return file.read(DUMP_MAX + 1)
+
+
+def _message(source):
+    """Of one process: its message, and what has no names."""
+    from arenal.profile import dump, pprof, stacks          # pylint: disable=import-outside-toplevel
+    pid, *handles = source.split(":")
+    new, *old = (dump.parse(_read(handle).decode(errors="surrogateescape"), f"the profile of process {pid}") for handle in handles)
+    profile = stacks.Profile((difference(new, old[0]) if old else new)._replace(pid=int(pid)))
+    return gzip.decompress(pprof.encode(profile)), profile.symbols.notes
+
+
+def main(kind, comment, *sources):
+    from arenal import pprof_message                        # pylint: disable=import-outside-toplevel
+    from arenal.errors import Failure                       # pylint: disable=import-outside-toplevel
+    try:
+        messages, comments = [], [comment] if comment else []
+        for source in sources:
+            message, notes = _message(source)
+            messages.append(message)
+            comments += [note for note in notes if note not in comments]
+        shown = "inuse_space" if kind == "heap" else "alloc_space"
+        sys.stdout.buffer.write(gzip.compress(pprof_message.completed(pprof_message.merged(messages), shown, comments), 6))
+        sys.stdout.buffer.flush()
+        return 0
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+    except MemoryError:
+        print("the profile needs too much memory", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    # What we start reads files of others, and shall not have our rights: only this process looks into /proc.
+    ctypes.CDLL(None).prctl(PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0)
+    for what, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CPU, PROCESSOR), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(what)[1]
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    os.environ["LC_ALL"] = "C.UTF-8"
+    sys.exit(main(*sys.argv[1:]))

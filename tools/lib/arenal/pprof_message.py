@@ -1,0 +1,103 @@
+"""Messages of pprof's format (perftools.profiles.Profile) as bytes, of which only what is wanted here is read: several are made one, and what
+is missing is added. Numbers are varints; a field that comes again counts, and lists go on."""
+
+# What a field is: a place in the table of strings, the ID of something, another message.
+STRING, ID = "string", "id"
+LINE = {1: ID}
+LOCATION = {1: ID, 2: ID, 4: LINE}
+MAPPING = {1: ID, 5: STRING, 6: STRING}
+FUNCTION = {1: ID, 2: STRING, 3: STRING, 4: STRING}
+SAMPLE = {1: ID, 3: {1: STRING, 2: STRING, 4: STRING}}
+STRING_TABLE, COMMENT, DEFAULT_TYPE = 6, 13, 14
+# Of the further messages, that is all that goes into the first.
+PROFILE = {2: SAMPLE, 3: MAPPING, 4: LOCATION, 5: FUNCTION, COMMENT: STRING}
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+SHIFT = 32                      # IDs of the nth message have n above this bit
+
+
+def varint(number):
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def _read_varint(data, at):
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 127) << shift
+        shift, at = shift + 7, at + 1
+        if byte < 128:
+            return number, at
+
+
+def fields(data):
+    """Triples of number, kind on the wire, and value: a number, or bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        kind = key & 7
+        if kind == VARINT:
+            value, at = _read_varint(data, at)
+        else:
+            size = {FIXED64: 8, FIXED32: 4}.get(kind)
+            if size is None:
+                size, at = _read_varint(data, at)
+            value, at = data[at:at + size], at + size
+        yield key >> 3, kind, value
+
+
+def field(number, kind, value):
+    head = varint(number << 3 | kind)
+    if kind == VARINT:
+        return head + varint(value)
+    return head + (varint(len(value)) if kind == LENGTH else b"") + value
+
+
+def strings(data):
+    return [value for number, _, value in fields(data) if number == STRING_TABLE]
+
+
+def merged(messages):
+    """One message with the samples of all. What else it says is the first one's."""
+    whole, count = [messages[0]], len(strings(messages[0]))
+    for rank, data in enumerate(messages[1:], 1):
+        table = strings(data)
+        whole += [field(STRING_TABLE, LENGTH, one) for one in table]
+        whole.append(_moved(data, PROFILE, count, rank << SHIFT, True))
+        count += len(table)
+    return b"".join(whole)
+
+
+def _moved(data, known, first, base, only=False):
+    """The message with its strings counted from `first`, and `base` added to its IDs. `only`: without the fields that are not known."""
+    def number_of(value, what):
+        return value + first if what is STRING else value and value + base
+    parts = []
+    for number, kind, value in fields(data):
+        what = known.get(number)
+        if isinstance(what, dict):
+            value = _moved(value, what, first, base)
+        elif what and kind == VARINT:
+            value = number_of(value, what)
+        elif what:                      # a list in one piece
+            at, packed = 0, []
+            while at < len(value):
+                one, at = _read_varint(value, at)
+                packed.append(varint(number_of(one, what)))
+            value = b"".join(packed)
+        if what or not only:
+            parts.append(field(number, kind, value))
+    return b"".join(parts)
+
+
+def completed(data, shown, comments):
+    """The message with what pprof shows first, and with comments (pprof -comments)."""
+    table = strings(data)
+    parts = [data]
+    for at, comment in enumerate(comments, len(table)):
+        parts += [field(STRING_TABLE, LENGTH, comment.encode(errors="replace")), field(COMMENT, VARINT, at)]
+    return b"".join(parts) + field(DEFAULT_TYPE, VARINT, table.index(shown.encode()))
