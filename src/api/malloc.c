@@ -144,7 +144,7 @@ NOINLINE void free_medium(void *block, const struct claim *claim) {
 }
 
 void plain_release(void *block, const struct claim *claim) {
-	if (!free_fast(block, &page_map.covered)) free_slow(block, claim);
+	if (!free_fast(block, &page_map.length)) free_slow(block, claim);
 }
 
 /* ---- free, slow ---- */

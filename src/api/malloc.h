@@ -95,7 +95,8 @@ static inline size_t plain_usable_size(void *block, const char *function) {
 }
 
 /* The front that serves instead of plain; NULL: none does. Slow paths test this, when the process has
- * started. Written once, at start-up or as soon as libc knows the environment. */
+ * started. Written once: at start-up, as soon as libc knows the environment, or when a process is to be
+ * recorded that runs. */
 extern const struct front *_Atomic front __attribute__((visibility("hidden")));
 
 /* Who sees the front also sees what it was given when it started. */

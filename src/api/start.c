@@ -78,6 +78,7 @@ __attribute__((constructor)) static void late_start(void) {
 		if (harden_is_on) tcache_started();
 	}
 	trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
+	trace_offer(&plain, &front);
 	profile_init();
 	own_threads_in_new_process();
 	window_start();

@@ -33,20 +33,22 @@ struct region;
 #define TAG_OF_CLASS(c) ((uint16_t)((c) << TAG_SHIFT))
 
 /* A cache line of its own: every free reads it, and nothing near it may be written. Known to be hidden, its
- * members need no address in a register. Written at start-up; later, `covered` grows. */
+ * members need no address in a register. Written at start-up; later, `length` grows, under the heap lock. */
 struct page_map {
 	uint16_t *tags;
 	uintptr_t base; /* the first address that the table covers, a multiple of REGION_SIZE */
-	size_t covered; /* slices, whole regions. It only grows, which compilers are not told: comparing with an
-	                   atomic one takes them an instruction more */
+	size_t covered; /* slices, whole regions: the length; or 0, so that each free takes its slow path
+	                   (page_map_lead). Compilers are not told that it changes: comparing with an atomic one
+	                   takes them an instruction more */
 	/* What C++'s operators look at instead (api/operators.h): the same, and a limit of sizes. Both are 0, so
 	 * that they take their slow path, until they set them. Here, because they read this line anyway. */
 	size_t derived_covered;
 	size_t derived_limit;
+	size_t length; /* slices that the table has. It only grows */
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
-/* `covered`: of page_map, one of the two. */
+/* `covered`: of page_map, one of the three. */
 static inline __attribute__((always_inline)) uint16_t page_map_tag_among(const void *p,
                                                                          const size_t *covered) {
 	const size_t slice = ((uintptr_t)p - page_map.base) >> SLICE_SHIFT;
@@ -61,6 +63,10 @@ void page_map_init(void);
 /* Covers the addresses below `end`, too. False when that is too far, or out of memory. Under the heap
  * lock. */
 bool page_map_cover(uintptr_t end);
+
+/* false: no address leads a free to a magazine any more; a free that has begun may be in the middle. true: as
+ * before. Under the heap lock. */
+void page_map_lead(bool lead);
 
 /* Operators may use what is covered, for sizes below the limit. */
 void page_map_let_derived(size_t limit);

@@ -280,8 +280,8 @@ void os_futex_wake_all(uint32_t *word);
 /* Sleeps while *word == expected, but for so many milliseconds at most. */
 void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds);
 
-/* Sleeps and wakes on words that other processes write to. */
-void os_futex_wait_shared(uint32_t *word, uint32_t expected);
+/* Sleeps and wakes on words that other processes write to; 0 milliseconds: for as long as it takes. */
+void os_futex_wait_shared(uint32_t *word, uint32_t expected, uint64_t milliseconds);
 void os_futex_wake_shared(uint32_t *word);
 
 /* False when there may be other threads. */

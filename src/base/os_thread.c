@@ -26,7 +26,10 @@ void os_futex_wait_for(uint32_t *word, uint32_t expected, uint64_t milliseconds)
 	futex(word, FUTEX_WAIT_PRIVATE, expected, &limit);
 }
 
-void os_futex_wait_shared(uint32_t *word, uint32_t expected) { futex(word, FUTEX_WAIT, expected, NULL); }
+void os_futex_wait_shared(uint32_t *word, uint32_t expected, uint64_t milliseconds) {
+	const struct timespec limit = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000 * 1000000) };
+	futex(word, FUTEX_WAIT, expected, milliseconds > 0 ? &limit : NULL);
+}
 void os_futex_wake_shared(uint32_t *word) { futex(word, FUTEX_WAKE, INT_MAX, NULL); }
 void os_futex_wake(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, 1, NULL); }
 void os_futex_wake_all(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL); }

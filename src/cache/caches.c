@@ -102,7 +102,8 @@ static struct tcache *link_new(void) {
 	draw_turns(tc);
 	lock_take(&caches.lock, RANK_THREADS);
 	enter(tc);
-	sample_lead_sizes(tc, !sample_is_on());
+	tc->led_away = caches.led_away;
+	sample_lead_sizes(tc, !sample_is_on() && !tc->led_away);
 	tc->next = caches.first;
 	if (tc->next != NULL) tc->next->prev = tc;
 	caches.first = tc;
@@ -123,7 +124,10 @@ static struct tcache *make(void) {
 	gate_leave();
 	if (tc == NULL) return NULL;
 	tcache_current = tc;
-	if (atomic_load_explicit(&caches.hiding, memory_order_relaxed)) hide_cache(tc);
+	if (atomic_load_explicit(&caches.hiding, memory_order_relaxed)) {
+		lead_own(tc);
+		hide_cache(tc);
+	}
 	return tc;
 }
 

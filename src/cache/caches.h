@@ -19,6 +19,7 @@ struct caches {
 	_Atomic size_t parked_count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
 	bool has_key;
+	_Atomic bool led_away; /* new caches are led away, too (tcache_lead). Written under the lock */
 	/* Written at start-up or soon after. */
 	bool hardened;       /* threads have quarantines, and arenas of hardened blocks */
 	_Atomic bool hiding; /* new caches are hidden; false again when nothing is recorded any more */
@@ -49,6 +50,9 @@ static inline struct tcache *get_cache(void) {
 	struct tcache *tc = own_cache();
 	return likely(tc != NULL) || tcache_current != &no_cache_yet ? tc : create_cache();
 }
+
+/* The calling thread's magazines are found again, where it was led away (tcache_lead). */
+void lead_own(struct tcache *tc);
 
 /* The calling thread's is hidden from now on (hiding.c). */
 static inline void hide_cache(struct tcache *tc) {

@@ -68,7 +68,7 @@ bool tcache_sample(uint64_t mean) {
 	if (done) {
 		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
 		for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-			sample_lead_sizes(tc, mean == 0);
+			sample_lead_sizes(tc, mean == 0 && !tc->led_away);
 			sample_forget(&tc->sample);
 		}
 	}

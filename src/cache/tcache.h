@@ -43,9 +43,9 @@ struct magazine_slots {
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	/* By (size + 15) / 16. While the heap profile is on, all are 0, so that every malloc takes the slow
-	 * path; see tcache_sample. */
+	 * path, see tcache_sample; or while the cache is led away, see tcache_lead. */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1];
-	uint16_t class_mask; /* for classes that are computed: all bits; or 0 while the heap profile is on */
+	uint16_t class_mask; /* for classes that are computed: all bits; or 0 in the same cases */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in caches.count: see tcache_in_new_process. Owner: the threads lock */
@@ -64,6 +64,7 @@ struct tcache {
 	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any
 	 * needs; its end is cache_hooks.end_attached. Owner: its thread */
 	void *attached;
+	bool led_away;        /* see tcache_lead. Owner: the threads lock */
 	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
 	uint8_t parked_looks; /* looks that found it so */
 	struct tcache *next_parked;
@@ -148,6 +149,17 @@ void tcache_unlock(void);
 void tcache_hide(void);
 /* New ones need not any more. */
 void tcache_hide_no_more(void);
+
+/* In a process that runs. false: no size leads a malloc to a magazine any more, and no address a free, of any
+ * thread, so that each comes to its slow path with its next call. true: as before. */
+void tcache_lead(bool lead);
+bool tcache_is_led_away(void);
+/* The calling thread, whose cache is revealed, finds its magazines again. */
+NOINLINE void tcache_lead_own(void);
+/* Threads that were led away hide their caches when they come to tcache_reveal. */
+void tcache_hide_running(void);
+/* The calling thread's is hidden no more: it is revealed for good. */
+void tcache_unhide(void);
 
 /* Until tcache_conceal gets what this returned, or for good, the calling thread uses its cache, if it can
  * have one, as if it were not hidden. NULL: it does so already. Its cache is tcache_current then if this

@@ -12,13 +12,16 @@
 #include "observe/trace_end.h"
 
 #include "base/conf.h"
+#include "base/lock.h"
 #include "observe/trace_clock.h"
 
-/* Constant after the start. */
+/* What is recorded is not changed under the hands of who ends, nor the other way round: nobody waits for the
+ * lock for long. */
+static struct lock lock; /* RANK_TRACE */
 static struct {
 	const char *path;
 	const struct os_file *file;
-	struct trace_header *header;
+	struct trace_header *header; /* NULL: nothing is recorded */
 	struct trace_chunk *_Atomic *latest;
 } traced;
 
@@ -29,12 +32,15 @@ bool trace_is_ending(void) { return atomic_load(&ending); }
 
 bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header,
                       struct trace_chunk *_Atomic *latest) {
-	traced.path = path;
-	traced.file = file;
-	traced.header = header;
-	traced.latest = latest;
 	void *held = os_hold_file(path, file);
 	atomic_store(&hold, held);
+	if (lock_try(&lock, RANK_TRACE)) {
+		traced.path = path;
+		traced.file = file;
+		traced.header = header;
+		traced.latest = latest;
+		lock_drop(&lock, RANK_TRACE);
+	}
 	return held != NULL;
 }
 
@@ -67,15 +73,31 @@ static void let_go(void) {
 	os_cut_file(fd, chunks * TRACE_CHUNK);
 }
 
-static void at_exit(void *unused, int status) {
-	(void)unused;
-	atomic_store(&ending, true);
+bool trace_end_let_go(void) {
+	if (!lock_try(&lock, RANK_TRACE)) return false;
+	const bool may = !trace_is_ending() && traced.header != NULL;
+	if (may) let_go();
+	if (may) traced.header = NULL;
+	lock_drop(&lock, RANK_TRACE);
+	return may;
+}
+
+static void end(int status) {
+	if (traced.header == NULL) return;
 	if (can_write(traced.header)) {
 		traced.header->later_stamp = trace_now();
 		traced.header->later_ns = os_nanoseconds();
 	}
 	note_exit(status);
 	let_go();
+}
+
+static void at_exit(void *unused, int status) {
+	(void)unused;
+	atomic_store(&ending, true);
+	if (!lock_try(&lock, RANK_TRACE)) return;
+	end(status);
+	lock_drop(&lock, RANK_TRACE);
 }
 
 /* libc gives the status to these functions, too. Those of on_exit would be called when a plugin that they are

@@ -14,13 +14,18 @@
 #include "base/os.h"
 #include "observe/trace_format.h"
 
-/* At the start: of this file. `latest`: the chunk that the process began last, or NULL; in memory that is
- * wiped in children. False: the file cannot be held, and nobody will know who writes to it: it stays long. */
+/* When its file has just been made: of this one. `latest`: the chunk that the process began last, or NULL; in
+ * memory that is wiped in children. False: the file cannot be held, and nobody will know who writes to it: it
+ * stays long. */
 bool trace_end_expect(const char *path, const struct os_file *file, struct trace_header *header,
                       struct trace_chunk *_Atomic *latest);
 
-/* When libc is ready: exit is to be noted. `stays`: nobody will unload us. */
+/* When libc is ready: exit is to be noted, of whatever is recorded then. `stays`: nobody will unload us. */
 void trace_end_expect_exit(bool stays);
+
+/* The process records no more, and writes to the file no more: if nobody else does, it is cut. False: the
+ * process is just ending; the file is still needed. */
+bool trace_end_let_go(void);
 
 /* It has said that it ends: what is still recorded is of no importance. */
 bool trace_is_ending(void);

@@ -59,6 +59,7 @@ enum trace_state {
 	TRACE_ENDED,    /* the last process has ended, and cut the file to its length */
 	TRACE_NO_SPACE, /* the file system had no room, or the file was cut: recording has stopped */
 	TRACE_FULL,     /* the file has the greatest length that it may: recording has stopped */
+	TRACE_STOPPED,  /* somebody said so, or the time was over: recording has stopped */
 };
 
 /* How a process ended, as far as it could say. */
@@ -86,6 +87,9 @@ struct trace_header {
 	                                   the kernel drops when all have ended */
 	uint32_t cut;                   /* pieces that there were when the last process cut the file; 0: it did
 	                                   not */
+	uint32_t late;                  /* 1: recording began while the process ran, with blocks that it does not
+	                                   know */
+	uint32_t reserved;
 };
 
 #define TRACE_CHUNK_MAGIC UINT32_C(0x4B4E4843) /* "CHNK" */

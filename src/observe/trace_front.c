@@ -3,7 +3,10 @@
  * a part of the call, and is not.
  *
  * When recording stops, this stays the front. But a thread brings its cache to light for good with its next
- * call, and comes here from slow paths only from then on. */
+ * call, and comes here from slow paths only from then on.
+ *
+ * In a process that runs (trace_start.c), this becomes the front before anything is recorded, and threads
+ * that have not hidden their caches yet do it in `enter`. */
 #include "cache/front.h"
 #include "cache/tcache.h"
 #include "observe/trace.h"
@@ -21,12 +24,18 @@ struct call {
  * stopped: it is to be served, not recorded. */
 static inline bool enter(struct call *call) {
 	call->hidden = tcache_reveal();
+	const bool stopped = unlikely(atomic_load_explicit(&trace_stopped, memory_order_acquire));
+	if (unlikely(stopped)) trace_lead_again();
 	if (call->hidden == NULL) return false;
-	if (unlikely(atomic_load_explicit(&trace_stopped, memory_order_relaxed))) {
-		if (call->hidden != &tcache_hiding) tcache_conceal(call->hidden);
+	if (stopped) {
+		if (call->hidden != &tcache_hiding)
+			tcache_conceal(call->hidden);
+		else
+			tcache_unhide();
 		return false;
 	}
 	const bool has_cache = likely(call->hidden == &tcache_hiding);
+	if (unlikely(has_cache && tcache_current->led_away)) tcache_lead_own();
 	call->writer = has_cache ? tcache_current->attached : NULL;
 	if (unlikely(call->writer == NULL && has_cache))
 		call->writer = tcache_current->attached = trace_thread_begin();
@@ -101,4 +110,23 @@ const struct front *trace_start(const struct front *behind) {
 	plain = behind;
 	tcache_hide();
 	return &traced;
+}
+
+/* ---- in a process that runs ---- */
+
+static const struct front *offered;
+static const struct front *_Atomic *chosen;
+
+void trace_offer(const struct front *behind, const struct front *_Atomic *place) {
+	offered = behind;
+	chosen = place;
+}
+
+bool trace_take_front(void) {
+	if (chosen == NULL) return false;
+	const struct front *now = atomic_load(chosen);
+	if (now != NULL) return now == &traced;
+	plain = offered;
+	atomic_store_explicit(chosen, &traced, memory_order_release);
+	return true;
 }

@@ -3,6 +3,7 @@
 #ifndef OBSERVE_TRACE_RECORD_H
 #define OBSERVE_TRACE_RECORD_H
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -15,6 +16,7 @@ struct trace_writer {
 	uint64_t stamp;            /* of the last record */
 	uint64_t place;            /* its address, a sixteenth */
 	uint32_t thread;           /* whose records follow; 0: a TRACE_THREAD has to come first */
+	_Atomic bool busy;         /* its thread is writing, or looks whether it may */
 	struct trace_writer *next; /* of those that nobody uses. Owner: the lock of trace.c */
 } __attribute__((aligned(CACHE_LINE)));
 

@@ -12,6 +12,7 @@
 #include "cache/tcache.h"
 #include "observe/door.h"
 #include "observe/profile.h"
+#include "observe/trace.h"
 
 enum state {
 	CLOSED,  /* opened as soon as the tunable says so */
@@ -66,7 +67,8 @@ static void serve(struct window_page *page) {
 		struct window_request request;
 		const uint32_t number = atomic_load_explicit(&page->request.number, memory_order_acquire);
 		if (number == 0 || number == last) {
-			os_futex_wait_shared((uint32_t *)&page->request.number, number);
+			os_futex_wait_shared((uint32_t *)&page->request.number, number, trace_time_left());
+			trace_close_in_time();
 		} else if (take_request(page, number, &request)) {
 			if (dump[0] >= 0) os_close(dump[0]);
 			dump[0] = -1;

@@ -48,6 +48,14 @@ enum window_kind {
 	                                  WINDOW_PATIENCE */
 };
 
+/* Requests with more than a value: struct window_trace has it, or the answer. */
+enum window_kind_of_trace {
+	WINDOW_TRACE_START = 32, /* of what struct window_trace names. EEXIST and its like: no such file could be
+	                            made; EBUSY, EOPNOTSUPP, EINVAL: as trace_open says */
+	WINDOW_TRACE_STOP,       /* EALREADY: it was off */
+	WINDOW_TRACE_STATE,
+};
+
 #define WINDOW_PATIENCE 2000 /* milliseconds */
 
 #define WINDOW_RESIDENT 1 /* also what of the heap is in memory, for which all of it is walked */
@@ -59,7 +67,8 @@ struct window_header {
 	int32_t pid;      /* as the process sees itself */
 	uint32_t answer;  /* offset of struct window_answer */
 	char library[32]; /* its version, ends with a zero */
-	char reserved[8];
+	uint32_t trace;   /* offset of struct window_trace; 0: an older library */
+	char reserved[4];
 };
 
 struct window_request {
@@ -118,6 +127,17 @@ struct window_tunable {
 	uint32_t reserved;
 };
 
+/* Written by the client before a WINDOW_TRACE_START, and by the library with each answer about traces. */
+struct window_trace {
+	uint64_t bytes;        /* of the file: at most; in answers: so far */
+	uint64_t milliseconds; /* to record: 0, for ever; in answers: recorded */
+	uint64_t left;         /* in answers: milliseconds until it ends by itself, or 0 */
+	uint32_t state;        /* in answers: enum trace_state */
+	uint32_t is_on;  /* in answers: 1, calls are recorded; 0, they are not, but were, into this file, if it
+	                          has a name */
+	char path[4096]; /* from the process's root; ends with a zero */
+};
+
 #define WINDOW_REGIONS 2048
 #define WINDOW_ARENAS 1024
 #define WINDOW_TUNABLES 64
@@ -133,6 +153,7 @@ struct window_page {
 	struct window_tunable tunables[WINDOW_TUNABLES];
 	struct window_arena arenas[WINDOW_ARENAS];
 	struct window_region regions[WINDOW_REGIONS];
+	struct window_trace trace;
 };
 static_assert(sizeof(struct window_header) == 64 && sizeof(struct window_request) == 64 &&
                   offsetof(struct window_page, request) == 64,

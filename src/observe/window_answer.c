@@ -9,6 +9,7 @@
 #include "harden/harden.h"
 #include "observe/profile.h"
 #include "observe/stats.h"
+#include "observe/trace.h"
 #include "observe/window.h"
 
 #define TABLE(page, member, length) \
@@ -23,6 +24,7 @@ void window_describe(struct window_page *page) {
 		.pid = os_process_id(),
 		.answer = offsetof(struct window_page, answer),
 		.library = ARENAL_VERSION_STRING,
+		.trace = offsetof(struct window_page, trace),
 	};
 	const size_t from = sizeof header.magic;
 	uint64_t magic;
@@ -116,6 +118,38 @@ static int prepare_dump(int dump[2]) {
 	return os_pipe(dump) ? 0 : ENOMEM;
 }
 
+/* Of what anybody may write to at any moment. Owner: the window's thread. */
+static int start_trace(const struct window_trace *in_page) {
+	static char path[sizeof in_page->path];
+	for (size_t i = 0; i < sizeof path; i++) path[i] = *(const volatile char *)&in_page->path[i];
+	path[sizeof path - 1] = 0;
+	if (path[0] != '/') return EINVAL;
+	return trace_open(path, *(const volatile uint64_t *)&in_page->bytes,
+	                  *(const volatile uint64_t *)&in_page->milliseconds);
+}
+
+static void put_trace(struct window_trace *out) {
+	struct trace_state_now now;
+	trace_state_get(&now);
+	out->bytes = now.bytes;
+	out->milliseconds = now.milliseconds;
+	out->left = now.left;
+	out->state = now.state;
+	out->is_on = now.is_on;
+	for (size_t i = 0; i < sizeof out->path; i++) {
+		out->path[i] = i + 1 < sizeof out->path ? now.path[i] : 0;
+		if (now.path[i] == 0) break;
+	}
+}
+
+static int answer_trace(struct window_page *page, uint32_t kind) {
+	const int error = kind == WINDOW_TRACE_START  ? start_trace(&page->trace)
+	                  : kind == WINDOW_TRACE_STOP ? trace_close()
+	                                              : 0;
+	put_trace(&page->trace);
+	return error;
+}
+
 void window_answer(struct window_page *page, const struct window_request *request, int dump[2]) {
 	struct window_answer answer = { 0 };
 	switch (request->kind) {
@@ -141,6 +175,9 @@ void window_answer(struct window_page *page, const struct window_request *reques
 		answer.error = prepare_dump(dump);
 		answer.value = dump[0];
 		break;
+	case WINDOW_TRACE_START:
+	case WINDOW_TRACE_STOP:
+	case WINDOW_TRACE_STATE: answer.error = answer_trace(page, request->kind); break;
 	default: answer.error = ENOSYS;
 	}
 	/* All but the number, by which the client knows that the rest is there. */

@@ -95,6 +95,20 @@ static void in_epoll(void) { epoll(1, -1); }
 
 static void in_epoll_timed(void) { epoll(1, 30000); }
 
+/* As a server with timers: each wait lasts as long as it should, or is ended by the pipe. */
+static void in_epoll_ticks(void) {
+	struct epoll_event event = { .events = EPOLLIN };
+	int set = epoll_create1(0), result;
+	CHECK(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, STDIN_FILENO, &event) == 0);
+	ready();
+	do {
+		const double start = now();
+		errno = 0;
+		result = epoll_wait(set, &event, 1, 40);
+		const double lasted = now() - start;
+		CHECK(result >= 0 && (result == 1 || lasted >= 0.0395));
+	} while (result == 0);
+}
 
 /* A signal that comes later interrupts it. */
 static void in_epoll_interrupted(void) {
@@ -364,6 +378,7 @@ static const struct {
 	{ "select", in_select, false },
 	{ "epoll", in_epoll, true },
 	{ "epoll-timed", in_epoll_timed, true },
+	{ "epoll-ticks", in_epoll_ticks, true },
 	{ "epoll-interrupted", in_epoll_interrupted, true },
 	{ "read-interrupted", in_read_interrupted, true },
 	{ "sigsuspend", in_sigsuspend, true },

@@ -11,7 +11,7 @@ from unittest import mock
 from hostile_support import AT_ONCE, NO_NAMESPACES, WORDS, HostileTest
 from support import LIBRARY, WORKLOAD
 
-from arenal import elf, figures, openmetrics, top, window, window_file, window_format   # noqa: E402
+from arenal import elf, figures, openmetrics, targets, together, top, window, window_file, window_format   # noqa: E402
 from arenal.commands import ps                                          # noqa: E402
 from arenal.errors import Failure                                       # noqa: E402
 from arenal.profile import dump, pprof, stacks                # noqa: E402
@@ -127,10 +127,13 @@ class Fuzz(HostileTest):
     def shown(self, snapshot, pid):
         """Everything that is made of a snapshot."""
         sampler = top.Sampler.__new__(top.Sampler)
-        sampler.pid, sampler.name, sampler.problem, sampler.rss, sampler.ended = pid, "name", None, 1, False
+        sampler.pid, sampler.title, sampler.problem, sampler.rss, sampler.ended = pid, "name", None, 1, False
         sampler.last = sampler.before = (snapshot, time.monotonic())
         sampler.history = [snapshot.stats["allocated"] / max(1, figures.values(snapshot)["resident"])]
-        return "".join((figures.table(snapshot, "heading"), figures.as_json(snapshot), openmetrics.text(snapshot, pid, "name"),
+        looked = together.Looked([(pid, "name", snapshot)] * 2, [], 0)
+        both = together.Sum(found for _, _, found in looked.done)
+        return "".join((figures.table(both, "heading"), together.table(looked), together.as_json(targets.find(pid), looked, both),
+                        figures.table(snapshot, "heading"), figures.as_json(snapshot), openmetrics.text(snapshot, pid, "name"),
                         *(line.text for line in top.frame(sampler, top.View(True), 200)),
                         *(f"{one.name}{one.value}" for one in snapshot.tunables)))
 

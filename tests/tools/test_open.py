@@ -103,7 +103,28 @@ class Doing(OpenTest):
         self.is_left_alone("coroutine", "a stack that is not its own")
 
     def test_a_timer_is_not_put_off(self):
-        self.is_left_alone("epoll-timed", "wakes by itself")
+        """Who wakes now and then is held when he has just fallen asleep; who does not, is left alone."""
+        with mock.patch.object(door, "WAKING", 0.5):
+            self.is_left_alone("epoll-timed", "would begin anew")
+        for _ in range(5):
+            self.goes_on("epoll-ticks")
+        self.goes_on("epoll-ticks", 3)
+
+    def test_held_only_when_it_has_just_fallen_asleep(self):
+        process = self.sleeper("epoll-ticks")
+        late = []
+        with door._Now(process.pid) as now:                     # pylint: disable=protected-access
+            place = door._find(now)[1]                          # pylint: disable=protected-access
+            slept = asleep.switches
+
+            def hesitates(pid, thread):
+                found = slept(pid, thread)
+                time.sleep(2 * door.FRESH)
+                return found
+            with mock.patch.object(asleep, "switches", hesitates), mock.patch.object(door, "_try", side_effect=lambda *_, **__: late.append(1)):
+                self.assertFalse(door._send_as_it_falls_asleep(now, [process.pid], place, set()))       # pylint: disable=protected-access
+        self.assertEqual(late, [])
+        self.is_unharmed(process, "epoll-ticks")
 
     def test_held_once(self):
         """However often it is looked at."""
@@ -158,8 +179,8 @@ class Doing(OpenTest):
         check = asleep.check_place
         held = []
 
-        def checked(now, thread, registers):
-            check(now, thread, registers)
+        def checked(now, thread, registers, fresh=False):
+            check(now, thread, registers, fresh)
             if "fs_base" in registers:                          # it is held
                 held.append(thread)
                 self.execs(process)

@@ -35,6 +35,69 @@ static void last_freed_comes_first(void **state) {
 	arenal_test_free(b);
 }
 
+/* ---- threads of a running process that hide their caches ---- */
+
+static bool leads(const struct tcache *tc) {
+	bool all = tc->class_mask == UINT16_MAX, any = tc->class_mask != 0;
+	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++) {
+		all &= tc->tag_of_size[i] == tcache_tags[i];
+		any |= tc->tag_of_size[i] != 0;
+	}
+	assert_int_equal(all, any);
+	return all;
+}
+
+static void *sleeps_with_a_cache(void *barrier) {
+	arenal_test_free(arenal_test_malloc(100));
+	pthread_barrier_wait(barrier);
+	pthread_barrier_wait(barrier);
+	return NULL;
+}
+
+static void threads_are_led_away_and_back(void **state) {
+	(void)state;
+	pthread_barrier_t barrier;
+	pthread_t thread;
+	pthread_barrier_init(&barrier, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, sleeps_with_a_cache, &barrier), 0);
+	pthread_barrier_wait(&barrier);
+	void *block = arenal_test_malloc(100), *other = arenal_test_malloc(100);
+	struct tcache *own = tcache_current, *its = caches.first == own ? own->next : caches.first;
+	const size_t covered = page_map.covered;
+	arenal_test_free(other);
+
+	tcache_lead(false);
+	assert_true(!leads(own) && !leads(its) && page_map.covered == 0 && page_map.derived_covered == 0);
+	assert_int_equal(page_map.length, covered);
+	/* What is freed and allocated goes its slow way, to the same magazine. */
+	arenal_test_free(block);
+	assert_ptr_equal(arenal_test_malloc(100), block);
+	assert_ptr_equal(arenal_test_malloc(100), other);
+	assert_null(tcache_reveal());
+	assert_true(tcache_sample(4096) && tcache_sample(0));
+	assert_true(!leads(own) && !leads(its));
+
+	tcache_hide_running();
+	assert_ptr_equal(tcache_current, own);
+	assert_ptr_equal(tcache_reveal(), &tcache_hiding);
+	assert_ptr_equal(tcache_current, own);
+	assert_true(leads(own) && !leads(its));
+	assert_null(tcache_reveal());
+	tcache_conceal(&tcache_hiding);
+	assert_ptr_equal(tcache_reveal(), &tcache_hiding);
+	assert_ptr_equal(tcache_current, own);
+
+	tcache_hide_no_more();
+	tcache_unhide();
+	assert_null(tcache_reveal());
+	tcache_lead(true);
+	assert_true(leads(own) && leads(its) && page_map.covered == covered);
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	arenal_test_free(block);
+	arenal_test_free(other);
+}
+
 static void magazines_adapt(void **state) {
 	(void)state;
 	enum { BLOCKS = 5000 };
@@ -751,7 +814,8 @@ int main(void) {
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_malloc, drain_now),
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_when_idle),
 		cmocka_unit_test_prestate(a_drain_spares_an_interrupted_free, drain_now),
-		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(magazines_adapt),
+		cmocka_unit_test(last_freed_comes_first), cmocka_unit_test(threads_are_led_away_and_back),
+		cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),
 		cmocka_unit_test(threads_start_and_end_during_a_drain), cmocka_unit_test(a_walk_meets_those_that_stay),

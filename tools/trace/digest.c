@@ -206,9 +206,9 @@ void print_summary(const struct trace *t) {
 	for (size_t i = 0; i < t->process_count; i++) calls += t->processes[i].calls;
 	printf("{\"name\":");
 	print_string(name);
-	printf(",\"date\":%lu,\"pid\":%u,\"chosen\":%u,\"state\":%u,\"ns\":%lu,\"calls\":%lu,\"bytes\":%lu,\"length\":%lu,\"damaged\":%zu,"
+	printf(",\"date\":%lu,\"pid\":%u,\"chosen\":%u,\"state\":%u,\"late\":%u,\"ns\":%lu,\"calls\":%lu,\"bytes\":%lu,\"length\":%lu,\"damaged\":%zu,"
 	       "\"chunks\":%lu,\"threads\":%zu,\"writers\":%d,\"processes\":[",
-	       t->header.date, t->header.pid, t->pid, t->header.state, t->last_ns, calls, t->used, t->length, t->damaged,
+	       t->header.date, t->header.pid, t->pid, t->header.state, t->header.late, t->last_ns, calls, t->used, t->length, t->damaged,
 	       t->header.chunks, t->thread_count, t->writers);
 	for (size_t i = 0; i < t->process_count && i < 100; i++)
 		printf("%s[%u,%lu,%u,%d]", i > 0 ? "," : "", t->processes[i].pid, t->processes[i].calls, t->processes[i].end,

@@ -76,9 +76,12 @@ static void fill(struct trace *t, struct plan *plan, const uint64_t *counts) {
 			step.kind = kinds[e.op]; /* realloc of a block that was there before the trace is a malloc */
 		else if (c.frees)
 			step.kind = STEP_FREE, step.old = c.old.number;
-		else
+		else {
+			plan->unknown += c.unknown;
 			continue;
+		}
 		if (c.allocates) plan->sizes[c.new_.number] = step.size;
+		plan->unknown += c.unknown;
 		plan->allocations += c.allocates;
 		plan->frees += c.frees;
 		plan->steps[next[e.thread]++] = step;

@@ -34,6 +34,7 @@ struct plan_thread {
 
 struct plan {
 	uint64_t thread_count, step_count, block_count, epoch_count, allocations, frees;
+	uint64_t unknown;          /* calls that freed or moved a block which the trace has not seen allocated */
 	uint64_t peak_bytes;       /* live at one time, in the trace */
 	uint64_t peak_epoch_bytes; /* the same at ends of epochs, and at the end: the replay must come to these */
 	uint64_t end_bytes;

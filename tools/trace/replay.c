@@ -214,9 +214,9 @@ void replay(const char *path, uint32_t pid, unsigned long seconds) {
 	    frees != plan->frees)
 		fail("the replay did something else than the trace says: %lu allocations, %lu frees, %ld bytes live, %ld at most, instead of %lu, %lu, %lu, %lu",
 		     allocations, frees, (long)live, (long)peak_live, plan->allocations, plan->frees, plan->end_bytes, plan->peak_epoch_bytes);
-	printf("{\"wall\":%.6f,\"cpu\":%.6f,\"peak_rss\":%lu,\"rest_rss\":%lu,\"allocations\":%lu,\"frees\":%lu,\"threads\":%lu,"
+	printf("{\"wall\":%.6f,\"cpu\":%.6f,\"peak_rss\":%lu,\"rest_rss\":%lu,\"allocations\":%lu,\"frees\":%lu,\"unknown\":%lu,\"threads\":%lu,"
 	       "\"live\":%ld,\"peak_live\":%lu}\n",
-	       wall_passed, cpu_passed, peak > before ? peak - before : 0, rest > before ? rest - before : 0, allocations, frees,
+	       wall_passed, cpu_passed, peak > before ? peak - before : 0, rest > before ? rest - before : 0, allocations, frees, plan->unknown,
 	       plan->thread_count, (long)live, plan->peak_bytes);
 	atomic_store(&over, 1);
 	wake_all(&over);

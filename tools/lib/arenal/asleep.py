@@ -22,7 +22,7 @@ MAPPINGS_LIMIT = 8192   # that are read while a thread is held
 SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 219, 220, 230, 232, 243, 247,
           270, 271, 281, 288, 333, 441, 449}
 # Those of them that would begin their sleep anew, and where they have the time that it lasts: held only if
-# that is for ever. The others wake by themselves. epoll_wait and epoll_pwait have milliseconds there, the
+# that is for ever, or has just begun. The others wake by themselves. epoll_wait and epoll_pwait have milliseconds there, the
 # others an address.
 TIMES = {128: "rdx", 208: "r8", 220: "r10", 232: "r10", 281: "r10", 333: "r8", 441: "r10"}
 EPOLL = (232, 281)
@@ -46,9 +46,13 @@ class Unsafe(Exception):
     """Not here, not now; the words say why."""
 
 
-def call(process, thread):
+class Timed(Unsafe):
+    """Here, but not now: it sleeps for a time that would begin anew."""
+
+
+def call(process, thread, fresh=False):
     """Its system call, when it sleeps in one in which it may be held, by all that is known without that.
-    None: it is at work, or ends. Raises Unsafe."""
+    None: it is at work, or ends. `fresh`: it has just fallen asleep. Raises Unsafe."""
     seen = _seen(process.pid, thread)
     if not seen:
         return None
@@ -56,7 +60,7 @@ def call(process, thread):
         raise Unsafe("it has a shadow stack")
     if len(process.mappings) > MAPPINGS_LIMIT:
         raise Unsafe("it has too many mappings")
-    check_place(process, thread, seen)
+    check_place(process, thread, seen, fresh)
     if seen["call"] == FUTEX and not _rests(process.pid, thread):
         raise Unsafe("it waits for a lock")
     return seen
@@ -75,12 +79,16 @@ def _seen(pid, thread):
     return dict(zip(("call", *ARGUMENTS, "rsp", "rip"), values))
 
 
+def switches(pid, thread):
+    """How often it fell asleep so far."""
+    return facts.thread_status(pid, thread).get("voluntary_ctxt_switches")
+
+
 def _rests(pid, thread):
     """Whether it sleeps for longer than a moment: who changes the user of all threads waits for them, under a
     lock, in the same way as others for a condition."""
     def looked():
-        switches = facts.thread_status(pid, thread).get("voluntary_ctxt_switches")
-        return files.head(f"/proc/{pid}/task/{thread}/syscall", 256), switches
+        return files.head(f"/proc/{pid}/task/{thread}/syscall", 256), switches(pid, thread)
     before = looked()
     time.sleep(0.01)
     return before == looked()
@@ -96,8 +104,8 @@ def has_signal(pid, thread):
     return bool((found.get(b"SigPnd", 0) | found.get(b"ShdPnd", 0)) & ~found.get(b"SigBlk", 0))
 
 
-def check_place(process, thread, registers):
-    """Raises Unsafe when it may hold a lock of libc's or ours."""
+def check_place(process, thread, registers, fresh=False):
+    """Raises Unsafe when it may hold a lock of libc's or ours; Timed, when all else is as it should be."""
     if has_signal(process.pid, thread):
         raise Unsafe("it is just getting a signal")
     code = process.at(registers["rip"])
@@ -105,6 +113,8 @@ def check_place(process, thread, registers):
         raise Unsafe("it changes too fast")
     _check_call(process, registers, code)
     _check_stack(process, registers)
+    if registers["call"] in TIMES and not fresh:
+        _check_time(registers)
 
 
 def _check_call(process, registers, code):
@@ -123,10 +133,13 @@ def _check_call(process, registers, code):
                      "stopped")
     elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL:
         raise Unsafe("it is in a system call that returns when it is stopped")
-    elif number in TIMES:
-        lasts = registers[TIMES[number]]
-        if not (lasts >> 31 & 1 if number in EPOLL else lasts == 0):
-            raise Unsafe("it sleeps for a time that would begin anew, and wakes by itself")
+
+
+def _check_time(registers):
+    number = registers["call"]
+    lasts = registers[TIMES[number]]
+    if not (lasts >> 31 & 1 if number in EPOLL else lasts == 0):
+        raise Timed("it sleeps for a time that would begin anew, and did not wake meanwhile")
 
 
 def _is_arenal(process, code):

@@ -27,9 +27,13 @@ NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED = range(6)
 
 HEARD = 0.1             # seconds in which a process that is at work hears a knock
 LIMIT = 2.0             # and for all of it
+WAKING = 5.0            # the same where all threads sleep for a time, and wake by themselves
 PASSED = 0.3            # until a thread that went through has opened it
 OPENED = 3.0            # for the window's thread, once it is there, to answer: it may wait for a CPU
 PAUSE = 0.02            # between two looks at threads that are where they must not be held
+LOOKS = 0.001           # between two looks whether a thread falls asleep,
+WATCHED = 16            # threads of which that is looked at
+FRESH = 0.01            # and how long it may have slept, of a time that begins anew when it is stopped
 STOP = 1.0              # for a thread to stop: it needs a CPU for that
 THREADS_LIMIT = 64      # that are looked at in a turn
 
@@ -86,8 +90,8 @@ def _open(pid, until):
     with _Now(pid) as process:
         name = process.name
         if not (layout.has_library(process) or layout.locate(process)):
-            raise Failure(f"process {pid} ({name}) is not on Arenal: it seems to be on "
-                          f"{layout.allocator(process)}")
+            raise window_file.NoWindow(f"process {pid} ({name}) is not on Arenal: it seems to be on "
+                                       f"{layout.allocator(process)}", False)
         _check_state(pid)
         door, place = _find(process)
         process.write(place + ANSWER_AT, bytes(4))
@@ -101,11 +105,14 @@ def _open(pid, until):
         why = f"{other} has, or may have, a malloc of its own, which may be in the middle of something"
     elif ptrace.CAN and door[6]:
         why = "it does not sleep in a place where it may be woken"
+        longer = until + WAKING - LIMIT
         while time.monotonic() < until:
             if facts.started(pid) != started:
                 raise Gone(pid)
             passed, refusal = _send_through(pid, place, held)
-            why = refusal or why
+            if isinstance(refusal, asleep.Timed):
+                until = longer
+            why = str(refusal or why)
             if _await(pid, time.monotonic() + (PASSED if passed else PAUSE)):
                 return
             with _Now(pid) as process:
@@ -225,7 +232,7 @@ def _send_through(pid, place, held):
     """Tries each thread that sleeps, but those in `held`, where it puts those that it holds. Returns whether
     one went through, and why others did not."""
     _check_state(pid)
-    why = None
+    why, timed = None, []
     try:
         with _Now(pid) as process:
             _door(process, place)
@@ -237,12 +244,17 @@ def _send_through(pid, place, held):
                     if seen:
                         _try(pid, task, place, seen, held)
                         return True, None
+                except asleep.Timed as error:
+                    timed.append(task)
+                    why = error
                 except (asleep.Unsafe, ptrace.Busy) as error:
-                    why = str(error)
+                    why = why if isinstance(why, asleep.Timed) else error
                 except Torn:
-                    why = "it changes too fast"
+                    why = why or "it changes too fast"
                 except (ProcessLookupError, FileNotFoundError):
                     continue            # it has ended
+            if timed and _send_as_it_falls_asleep(process, timed[:WATCHED], place, held):
+                return True, None
     except ptrace.Stuck:
         raise Failure(f"process {pid} cannot be held: a thread of it is in a part of the kernel that it "
                       "does not leave") from None
@@ -254,7 +266,29 @@ def _send_through(pid, place, held):
     return False, why
 
 
-def _try(pid, thread, place, seen, tried):
+def _send_as_it_falls_asleep(process, threads, place, held):
+    """Waits for a moment until one of them wakes, and sleeps again: a time that has just begun may begin
+    anew."""
+    looks, until = {}, time.monotonic() + 10 * PAUSE
+    while time.monotonic() < until:
+        for task in threads:
+            now, count = time.monotonic(), asleep.switches(process.pid, task)
+            last, before = looks.get(task, (now, count))
+            looks[task] = now, count
+            if task in held or count == before or now - last > FRESH:
+                continue
+            try:
+                seen = asleep.call(process, task, fresh=True)
+                if seen and time.monotonic() - last <= FRESH:
+                    _try(process.pid, task, place, seen, held, fresh=True)
+                    return True
+            except (asleep.Unsafe, ptrace.Busy, Torn, ProcessLookupError, FileNotFoundError):
+                pass                    # another time
+        time.sleep(LOOKS)
+    return False
+
+
+def _try(pid, thread, place, seen, tried, fresh=False):
     tried.add(thread)
     with ptrace.Stopped(thread, STOP) as held:
         if not os.path.isdir(f"/proc/{pid}/task/{thread}"):
@@ -262,10 +296,10 @@ def _try(pid, thread, place, seen, tried):
         registers = held.registers()
         _sleep_on(pid, thread, held, registers)
         with _Now(pid) as process:
-            _pass(process, held, place, seen)
+            _pass(process, held, place, seen, fresh)
 
 
-def _pass(process, held, place, seen):
+def _pass(process, held, place, seen, fresh):
     """The memory was opened after the thread was held; its registers are read after that."""
     registers = held.registers()
     door = _door(process, place)
@@ -276,7 +310,7 @@ def _pass(process, held, place, seen):
         raise asleep.Unsafe("it runs code of another architecture")
     if process.read(door[5], 1) != b"\0":
         raise asleep.Unsafe("it has locked itself in")
-    asleep.check_place(process, held.thread, registers)
+    asleep.check_place(process, held.thread, registers, fresh)
     changed = dict(registers)
     changed["rax"] = RESTART if call == ERESTART_BLOCK else registers["call"]
     changed["rcx"] = call

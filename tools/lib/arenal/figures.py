@@ -53,14 +53,16 @@ def table(snapshot, heading):
             continue            # in memory: where nobody asked for it
         lines.append(_bytes(name.replace("_total", "").replace("_", " "), figures[name], meaning))
     lines += [
-        _bytes("brk heap", figures["brk_bytes"], f"at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}"),
+        _bytes("brk heap", figures["brk_bytes"], "in all of them" if snapshot.brk_end is None else
+               f"at {snapshot.brk_start:#x}, break at {snapshot.brk_end:#x}"),
         _bytes("huge", figures["huge_bytes"], f"in {figures['huge_blocks']} direct mappings"),
         f"  regions    {figures['regions']:>12} {'':>16}  of 64 MiB",
         f"  threads    {figures['threads']:>12} {'':>16}  with a cache",
         f"  guarded    {figures['guarded']:>12} {'':>16}  blocks between inaccessible pages, {figures['guarded_total']} "
         "since the start",
-        "arena      prefers  threads    spans   blocks out",
     ]
+    if snapshot.arenas:
+        lines.append("arena      prefers  threads    spans   blocks out")
     for number, arena in enumerate(snapshot.arenas):
         lines.append(f"{number:>5} {kind(arena).split()[0]:>12} {arena.threads:>8} {arena.spans:>8} "
                      f"{human(arena.bytes):>12}")

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque, namedtuple
 
-from arenal import figures
+from arenal import figures, targets, together
 from arenal.errors import Failure, Gone
 from arenal.picture import percent, size
 from arenal.facts import command_name, folder
@@ -47,7 +47,7 @@ WASTE      bytes of the others
 
 q         quit                           < >   column to sort sizes by
 p, space  pause, and go on               r     the other way round
-Tab       size classes, arenas, regions  n, N  next, previous process
+Tab       size classes, others           n, N  next, previous process
 l         list of processes              P     give free memory back now: purge
 h, ?      this help; any key ends it"""
 
@@ -56,10 +56,18 @@ class Sampler:
     """Looks at one process again and again. `last` stays when it does not answer; `problem` says why then."""
 
     def __init__(self, pid):
-        self.pid = pid
         self.window = Window(pid, PATIENCE)
+        self.title, self.subject = f"{command_name(pid)} (process {pid})", f"process {pid}"
+        self._begin(pid)
+
+    @property
+    def tables(self):
+        """Functions that make the lines of one each."""
+        return _class_lines, _arena_lines, _region_lines
+
+    def _begin(self, pid):
+        self.pid = pid
         self.lock = threading.Lock()        # of the window: one thread asks at a time
-        self.name = command_name(pid)
         self.last = self.before = None      # pairs of a Snapshot and its time
         self.problem = None
         self.ended = False
@@ -115,6 +123,58 @@ class Sampler:
                 else (0.0, 0.0) for k, r in records(self.last[0])}
 
 
+class Several(Sampler):
+    """The same of all processes of a unit, a container or a name: their sum."""
+
+    def __init__(self, word):       # pylint: disable=super-init-not-called
+        self.group = together.Group(word)
+        self.group.each(lambda window: None)        # says so at once where nobody can be looked into
+        self.title = self.subject = self.group.label
+        self.rows = []              # process, name, snapshot, resident set
+        self._begin(0)
+
+    @property
+    def tables(self):
+        return _class_lines, _process_lines
+
+    def close(self):
+        with self.lock:
+            self.group.close()
+
+    def measure(self):
+        with self.lock:
+            try:
+                return self.group.each(lambda window: (window.snapshot(), _rss(window.pid))), None, time.monotonic()
+            except targets.Nothing as nothing:
+                raise Gone(0, str(nothing)) from nothing
+
+    def purge(self):
+        with self.lock:
+            return sum(given for _, _, given in self.group.each(lambda window: window.purge(), True).done)
+
+    def take(self, found):
+        if isinstance(found, Failure):
+            self.problem, self.ended = str(found), isinstance(found, Gone)
+            return
+        looked, _, when = found
+        earlier = {(pid, name): snapshot for pid, name, snapshot, _ in self.rows}
+        self.rows = [(pid, name, *result) for pid, name, result in looked.done]
+        self.title = f"{self.group.label} ({targets.count_of(len(self.rows))})"
+        self.problem = together.left_out(looked)
+        # Who is new has done nothing so far, and who has left is not counted any more.
+        before = together.Sum((earlier.get((pid, name), snapshot) for pid, name, snapshot, _ in self.rows),
+                              int(1000 * (self.last[1] if self.last else when)))
+        self.before = (before, self.last[1]) if self.last else None
+        self.last = together.Sum((snapshot for _, _, snapshot, _ in self.rows), int(1000 * when)), when
+        self.rss = sum(rss or 0 for _, _, _, rss in self.rows)
+        self.history.append(self.last[0].stats["allocated"] / max(1, self.last[0].stats["resident"]))
+
+
+def sampler(word):
+    """Of a process, or of several. Raises Failure."""
+    return Sampler(word) if isinstance(word, int) else Several(word)
+
+
 def _rss(pid):
     try:
         with open(f"{folder(pid)}/statm", "rb") as file:
@@ -149,10 +209,10 @@ def frame(sampler, view, width, height=None):
 
 
 def _title(sampler, view):
-    text = f"arenal top: {sampler.name} (process {sampler.pid}), {time.strftime('%H:%M:%S')}"
+    text = f"arenal top: {sampler.title}, {time.strftime('%H:%M:%S')}"
     if sampler.problem:
         text += f"  {sampler.problem}"
-        if sampler.last:
+        if sampler.last and sampler.age() >= 1:
             text += f"; figures are {sampler.age():.0f} s old"
     elif view.paused:
         text += "  paused"
@@ -177,7 +237,9 @@ def _figures(sampler, width):
     columns = min(8, max(1, width // 20))
     for at in range(0, len(items), columns):
         yield "".join(f"{name} {value:>{16 - len(name)}}   " for name, value in items[at:at + columns])
-    yield (f"break at {snapshot.brk_end:#x}, {size(now['brk_bytes'])} below it; {counted(now['regions'], 'region')}; "
+    heap = f"{size(now['brk_bytes'])} in brk heaps" if snapshot.brk_end is None else \
+        f"break at {snapshot.brk_end:#x}, {size(now['brk_bytes'])} below it"
+    yield (f"{heap}; {counted(now['regions'], 'region')}; "
            f"{counted(now['huge_blocks'], 'huge block')}, {size(now['huge_bytes'])}")
 
 
@@ -193,13 +255,13 @@ def _graph(sampler, view, width):
 
 
 def _tables(sampler, view, width, room):
-    makers = (_class_lines, _arena_lines, _region_lines)
+    makers = sampler.tables
     if width < WIDE and room is not None:
-        return makers[view.table](sampler, view)[:room]
+        return makers[view.table % len(makers)](sampler, view)[:room]
     if width < WIDE:
         return [line for maker in makers for line in maker(sampler, view)]
-    left = _class_lines(sampler, view)
-    right = _arena_lines(sampler, view) + _region_lines(sampler, view)
+    left = makers[0](sampler, view)
+    right = [line for maker in makers[1:] for line in maker(sampler, view)]
     count = max(len(left), len(right))
     count = count if room is None else min(count, room)
     empty = Line("")
@@ -248,4 +310,12 @@ def _region_lines(sampler, _view):
         if mapped:
             lines.append(Line(f"{r.base:>14x} {figures.kind(r)[:8]:<8}{size(mapped):>8}{size(used):>8}"
                               f"{percent(used, mapped):>5}{size(r.dirty << 16):>8}"))
+    return lines
+
+
+def _process_lines(sampler, _view):
+    lines = [Line(f"{'PROCESS':>9} {'ALLOCATED':>9}{'RESIDENT':>9}{'MAPPED':>8}{'RSS':>8}  COMMAND", "bold")]
+    for pid, name, snapshot, rss in sorted(sampler.rows, key=lambda row: -row[2].stats["allocated"]):
+        found = figures.values(snapshot)
+        lines.append(Line(f"{pid:>9} {size(found['allocated']):>9}{size(found['resident']):>9}{size(found['mapped']):>8}{size(rss):>8}  {name}"))
     return lines

@@ -77,7 +77,7 @@ class Screen:
     def loop(self, pid):
         try:
             if pid is not None:
-                self.show(top.Sampler(pid))
+                self.show(top.sampler(pid))
             due = 0.0
             while True:
                 news = self.collect()
@@ -168,7 +168,7 @@ class Screen:
         elif key in (ord("p"), ord(" ")):
             self.view.paused = not self.view.paused
         elif key == ord("\t"):
-            self.view.table = (self.view.table + 1) % 3
+            self.view.table = (self.view.table + 1) % len(self.sampler.tables)
         elif key in (ord("<"), curses.KEY_LEFT):
             self.view.move_sort(-1)
         elif key in (ord(">"), curses.KEY_RIGHT):
@@ -203,7 +203,7 @@ class Screen:
         return self.screen.getch()
 
     def purge(self):
-        if self.ask(f"give all free memory of process {self.sampler.pid} back to the system now? (y)") != ord("y"):
+        if self.ask(f"give all free memory of {self.sampler.subject} back to the system now? (y)") != ord("y"):
             self.note = "not purged"
             return
         self.note = "giving memory back"

@@ -17,8 +17,8 @@ import time
 from arenal import facts, memfile, text, window_file
 from arenal.errors import Failure, Gone
 from arenal.window_format import (ANSWER, GET, HEADER, HELLO, MAGIC, NUMBER_AT, PROFILE_DUMP, PROFILE_START,
-                                  PROFILE_STOP, PURGE, REQUEST, REQUEST_AT, RESIDENT, SET, SNAPSHOT, VERSION,
-                                  Snapshot)
+                                  PROFILE_STOP, PURGE, REQUEST, REQUEST_AT, RESIDENT, SET, SNAPSHOT, TRACE,
+                                  TRACE_PATH, TRACE_START, TRACE_STATE, TRACE_STOP, VERSION, Snapshot, Trace)
 
 LIMIT = 0.5                     # seconds that an answer may take
 WALK = 10.0                     # and one for which the library walks over its whole heap, or gives much back
@@ -176,11 +176,49 @@ class Window:
         """The Silent or Gone that says why it may not have answered."""
         return self._silence(self.limit)
 
+    def trace_start(self, path, most, milliseconds):
+        """Records calls in a new file, which the process makes: so many bytes at most, and for so many
+        milliseconds, or 0."""
+        words = os.fsencode(path)
+        if len(words) >= TRACE_PATH:
+            raise Failure(f"{path}: the name is too long")
+
+        def put():
+            TRACE.pack_into(self._page, self._trace, most, milliseconds, 0, 0, 0)
+            at = self._trace + TRACE.size
+            self._page[at:at + len(words) + 1] = words + b"\0"
+        self._trace_place()
+        self._ask(HELLO, 0)
+        return self._ask(TRACE_START, 0, path, take=lambda _: self._trace_state(), limit=WALK, put=put)
+
+    def trace_stop(self):
+        self._trace_place()
+        self._ask(HELLO, 0)
+        return self._ask(TRACE_STOP, 0, take=lambda _: self._trace_state(), limit=WALK)
+
+    def trace_state(self):
+        self._trace_place()
+        return self._ask(TRACE_STATE, 0, take=lambda _: self._trace_state())
+
+    def _trace_state(self):
+        bytes_, milliseconds, left, state, is_on = TRACE.unpack_from(self._page, self._trace)
+        at = self._trace + TRACE.size
+        return Trace(bytes_, milliseconds, left, state, is_on == 1, text.field(self._page[at:at + TRACE_PATH]))
+
+    def _trace_place(self):
+        """Where requests about traces have their words."""
+        *_, self._trace = HEADER.unpack_from(self._page, 0)
+        if self._trace == 0:
+            raise _refusal(errno.ENOSYS, TRACE_STATE, "", 0)
+        if self._trace % 8 or not self._answer + ANSWER.size <= self._trace <= \
+                len(self._page) - TRACE.size - TRACE_PATH:
+            raise Failure(f"the window of process {self.pid} is damaged")
+
     # One request
 
     def _header(self):
         """Its version and its library's; whether it has a place for answers."""
-        magic, version, _size, _pid, answer, library = HEADER.unpack_from(self._page, 0)
+        magic, version, _size, _pid, answer, library, _trace = HEADER.unpack_from(self._page, 0)
         fits = REQUEST_AT + REQUEST.size <= answer <= len(self._page) - ANSWER.size and answer % 8 == 0
         self._answer, self.library = answer, text.field(library)
         return version if magic == MAGIC else None, fits
@@ -209,13 +247,15 @@ class Window:
         self._page[len(MAGIC):len(MAGIC) + 4] = bytes(4)        # no version: it is written anew
         self._ring(HELLO, 0, "")
 
-    def _ask(self, kind, value, name="", take=None, limit=None):
-        """The answer as a tuple, or what `take` makes of it."""
+    def _ask(self, kind, value, name="", take=None, limit=None, put=None):
+        """The answer as a tuple, or what `take` makes of it. `put` writes what else belongs to the request."""
         limit = limit or self.limit
         until = time.monotonic() + limit
 
         def exchange():
-            number = self._ring(kind, value, name)
+            if put:
+                put()
+            number = self._ring(kind, value, "" if put else name)
             self._wait(number, until, limit)
             answer = ANSWER.unpack_from(self._page, self._answer)
             if answer[1]:
@@ -292,6 +332,22 @@ def _futex(word, operation, value, seconds=None):
                   timeout, None, ctypes.c_int(0))
 
 
+def _trace_refusal(code, path):
+    words = {
+        errno.EALREADY: "its calls are not recorded",
+        errno.EBUSY: "its calls are recorded already, or were until this moment",
+        errno.EOPNOTSUPP: "there is no trace in hardened mode",
+        errno.EEXIST: f"{path} exists already, and traces overwrite nothing",
+        errno.ENOSPC: f"there is no room for {path}, or the kernel is older than 5.14",
+        errno.EFBIG: f"files may not be so long as {path} would be (RLIMIT_FSIZE), or it has no address space for it",
+        errno.ENOMEM: f"it has no address space for {path}",
+        errno.EINVAL: f"{path} would be too short, or files cannot be mapped and shared there",
+        errno.ENODEV: f"files cannot be mapped and shared where {path} is",
+    }
+    # It is the process that makes the file, in its own file system and as its own user.
+    return Failure(words.get(code, f"it cannot make {path}: {os.strerror(code)}"))
+
+
 def _refusal(code, kind, name, value):
     if kind in (GET, SET) and code == errno.ENOENT:
         return Failure(f"there is no tunable {name}")
@@ -307,6 +363,8 @@ def _refusal(code, kind, name, value):
                          "start)")
     if kind == PROFILE_START and code == errno.ENOTSUP:
         return Failure("there is no heap profile of programs that are linked statically at a fixed place")
+    if kind in (TRACE_START, TRACE_STOP):
+        return _trace_refusal(code, name)
     if code == errno.ENOSYS:
         return Failure("the library of this process does not know this request: it is older than this tool")
     return Failure(f"the library refuses: {os.strerror(code)}")

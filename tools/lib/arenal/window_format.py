@@ -9,13 +9,17 @@ from collections import namedtuple
 from arenal import text
 
 MAGIC, VERSION = b"ARENALW\0", 1
-HEADER = struct.Struct("<8sIIiI32s8x")          # magic, version, size, pid, answer, library
+HEADER = struct.Struct("<8sIIiI32sI4x")         # magic, version, size, pid, answer, library, trace
 REQUEST = struct.Struct("<Iq48s")               # kind, value, name; behind the number
 NUMBER_AT, REQUEST_AT = HEADER.size, HEADER.size + 4
 # Number, error, value, milliseconds, resident, brk_start, brk_end, tables.
 ANSWER = struct.Struct("<IiqQQQQ" + "IIII" * 5)
 (HELLO, SNAPSHOT, GET, SET, PURGE, PROFILE_START, PROFILE_STOP, _PROFILE_DUMP_IN_MEMORY,
  PROFILE_DUMP) = range(9)
+TRACE_START, TRACE_STOP, TRACE_STATE = range(32, 35)
+# Bytes, milliseconds, left, state, is_on; the path follows.
+TRACE, TRACE_PATH = struct.Struct("<QQQII"), 4096
+RUNNING, ENDED, NO_SPACE, FULL, STOPPED = range(5)      # enum trace_state
 RESIDENT = 1
 
 # struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends
@@ -31,6 +35,7 @@ Arena = namedtuple("Arena", "kind threads spans bytes refills flushes")
 Region = namedtuple("Region", "base kind slices used dirty")
 Tunable = namedtuple("Tunable", "name value min max live")
 KINDS = ("regions", "brk", "guarded regions")
+Trace = namedtuple("Trace", "bytes milliseconds left state is_on path")
 
 _CLASS = struct.Struct("<III4xQQQQQ")
 _ARENA = struct.Struct("<IIQQQQ")

@@ -5,6 +5,8 @@ import argparse
 import importlib
 import re
 
+from arenal import targets
+
 NAMES = ("run", "ps", "top", "stats", "serve", "ctl", "profile", "maps", "trace", "replay", "report")
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
@@ -26,6 +28,16 @@ def process_id(text):
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a process ID; a command goes after \"--\"")
     return int(text)
+
+
+def target(text):
+    """A process ID as a number; or the word by which targets.py finds processes."""
+    if re.fullmatch("[0-9]+", text, re.A):
+        return process_id(text)
+    kind, colon, name = text.partition(":")
+    if text.strip() == "" or text.startswith("-") or (colon and kind in targets.KINDS and not name):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a process ID nor the name of a unit, a container or a program")
+    return text
 
 
 def _number(text):

@@ -6,8 +6,8 @@ import shutil
 import sys
 import time
 
-from arenal import files
-from arenal.commands import SHAPE, environment_options, process_id, sample_size
+from arenal import files, targets
+from arenal.commands import SHAPE, environment_options, sample_size, target
 from arenal.errors import Failure
 
 HELP = """\
@@ -34,8 +34,9 @@ def add(commands):
     parser.add_argument("--top", type=functions, default=20, metavar="NUMBER", help="show so many functions (20)")
     parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
-    parser.add_argument("--pid", type=process_id, metavar="PID",
-                        help="the process, if it still runs and has another number for itself, as in a container: its files have the names")
+    parser.add_argument("--pid", type=target, metavar="PID",
+                        help="the process, or its unit, container or name, if it still runs and has another number for itself, as in a "
+                             "container: its files have the names")
     parser.add_argument("--root", metavar="FOLDER", help="look for its files below FOLDER, a container's or another machine's")
     parser.add_argument("--debug", action="append", default=[], metavar="FOLDER",
                         help="look for separate debug files in FOLDER, too, which is laid out as /usr/lib/debug is")
@@ -60,7 +61,7 @@ def convert(path, options, pid=None, further=False, since=0):
     """The list of one dump; of a command's, that began then, `pid` wrote it; if that is a `further` process, it has files of its own."""
     from arenal.profile import dump, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path, pid is not None), pid=options.pid, root=options.root, debug=options.debug, since=since)
+    profile = stacks.Profile(dump.read(path, pid is not None), pid=_one_of(options.pid), root=options.root, debug=options.debug, since=since)
     for note in profile.symbols.notes:
         print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
@@ -71,6 +72,11 @@ def convert(path, options, pid=None, further=False, since=0):
         files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True,
                       named=not further)
     return stacks.text(profile, options.total, options.top)
+
+
+def _one_of(word):
+    """Any process of a unit, a container or a name has the files."""
+    return word and targets.find(word).processes[0]
 
 
 def _run(options, command):

@@ -1,15 +1,13 @@
 """arenal ps"""
 
-import collections
 import json
 import os
 import pwd
-import threading
-import time
 
-from arenal import facts, figures, layout, proc
-from arenal.commands import SHAPE
+from arenal import facts, figures, layout, proc, targets
+from arenal.commands import SHAPE, target
 from arenal.errors import Failure
+from arenal.together import SLACK, side_by_side
 from arenal.window import Silent, WALK, Window
 from arenal.window_file import NAME, NotPermitted, NoWindow, threads_of_arenal
 
@@ -20,71 +18,53 @@ CODES = """\
 "-": not known. Resident is what of Arenal's memory is in memory, as far as Arenal knows: at most; --resident asks the kernel. RSS is
 all that the process has there. All are asked at once, and have 0.3 s to answer."""
 LIMIT = 0.3             # seconds that all of them together may keep us waiting
-SLACK = 0.1             # for what is said about who said nothing
-RAMP = 0.005            # seconds without an answer after which twice as many are asked at once,
-WORKERS = 2048          # but not more than these
 MAPS_LIMIT = 16 << 20   # of a process's map, in which a library is looked for
 
 
 def add(commands):
     parser = commands.add_parser("ps", help="list the processes on Arenal", description=HELP, epilog=CODES,
-                                 usage="arenal ps [--resident] [--json]", **SHAPE)
+                                 usage="arenal ps [--resident] [--json] [PID]", **SHAPE)
+    parser.add_argument("pid", nargs="?", type=target, metavar="PID", help="only this one, or those of a unit, container or name")
     parser.add_argument("--json", action="store_true", help="print one line of JSON, sizes in bytes")
     parser.add_argument("--resident", action="store_true", help="ask the kernel, by a walk over each heap, what is in memory")
     parser.set_defaults(main=main, parser=parser)
 
 
 def main(options, _command):
-    rows = look_at_all((int(name) for name in os.listdir("/proc") if name.isdigit()), options.resident)
+    wanted = None if options.pid is None else targets.find(options.pid)
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit()) if wanted is None else wanted.processes
+    rows = look_at_all(pids, options.resident)
+    if wanted and not rows:
+        raise Failure(f"{targets.label(wanted)}: {'it is' if wanted.kind == 'process' else 'none of its processes is'} not on Arenal, "
+                      "as far as this user may know, or has ended")
     if options.json:
         print(json.dumps(rows))
         return 0
     print(f"{'PID':>7} {'USER':<10} {'ALLOCATED':>10} {'RESIDENT':>10} {'RSS':>10} {'THREADS':>7}  {'WINDOW':<13} COMMAND")
     for row in rows:
-        resident = "resident" if row["in_memory"] is None else "in_memory"
-        sizes = " ".join(f"{'-' if row[k] is None else figures.human(row[k]):>10}" for k in ("allocated", resident, "rss"))
-        print(f"{row['pid']:>7} {row['user']:<10} {sizes} {row['tasks']:>7}  {row['window']:<13} {row['command_line']}")
+        print(f"{row['pid']:>7} {row['user']:<10} {_sizes([row])} {row['tasks']:>7}  {row['window']:<13} {row['command_line']}")
+    if wanted and wanted.kind != "process":
+        print(f"{'all':>7} {'':<10} {_sizes(rows)} {sum(row['tasks'] or 0 for row in rows):>7}  {'':<13} {targets.label(wanted)}")
     return 0
+
+
+def _sizes(rows):
+    """Three columns: of one process, or of several together."""
+    columns = []
+    for key in ("allocated", "resident", "rss"):
+        known = [row["in_memory"] if key == "resident" and row["in_memory"] is not None else row[key] for row in rows]
+        known = [size for size in known if size is not None]
+        columns.append(f"{figures.human(sum(known)) if known else '-':>10}")
+    return " ".join(columns)
 
 
 def look_at_all(pids, resident=False):
     """What there is to say about those that are on Arenal, by their numbers. Nobody waits for another: who says nothing does so
     beside all others, each in a thread of ours that is left behind."""
     pids = sorted(pids)
-    found = _side_by_side(lambda pid: look(pid, resident), pids, (WALK if resident else 0) + LIMIT + SLACK)
+    found = side_by_side(lambda pid: look(pid, resident), pids, (WALK if resident else 0) + LIMIT + SLACK)
     rows = (found[pid] if pid in found else _silent(pid) for pid in pids)
     return [row for row in rows if row]
-
-
-def _side_by_side(work, items, patience):
-    """What work(item) returns, by item, without those that had no end when none had one for so many seconds."""
-    waiting, results, news = collections.deque(items), {}, threading.Condition()
-
-    def run():
-        while True:
-            try:
-                item = waiting.popleft()
-            except IndexError:
-                return
-            result = work(item)
-            with news:
-                results[item] = result
-                news.notify()
-    workers, since = 0, time.monotonic()
-    with news:
-        while len(results) < len(items):
-            before = len(results)
-            news.wait(RAMP if workers else 0)
-            if len(results) > before:
-                since = time.monotonic()
-            elif waiting and workers < WORKERS:
-                for _ in range(min(max(1, workers), len(waiting))):
-                    threading.Thread(target=run, daemon=True).start()
-                    workers += 1
-                since = time.monotonic()
-            elif time.monotonic() - since > patience:
-                break
-        return dict(results)
 
 
 def look(pid, resident=False):

@@ -7,8 +7,8 @@ import stat
 import sys
 import time
 
-from arenal import facts, figures, files, listen, openmetrics, serve
-from arenal.commands import SHAPE, process_id, seconds
+from arenal import facts, figures, files, listen, openmetrics, serve, targets, together
+from arenal.commands import SHAPE, seconds, target
 from arenal.errors import Failure, Gone
 from arenal.text import printable
 from arenal.window import Window
@@ -25,13 +25,18 @@ For the textfile collector of Prometheus's node_exporter, which takes the older 
 For a scraper that speaks HTTP over a Unix socket (as in: curl --unix-socket PATH http://localhost/metrics):
     arenal stats PID --openmetrics --listen PATH
 
+In place of PID: a unit (redis-server.service, or unit:redis-server), a container (container:ID, or how its ID begins) or a program's
+name (name:redis-server). Figures of its processes on Arenal are added up; what they share since a fork is counted in each. --json says
+which they are; the metrics are each process's. Who cannot be looked into is left out, with a word on stderr.
+
 The exit code is 1 when the process does not exist, has no window, or may not be looked at."""
 
 
 def add(commands):
     parser = commands.add_parser("stats", help="print the statistics of a process", description=HELP, epilog=CODES,
                                  usage="arenal stats PID [options]", **SHAPE)
-    parser.add_argument("pid", type=process_id, metavar="PID", help="the process to look at")
+    parser.add_argument("pid", type=target, metavar="PID",
+                        help="the process to look at; or a unit, a container or a program's name: the sum of its processes")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one line of JSON, sizes in bytes")
     form.add_argument("--openmetrics", action="store_true", help="print OpenMetrics text")
@@ -50,9 +55,10 @@ def add(commands):
 def main(options, _command):
     if options.listen and (options.output or options.every or not options.openmetrics):
         options.parser.error("--listen goes with --openmetrics, and without --output and --every")
-    with Subject(options.pid, options.resident) as subject:
+    wanted = targets.find(options.pid)
+    with (Subject(options.pid, options.resident) if wanted.kind == "process" else Several(options.pid, options.resident)) as subject:
         def look():
-            return _text(options, subject)
+            return subject.text(options)
         if options.listen:
             serve.serve(listen.unix(options.listen), look, openmetrics.CONTENT_TYPE, subject.alive)
             return 0
@@ -98,16 +104,61 @@ class Subject:
         self.window.close()
         self.window = window
 
+    def text(self, options):
+        snapshot = self.snapshot()
+        name = facts.command_name(self.pid)
+        if _is_old(options) or options.openmetrics:
+            return openmetrics.text(snapshot, self.pid, name, facts.whereabouts(self.pid), _is_old(options), self.window.library)
+        if options.json:
+            return figures.as_json(snapshot, pid=self.pid, command=name, time=time.time(), library=self.window.library)
+        return figures.table(snapshot, f"arenal {self.window.library} statistics of process {self.pid} ({name})")
 
-def _text(options, subject):
-    snapshot = subject.snapshot()
-    name, window = facts.command_name(options.pid), subject.window
-    old = options.prometheus or bool(options.openmetrics and options.output and options.output.endswith(".prom"))
-    if old or options.openmetrics:
-        return openmetrics.text(snapshot, options.pid, name, facts.whereabouts(options.pid), old, window.library)
-    if options.json:
-        return figures.as_json(snapshot, pid=options.pid, command=name, time=time.time(), library=window.library)
-    return figures.table(snapshot, f"arenal {window.library} statistics of process {options.pid} ({name})")
+
+class Several:
+    """The processes of a unit, a container or a name. Who is left out is said once, and again when that changes."""
+
+    def __init__(self, word, resident):
+        self.group, self.resident, self.said = together.Group(word), resident, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.group.close()
+
+    def _snapshot(self, window):
+        snapshot = window.snapshot(self.resident)
+        snapshot.library = window.library
+        return snapshot
+
+    def alive(self):
+        try:
+            targets.find(self.group.word)
+            return True
+        except Failure:
+            return False
+
+    def text(self, options):
+        try:
+            looked = self.group.each(self._snapshot, self.resident)
+        except targets.Nothing as nothing:
+            raise Gone(0, str(nothing)) from nothing
+        said = together.left_out(looked)
+        if said != self.said and said:
+            print(f"arenal: {said}", file=sys.stderr)
+        self.said = said
+        if _is_old(options) or options.openmetrics:
+            return together.metrics([openmetrics.text(snapshot, pid, name, facts.whereabouts(pid), _is_old(options), snapshot.library)
+                                     for pid, name, snapshot in looked.done])
+        all_of_them = together.Sum(snapshot for _, _, snapshot in looked.done)
+        if options.json:
+            return together.as_json(self.group.target, looked, all_of_them)
+        heading = f"arenal statistics of {self.group.label}: {targets.count_of(len(looked.done))}"
+        return figures.table(all_of_them, heading) + together.table(looked)
+
+
+def _is_old(options):
+    return options.prometheus or bool(options.openmetrics and options.output and options.output.endswith(".prom"))
 
 
 def _print(options, look):

@@ -7,7 +7,7 @@ import time
 
 from arenal import picture
 from arenal import top as content
-from arenal.commands import SHAPE, process_id, seconds
+from arenal.commands import SHAPE, seconds, target
 from arenal.errors import Failure
 
 HELP = """\
@@ -22,7 +22,8 @@ The key h shows the keys. The exit code is 1 when the process does not exist, ha
 def add(commands):
     parser = commands.add_parser("top", help="watch a process live", description=HELP, epilog=CODES,
                                  usage="arenal top [options] [PID]", **SHAPE)
-    parser.add_argument("pid", nargs="?", type=process_id, metavar="PID", help="the process to look at")
+    parser.add_argument("pid", nargs="?", type=target, metavar="PID",
+                        help="the process to look at; or a unit, a container or a program's name: the sum of its processes")
     parser.add_argument("-d", "--delay", type=seconds, default=1.0, metavar="SECONDS", help="between two looks; default 1")
     parser.add_argument("--batch", action="store_true", help="print plain text, for a file or a pipe")
     parser.add_argument("-n", type=int, default=None, metavar="COUNT", help="with --batch: so many looks; default: to its end")
@@ -55,7 +56,7 @@ def batch(pid, delay, count):
         width = int(os.environ.get("COLUMNS", ""))
     except ValueError:
         width = 80
-    sampler = content.Sampler(pid)
+    sampler = content.sampler(pid)
     shown = 0
     try:
         while count is None or shown < count:

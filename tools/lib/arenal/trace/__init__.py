@@ -65,6 +65,10 @@ def notes(summary):
         found.append("Recording stopped before the program did: there was no room for the file.")
     if summary["state"] == 3:
         found.append("Recording stopped before the program did: the file had its greatest length.")
+    if summary["late"]:
+        found.append("Recording began while the process ran: what it held then is not known.")
+    if summary["state"] == 4:
+        found.append("Recording was stopped, by hand or after a time, before the program ended.")
     if summary["processes"] and told(summary) != ["The process called exit(0)."]:
         found += told(summary)
     others = len(summary["processes"]) - 1

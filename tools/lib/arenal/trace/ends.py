@@ -12,6 +12,7 @@ from arenal import facts, files
 HEADER = struct.Struct("<8sIIIIQQQQQ16sQI")     # struct trace_header of src/observe/trace_format.h, up to `held`
 MAGIC, VERSION = b"ARENALTR", 2
 NO_END, EXIT = range(2)                         # enum trace_end
+STOPPED = 4                                     # enum trace_state
 EXCLUDE = getattr(fcntl, "F_OFD_SETLK", 37), struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 MAPS_LIMIT = 64 << 20
 
@@ -104,6 +105,8 @@ def describe(process, summary, signalled=None, reaped=False):
         return f"was ended by {_name(signalled)}"
     if end == EXIT:
         return f"called exit({status})"
+    if summary["state"] == STOPPED and not signalled:
+        return "was recorded until that was stopped"
     program = _next_program(pid, summary)
     if program:
         return f"went on as another program: {program}"

@@ -83,6 +83,9 @@ def table(runs, seconds):
             ratio = f"{values[what] / base:6.2f}" if base else f"{'-':>6}"
             cells.append(f"{values[what] / divisor:16,.{3 if divisor == 1 else 1}f} {ratio}")
         lines.append(f"{name:{width}}" + "".join(cells))
+    if one["unknown"]:
+        lines.append(f"{counted(one['unknown'], 'block')} from before the recording {'was' if one['unknown'] == 1 else 'were'} freed or moved: "
+                     "left out, or a new block here")
     lines += ["", f"Medians of {len(runs[first])}; behind each its ratio to {first}'s. Memory is what the replay takes of the kernel, at rest after "
               f"{seconds} s with what was live at the end."]
     return "\n".join(lines)
