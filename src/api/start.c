@@ -8,7 +8,9 @@
 #include "cache/own_thread.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "observe/leaks.h"
 #include "observe/profile.h"
+#include "observe/profile_time.h"
 #include "observe/stats.h"
 #include "observe/trace.h"
 #include "observe/window.h"
@@ -80,8 +82,10 @@ __attribute__((constructor)) static void late_start(void) {
 	trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
 	trace_offer(&plain, &front);
 	profile_init();
+	leaks_start(fork_next_register != NULL);
 	own_threads_in_new_process();
 	window_start();
+	profile_time_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

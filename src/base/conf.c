@@ -22,7 +22,14 @@ struct conf conf = {
 	.guard_sample = 5000,
 	.profile = 0,
 	.profile_sample = (int64_t)(512 * KIB),
+	.profile_seconds = 0,
+	.profile_bytes = 0,
+	.profile_growth = 0,
+	.profile_signal = 0,
+	.profile_term = 0,
+	.profile_keep = 10,
 	.leaks = 0,
+	.leaks_exit = 0,
 	.harden = 0,
 	.misuse = MISUSE_DEFAULT,
 	.misuse_size = MISUSE_DEFAULT,
@@ -41,6 +48,8 @@ static const char *const misuse_actions[] = {
 	[MISUSE_END] = "end",
 };
 
+static const char *const leaks_kinds[] = { "none", "held", "reach" };
+
 const struct tunable tunables[] = {
 	{ "arena_max", "MALLOC_ARENA_MAX", &conf.arena_max, 0, 1024, false, NULL },
 	{ "tcache_max", NULL, &conf.tcache_max, 0, BYTES_MAX, true, NULL },
@@ -56,7 +65,14 @@ const struct tunable tunables[] = {
 	{ "guard_sample", NULL, &conf.guard_sample, 0, 1000 * 1000 * 1000, true, NULL },
 	{ "profile", NULL, &conf.profile, 0, 1, false, NULL },
 	{ "profile_sample", NULL, &conf.profile_sample, 1, (int64_t)GIB, true, NULL },
-	{ "leaks", NULL, &conf.leaks, 0, 1, false, NULL },
+	{ "profile_seconds", NULL, &conf.profile_seconds, 0, 1000 * 1000 * 1000, true, NULL },
+	{ "profile_bytes", NULL, &conf.profile_bytes, 0, BYTES_MAX, true, NULL },
+	{ "profile_growth", NULL, &conf.profile_growth, 0, 1000 * 1000, true, NULL },
+	{ "profile_signal", NULL, &conf.profile_signal, 0, 64, false, NULL },
+	{ "profile_term", NULL, &conf.profile_term, 0, 1, false, NULL },
+	{ "profile_keep", NULL, &conf.profile_keep, 1, 1000, true, NULL },
+	{ "leaks", NULL, &conf.leaks, 0, 2, false, leaks_kinds },
+	{ "leaks_exit", NULL, &conf.leaks_exit, 0, 255, true, NULL },
 	{ "harden", NULL, &conf.harden, 0, 1, false, NULL },
 	{ "misuse", NULL, &conf.misuse, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
 	{ "misuse_size", NULL, &conf.misuse_size, MISUSE_DEFAULT, MISUSE_END, true, misuse_actions },
@@ -76,6 +92,7 @@ static const struct file_variable {
 } file_variables[] = {
 	{ "ARENAL_PROFILE_FILE", conf_files.profile_file },
 	{ "ARENAL_TRACE_FILE", conf_files.trace_file },
+	{ "ARENAL_LEAKS_IGNORE", conf_files.leaks_ignore },
 };
 
 #define PREFIX "ARENAL_"
@@ -143,13 +160,28 @@ static bool parse_value(const struct tunable *t, const char *text, size_t length
 	return conf_parse(text, length, value);
 }
 
+static void complain_of_word(const struct tunable *t, const char *variable, const char *text, size_t length) {
+	char why[96] = "is none of ";
+	for (int64_t i = 0; i <= t->max; i++) {
+		const size_t used = strlen(why);
+		print_text(why + used, sizeof why - used, "%s%s",
+		           i == 0       ? ""
+		           : i < t->max ? ", "
+		                        : " and ",
+		           t->words[i]);
+	}
+	const size_t used = strlen(why);
+	print_text(why + used, sizeof why - used, ", nor a number");
+	complain(variable, text, length, why);
+}
+
 static void set_from_text(const struct tunable *t, const char *variable, const char *text, size_t length) {
 	int64_t value;
 	if (!parse_value(t, text, length, &value)) {
 		if (t->words == NULL)
 			complain(variable, text, length, "is no number (a suffix K, M or G is allowed)");
 		else
-			complain(variable, text, length, "is none of ignore, report and end, nor a number");
+			complain_of_word(t, variable, text, length);
 	} else if (value < t->min || value > t->max) {
 		char why[96];
 		print_text(why, sizeof why, "is not in the range from %ld to %ld", (long)t->min, (long)t->max);

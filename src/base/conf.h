@@ -28,7 +28,8 @@ struct conf {
 	_Atomic int64_t profile;        /* 1: the heap profile is on from the start. Read at start only */
 	_Atomic int64_t profile_sample; /* one byte in so many that are allocated, on average, is looked at by
 	                                   it */
-	_Atomic int64_t leaks;          /* 1: the same, and what was sampled and not freed is reported at exit */
+	_Atomic int64_t leaks;          /* enum leaks: what is reported at exit (observe/leaks.h) */
+	_Atomic int64_t leaks_exit;     /* the status of the process then, if something was lost; 0: its own */
 	_Atomic int64_t harden;         /* 1: hardened mode. Read at start only */
 	_Atomic int64_t misuse;         /* enum misuse_action: what follows misuse that harms nothing
 	                                   (harden/misuse.h) */
@@ -40,6 +41,15 @@ struct conf {
 	_Atomic int64_t sandbox;        /* 1: from the start (base/sandbox.h); -1: when the program says so; 0:
 	                                   never */
 	_Atomic int64_t stats;          /* 1: print the table at exit */
+
+	/* When the heap profile is written to a file while the process runs (observe/profile_time.h); 0: not for
+	 * that. */
+	_Atomic int64_t profile_seconds; /* each time that so many have passed */
+	_Atomic int64_t profile_bytes;   /* each time that so many were allocated */
+	_Atomic int64_t profile_growth;  /* when so many percent more are in use than ever before */
+	_Atomic int64_t profile_signal;  /* when this signal comes. Read at start only */
+	_Atomic int64_t profile_term;    /* 1: when SIGTERM is about to end the process. Read at start only */
+	_Atomic int64_t profile_keep;    /* so many of these files are kept */
 };
 extern struct conf conf;
 
@@ -48,6 +58,7 @@ extern struct conf conf;
 struct conf_files {
 	char profile_file[CONF_PATH_MAX]; /* the heap profile is written there at exit */
 	char trace_file[CONF_PATH_MAX];   /* calls are recorded there */
+	char leaks_ignore[CONF_PATH_MAX]; /* which losses are not reported */
 };
 extern struct conf_files conf_files;
 

@@ -16,6 +16,7 @@ static struct {
 	char *next, *end; /* the rest of the current chunk */
 	void *free[META_SHIFTS];
 	size_t mapped;
+	struct meta_place *_Atomic places;
 } meta __attribute__((aligned(CACHE_LINE)));
 
 static unsigned shift_of(size_t size) {
@@ -23,23 +24,37 @@ static unsigned shift_of(size_t size) {
 	return 64 - (unsigned)__builtin_clzll(size - 1);
 }
 
-static void *carve(size_t size) {
-	if (size > META_CHUNK / 2) {
-		size = ALIGN_UP(size, os_page_size);
-		void *own = os_map_guarded(size);
-		if (own != NULL) meta.mapped += size;
-		return own;
-	}
-	if ((size_t)(meta.end - meta.next) < size) {
-		char *chunk = os_map_guarded(META_CHUNK);
-		if (chunk == NULL) return NULL;
-		meta.next = chunk;
-		meta.end = chunk + META_CHUNK;
-		meta.mapped += META_CHUNK;
-	}
+static void *cut(size_t size) {
 	void *block = meta.next;
 	meta.next += size;
 	return block;
+}
+
+static void note_place(const char *start, size_t size) {
+	static_assert(sizeof(struct meta_place) <= (size_t)1 << META_MIN_SHIFT, "it has the smallest size");
+	struct meta_place *place = cut((size_t)1 << META_MIN_SHIFT);
+	meta.mapped += size;
+	*place = (struct meta_place){ meta.places, (uintptr_t)start, (uintptr_t)start + size };
+	atomic_store_explicit(&meta.places, place, memory_order_release);
+}
+
+/* Is there room for so much, and for the place of a mapping? */
+static bool has_chunk(size_t size) {
+	if ((size_t)(meta.end - meta.next) >= size + ((size_t)1 << META_MIN_SHIFT)) return true;
+	char *chunk = os_map_guarded(META_CHUNK);
+	if (chunk == NULL) return false;
+	meta.next = chunk;
+	meta.end = chunk + META_CHUNK;
+	note_place(chunk, META_CHUNK);
+	return true;
+}
+
+static void *carve(size_t size) {
+	if (size <= META_CHUNK / 2) return has_chunk(size) ? cut(size) : NULL;
+	size = ALIGN_UP(size, os_page_size);
+	void *own = has_chunk(0) ? os_map_guarded(size) : NULL;
+	if (own != NULL) note_place(own, size);
+	return own;
 }
 
 void *meta_alloc(size_t size) {
@@ -70,6 +85,10 @@ size_t meta_mapped(void) {
 	size_t mapped = meta.mapped;
 	lock_drop(&meta.lock, RANK_META);
 	return mapped;
+}
+
+const struct meta_place *meta_places(void) {
+	return atomic_load_explicit(&meta.places, memory_order_acquire);
 }
 
 void meta_lock(void) { lock_take(&meta.lock, RANK_META); }

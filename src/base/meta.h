@@ -15,6 +15,13 @@ void meta_free(void *block, size_t size);
 /* Bytes mapped for metadata so far. */
 size_t meta_mapped(void);
 
+/* Where records lie: a list, written once, so that it may be read without the lock. */
+struct meta_place {
+	struct meta_place *next;
+	uintptr_t start, end;
+};
+const struct meta_place *meta_places(void);
+
 /* Around fork. */
 void meta_lock(void);
 void meta_unlock(void);

@@ -160,6 +160,14 @@ bool os_is_readable(const void *address);
  * asked. */
 bool os_copy_memory(void *to, uintptr_t from, size_t size);
 
+/* The same for several pieces, one behind the other, where the kernel may be asked: not in a sandbox, nor
+ * under a filter. `count`: 128 at most. */
+struct os_piece {
+	uintptr_t from;
+	size_t size;
+};
+bool os_copy_pieces(void *to, const struct os_piece *pieces, size_t count);
+
 /* Does the system give huge pages to those who did not ask for them? Opens a file. */
 bool os_thp_always(void);
 
@@ -203,6 +211,16 @@ int os_close(int fd);
 
 bool os_file_exists(const char *path);
 
+/* When a plain file of the process's user was written to last, in nanoseconds since 1970. 0: there is nothing
+ * of this name; UINT64_MAX: something else is. */
+uint64_t os_own_file_date(const char *path);
+
+/* Makes a new file in this folder that has no name, which only its owner can read: it is gone with its
+ * descriptor, unless os_name_file gives it a name, which nobody has. Return the descriptor, or the errno,
+ * negative; 0 or the errno. Not every file system does that, nor without /proc. */
+int os_create_unnamed(const char *folder);
+int os_name_file(int fd, const char *path);
+
 /* Opens a file to read. A negative number when that is refused. */
 int os_open_file(const char *path);
 
@@ -212,6 +230,9 @@ int os_open_maps(void);
 /* Reads on, and adds a zero behind the end of what was read, size - 1 bytes at most. Returns the bytes
  * read, 0 at the end. */
 size_t os_read(int fd, char *text, size_t size);
+
+/* Reads `size` bytes at this place of an open file. False when it has not so many there. */
+bool os_read_at(int fd, void *to, size_t size, uint64_t offset);
 
 /* Reads what the file has from `offset` on, size - 1 bytes at most, and adds a zero. Returns the bytes
  * read: 0 when there are none, or the file cannot be read. It is closed again: a program may close every
@@ -306,6 +327,13 @@ void os_schedule_as_process(void);
 
 /* Names the calling thread: others name it through a file of /proc, which needs a descriptor, and a /proc. */
 void os_thread_rename(const char *name);
+
+/* The kernel's numbers of all threads of the process, `room` of them at most. Returns how many are written; 0
+ * where there is no /proc. Opens a file. */
+size_t os_threads(int *ids, size_t room);
+
+/* Sends a thread of the process a signal. False when it is refused. */
+bool os_signal_thread(int id, int signal);
 
 /* Has the process this thread? One that was joined may be there for a moment more. */
 bool os_has_thread(int id);

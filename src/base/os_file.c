@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "base/print.h"
 #include "base/sandbox.h"
 #include "base/syscall.h"
 
@@ -37,6 +38,10 @@ size_t os_read(int fd, char *text, size_t size) {
 	const long length = CALL(SYS_read, fd, text, size - 1);
 	text[length > 0 ? length : 0] = 0;
 	return length > 0 ? (size_t)length : 0;
+}
+
+bool os_read_at(int fd, void *to, size_t size, uint64_t offset) {
+	return CALL(SYS_pread64, fd, to, size, offset) == (long)size;
 }
 
 size_t os_read_file(const char *path, size_t offset, char *text, size_t size) {
@@ -72,6 +77,23 @@ int os_may_replace(const char *path) {
 	const int error = (int)-CALL(SYS_newfstatat, AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
 	if (error != 0) return error == ENOENT ? 0 : error;
 	return S_ISREG(about.st_mode) ? 0 : S_ISDIR(about.st_mode) ? EISDIR : EEXIST;
+}
+
+uint64_t os_own_file_date(const char *path) {
+	struct stat about;
+	const int error = (int)-CALL(SYS_newfstatat, AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
+	if (error != 0) return error == ENOENT ? 0 : UINT64_MAX;
+	if (!S_ISREG(about.st_mode) || about.st_uid != (uid_t)CALL(SYS_geteuid, 0)) return UINT64_MAX;
+	return (uint64_t)about.st_mtim.tv_sec * 1000000000 + (uint64_t)about.st_mtim.tv_nsec + 1;
+}
+
+int os_create_unnamed(const char *folder) { return open_file(folder, O_WRONLY | O_TMPFILE, 0600); }
+
+/* The thread may have a table of descriptors of its own. */
+int os_name_file(int fd, const char *path) {
+	char name[64];
+	print_text(name, sizeof name, "/proc/thread-self/fd/%d", fd);
+	return (int)-CALL(SYS_linkat, AT_FDCWD, name, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
 }
 
 int os_close(int fd) {

@@ -248,6 +248,15 @@ bool os_copy_memory(void *to, uintptr_t from, size_t size) {
 	return result == (long)size;
 }
 
+bool os_copy_pieces(void *to, const struct os_piece *pieces, size_t count) {
+	struct iovec here = { to, 0 }, there[128];
+	for (size_t i = 0; i < count; i++) {
+		there[i] = (struct iovec){ (void *)pieces[i].from, pieces[i].size };
+		here.iov_len += pieces[i].size;
+	}
+	return CALL(SYS_process_vm_readv, CALL(SYS_getpid, 0), &here, 1, there, count, 0) == (long)here.iov_len;
+}
+
 /* Pages that the kernel is asked about in one call. */
 #define RESIDENT_PAGES 1024
 

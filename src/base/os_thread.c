@@ -112,6 +112,35 @@ void os_schedule_as_process(void) {
 
 void os_thread_rename(const char *name) { CALL(SYS_prctl, PR_SET_NAME, (long)name, 0, 0); }
 
+/* As the kernel gives them. */
+struct directory_entry {
+	uint64_t number;
+	int64_t next;
+	unsigned short length;
+	unsigned char type;
+	char name[];
+};
+
+size_t os_threads(int *ids, size_t room) {
+	char buffer[2048] __attribute__((aligned(8)));
+	const int folder = os_open_file("/proc/self/task");
+	size_t count = 0;
+	if (folder < 0) return 0;
+	for (long length; (length = CALL(SYS_getdents64, folder, buffer, sizeof buffer)) > 0;) {
+		for (long at = 0; at < length;) {
+			const struct directory_entry *e = (const struct directory_entry *)(buffer + at);
+			int id = 0;
+			for (const char *c = e->name; *c >= '0' && *c <= '9'; c++) id = 10 * id + (*c - '0');
+			if (id > 0 && count < room) ids[count++] = id;
+			at += e->length;
+		}
+	}
+	os_close(folder);
+	return count;
+}
+
+bool os_signal_thread(int id, int signal) { return CALL(SYS_tgkill, os_process_id(), id, signal) == 0; }
+
 bool os_has_thread(int id) { return CALL(SYS_tgkill, os_process_id(), id, 0, 0) == 0; }
 
 long os_rights(int id, struct os_rights sets[2]) {

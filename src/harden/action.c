@@ -5,6 +5,7 @@
 
 #include "base/lock.h"
 #include "base/os.h"
+#include "harden/own_signal.h"
 
 typedef void handler_function(int signal, siginfo_t *info, void *context);
 
@@ -227,6 +228,7 @@ void action_close(int signal, const struct action_change *change) {
 void action_hide(int signal, struct sigaction *shown) {
 	const struct kept *k = kept_of(signal);
 	sigset_t mask;
+	own_signal_hide(shown);
 	if (k == NULL || !is_on_fault(shown)) return;
 	const bool own = is_owner();
 	if (own) enter(&mask);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "arena/huge_cache.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -230,6 +231,19 @@ bool guard_find(uintptr_t address, struct guard_slot *out) {
 	*out = *slot;
 	guard_unlock();
 	return true;
+}
+
+size_t guard_blocks(struct mapping *out, size_t room) {
+	size_t count = 0;
+	guard_lock();
+	for (size_t i = 0; pool.slots != NULL && i < SLOTS; i++) {
+		const struct guard_slot *slot = &pool.slots[i];
+		if (slot->state != SLOT_LIVE) continue;
+		if (count < room) out[count] = (struct mapping){ (char *)slot->block, slot->size };
+		count++;
+	}
+	guard_unlock();
+	return count;
 }
 
 void guard_stats_get(struct guard_stats *out) {

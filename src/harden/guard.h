@@ -10,6 +10,8 @@
 #include "base/base.h"
 #include "harden/stack.h"
 
+struct mapping;
+
 /* Larger blocks are not guarded. */
 #define GUARD_MAX SLICE_SIZE
 
@@ -26,6 +28,9 @@ bool guard_free(void *block);
 size_t guard_size(const void *block);
 
 bool guard_owns(const void *address);
+
+/* Writes down the blocks in use, up to `room` of them. Returns how many there are. */
+size_t guard_blocks(struct mapping *out, size_t room);
 
 struct guard_stats {
 	size_t blocks, bytes; /* in use; bytes that were asked for */

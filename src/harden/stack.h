@@ -34,6 +34,9 @@ NOINLINE uint32_t stack_of_program(uintptr_t *frames, uint32_t max);
 /* Is it one of Arenal's own? Only in the shared library (own_code.c). */
 bool stack_own_code(uintptr_t address);
 
+/* Where Arenal's own file is mapped. Only in the shared library, too. */
+bool stack_own_file(uintptr_t *start, uintptr_t *end);
+
 /* Writes a line for each frame: its address, its file, and the address that the file knows it by; with the
  * first of a file, its build ID, in the words of the sanitizers' reports, which some tools know. Reads
  * /proc/self/maps, if there is one; one thread at a time, and STACK_FRAMES frames at most. */

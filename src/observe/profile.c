@@ -10,6 +10,8 @@
 #include "base/print.h"
 #include "cache/tcache.h"
 #include "harden/stack.h"
+#include "observe/profile_time.h"
+#include "observe/reach.h"
 
 /* By some bits of their addresses, how many sampled blocks there are: most others need no look at the table,
  * nor its lock. 255: that many or more, for ever. Written under the lock. */
@@ -34,6 +36,7 @@ static struct {
 	/* PROFILE_STACKS of them: the number of a stack, or 0 */
 	uint32_t *buckets;
 	uint32_t stack_count, hand; /* hand: where the search goes on */
+	struct profile_sums sums, expected;
 } profile;
 
 void profile_lock(void) { lock_take(&profile.lock, RANK_PROFILE); }
@@ -142,6 +145,14 @@ static struct weight weight_of(size_t size) {
 	};
 }
 
+/* Is there as much as somebody waits for? Only once. */
+static bool is_expected(void) {
+	if (likely(profile.sums.live < profile.expected.live && profile.sums.total < profile.expected.total))
+		return false;
+	profile.expected = (struct profile_sums){ UINT64_MAX, UINT64_MAX };
+	return true;
+}
+
 /* Without memory for it, the sample is lost. */
 static void add(const void *block, size_t size, const uintptr_t *frames, uint32_t count) {
 	if (!address_table_room(&profile.samples, 1)) return;
@@ -155,6 +166,8 @@ static void add(const void *block, size_t size, const uintptr_t *frames, uint32_
 	counts->live_bytes += weight.bytes;
 	counts->total_blocks += weight.blocks;
 	counts->total_bytes += weight.bytes;
+	profile.sums.live += weight.bytes;
+	profile.sums.total += weight.bytes;
 }
 
 COLD void profile_add(void *block, size_t size, uint64_t mean) {
@@ -165,7 +178,9 @@ COLD void profile_add(void *block, size_t size, uint64_t mean) {
 	tcache_sample_busy(false);
 	profile_lock();
 	if (mean == profile.mean) add(block, size, frames, count); /* no new start in between */
+	const bool expected = is_expected();
 	profile_unlock();
+	if (unlikely(expected)) profile_time_reached();
 }
 
 static COLD void profile_allocated(void *block, size_t size) {
@@ -182,6 +197,7 @@ static COLD void forget(const void *block) {
 		struct profile_counts *counts = &stack_at(*stack_number(sample))->counts;
 		counts->live_blocks -= weight.blocks;
 		counts->live_bytes -= weight.bytes;
+		profile.sums.live -= weight.bytes;
 		address_table_remove(&profile.samples, sample);
 		filter_add(block, -1);
 	}
@@ -202,6 +218,8 @@ static bool forget_all(uint64_t mean) {
 	profile.mean = possible ? mean : 0;
 	profile.samples.record = sizeof(uint32_t); /* not where it is declared: all of it would lie in the
 	                                              library's file */
+	profile.sums = (struct profile_sums){ 0 };
+	profile.expected = (struct profile_sums){ UINT64_MAX, UINT64_MAX };
 	address_table_clear(&profile.samples);
 	for (size_t i = 0; i < sizeof filter; i++) atomic_store_explicit(&filter[i], 0, memory_order_relaxed);
 	if (possible) {
@@ -221,20 +239,71 @@ int profile_start(size_t mean) {
 	if (!forget_all(mean)) return ENOMEM;
 	atomic_store_explicit(&sample_hooks.allocated, profile_allocated, memory_order_release);
 	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_relaxed);
-	return tcache_sample(mean) ? 0 : ENOMEM;
+	if (!tcache_sample(mean)) return ENOMEM;
+	profile_time_look(); /* what it waited for was forgotten */
+	return 0;
 }
 
 void profile_stop(void) { tcache_sample(0); }
 
 void profile_init(void) {
 	profile_file_start();
-	if (!conf.profile && !conf.leaks) return;
+	if (!conf.profile && !conf.leaks && !profile_time_is_wanted()) return;
 	const int error = profile_start(0);
 	if (error == ENOTSUP)
 		print_fd(
 		    2, "arenal: there is no heap profile of programs that are linked statically at a fixed place\n");
 	else if (error != 0)
 		print_fd(2, "arenal: no memory for the heap profile: it stays off\n");
+}
+
+size_t profile_samples(struct reach_block *out, size_t room) {
+	struct address_walk walk = { 0 };
+	size_t count = 0;
+	for (bool more = true; more;) {
+		profile_lock();
+		more = address_walk_next(&walk, &profile.samples);
+		if (walk.from == 0) count = 0;
+		for (uint32_t i = walk.from; i < walk.to; i++) {
+			const struct address_entry *e = &profile.samples.entries[i];
+			if (!address_is_used(e)) continue;
+			if (count < room)
+				out[count] =
+				    (struct reach_block){ .address = e->address, .size = e->size, .stack = *stack_number(e) };
+			count++;
+		}
+		profile_unlock();
+	}
+	return count;
+}
+
+bool profile_has_sample(const struct reach_block *block) {
+	profile_lock();
+	const struct address_entry *e = address_table_find(&profile.samples, block->address);
+	const bool found = e != NULL && e->size == block->size && *stack_number(e) == block->stack;
+	profile_unlock();
+	return found;
+}
+
+void profile_weight(size_t size, uint64_t *blocks, uint64_t *bytes) {
+	profile_lock();
+	const struct weight weight = weight_of(size);
+	profile_unlock();
+	*blocks = weight.blocks;
+	*bytes = weight.bytes;
+}
+
+struct profile_sums profile_sums(void) {
+	profile_lock();
+	const struct profile_sums sums = profile.sums;
+	profile_unlock();
+	return sums;
+}
+
+void profile_expect(struct profile_sums when) {
+	profile_lock();
+	profile.expected = when;
+	profile_unlock();
 }
 
 uint64_t profile_mean(void) {

@@ -48,6 +48,31 @@ COLD void profile_add(void *block, size_t size, uint64_t mean);
 
 /* All other blocks that may be samples come by sample_allocated and sample_freed (cache/sample.h). */
 
+/* ---- for profile_time.c ---- */
+
+/* What all of it holds, and has held: estimates in bytes. */
+struct profile_sums {
+	uint64_t live, total;
+};
+struct profile_sums profile_sums(void);
+
+/* When one of them is as large as that, profile_time_reached is called, once. UINT64_MAX: never. */
+void profile_expect(struct profile_sums when);
+
+/* ---- for leaks.c ---- */
+
+struct reach_block;
+
+/* Writes down the samples that were not freed, `room` of them at most. Returns how many there are. The lock
+ * is dropped in between: what comes and goes meanwhile may be missed, or be there twice. */
+size_t profile_samples(struct reach_block *out, size_t room);
+
+/* Is it one still? */
+bool profile_has_sample(const struct reach_block *block);
+
+/* What a sample of this size stands for; blocks << PROFILE_BLOCKS_SHIFT. */
+void profile_weight(size_t size, uint64_t *blocks, uint64_t *bytes);
+
 /* ---- for profile_output.c ---- */
 
 /* The mean of what was collected; 0: the profile was never on. */
@@ -73,6 +98,10 @@ void profile_file_start(void);
 
 /* Writes the dump to the file that the environment named. Says so where that fails. */
 void profile_file_write(void);
+
+/* Writes the dump to the next of the files that are kept. Says so where that fails, unless it has said the
+ * same the last time. For one thread, with a table of descriptors of its own. */
+void profile_file_write_next(void);
 
 /* What the tunables and the environment ask for at exit. */
 void profile_at_exit(void);

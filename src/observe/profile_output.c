@@ -1,6 +1,6 @@
-/* What goes out of the heap profile: the dump, and the report of leaks.
+/* What goes out of the heap profile: the dump.
  *
- * The dump is text, of three parts. Lines of a name and its value, in this order:
+ * It is text, of three parts. Lines of a name and its value, in this order:
  *     arenal-heap-profile VERSION      2
  *     sample BYTES                     from one sampled byte to the next, on average
  *     pid NUMBER
@@ -23,7 +23,7 @@
 #include "base/loaded.h"
 #include "base/lock.h"
 #include "base/print.h"
-#include "harden/stack.h"
+#include "observe/leaks.h"
 #include "observe/profile.h"
 
 static uint64_t whole(uint64_t blocks) {
@@ -111,55 +111,8 @@ int profile_dump_to_pipe(int fd, bool (*wait)(int fd)) { return dump(fd, SIZE_MA
 
 /* ---- at exit ---- */
 
-#define LEAKS_SHOWN 10
-
-struct leak {
-	uint32_t number;
-	struct profile_stack stack;
-};
-
-/* Behind the noun: "1 block", "2 blocks". */
-static const char *plural(uint64_t number) { return number == 1 ? "" : "s"; }
-
-static void print_leak(const struct leak *leak) {
-	const struct profile_counts *c = &leak->stack.counts;
-	const uint64_t blocks = whole(c->live_blocks);
-	print_fd(2, "  about %lu bytes in %lu block%s, allocated by%s:\n", c->live_bytes, blocks, plural(blocks),
-	         leak->number == 0 ? " more stacks than are told apart" : "");
-	stack_print_frames(leak->stack.frames, leak->stack.frame_count);
-}
-
-/* The largest ones, largest first. */
-static void report_leaks(void) {
-	static struct leak leaks[LEAKS_SHOWN + 1]; /* the last one is to be sorted in, or is one too many */
-	struct leak *last = &leaks[LEAKS_SHOWN];
-	uint64_t bytes = 0, blocks = 0, stacks = 0;
-	for (uint32_t i = 0; profile_stack(i, &last->stack); i++) {
-		const struct profile_counts *c = &last->stack.counts;
-		if (c->live_bytes == 0) continue;
-		bytes += c->live_bytes;
-		blocks += c->live_blocks;
-		stacks++;
-		last->number = i;
-		for (struct leak *at = last;
-		     at > leaks && at[-1].stack.counts.live_bytes < at->stack.counts.live_bytes; at--) {
-			const struct leak smaller = at[-1];
-			at[-1] = at[0];
-			at[0] = smaller;
-		}
-	}
-	blocks = whole(blocks);
-	print_fd(
-	    2,
-	    "arenal: at its end, process %d holds about %lu bytes in %lu block%s that it did not free, from %lu "
-	    "stack%s "
-	    "(sampled, one byte in %lu)\n",
-	    os_process_id(), bytes, blocks, plural(blocks), stacks, plural(stacks), profile_mean());
-	for (int i = 0; i < LEAKS_SHOWN && leaks[i].stack.counts.live_bytes > 0; i++) print_leak(&leaks[i]);
-}
-
 void profile_at_exit(void) {
 	if (profile_mean() == 0) return;
 	if (conf_files.profile_file[0] != 0) profile_file_write();
-	if (conf.leaks) report_leaks();
+	if (conf.leaks == LEAKS_HELD) leaks_report_held();
 }

@@ -12,6 +12,7 @@
 #include "cache/tcache.h"
 #include "observe/door.h"
 #include "observe/profile.h"
+#include "observe/profile_time.h"
 #include "observe/trace.h"
 
 enum state {
@@ -108,6 +109,7 @@ void window_after_fork(void) {
 	const uint32_t before = atomic_load(&state);
 	door_after_fork();
 	atomic_store(&shared, NULL);
+	profile_time_after_fork();
 	if (before == CLOSED || before == REFUSED) return;
 	atomic_store(&state, DUE);
 	await_slow_moment();
@@ -131,6 +133,7 @@ void window_look(void) {
 	const uint32_t now = atomic_load(&state);
 	const int64_t wanted = conf.window;
 	atomic_store(&cache_hooks.slow_moment, NULL);
+	profile_time_look();
 	if (now > DUE || !atomic_load(&ready)) return;
 	const bool due =
 	    wanted == 1 || (wanted == -1 && (now == DUE || atomic_load(&purger_state) != PURGER_OFF));
@@ -171,7 +174,10 @@ static struct own_thread thread = {
 
 /* The last thread with a cache ends. Perhaps it is the last of all, which runs the handlers of exit: that
  * must not be the window's thread, which has none of the program's descriptors. */
-static void close_window(void) { own_thread_end(&thread); }
+static void close_window(void) {
+	own_thread_end(&thread);
+	profile_time_end();
+}
 
 void window_start(void) {
 	atomic_store(&ready, true);

@@ -8,6 +8,7 @@
 #include "cache/tcache.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
+#include "observe/profile_time.h"
 #include "observe/stats.h"
 #include "observe/trace.h"
 #include "observe/window.h"
@@ -165,6 +166,7 @@ void window_answer(struct window_page *page, const struct window_request *reques
 	case WINDOW_SET:
 		answer.error = conf_set(request->name, request->value);
 		pressure_look_again();
+		profile_time_look();
 		break;
 	case WINDOW_PURGE: answer.value = (int64_t)purge(); break;
 	case WINDOW_PROFILE_START:

@@ -69,6 +69,7 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
 	expect_one("ARENAL_THP=0", "thp", 0);
 	expect_one("ARENAL_GUARD_SAMPLE=300", "guard_sample", 300);
+	expect_one("ARENAL_PROFILE_KEEP=3", "profile_keep", 3);
 	expect_one("ARENAL_WINDOW=0", "window", 0);
 	expect_one("ARENAL_STATS=0", "stats", 0);
 }

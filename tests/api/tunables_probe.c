@@ -11,6 +11,7 @@
 static const char *const tunables[] = {
 	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "lazy_purge", "thp",
 	"guard_sample", "window", "stats", "misuse", "misuse_size", "misuse_family",
+	"profile_seconds", "profile_bytes", "profile_growth", "profile_signal", "profile_term", "profile_keep",
 };
 
 static struct arenal_stats stats_now(void) {

@@ -1,7 +1,6 @@
 """Tests of the names in profiles: of stripped programs, of such as were replaced or are in a container; that no other file's names are taken,
 and that what has none says why. What belongs to another user means harm."""
 
-import gzip
 import lzma
 import os
 import shutil
@@ -13,10 +12,11 @@ import unittest
 import zlib
 from unittest import mock
 
+import pprof_reader
 from names_support import IS_ROOT, PROFILED, NamesTest, run
 from support import LIBRARY, as_nobody, environment
 
-from arenal.profile import bounded, dump, places, pprof, stacks          # noqa: E402
+from arenal.profile import bounded, dump, places, stacks          # noqa: E402
 
 UNSHARE = ["unshare", "-U", "-m", "-r", "-p", "-f", "--propagation", "private"]
 NO_NAMESPACES = subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0
@@ -252,9 +252,7 @@ class Names(NamesTest):
     def mapping(self, *options):
         path = self.path("heap.pb.gz")
         self.assertEqual(self.arenal("profile", "--pprof", path, *options, self.heap).returncode, 0)
-        message = pprof.profile_class()()
-        with gzip.open(path) as file:
-            message.ParseFromString(file.read())
+        message = pprof_reader.read(self, path)
         found = next(m for m in message.mapping if message.string_table[m.filename] == self.program)
         inside = [location for location in message.location if location.mapping_id == found.id]
         self.assertTrue(inside)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import unittest
 
-from profile_support import KEPT, LEAKED, PROFILED, STATIC, USED, ProfileTest, words
+from profile_support import CONTAINED, KEPT, LEAKED, PROFILED, STATIC, USED, ProfileTest, words
 from support import LIBRARY, TOOL, environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
@@ -53,14 +53,6 @@ else:
     assert libc.syscall({"x86_64": 157, "aarch64": 167}[os.uname().machine], 38, 1, 0, 0, 0) == 0
 assert libc.syscall({"x86_64": 317, "aarch64": 277}[os.uname().machine], 1, 0, program) == 0
 libc.exit(3)
-"""
-# Runs a command under a filter that lets everything through, as containers have one.
-CONTAINED = """
-import ctypes, os, struct, sys
-allow = ctypes.create_string_buffer(struct.pack("<HBBI", 0x06, 0, 0, 0x7fff0000))
-prctl = ctypes.CDLL(None).prctl
-assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, struct.pack("<HxxxxxxQ", 1, ctypes.addressof(allow))) == 0
-os.execv(sys.argv[1], sys.argv[1:])
 """
 
 

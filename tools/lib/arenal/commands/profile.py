@@ -16,22 +16,24 @@ allocated), from a sample of the allocations.
 
 DUMP is what a process wrote that was started with ARENAL_PROFILE=1 and ARENAL_PROFILE_FILE=FILE, or what the function
 arenal_profile_dump wrote. With COMMAND, runs it on Arenal with the profile on, and shows what it held at its end; of the programs
-that it starts, too."""
+that it starts, too. With --diff, shows what DUMP has more than OLD, or less, by stack."""
 CODES = """\
 The exit code is 1 when something cannot be read or written; with COMMAND it is that of the command."""
 
 
 def add(commands):
     parser = commands.add_parser("profile", help="show where the memory comes from", description=HELP, epilog=CODES,
-                                 usage="arenal profile [options] DUMP | arenal profile [options] -- COMMAND [ARGUMENT ...]",
+                                 usage="arenal profile [options] [--diff OLD] DUMP | arenal profile [options] -- COMMAND [ARGUMENT ...]",
                                  **SHAPE)
     parser.add_argument("dump", nargs="?", metavar="DUMP", help="what a process has written")
+    parser.add_argument("--diff", metavar="OLD", help="show what has changed since this dump, of the same process or of an earlier run")
     parser.add_argument("--pprof", metavar="FILE.pb.gz", help="write the profile for pprof, too")
     parser.add_argument("--folded", metavar="FILE", help="write folded stacks, for a flame graph, too")
+    parser.add_argument("--html", metavar="PAGE", help="write a flame graph as one HTML page, which needs nothing else, too")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--live", action="store_false", dest="total", help="show what is in use (the default)")
     which.add_argument("--total", action="store_true", help="show all that was allocated since the start")
-    parser.add_argument("--top", type=functions, default=20, metavar="NUMBER", help="show so many functions (20)")
+    parser.add_argument("--top", type=functions, default=20, metavar="NUMBER", help="show so many functions, or stacks that changed (20)")
     parser.add_argument("--sample", type=sample_size, metavar="BYTES",
                         help="with COMMAND: look at one byte in so many (512K); fewer: more exact, and slower")
     parser.add_argument("--pid", type=target, metavar="PID",
@@ -59,19 +61,26 @@ def _for_process(path, pid):
 
 def convert(path, options, pid=None, further=False, since=0):
     """The list of one dump; of a command's, that began then, `pid` wrote it; if that is a `further` process, it has files of its own."""
-    from arenal.profile import dump, pprof, stacks
+    from arenal.profile import difference, dump, flame, pprof, stacks
 
-    profile = stacks.Profile(dump.read(path, pid is not None), pid=_one_of(options.pid), root=options.root, debug=options.debug, since=since)
-    for note in profile.symbols.notes:
+    def profile_in(path):
+        return stacks.Profile(dump.read(path, pid is not None), pid=_one_of(options.pid), root=options.root, debug=options.debug, since=since)
+
+    def write(path, data):
+        files.replace(_for_process(path, pid) if further else path, data, private=True, named=not further)
+
+    profile = profile_in(path)
+    old = profile_in(options.diff) if options.diff else None
+    for note in dict.fromkeys(profile.symbols.notes + (old.symbols.notes if old else [])):
         print(f"arenal: {note}", file=sys.stderr)
     if options.pprof:
-        files.replace(_for_process(options.pprof, pid) if further else options.pprof, pprof.encode(profile), private=True,
-                      named=not further)
+        write(options.pprof, pprof.encode(profile, old))
     if options.folded:
-        lines = "".join(line + "\n" for line in stacks.folded(profile, options.total))
-        files.replace(_for_process(options.folded, pid) if further else options.folded, lines.encode(errors="replace"), private=True,
-                      named=not further)
-    return stacks.text(profile, options.total, options.top)
+        lines = difference.folded(old, profile, options.total) if old else stacks.folded(profile, options.total)
+        write(options.folded, "".join(line + "\n" for line in lines).encode(errors="replace"))
+    if options.html:
+        write(options.html, flame.page(profile, old, options.total))
+    return difference.text(old, profile, options.total, options.top) if old else stacks.text(profile, options.total, options.top)
 
 
 def _one_of(word):
@@ -80,10 +89,8 @@ def _one_of(word):
 
 
 def _run(options, command):
-    from arenal.profile import pprof, session
+    from arenal.profile import session
 
-    if options.pprof:
-        pprof.profile_class()           # better said now than when the command has ended
     since = time.time()
     status, child, folder = session.run(options.tool, command, options.settings, options.stats, options.sample)
     try:
@@ -108,8 +115,8 @@ def main(options, command):
         if folder is not None and not os.path.isdir(folder):
             raise Failure(f"{option} {folder}: there is no such folder")
     if command:
-        if options.pid or options.root:
-            options.parser.error("--pid and --root are for a DUMP")
+        if options.pid or options.root or options.diff:
+            options.parser.error("--pid, --root and --diff are for a DUMP")
         return _run(options, command)
     if options.settings or options.stats or options.sample:
         options.parser.error("--sample, --set and --stats are for a COMMAND")

@@ -1,118 +1,85 @@
-"""Writes a heap profile in the format of pprof: perftools.profiles.Profile, a protocol buffer, compressed with gzip. Its messages
-are described here, for they are few; the field numbers are the format's."""
+"""Writes a heap profile in the format of pprof: perftools.profiles.Profile, a protocol buffer, compressed with gzip. The fields' numbers are
+those of its profile.proto."""
 
 import gzip
 
-from arenal.errors import Failure
 from arenal.profile.places import plain_path
+from arenal.profile.protobuf import data, number, numbers
 
-MESSAGES = {
-    "ValueType": "1 int64 type, 2 int64 unit",
-    "Label": "1 int64 key, 2 int64 str, 3 int64 num, 4 int64 num_unit",
-    "Sample": "1 uint64* location_id, 2 int64* value, 3 Label* label",
-    "Mapping": "1 uint64 id, 2 uint64 memory_start, 3 uint64 memory_limit, 4 uint64 file_offset, 5 int64 filename, "
-               "6 int64 build_id, 7 bool has_functions, 8 bool has_filenames, 9 bool has_line_numbers, 10 bool has_inline_frames",
-    "Line": "1 uint64 function_id, 2 int64 line",
-    "Location": "1 uint64 id, 2 uint64 mapping_id, 3 uint64 address, 4 Line* line, 5 bool is_folded",
-    "Function": "1 uint64 id, 2 int64 name, 3 int64 system_name, 4 int64 filename, 5 int64 start_line",
-    "Profile": "1 ValueType* sample_type, 2 Sample* sample, 3 Mapping* mapping, 4 Location* location, 5 Function* function, "
-               "6 string* string_table, 7 int64 drop_frames, 8 int64 keep_frames, 9 int64 time_nanos, 10 int64 duration_nanos, "
-               "11 ValueType period_type, 12 int64 period, 13 int64* comment, 14 int64 default_sample_type",
-}
-PACKAGE = "perftools.profiles"
 MOST = (1 << 63) - 1            # an int64
+KINDS = (("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes"))
+# What pprof's own -diff_base gives the samples that it subtracts, so that shares are of what was there before.
+BASE = ("pprof::base", "true")
 
-
-def profile_class():
-    """The class of the message Profile."""
-    try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    except ImportError as error:
-        raise Failure("writing pprof's format needs Python's protobuf (Debian: python3-protobuf)") from error
-    file = descriptor_pb2.FileDescriptorProto(name="profile.proto", package=PACKAGE, syntax="proto3")
-    kind = descriptor_pb2.FieldDescriptorProto
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field in fields.split(", "):
-            number, type_, field_name = field.split()
-            label = kind.LABEL_REPEATED if type_.endswith("*") else kind.LABEL_OPTIONAL
-            type_ = type_.rstrip("*")
-            if type_ in MESSAGES:
-                message.field.add(name=field_name, number=int(number), label=label, type=kind.TYPE_MESSAGE,
-                                  type_name=f".{PACKAGE}.{type_}")
-            else:
-                message.field.add(name=field_name, number=int(number), label=label, type=getattr(kind, "TYPE_" + type_.upper()))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    described = pool.FindMessageTypeByName(f"{PACKAGE}.Profile")
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(described)
-    return message_factory.MessageFactory(pool).GetPrototype(described)
+PROFILE = {"sample_type": 1, "sample": 2, "mapping": 3, "location": 4, "function": 5, "string": 6, "time": 9, "period_type": 11,
+           "period": 12, "default_sample_type": 14}
 
 
 class _Writer:
-    def __init__(self, profile):
-        self.source = profile
-        self.out = profile_class()()
-        self.strings, self.functions, self.locations, self.mappings = {}, {}, {}, {}
-        self.string("")
+    """Messages by what they tell; a message's place in its table is its ID, from 1 on."""
+
+    def __init__(self):
+        self.strings, self.functions, self.locations, self.mappings = {"": 0}, {}, {}, {}
+        self.samples = []
 
     def string(self, text):
-        if text not in self.strings:
-            self.strings[text] = len(self.strings)
-            self.out.string_table.append(text.encode(errors="replace").decode())
-        return self.strings[text]
+        return self.strings.setdefault(text, len(self.strings))
+
+    @staticmethod
+    def _place(table, message):
+        return table.setdefault(message, len(table) + 1)
 
     def function(self, frame):
-        key = (frame.function, frame.file)
-        if key not in self.functions:
-            self.functions[key] = len(self.functions) + 1
-            name = self.string(frame.function)
-            self.out.function.add(id=self.functions[key], name=name, system_name=name, filename=self.string(frame.file))
-        return self.functions[key]
+        name = self.string(frame.function)
+        return self._place(self.functions, number(2, name) + number(3, name) + number(4, self.string(frame.file)))
 
-    def mapping(self, mapping):
+    def mapping(self, symbols, mapping):
         if mapping is None:
             return 0
-        if mapping.start not in self.mappings:
-            self.mappings[mapping.start] = len(self.mappings) + 1
-            module = self.source.symbols.modules.get(mapping.start)
-            build_id = module.build_id if module else self.source.symbols.object_of(mapping)[1]
-            # What is not there, pprof looks for itself.
-            self.out.mapping.add(id=self.mappings[mapping.start], memory_start=mapping.start, memory_limit=mapping.end,
-                                 file_offset=mapping.offset, filename=self.string(plain_path(mapping)), build_id=self.string(build_id),
-                                 has_functions=bool(module and module.has_functions), has_filenames=bool(module and module.has_files),
-                                 has_line_numbers=bool(module and module.has_lines), has_inline_frames=bool(module and module.has_lines))
-        return self.mappings[mapping.start]
+        module = symbols.modules.get(mapping.start)
+        build_id = module.build_id if module else symbols.object_of(mapping)[1]
+        # What is not there, pprof looks for itself.
+        return self._place(self.mappings, number(2, mapping.start) + number(3, mapping.end) + number(4, mapping.offset)
+                           + number(5, self.string(plain_path(mapping))) + number(6, self.string(build_id))
+                           + number(7, bool(module and module.has_functions)) + number(8, bool(module and module.has_files))
+                           + number(9, bool(module and module.has_lines)) + number(10, bool(module and module.has_lines)))
 
-    def location(self, address):
-        if address not in self.locations:
-            self.locations[address] = len(self.locations) + 1
-            location = self.out.location.add(id=self.locations[address], address=address,
-                                             mapping_id=self.mapping(self.source.symbols.mapping_of(address)))
-            for frame in self.source.symbols.frames[address] if address in self.source.symbols.named else ():
-                location.line.add(function_id=self.function(frame), line=frame.line)
-        return self.locations[address]
+    def location(self, symbols, address):
+        lines = b"".join(data(4, number(1, self.function(frame)) + number(2, frame.line))
+                         for frame in (symbols.frames[address] if address in symbols.named else ()))
+        return self._place(self.locations, number(2, self.mapping(symbols, symbols.mapping_of(address))) + number(3, address) + lines)
 
-    def write(self):
-        for kind, unit in (("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"),
-                           ("inuse_space", "bytes")):
-            self.out.sample_type.add(type=self.string(kind), unit=self.string(unit))
+    def add(self, profile, is_base):
+        symbols, places, sign = profile.symbols, {}, -1 if is_base else 1
         # pprof takes the first mapping for the program: that of the outermost frames, mostly.
-        dump = self.source.dump
-        program = next((m for m in dump.mappings if m.path.startswith("/") and "x" in m.perms), None)
-        self.mapping(program)
-        for counts, frames in self.source.stacks:
-            self.out.sample.add(location_id=[self.location(frame) for frame in frames],
-                                value=[min(value, MOST) for value in
-                                       (counts.total_blocks, counts.total_bytes, counts.live_blocks, counts.live_bytes)])
-        self.out.time_nanos = min(dump.time * 10 ** 9, MOST)
-        self.out.period_type.type, self.out.period_type.unit = self.string("space"), self.string("bytes")
-        self.out.period = min(dump.sample, MOST)
-        self.out.default_sample_type = self.string("inuse_space")
-        return self.out.SerializeToString()
+        self.mapping(symbols, next((m for m in profile.dump.mappings if m.path.startswith("/") and "x" in m.perms), None))
+        label = data(3, number(1, self.string(BASE[0])) + number(2, self.string(BASE[1]))) if is_base else b""
+        for counts, frames in profile.stacks:
+            for address in frames:
+                if address not in places:
+                    places[address] = self.location(symbols, address)
+            values = (counts.total_blocks, counts.total_bytes, counts.live_blocks, counts.live_bytes)
+            self.samples.append(numbers(1, [places[address] for address in frames])
+                                + numbers(2, [sign * min(value, MOST) for value in values]) + label)
+
+    def write(self, dump):
+        types = [number(1, self.string(kind)) + number(2, self.string(unit)) for kind, unit in KINDS]
+        period = number(1, self.string("space")) + number(2, self.string("bytes"))
+        inuse = self.string("inuse_space")
+        parts = [data(PROFILE["sample_type"], type_) for type_ in types]
+        parts += [data(PROFILE["sample"], sample) for sample in self.samples]
+        for name, table in (("mapping", self.mappings), ("location", self.locations), ("function", self.functions)):
+            parts += [data(PROFILE[name], number(1, place) + message) for message, place in table.items()]
+        parts += [data(PROFILE["string"], text.encode(errors="replace")) for text in self.strings]
+        parts += [number(PROFILE["time"], min(dump.time * 10 ** 9, MOST)), data(PROFILE["period_type"], period),
+                  number(PROFILE["period"], min(dump.sample, MOST)), number(PROFILE["default_sample_type"], inuse)]
+        return b"".join(parts)
 
 
-def encode(profile):
-    """The bytes of the file."""
-    return gzip.compress(_Writer(profile).write())
+def encode(profile, base=None):
+    """The bytes of the file. With a base, of what is there more than in that one, or less."""
+    writer = _Writer()
+    writer.add(profile, False)
+    if base:
+        writer.add(base, True)
+    return gzip.compress(writer.write(profile.dump))

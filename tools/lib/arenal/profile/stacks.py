@@ -53,16 +53,23 @@ def value(counts, total):
     return (counts.total_blocks, counts.total_bytes) if total else (counts.live_blocks, counts.live_bytes)
 
 
+def names(profile, frames):
+    """The functions of a stack, outermost first."""
+    return tuple(frame.function for frame in reversed(profile.functions(frames)))
+
+
+def folded_name(functions):
+    return ";".join(re.sub(r"[;\s]+", lambda found: ":" if ";" in found.group() else " ", function) for function in functions)
+
+
 def folded(profile, total):
     """Lines of "outermost;...;innermost BYTES", as tools for flame graphs read them."""
     lines = {}
     for counts, frames in profile.stacks:
-        names = [re.sub(r"[;\s]+", lambda found: ":" if ";" in found.group() else " ", frame.function)
-                 for frame in reversed(profile.functions(frames))]
-        number = value(counts, total)[1]
+        name, number = folded_name(names(profile, frames)), value(counts, total)[1]
         if number > 0:
-            lines[";".join(names)] = lines.get(";".join(names), 0) + number
-    return [f"{names} {number}" for names, number in sorted(lines.items())]
+            lines[name] = lines.get(name, 0) + number
+    return [f"{name} {number}" for name, number in sorted(lines.items())]
 
 
 def rows(profile, total):
@@ -70,13 +77,20 @@ def rows(profile, total):
     flat, all_bytes = {}, {}
     for counts, frames in profile.stacks:
         blocks, number = value(counts, total)
-        names = [frame.function for frame in profile.functions(frames)]
-        old = flat.get(names[0], (0, 0))
-        flat[names[0]] = (old[0] + number, old[1] + blocks)
-        for name in set(names):
+        functions = names(profile, frames)
+        old = flat.get(functions[-1], (0, 0))
+        flat[functions[-1]] = (old[0] + number, old[1] + blocks)
+        for name in set(functions):
             all_bytes[name] = all_bytes.get(name, 0) + number
     found = [Row(name, *flat.get(name, (0, 0)), number) for name, number in all_bytes.items() if number > 0]
     return sorted(found, key=lambda row: (-row.flat_bytes, -row.bytes, row.function))
+
+
+def when(dump):
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dump.time))
+    except (ValueError, OverflowError, OSError):
+        return "at no time"
 
 
 def text(profile, total, count):
@@ -85,14 +99,10 @@ def text(profile, total, count):
     everything = dumps.ZERO
     for counts, _ in profile.stacks:
         everything = dumps.add(everything, counts)
-    try:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dump.time))
-    except (ValueError, OverflowError, OSError):
-        when = "at no time"
     blocks, number = value(everything, total)
     found = rows(profile, total)
     what = "allocated since the start" if total else "in use"
-    lines = [f"Process {dump.pid}, {when}: about {size(number)} in {blocks:,} blocks {what}, estimated from a sample "
+    lines = [f"Process {dump.pid}, {when(dump)}: about {size(number)} in {blocks:,} blocks {what}, estimated from a sample "
              f"of one byte in {size(dump.sample)}."]
     if found:
         lines.append(f"{'flat':>8} {'%':>5} {'blocks':>12} {'with calls':>10} {'%':>5}  function")

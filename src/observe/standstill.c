@@ -1,0 +1,66 @@
+#include "observe/standstill.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "base/os.h"
+
+/* Milliseconds that are waited for those who are about to come, after the last one that came. */
+#define PATIENCE 100
+
+static _Atomic uint32_t standing;       /* 1: they are to stand. A futex */
+static _Atomic uint32_t begun, noted;   /* threads that came, and whose registers are there. The second is a
+                                             futex */
+static struct standing_thread *threads; /* STANDSTILL_MAX */
+static int ids[STANDSTILL_MAX];
+
+static void on_signal(int signal, siginfo_t *info, void *context) {
+	(void)signal, (void)info;
+	if (atomic_load(&standing) == 0) return;
+	const uint32_t place = atomic_fetch_add(&begun, 1);
+	if (place < STANDSTILL_MAX) {
+		struct unwind frame;
+		unwind_interrupted(&frame, context);
+		threads[place].thread_pointer = (uintptr_t)__builtin_thread_pointer();
+		for (size_t i = 0; i < UNWIND_REGISTERS; i++) threads[place].registers[i] = frame.registers[i];
+	}
+	atomic_fetch_add(&noted, 1);
+	os_futex_wake((uint32_t *)&noted);
+	while (atomic_load(&standing) != 0) os_futex_wait((uint32_t *)&standing, 1);
+}
+
+/* The highest that nobody has a use for; 0: there is none. */
+static int take_signal(void) {
+	const struct sigaction ours = { .sa_sigaction = on_signal,
+		                            .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK };
+	struct sigaction now;
+	for (int signal = SIGRTMAX; signal >= SIGRTMIN; signal--)
+		if (os_signal_ask(signal, &now) && now.sa_handler == SIG_DFL && os_signal_action(signal, &ours, NULL))
+			return signal;
+	return 0;
+}
+
+bool standstill_begin(struct standstill *all) {
+	const int signal = take_signal(), own = os_thread_id();
+	if (threads == NULL) threads = os_map(STANDSTILL_MAX * sizeof *threads, os_page_size);
+	const size_t count = os_threads(ids, STANDSTILL_MAX);
+	size_t called = 0;
+	if (signal == 0 || threads == NULL || count == 0) return false;
+	atomic_store(&standing, 1);
+	for (size_t i = 0; i < count; i++) called += ids[i] != own && os_signal_thread(ids[i], signal);
+	uint64_t until = os_milliseconds() + PATIENCE;
+	for (uint32_t now; (now = atomic_load(&noted)) < called && os_milliseconds() < until;) {
+		os_futex_wait_for((uint32_t *)&noted, now, PATIENCE);
+		if (atomic_load(&noted) != now) until = os_milliseconds() + PATIENCE;
+	}
+	const size_t here = min_size(atomic_load(&noted), STANDSTILL_MAX);
+	*all = (struct standstill){ .count = here,
+		                        .missing = count - 1 - min_size(here, count - 1),
+		                        .threads = threads };
+	return true;
+}
+
+void standstill_end(void) {
+	atomic_store(&standing, 0);
+	os_futex_wake_all((uint32_t *)&standing);
+}
