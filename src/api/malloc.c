@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) void *fetch_small(size_t size, bool
 	const unsigned class_ = class_of_size(size);
 	for (;;) {
 		void *block = sampled ? tcache_alloc_sampled(class_, size) : tcache_alloc(class_, size);
-		if (block == NULL || guard_owns(block) || likely(mark_take(block))) return block;
+		if (block == NULL || guard_owns(block) || likely(mark_take(block)) || mark_was_wiped(block)) return block;
 		misuse_lost_mark("malloc", block);
 	}
 }

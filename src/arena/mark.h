@@ -31,4 +31,9 @@ static inline void mark_clear(void *block) { *mark_place(block) = 0; }
 /* Draws the process's number: once, at start-up. */
 void mark_draw(void);
 
+/* The program has the kernel hand pages with small blocks to children as zeros (MADV_WIPEONFORK), those that
+ * it frees later, too. From now on, a zero in place of a mark says nothing. For slow paths. */
+void mark_let_be_wiped(void);
+bool mark_was_wiped(void *block);
+
 #endif
