@@ -202,7 +202,7 @@ static void mark_and_push(struct tcache *tc, unsigned class_, const struct bare_
 	arena_mark_bare(bare);
 	for (char *block = bare->first + (bare->count - 1) * bare->size; block > bare->first; block -= bare->size)
 		if (likely(!magazine_is_full(m)))
-			magazine_push(m, block);
+			magazine_put_marked_on(m, m->top, block);
 		else
 			magazine_flush(tc, class_, block);
 }

@@ -105,13 +105,19 @@ static inline bool mark_take(void *block) {
 	return true;
 }
 
+/* Puts a free block on top that the thread has just given its mark. */
+static inline __attribute__((always_inline)) void magazine_put_marked_on(struct magazine *m, void **top,
+                                                                         void *block) {
+	annotate_freed(block);
+	STORE_FIRST(*mark_place(block), m->top);
+	magazine_push_on(m, top, block);
+}
+
 /* The same for a block that is free from now on. */
 static inline __attribute__((always_inline)) void magazine_put_on(struct magazine *m, void **top,
                                                                   void *block) {
 	mark_set(block);
-	annotate_freed(block);
-	STORE_FIRST(*mark_place(block), m->top);
-	magazine_push_on(m, top, block);
+	magazine_put_marked_on(m, top, block);
 }
 
 /* For free, with a block of which nothing is known but that the magazine is the one of its tag. False: it is
