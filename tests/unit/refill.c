@@ -111,6 +111,27 @@ static void a_short_batch_moves_down(void **state) {
 	assert_ptr_equal(m->top, m->empty);
 }
 
+/* The older half of a full one goes back, with the batch. malloc finds the others, and then none. */
+static void a_short_batch_is_flushed(void **state) {
+	(void)state;
+	refill_with_few(50);
+	const size_t slots = tc->slots[class_].count, freed = slots - (FEW - 1) + 1;
+	const int64_t before = conf.tcache_max;
+	conf.tcache_max = (int64_t)tc->room; /* it cannot grow */
+	for (size_t i = 0; i < freed; i++) arenal_test_free(all[100 + i]);
+	conf.tcache_max = before;
+	assert_int_equal(tc->slots[class_].count, slots);
+	assert_ptr_equal(m->empty, first_slot());
+	const size_t left = (size_t)(m->top - m->empty), gone = FEW - 1 + freed - left;
+	assert_int_equal(gone, (slots + 1) / 2);
+	for (size_t i = freed; i-- > freed - left;)
+		assert_ptr_equal(magazine_take(tc, TAG_OF_CLASS(class_)), all[100 + i]);
+	assert_null(magazine_take(tc, TAG_OF_CLASS(class_)));
+	for (size_t i = 0; i < gone; i++) assert_non_null(arenal_test_malloc(SIZE));
+	assert_int_equal(span_of(all[0])->free_count, 0);
+	assert_ptr_equal(m->top, m->empty);
+}
+
 static void flush(void) { tcache_flush(); }
 
 static void drain(void) {
@@ -140,6 +161,7 @@ int main(void) {
 		cmocka_unit_test(a_refill_hands_out_low_addresses_first),
 		cmocka_unit_test(a_short_batch_ends_where_a_full_one_would),
 		cmocka_unit_test(a_short_batch_moves_down),
+		cmocka_unit_test(a_short_batch_is_flushed),
 		cmocka_unit_test(others_find_a_short_batch),
 	};
 	return cmocka_run_group_tests(tests, start_with_a_span, NULL);
