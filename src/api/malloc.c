@@ -66,12 +66,13 @@ NOINLINE void *malloc_medium(size_t size, enum family family) {
 /* ---- malloc, slow ---- */
 
 /* A block of a small span, or a guarded one: what lies behind that is not ours to look at. One without its
- * mark is left alone, whoever has it. */
+ * mark is left alone, whoever has it, unless the kernel took the mark. */
 static inline __attribute__((always_inline)) void *fetch_small(size_t size, bool sampled) {
 	const unsigned class_ = class_of_size(size);
 	for (;;) {
 		void *block = sampled ? tcache_alloc_sampled(class_, size) : tcache_alloc(class_, size);
-		if (block == NULL || guard_owns(block) || likely(mark_take(block)) || mark_was_wiped(block)) return block;
+		if (block == NULL || guard_owns(block) || likely(mark_take(block))) return block;
+		if (mark_was_wiped(block)) return block;
 		misuse_lost_mark("malloc", block);
 	}
 }

@@ -39,7 +39,7 @@ static void free_array(void **first, size_t slots) {
 	meta_free(first - 1, (slots + 1) * sizeof *first);
 }
 
-/* The blocks move down to the first slot, which drain may have left unused. */
+/* The blocks move down to the first slot, which a drain or a short batch may have left unused. */
 static void settle(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	void **first = m->full - tc->slots[class_].count;
@@ -140,8 +140,9 @@ static void grow(struct tcache *tc, unsigned class_) {
 static size_t batch_of(const struct magazine_slots *slots) { return min_size(slots->count / 2, BATCH_MAX); }
 
 /* Fetches blocks into the free slots of an empty magazine, or only one where there are none. Returns the one
- * with the lowest address, which is not in the magazine; the next lowest is the next to go. When they are
- * bare, none is in the magazine: see magazine_refill. */
+ * with the lowest address, which is not in the magazine; the next lowest is the next to go. The bin writes
+ * them there from the top down: of a short batch, the lowest slots stay unused (settle). When they are bare,
+ * none is in the magazine: see magazine_refill. */
 static void *refill(struct tcache *tc, unsigned class_, struct bare_blocks *bare) {
 	struct magazine *m = &tc->magazines[class_];
 	const size_t wanted = max_size(batch_of(&tc->slots[class_]), 1);

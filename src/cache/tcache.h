@@ -33,7 +33,7 @@ static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of
 
 /* What only slow paths need of a magazine. */
 struct magazine_slots {
-	uint16_t count;  /* up to full: empty lies higher than the first one after a drain */
+	uint16_t count;  /* up to full: empty lies higher than the first one after a drain or a short refill */
 	uint16_t seen;   /* blocks in it at the last look for idle magazines */
 	uint16_t events; /* refills and flushes since then */
 	uint16_t gained; /* blocks that refills brought since it grew, or was to grow */
