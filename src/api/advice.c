@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "arena/heap.h"
 #include "arena/huge.h"
+#include "arena/mark.h"
 #include "arena/policy.h"
 #include "base/os.h"
 #include "harden/hard_large.h"
@@ -70,18 +71,22 @@ static bool lasts(int advice) {
 	}
 }
 
-static void alter(const void *address, size_t size, size_t least) {
+/* Returns whether small blocks lie there. */
+static bool alter(const void *address, size_t size, size_t least) {
 	int saved = errno;
+	bool small = false;
 	huge_alter(address, size, least);
-	if (least == 0 && size < SIZE_MAX) heap_alter(address, size);
+	if (least == 0 && size < SIZE_MAX) small = heap_alter(address, size);
 	if (unlikely(harden_is_on)) large_hard_alter(address, size);
 	errno = saved;
+	return small;
 }
 
 static void advised(const void *address, size_t size, int advice) {
 	/* Programs ask for huge pages all the time, for blocks that come and go (numpy does for all arrays
 	 * from 4 MiB on): up to what libc's malloc would keep, these are worth keeping. */
-	if (lasts(advice)) alter(address, size, advice == MADV_HUGEPAGE ? LIBC_HEAP_MAX + 1 : 0);
+	const size_t least = advice == MADV_HUGEPAGE ? LIBC_HEAP_MAX + 1 : 0;
+	if (lasts(advice) && alter(address, size, least) && advice == MADV_WIPEONFORK) mark_let_be_wiped();
 }
 
 EXPORT int madvise(void *address, size_t size, int advice) {

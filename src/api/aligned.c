@@ -33,7 +33,7 @@ NOINLINE void *allocate_aligned(size_t align, size_t size, enum family family) {
 	if (likely(class_ != 0)) {
 		/* While the heap profile is on, malloc_medium takes it from there. */
 		struct tcache *tc = tcache_current;
-		void *block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
+		void *block = magazine_take(tc, TAG_OF_CLASS(class_ & tc->class_mask));
 		if (likely(block != NULL)) return block;
 	}
 	ensure_started();

@@ -19,6 +19,7 @@
 #include "cache/purger.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "harden/misuse.h"
 #include "observe/profile.h"
 
 /* ---- malloc ---- */
@@ -32,9 +33,9 @@ LIBC_NAME(__libc_malloc, malloc);
 /* ---- malloc, medium ---- */
 
 /* While the heap profile is on: a block that is no sample is counted. */
-static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, struct magazine *m,
+static inline __attribute__((always_inline)) void *take_counted(struct tcache *tc, uint16_t tag,
                                                                 size_t size) {
-	void *block = magazine_take(m);
+	void *block = magazine_take_off_the_way(tc, tag);
 	if (likely(block != NULL)) sample_pass(&tc->sample, size);
 	return block;
 }
@@ -46,13 +47,13 @@ static inline __attribute__((always_inline)) void *take(size_t size) {
 	struct tcache *tc = tcache_current;
 	if (size <= TABLE_MAX) {
 		if (likely(!sample_passes(&tc->sample, size))) return NULL;
-		return take_counted(tc, magazine_at(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN]), size);
+		return take_counted(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN], size);
 	}
 	if (unlikely(size > SMALL_MAX)) return NULL;
 	const unsigned class_ = class_of_size(size);
-	void *block = magazine_take(&tc->magazines[class_ & tc->class_mask]);
+	void *block = magazine_take(tc, TAG_OF_CLASS(class_ & tc->class_mask));
 	if (unlikely(block == NULL) && sample_passes(&tc->sample, size))
-		block = take_counted(tc, &tc->magazines[class_], size);
+		block = take_counted(tc, TAG_OF_CLASS(class_), size);
 	return block;
 }
 
@@ -65,18 +66,23 @@ NOINLINE void *malloc_medium(size_t size, enum family family) {
 
 /* ---- malloc, slow ---- */
 
+/* A block of a small span, or a guarded one: what lies behind that is not ours to look at. One without its
+ * mark is left alone, whoever has it, unless the kernel took the mark. */
+static inline __attribute__((always_inline)) void *fetch_small(size_t size, bool sampled) {
+	const unsigned class_ = class_of_size(size);
+	for (;;) {
+		void *block = sampled ? tcache_alloc_sampled(class_, size) : tcache_alloc(class_, size);
+		if (block == NULL || guard_owns(block) || likely(mark_take(block))) return block;
+		if (mark_was_wiped(block)) return block;
+		misuse_lost_mark("malloc", block);
+	}
+}
+
 /* From below the thread's cache, which may be refilled for it. */
 static inline __attribute__((always_inline)) void *fetch(size_t size, bool sampled) {
-	void *block;
-	if (size > SMALL_MAX) {
-		block = tcache_alloc_large(size, false);
-	} else if (likely(size > 0) || (block = zero_alloc(FAMILY_MALLOC)) == NULL) {
-		const unsigned class_ = class_of_size(size);
-		block = sampled ? tcache_alloc_sampled(class_, size) : tcache_alloc(class_, size);
-		/* What lies behind a guarded block is not ours to write to. */
-		if (likely(block != NULL && !guard_owns(block))) mark_clear(block);
-	}
-	return block;
+	if (size > SMALL_MAX) return tcache_alloc_large(size, false);
+	void *block = likely(size > 0) ? NULL : zero_alloc(FAMILY_MALLOC);
+	return block != NULL ? block : fetch_small(size, sampled);
 }
 
 /* When there was no memory. */
@@ -149,15 +155,11 @@ void plain_release(void *block, const struct claim *claim) {
 
 /* ---- free, slow ---- */
 
-/* It may be live, and have any bytes in it, the mark's too, where the program copied from a block that it had
- * freed. */
-uint64_t check_small(const struct span *s, void *block, const char *function) {
+/* The block is not looked at, see mark.h. */
+void check_small(const struct span *s, const void *block, const char *function) {
 	if (unlikely(!span_has_block_at(s, block))) report_pointer(function, block, NULL);
-	const uint64_t mark = mark_of(block, s->class_);
-	if (likely(!mark_is(block, mark))) return mark;
-	const char *place = tcache_where_free(s, block);
-	if (place != NULL) report_pointer(function, block, place);
-	return mark;
+	if (unlikely(magazine_has_on_top(&tcache_current->magazines[s->class_], block)))
+		report_pointer(function, block, ", and is in the cache of this thread");
 }
 
 static COLD void give_sampled(unsigned class_, void *block) {
@@ -169,16 +171,17 @@ static COLD void give_sampled(unsigned class_, void *block) {
 static NOINLINE void free_slow(void *block, const struct claim *claim) {
 	struct span *s = span_of(block);
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
-		mark_set(block, check_small(s, block, claim->function));
+		check_small(s, block, claim->function);
+		/* Spans of several slices are not for the fast path, see block_starts_at. */
+		struct magazine *m = &tcache_current->magazines[s->class_];
+		if (likely(!s->sampled && !magazine_is_full(m))) {
+			magazine_put_on(m, m->top, block);
+			return;
+		}
+		mark_set(block);
 		annotate_freed(block);
 		if (unlikely(s->sampled)) {
 			give_sampled(s->class_, block);
-			return;
-		}
-		/* Spans of several slices are not for the fast path, see block_starts_at. */
-		struct magazine *m = &tcache_current->magazines[s->class_];
-		if (likely(!magazine_is_full(m))) {
-			magazine_push(m, block);
 			return;
 		}
 		tcache_free(s->class_, block);

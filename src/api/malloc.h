@@ -20,7 +20,7 @@ struct span;
 static inline __attribute__((always_inline)) void *malloc_fast(size_t size, size_t limit) {
 	struct tcache *tc = tcache_current;
 	if (unlikely(size >= limit)) return NULL;
-	return magazine_take(magazine_at(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN]));
+	return magazine_take(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN]);
 }
 
 /* All that follows: any size, errno set on failure. */
@@ -37,7 +37,6 @@ NOINLINE void *allocate_aligned(size_t align, size_t size, enum family family);
 /* Fast: into the magazine of its tag, for what the map covers (`covered`: see page_map_tag_among). False: it
  * is for the next stage. */
 static inline __attribute__((always_inline)) bool free_fast(void *block, const size_t *covered) {
-	prefetch_to_write(mark_place(block));
 	return magazine_give(magazine_at(tcache_current, page_map_tag_among(block, covered)), block);
 }
 
@@ -52,20 +51,26 @@ static inline __attribute__((always_inline)) void release(void *block, const str
 /* All stages, with the size and the alignment that the program says it asked for (sized.c). NULL is fine. */
 NOINLINE void release_sized(void *block, size_t align, size_t size, const struct claim *claim);
 
-/* Ends the program unless this is a small block in use of the span; it is only looked at. Returns its
- * mark. */
-uint64_t check_small(const struct span *s, void *block, const char *function);
+/* Ends the program unless this is the start of a small block of the span, and not the one that the thread
+ * freed last. */
+void check_small(const struct span *s, const void *block, const char *function);
 
 /* ---- the size of a block ---- */
 
-/* Fast: a small block, whose tag says it. */
-static inline __attribute__((always_inline)) bool usable_size_fast(void *block, size_t *size) {
-	const uint16_t tag = page_map_tag(block);
-	struct magazine *m = magazine_at(tcache_current, tag);
-	uint64_t mark;
-	if (unlikely(!block_starts_at(block, &m->start_test, &mark) || mark_is(block, mark))) return false;
+/* Fast: a small block, whose tag says it. Whether it is free is not asked. */
+static inline __attribute__((always_inline)) bool usable_size_of_tag(void *block, uint16_t tag,
+                                                                     size_t *size) {
+	if (unlikely(!block_starts_at(block, &magazine_at(tcache_current, tag)->start_test))) return false;
 	*size = size_classes[tag >> TAG_SHIFT].size;
 	return true;
+}
+
+/* The same, and it is not the last one that was freed. The block is not looked at: many ask just before they
+ * free it. */
+static inline __attribute__((always_inline)) bool usable_size_fast(void *block, size_t *size) {
+	const uint16_t tag = page_map_tag(block);
+	return usable_size_of_tag(block, tag, size) &&
+	       likely(!magazine_has_on_top(magazine_at(tcache_current, tag), block));
 }
 
 /* Slow: any block, by what lies there. Ends the program when there is none. */

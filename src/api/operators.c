@@ -113,7 +113,6 @@ static void delete_array_nothrow(void *block, const void *tag) {
 
 /* When the size is one of the block's class, as it nearly always is. False: it is for a slow path. */
 static inline __attribute__((always_inline)) bool free_fast_sized(void *block, size_t size) {
-	prefetch_to_write(mark_place(block));
 	if (unlikely(size >= page_map.derived_limit)) return false;
 	struct tcache *tc = tcache_current;
 	const uint16_t tag = page_map_tag(block);

@@ -3,6 +3,7 @@
 #include "api/sized.h"
 #include "arena/huge.h"
 #include "arena/large.h"
+#include "arena/report.h"
 #include "base/conf.h"
 #include "cache/hooks.h"
 #include "harden/guard.h"
@@ -49,8 +50,29 @@ static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	return moved != NULL ? sample_allocated(moved, size) : move(block, size, usable);
 }
 
+/* It has a mark: free, or in use, with bytes that the program copied from a block that it had freed. */
+static COLD void look_for_free(const struct span *s, const void *block) {
+	const char *place = tcache_where_free(s, block);
+	if (place != NULL) report_pointer(claim.function, block, place);
+}
+
+/* The block's size. What is in it is about to be read, here or by the caller: a look at its mark costs
+ * nothing more. */
+static inline __attribute__((always_inline)) size_t size_in_use(void *block) {
+	size_t usable;
+	const struct span *s = NULL;
+	const bool fast = usable_size_of_tag(block, page_map_tag(block), &usable);
+	if (unlikely(!fast)) {
+		usable = usable_size_of_place(block, claim.function);
+		s = span_of(block);
+	}
+	if (unlikely((fast || (s != NULL && s->kind == SPAN_SMALL)) && mark_is_there(block)))
+		look_for_free(span_of(block), block);
+	return usable;
+}
+
 static inline __attribute__((always_inline)) void *resize_block(void *block, size_t size) {
-	const size_t usable = plain_usable_size(block, claim.function);
+	const size_t usable = size_in_use(block);
 	if (still_fits(size, usable)) return block;
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	return resize_large(block, size, usable);

@@ -52,7 +52,7 @@ void start(void) {
 		cpus_remember();
 		conf_loaded = conf_load();
 		if (conf.sandbox == 1) be_in_sandbox();
-		marks_draw();
+		mark_draw();
 		page_map_init();
 		arena_init();
 		tcache_init();

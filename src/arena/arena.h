@@ -64,9 +64,36 @@ bool arena_harden(void);
  * arenas that were there before, which go on to take back what is theirs. Called under the threads lock. */
 bool arena_harden_anew(void);
 
+/* What the second word of a block is that leaves its bin. */
+enum second_word {
+	WORD_IS_MARK, /* as mark.h says; or the block is hardened */
+	WORD_IS_ZERO, /* as far as is known */
+	WORD_IS_ANY,
+};
+
+/* Blocks without a mark (bare.h), side by side. */
+struct bare_blocks {
+	char *first;
+	size_t count, size; /* size: of one, in bytes */
+	enum second_word word;
+};
+
 /* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns
- * how many; 0 means out of memory. */
-size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count);
+ * how many; 0 means out of memory. They are fewer where more would touch pages before their time. They are
+ * told below `end`, the first one last. When bare->count is not 0, it is all of them, of which only the first
+ * is told, and they are to be marked: without any lock, for that is likely to be a page fault. */
+size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
+                       struct bare_blocks *bare);
+void arena_mark_bare(const struct bare_blocks *bare);
+
+/* One, which has its mark. Without a lock. NULL when out of memory. */
+static inline void *arena_take_one(struct arena *arena, unsigned class_) {
+	struct bare_blocks bare;
+	void *block;
+	if (arena_take_bare(arena, class_, &block + 1, 1, &bare) == 0) return NULL;
+	if (bare.count > 0) arena_mark_bare(&bare);
+	return block;
+}
 
 /* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A
  * pointer that is not the start of a handed-out block ends the program with a message. Called under a cache's

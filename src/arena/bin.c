@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "arena/arena.h"
+#include "arena/bare.h"
 #include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
 #include "arena/report.h"
+#include "arena/thp.h"
 #include "base/bitmap.h"
 #include "base/gate.h"
 #include "base/probe.h"
@@ -17,10 +19,14 @@
 
 /* The slices of a new span, and its bitmap. */
 static struct span *span_slices(const struct size_class *c, enum region_kind kind) {
-	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, NULL);
+	struct stale stale;
+	struct span *s = heap_alloc(c->slices, 1, kind, SPAN_SMALL, &stale);
 	if (s == NULL) return NULL;
 	struct region *r = page_map_region((uintptr_t)s->start);
-	s->free_blocks = r->free_blocks[slice_number((uintptr_t)s->start)];
+	const size_t slice = slice_number((uintptr_t)s->start);
+	s->free_blocks = r->free_blocks[slice];
+	s->backed = stale.slices == c->slices || thp_covers(r, slice);
+	s->clean = stale.slices == 0;
 	s->hard = false;
 	return s;
 }
@@ -37,6 +43,7 @@ static struct span *hard_span_slices(const struct size_class *c) {
 	if (stale.slices > 0) memset(s->start, 0, c->slices * SLICE_SIZE);
 	s->free_blocks = (uint64_t *)(metadata + hard_span_metadata(c)) - bitmap_words(c);
 	s->hard = true;
+	s->backed = false;
 	struct random random = { os_random() };
 	struct hard_span_secret *secret = hard_span_secret(s);
 	for (size_t i = 0; i < sizeof secret->key / sizeof *secret->key; i++)
@@ -64,6 +71,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	s->purged = 0;
 	s->lazy = false;
 	s->away = false;
+	bare_new(s, c);
 	s->touched = holes_tick();
 	bin_link_first(bin, s);
 	bin->spans++;
@@ -87,25 +95,7 @@ void bin_free_span(struct span *s) {
 
 /* ---- taking and giving ---- */
 
-static size_t take_any(struct span *s, const struct size_class *c, void **blocks, size_t count) {
-	size_t taken = 0, word = s->scan;
-	while (taken < count && s->free_count > 0) {
-		uint64_t bits = s->free_blocks[word];
-		uint64_t left = bits;
-		while (left != 0 && taken < count) {
-			size_t number = word * 64 + (size_t)__builtin_ctzll(left);
-			left &= left - 1;
-			blocks[taken++] = s->start + number * c->size;
-			s->free_count--;
-		}
-		s->free_blocks[word] = left;
-		if (left == 0) word++;
-	}
-	s->scan = (uint16_t)word;
-	return taken;
-}
-
-static size_t take_random(struct span *s, const struct size_class *c, void **blocks, size_t count) {
+static size_t take_random(struct span *s, const struct size_class *c, void **end, size_t count) {
 	size_t taken = 0;
 	for (; taken < count && s->free_count > 0; taken++) {
 		const size_t from = random_below(&s->bin->arena->random[s->class_], c->blocks);
@@ -114,34 +104,35 @@ static size_t take_random(struct span *s, const struct size_class *c, void **blo
 		bit_clear(s->free_blocks, number);
 		s->free_count--;
 		if (unlikely(s->purged != 0)) holes_fill(s, number * c->size, (number + 1) * c->size);
-		blocks[taken] = s->start + number * c->size;
+		*--end = s->start + number * c->size;
 	}
 	return taken;
 }
 
-static size_t take_from_span(struct span *s, const struct size_class *c, void **blocks, size_t count) {
-	if (unlikely(s->hard)) return take_random(s, c, blocks, count);
-	size_t taken = s->purged != 0 ? holes_take(s, c, blocks, count) : 0;
-	return taken > 0 ? taken : take_any(s, c, blocks, count);
-}
-
-size_t arena_take(struct arena *arena, unsigned class_, void **blocks, size_t count) {
+size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
+                       struct bare_blocks *bare) {
 	struct bin *bin = &arena->bins[class_];
+	const struct size_class *c = &size_classes[class_];
 	size_t taken = 0;
+	enum second_word word = WORD_IS_MARK;
 	lock_take(&bin->lock, RANK_BIN);
 	while (taken < count) {
+		/* A new span, or bare blocks, for the first block only: what the batch has got by then is enough. */
+		if (bin->partial == NULL && (taken > 0 || create_span(bin, class_) == NULL)) break;
 		struct span *s = bin->partial;
-		/* A new span for the first block only: what the batch has got by then is enough. */
-		if (s == NULL && (taken > 0 || (s = create_span(bin, class_)) == NULL)) break;
-		taken += take_from_span(s, &size_classes[class_], blocks + taken, count - taken);
+		taken += unlikely(s->hard) ? take_random(s, c, end - taken, count - taken)
+		                           : bare_take(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
 		if (s->free_count == 0) bin_unlink(bin, s);
+		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}
 	bin->blocks_out += taken;
 	bin->refills++;
 	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
-	PROBE(refill, size_classes[class_].size, taken);
+	PROBE(refill, c->size, taken);
 	pressure_poke();
+	bare->count = 0;
+	if (word != WORD_IS_MARK) *bare = (struct bare_blocks){ end[-1], taken, c->size, word };
 	return taken;
 }
 
@@ -175,14 +166,14 @@ static inline __attribute__((always_inline)) size_t give_front(struct span *s, c
 		if (unlikely(number * c->size != offset || number >= c->blocks))
 			report_pointer("free", blocks[given], NULL);
 		uint64_t *word = &s->free_blocks[number / 64], bit = UINT64_C(1) << (number % 64);
-		if (unlikely(*word & bit)) report_pointer("free", blocks[given], NULL);
+		if (unlikely(*word & bit)) report_pointer("free", blocks[given], ", and is back in its arena");
 		*word |= bit;
 		lowest = min_size(lowest, number / 64);
 		if (++given == count) break;
 		offset = (size_t)((char *)blocks[given] - start);
 	} while (offset < c->slices * SLICE_SIZE);
 	s->free_count = (uint16_t)(s->free_count + given);
-	s->scan = (uint16_t)lowest;
+	s->scan = (uint8_t)lowest;
 	return given;
 }
 
@@ -219,7 +210,8 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 	const uint8_t tick = holes_tick();
 	while (count > 0) {
 		struct bin *bin = owned_span(blocks[0], class_, &region)->bin;
-		if (unlikely(bin == NULL)) report_pointer("free", blocks[0], NULL); /* with all others of its span */
+		/* With all others of its span. */
+		if (unlikely(bin == NULL)) report_pointer("free", blocks[0], ", and is back in its arena");
 		struct span *retired = NULL;
 		size_t others = 0, given = 0;
 		lock_take(&bin->lock, RANK_BIN);

@@ -217,7 +217,8 @@ static size_t run_start(const struct region *r, size_t slice) {
 }
 
 /* Without the lock: runs that the program has stay what they are. */
-void heap_alter(const void *address, size_t size) {
+bool heap_alter(const void *address, size_t size) {
+	bool small = false;
 	const uintptr_t end = (uintptr_t)address + size;
 	for (uintptr_t at = (uintptr_t)address; at < end; at = ALIGN_DOWN(at, REGION_SIZE) + REGION_SIZE) {
 		struct region *r = page_map_region(at);
@@ -227,8 +228,10 @@ void heap_alter(const void *address, size_t size) {
 		for (size_t i = run_start(r, first); i <= stop; i++) {
 			struct span *s = &r->spans[i];
 			if (s->kind == SPAN_RUN && i + s->slices > first) s->altered = true;
+			small |= i >= first && (s->kind == SPAN_SMALL || s->kind == SPAN_CONTINUED);
 		}
 	}
+	return small;
 }
 
 bool heap_renew(struct span *run) {

@@ -42,8 +42,9 @@ void heap_free(struct span *run);
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale);
 void heap_free_guarded(struct span *span);
 
-/* The program changes how the kernel treats these addresses: the runs in there are altered. */
-void heap_alter(const void *address, size_t size);
+/* The program changes how the kernel treats these addresses: the runs in there are altered. Returns whether
+ * there are spans of small blocks, too. */
+bool heap_alter(const void *address, size_t size);
 
 /* Makes an altered run's memory like new, before it is freed. False when the kernel refuses: nobody can have
  * it. */

@@ -1,5 +1,6 @@
 #include "arena/holes.h"
 
+#include "arena/bare.h"
 #include "arena/bin.h"
 #include "arena/thp.h"
 #include "base/bitmap.h"
@@ -32,8 +33,7 @@ bool holes_time_passed(void) {
 	return true;
 }
 
-/* The pages that the bytes [from, to) touch. */
-static uint64_t pages_of(size_t from, size_t to) {
+uint64_t holes_pages_of(size_t from, size_t to) {
 	size_t first = ALIGN_DOWN(from, os_page_size) / PURGE_PAGE;
 	return bits_in_word(0, first, ALIGN_UP(to, os_page_size) / PURGE_PAGE - first);
 }
@@ -46,7 +46,7 @@ static uint64_t free_pages(const struct span *s, const struct size_class *c) {
 		size_t stop = bit_find(s->free_blocks, first, end, false);
 		size_t from = ALIGN_UP(first * c->size, os_page_size);
 		size_t to = stop == end ? s->slices * SLICE_SIZE : ALIGN_DOWN(stop * c->size, os_page_size);
-		if (from < to) pages |= pages_of(from, to);
+		if (from < to) pages |= holes_pages_of(from, to);
 		first = bit_find(s->free_blocks, stop, end, true);
 	}
 	return pages;
@@ -80,6 +80,7 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 		if (found == 0 || (!now && is_scrap(s, found))) continue;
 		bin_unlink(bin, s);
 		s->away = true;
+		bare_add(s, c, found); /* whatever the kernel says of it */
 		pages[count] = found;
 		spans[count++] = s;
 	}
@@ -114,9 +115,10 @@ static void note_purged(struct span *s, uint64_t purged, bool lazily) {
 	atomic_fetch_add_explicit(&holes_lazy_bytes, size_of_pages(newly_lazy), memory_order_relaxed);
 }
 
-static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool lazily,
-                       struct span **retired) {
+static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool whole,
+                       bool lazily, struct span **retired) {
 	s->away = false;
+	s->clean &= whole;
 	note_purged(s, purged, lazily);
 	bin_link_last(bin, s);
 	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
@@ -130,7 +132,7 @@ static void recall(struct bin *bin) {
 		if (!s->lazy) continue;
 		holes_forget(s, s->purged);
 		s->purged = 0;
-		s->lazy = false;
+		s->lazy = s->clean = false;
 	}
 	lock_drop(&bin->lock, RANK_BIN);
 }
@@ -138,7 +140,7 @@ static void recall(struct bin *bin) {
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later) {
 	struct span *spans[GO];
 	uint64_t pages[GO];
-	bool lazily[GO];
+	bool lazily[GO], whole[GO];
 	size_t total = 0, count;
 	if (now) recall(bin);
 	do {
@@ -155,12 +157,15 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 		size_t bytes = 0;
 		for (size_t i = 0; i < count; i++) {
 			lazily[i] = !now && conf.lazy_purge;
-			pages[i] = purge_pages(spans[i], pages[i], &lazily[i]);
+			const uint64_t tried = pages[i];
+			pages[i] = purge_pages(spans[i], tried, &lazily[i]);
+			whole[i] = pages[i] == tried;
 			bytes += size_of_pages(pages[i]);
 		}
 		retired = NULL;
 		lock_take(&bin->lock, RANK_BIN);
-		for (size_t i = 0; i < count; i++) bring_back(bin, class_, spans[i], pages[i], lazily[i], &retired);
+		for (size_t i = 0; i < count; i++)
+			bring_back(bin, class_, spans[i], pages[i], whole[i], lazily[i], &retired);
 		lock_drop(&bin->lock, RANK_BIN);
 		bin_free_retired(retired);
 		if (bytes > 0) heap_count_purged(bytes);
@@ -176,32 +181,7 @@ void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks) {
 }
 
 void holes_fill(struct span *s, size_t from, size_t to) {
-	const uint64_t back = s->purged & pages_of(from, to);
+	const uint64_t back = s->purged & holes_pages_of(from, to);
 	s->purged &= ~back;
 	holes_forget(s, back);
-}
-
-/* Takes up to `count` blocks, those left out that touch a page of `avoid`. */
-static size_t take_avoiding(struct span *s, const struct size_class *c, void **blocks, size_t count,
-                            uint64_t avoid) {
-	size_t taken = 0, end = c->blocks;
-	for (size_t n = bit_find(s->free_blocks, 0, end, true); n < end && taken < count;
-	     n = bit_find(s->free_blocks, n + 1, end, true)) {
-		if (avoid & pages_of(n * c->size, (n + 1) * c->size)) continue;
-		bit_clear(s->free_blocks, n);
-		blocks[taken++] = s->start + n * c->size;
-	}
-	return taken;
-}
-
-size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count) {
-	size_t taken = take_avoiding(s, c, blocks, count, s->purged);
-	if (taken == 0) {
-		/* The first free block's pages, and what else lies on them. */
-		size_t first = bit_find(s->free_blocks, 0, c->blocks, true);
-		holes_fill(s, first * c->size, (first + 1) * c->size);
-		taken = take_avoiding(s, c, blocks, count, s->purged);
-	}
-	s->free_count = (uint16_t)(s->free_count - taken);
-	return taken;
 }

@@ -24,9 +24,8 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 /* Purges the holes of a bin for those who free, within their allowance. */
 void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
 
-/* Takes up to `count` blocks that lie on resident pages of a span with purged ones; when there are none,
- * those of its first free page. Called under bin->lock. */
-size_t holes_take(struct span *s, const struct size_class *c, void **blocks, size_t count);
+/* The pages that the bytes [from, to) of a span touch. */
+uint64_t holes_pages_of(size_t from, size_t to);
 
 /* The bytes [from, to) of the span are in use again. Called under bin->lock. */
 void holes_fill(struct span *s, size_t from, size_t to);

@@ -5,7 +5,8 @@
 #include "base/os.h"
 
 static uint16_t no_tags[1];
-struct page_map page_map = { .tags = no_tags };
+/* A mark that nothing has before the start. */
+struct page_map page_map = { .tags = no_tags, .mark = 1 };
 
 _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE];
 

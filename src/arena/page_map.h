@@ -44,6 +44,8 @@ struct page_map {
 	 * that they take their slow path, until they set them. Here, because they read this line anyway. */
 	size_t derived_covered;
 	size_t derived_limit;
+	_Atomic uint64_t mark; /* of free blocks, see mark.h. Here for the same reason. Written at start-up, while
+	                          other threads may be in their first malloc */
 	size_t length; /* slices that the table has. It only grows */
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));

@@ -183,18 +183,19 @@ static_assert(THP_STRETCH >= COMMIT_MOST && REGION_SIZE % THP_STRETCH == 0, "str
 
 /* A magazine starts with room for so many bytes, or slots if these are fewer, and doubles each time that it
  * is empty or full, up to its limits. Small starts keep threads that allocate little small; long magazines
- * keep busy ones off the locks. Never fewer than LEAST slots. */
+ * keep busy ones off the locks. Never fewer than LEAST slots. One less than a power of two: with the slot in
+ * front of them, they fill what metadata is rounded up to. */
 #define MAGAZINE_START_BYTES (4 * KIB)
-#define MAGAZINE_START_SLOTS ((size_t)16)
+#define MAGAZINE_START_SLOTS ((size_t)15)
 #define MAGAZINE_LIMIT_BYTES (64 * KIB)
-#define MAGAZINE_LIMIT_SLOTS ((size_t)512)
+#define MAGAZINE_LIMIT_SLOTS ((size_t)511)
 #define MAGAZINE_LEAST_SLOTS ((size_t)2)
-static_assert(BATCH_MAX <= MAGAZINE_LIMIT_SLOTS / 2, "a batch is no more than half of a long magazine");
+static_assert(BATCH_MAX <= MAGAZINE_LIMIT_SLOTS / 2 + 1, "a batch is about half of a long magazine at most");
 
 /* While there are few threads, they share limits of so much: what one thread keeps is little beside the rest
  * of the process. glibc-simple took 2.2 s with it, 2.9 s with LIMIT_BYTES for each. */
 #define MAGAZINE_SHARED_BYTES (512 * KIB)
-#define MAGAZINE_SHARED_SLOTS ((size_t)4096)
+#define MAGAZINE_SHARED_SLOTS ((size_t)4095)
 static_assert(MAGAZINE_LEAST_SLOTS <= MAGAZINE_START_SLOTS, "no magazine starts shorter than any may be");
 static_assert(MAGAZINE_START_SLOTS <= MAGAZINE_LIMIT_SLOTS && MAGAZINE_LIMIT_SLOTS <= MAGAZINE_SHARED_SLOTS,
               "magazines grow in slots");

@@ -23,21 +23,30 @@ struct span {
 	char *start;
 	uint64_t *free_blocks; /* small: bit i is set when block i is free. Owner: bin->lock */
 	uint16_t free_count;   /* small: bits set there */
-	uint16_t scan;         /* small: no bit is set in words before this one */
 	uint16_t slices;
-	uint16_t head;   /* continued: how many slices before this one the span starts */
+	union {
+		uint16_t head;       /* continued: how many slices before this one the span starts */
+		uint16_t marked_end; /* small: see bare.h. Owner: bin->lock */
+	};
+	uint16_t bare;   /* small, and each of its slices has its own: bit i is set when the free blocks on page i
+	                    of the slice have no mark, see bare.h. Owner: bin->lock */
+	uint8_t scan;    /* small: no bit of free_blocks is set in words before this one */
 	uint8_t kind;    /* enum span_kind */
 	uint8_t class_;  /* small: size class */
-	uint8_t listed;  /* small: in the bin's list. Owner: bin->lock */
 	uint8_t touched; /* small: tick of the last block that came back; 0: no page to purge since the last
 	                    look */
 	union {
-		bool away;    /* small: being purged, out of the list until that is done. Owner: bin->lock */
+		struct {             /* small. Owner: bin->lock */
+			bool listed : 1; /* in the bin's list */
+			bool away : 1;   /* being purged, out of the list until that is done */
+			bool lazy : 1;   /* some of the purged pages went lazily: they may still be in memory */
+			bool backed : 1; /* all of its pages were in memory when it was made, or will be with the first */
+			bool clean : 1;  /* all of it read as zero then, and what is bare does still, or was purged */
+			bool begun_reads_zero : 1; /* see bare.h */
+		};
 		bool altered; /* run: the program changed how the kernel treats it, so that the next owner cannot have
 		                 it like that. Owner: the thread that has the block */
 	};
-	bool lazy;       /* small: some of the purged pages went lazily: they may still be in memory. Like
-	                    purged */
 	bool hard;       /* small: hardened, see hard_span.h */
 	bool sampled;    /* small: of arena_of_samples */
 	uint64_t purged; /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
@@ -45,8 +54,12 @@ struct span {
 };
 static_assert(sizeof(struct span) <= CACHE_LINE, "a span's record is one cache line");
 
-/* The grain of span.purged. On kernels with larger pages, the bits of a page go together. */
+/* The grain of span.purged and span.bare. On kernels with larger pages, those of a page are purged
+ * together. */
 #define PURGE_PAGE ((size_t)4096)
+#define SLICE_PAGES (SLICE_SIZE / PURGE_PAGE)
+static_assert(SLICE_PAGES == 16, "span.bare has a bit for each page of a slice");
+static_assert(SPAN_BLOCKS_MAX / 64 <= UINT8_MAX, "span.scan counts the words of a bitmap");
 
 enum region_kind {
 	REGION_MAPPED,  /* from mmap */

@@ -1,29 +1,23 @@
 #include "arena/size_class.h"
 
-#include "base/random.h"
-
 #define BLOCKS(size, slices) ((slices)*SLICE_SIZE / (size))
 
-/* The numbers M that block_starts_at may test by: e = M * size - 2^64 is the error of one block. Without a
- * tail, e * blocks < M. With one, e * (blocks - 1) < M <= e * blocks, which is 2^64 / (size - 1 / blocks) <=
- * M < 2^64 / (size - 1 / (blocks - 1)). */
+/* The number M that block_starts_at tests by: e = M * size - 2^64 is the error of one block. Without a tail,
+ * M is 2^64 / size. With one, e * (blocks - 1) < M <= e * blocks: the least such M is 2^64 / (size - 1 /
+ * blocks), rounded up. */
 /* A table, and macros that make it: by hand. */
 /* clang-format off */
 #define ONE ((unsigned __int128)1 << 64)
 #define DIVIDED_UP(n, d) (((n) + (d)-1) / (d))
-#define HAS_TAIL(size) (SLICE_SIZE % (size) != 0)
-#define QUOTIENT(size, n) (uint64_t)DIVIDED_UP(ONE * (n), (size) * (n)-1)
-#define LEAST(size) (HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1)) : (uint64_t)(ONE / (size)))
-#define ROOM(size) \
-	(HAS_TAIL(size) ? QUOTIENT(size, BLOCKS(size, 1) - 1) - QUOTIENT(size, BLOCKS(size, 1)) \
-	                : (UINT64_C(1) << 48) / (size))
+#define START_TEST(size, n) \
+	(uint64_t)(SLICE_SIZE % (size) == 0 ? ONE / (size) : DIVIDED_UP(ONE * (n), (size) * (n)-1))
 
 #define CLASS(size, slices) \
 	{ size, (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)), (uint16_t)BLOCKS(size, slices), slices, \
-	  (slices) == 1 ? LEAST(size) : 0, (slices) == 1 ? ROOM(size) : 0 }
+	  (slices) == 1 ? START_TEST(size, BLOCKS(size, 1)) : 0 }
 
 const struct size_class size_classes[CLASS_COUNT] = {
-	{ 0, 0, 0, 0, 0, 0 },
+	{ 0, 0, 0, 0, 0 },
 	CLASS(16, 1),     CLASS(32, 1),     CLASS(48, 1),     CLASS(64, 1),
 	CLASS(80, 1),     CLASS(96, 1),     CLASS(112, 1),    CLASS(128, 1),
 	CLASS(144, 1),    CLASS(160, 1),    CLASS(176, 1),    CLASS(192, 1),
@@ -47,12 +41,3 @@ const struct size_class size_classes[CLASS_COUNT] = {
 
 static_assert(SLICE_SIZE / MIN_ALIGN == SPAN_BLOCKS_MAX,
               "the bitmap of a span has a bit for each of the smallest blocks");
-
-/* Not 0 at first: every process writes to it, and has such variables in memory anyway. */
-uint64_t start_tests[CLASS_COUNT] = { [1] = 1 };
-
-void start_tests_draw(struct random *random) {
-	for (unsigned c = 1; c < CLASS_COUNT; c++)
-		if (size_classes[c].start_room > 0)
-			start_tests[c] = size_classes[c].start_least + random_next(random) % size_classes[c].start_room;
-}

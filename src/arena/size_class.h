@@ -13,22 +13,14 @@
 #define SPAN_SLICES_MAX 4
 
 struct size_class {
-	uint32_t size;                    /* bytes of a block */
-	uint32_t reciprocal;              /* 2^32 / size, rounded up, for block_number */
-	uint16_t blocks;                  /* in one span */
-	uint16_t slices;                  /* of one span: enough for the tail that no block fits into to stay
-	                                     below 7% */
-	uint64_t start_least, start_room; /* the test for block_starts_at is a number from start_least on, of so
-	                                     many; 0: spans have several slices, and there is none */
+	uint32_t size;       /* bytes of a block */
+	uint32_t reciprocal; /* 2^32 / size, rounded up, for block_number */
+	uint16_t blocks;     /* in one span */
+	uint16_t slices;     /* of one span: enough for the tail that no block fits into to stay below 7% */
+	uint64_t start_test; /* for block_starts_at; 0: spans have several slices, and there is none */
 };
 
 extern const struct size_class size_classes[CLASS_COUNT];
-
-/* By class, the test for block_starts_at that this process has drawn; 0: no address passes. Written once, at
- * start-up. */
-extern uint64_t start_tests[CLASS_COUNT] __attribute__((visibility("hidden")));
-struct random;
-void start_tests_draw(struct random *random);
 
 /* The smallest class whose blocks hold n bytes, for n <= SMALL_MAX. */
 static inline unsigned class_of_size(size_t n) {
@@ -54,17 +46,13 @@ static inline size_t block_number(const struct size_class *c, size_t offset) {
  * With 0 for a test, the answer is no.
  *
  * It is Lemire's test of divisibility ("Faster remainder by direct computation", 2019): n is a multiple of d
- * if n * M mod 2^64 < M, where M = 2^64 / d, rounded up. M may be larger by as much as its error, times the
- * number of blocks, stays below M. In spans with a tail, it is larger by so much that the error of the last
- * block is still below M, and that of the tail is not. One wrong address passes then: the last byte of the
- * last block.
- *
- * Each process draws its own M among the right ones. Then the difference of the two numbers compared, which
- * is left over, is a number of the block that nobody outside can foresee: its mark (mark.h). */
-static inline bool block_starts_at(const void *p, uint64_t *test, uint64_t *mark) {
-	*mark = (uint16_t)(uintptr_t)p * *test;
+ * if n * M mod 2^64 < M, where M = 2^64 / d, rounded up. In spans with a tail, M is larger by so much that
+ * the error of the last block is still below M, and that of the tail is not. One wrong address passes then:
+ * the last byte of the last block. */
+static inline bool block_starts_at(const void *p, uint64_t *test) {
+	const uint64_t product = (uint16_t)(uintptr_t)p * *test;
 	USE_IN_MEMORY(*test);
-	return subtract(mark, test);
+	return product < *test;
 }
 static_assert(SLICE_SHIFT == 16, "the low 16 bits of an address are its offset in a slice");
 

@@ -42,6 +42,10 @@
 /* Makes the compiler use what is in memory, not a copy of it in a register: for fast paths, where an
  * instruction that reads and writes memory saves the one that loads it. */
 #define USE_IN_MEMORY(x) __asm__("" : "+m"(x))
+/* What was stored to `before` so far is in memory before anything is stored to `after`, as far as the
+ * compiler is concerned: for those who see a thread stopped at any instruction, as the child of a fork
+ * does. */
+#define STORE_FIRST(before, after) __asm__("" : "+m"(after) : "m"(before))
 #define NOINLINE __attribute__((noinline))
 #define COLD __attribute__((noinline, cold))
 
@@ -55,19 +59,6 @@ static inline void prefetch_to_write(const void *p) {
 	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
 #else
 	__builtin_prefetch(p, 1);
-#endif
-}
-
-/* Subtracts *by, which is in memory, from *n. True when *by is larger, so that the difference wraps.
- * Compilers have a builtin for it, which gcc 12 makes a taken branch of in the fast path of free, whatever is
- * said to be likely. */
-static inline bool subtract(uint64_t *n, const uint64_t *by) {
-#if defined(__x86_64__)
-	bool larger;
-	__asm__("sub %2, %0" : "+r"(*n), "=@ccc"(larger) : "m"(*by));
-	return larger;
-#else
-	return __builtin_sub_overflow(*n, *by, n);
 #endif
 }
 static_assert(sizeof(size_t) == 8, "sizes are 64 bits");

@@ -31,7 +31,7 @@ struct conf {
 	_Atomic int64_t leaks;          /* enum leaks: what is reported at exit (observe/leaks.h) */
 	_Atomic int64_t leaks_exit;     /* the status of the process then, if something was lost; 0: its own */
 	_Atomic int64_t harden;         /* 1: hardened mode. Read at start only */
-	_Atomic int64_t misuse;         /* enum misuse_action: what follows misuse that harms nothing
+	_Atomic int64_t misuse;         /* enum misuse_action: what follows misuse that Arenal can go on after
 	                                   (harden/misuse.h) */
 	_Atomic int64_t misuse_size;    /* the same, of a wrong size alone */
 	_Atomic int64_t misuse_family;  /* the same, of the wrong function alone. Known in hardened mode only */
@@ -63,7 +63,8 @@ struct conf_files {
 extern struct conf_files conf_files;
 
 enum misuse_action {
-	MISUSE_DEFAULT = -1, /* misuse_size and misuse_family: as misuse says; misuse: as fits the mode */
+	MISUSE_DEFAULT =
+	    -1, /* misuse_size and misuse_family: as misuse says; misuse: as fits the kind and the mode */
 	MISUSE_IGNORE,
 	MISUSE_REPORT, /* once, with its stack; the program goes on */
 	MISUSE_END,

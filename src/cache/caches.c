@@ -7,10 +7,11 @@
 #include "base/annotate.h"
 #include "base/conf.h"
 #include "base/meta.h"
+#include "cache/magazine.h"
 #include "cache/purger.h"
 #include "cache/walk.h"
 
-struct tcache no_cache_yet, no_cache_any_more, no_cache_now;
+struct tcache no_cache_yet = { .magazines[0] = MAGAZINE_WITHOUT_SLOTS }, no_cache_any_more, no_cache_now;
 struct caches caches;
 
 /* Destructors of other keys may free after ours, so ours asks to be called again and acts in the last round
@@ -28,6 +29,9 @@ void tcache_init(void) {
 	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
 	for (size_t i = 1; i <= TABLE_MAX / MIN_ALIGN; i++)
 		tcache_tags[i] = TAG_OF_CLASS(class_of_size(i * MIN_ALIGN));
+	/* Not where they are declared: a process would start with a copy of a page for each of them. */
+	no_cache_any_more.magazines[0] = no_cache_now.magazines[0] = tcache_hiding.magazines[0] =
+	    no_cache_yet.magazines[0];
 	caches.has_key = libc_key_create(&caches.key, thread_exit) == 0;
 	purger_expect();
 }
@@ -98,12 +102,12 @@ static struct tcache *link_new(void) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
-	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->magazines[c].start_test = start_tests[c];
+	magazines_init(tc);
 	draw_turns(tc);
 	lock_take(&caches.lock, RANK_THREADS);
 	enter(tc);
 	tc->led_away = caches.led_away;
-	sample_lead_sizes(tc, !sample_is_on() && !tc->led_away);
+	sample_lead_sizes(tc);
 	tc->next = caches.first;
 	if (tc->next != NULL) tc->next->prev = tc;
 	caches.first = tc;

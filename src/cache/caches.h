@@ -26,8 +26,9 @@ struct caches {
 };
 extern struct caches caches __attribute__((visibility("hidden")));
 
-/* What tcache_current points at when the thread has none: zeros, in which every size leads to class 0,
- * whose magazine is empty and full. Nothing is written to them. */
+/* What tcache_current points at when the thread has none: every size leads to class 0, whose magazine has no
+ * slots; all else is zero, so that free finds no start of a block. Nothing is written to them after the
+ * start. */
 extern struct tcache no_cache_yet /* a new thread's, until its first slow path */
     __attribute__((visibility("hidden")));
 extern struct tcache no_cache_any_more /* after its last destructor */

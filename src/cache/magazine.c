@@ -1,5 +1,6 @@
 #include "cache/magazine.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "arena/policy.h"
@@ -14,25 +15,54 @@ static size_t slots_in(size_t bytes, size_t slots, unsigned class_) {
 	return max_size(min_size(bytes / size_classes[class_].size, slots), MAGAZINE_LEAST_SLOTS);
 }
 
-/* The blocks move down to the first slot, which drain may have left unused. */
+uint64_t magazine_no_block[2];
+void *magazine_no_slots[1] = { magazine_no_block };
+
+void magazines_init(struct tcache *tc) {
+	for (unsigned c = 0; c < CLASS_COUNT; c++) {
+		tc->magazines[c] = (struct magazine)MAGAZINE_WITHOUT_SLOTS;
+		tc->magazines[c].start_test = size_classes[c].start_test;
+	}
+}
+
+/* An array of slots has one more in front, for magazine_no_block. */
+static void **new_array(size_t slots) {
+	void **array = meta_alloc((slots + 1) * sizeof *array);
+	if (array == NULL) return NULL;
+	annotate_unchecked(array, (slots + 1) * sizeof *array);
+	array[0] = magazine_no_block;
+	return array + 1;
+}
+
+static void free_array(void **first, size_t slots) {
+	annotate_checked(first - 1, (slots + 1) * sizeof *first);
+	meta_free(first - 1, (slots + 1) * sizeof *first);
+}
+
+/* The blocks move down to the first slot, which a drain or a short batch may have left unused. */
 static void settle(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	void **first = m->full - tc->slots[class_].count;
 	if (m->empty == first) return;
 	size_t blocks = (size_t)(m->top - m->empty);
 	memmove(first, m->empty, blocks * sizeof *first);
+	first[-1] = magazine_no_block;
 	m->empty = first;
 	m->top = first + blocks;
 }
 
 /* Gives the oldest `count` blocks back, out of their slots: a copy of them would take two kilobytes of what
  * may be a small stack. They leave the magazine before they reach the arena: a child that is forked in
- * between may lose them, but never finds one in two places. */
-static void flush(struct tcache *tc, unsigned class_, size_t count) {
+ * between may lose them, but never finds one in two places. And a handler of a signal that allocates now does
+ * not get below them: the last one moves in front of the others, where no block lies, and leaves its
+ * place. */
+static inline void flush(struct tcache *tc, unsigned class_, size_t count) {
 	struct magazine *m = &tc->magazines[class_];
 	while (count > 0) {
-		void **batch = m->empty;
+		void **batch = m->empty - 1;
 		const size_t n = min_size(count, BATCH_MAX);
+		batch[0] = batch[n];
+		*(void *volatile *)&batch[n] = magazine_no_block;
 		m->empty += n;
 		arena_give(class_, batch, n);
 		count -= n;
@@ -44,19 +74,17 @@ static void flush(struct tcache *tc, unsigned class_, size_t count) {
 static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
-	void **array = slots > 0 ? meta_alloc(slots * sizeof *array) : NULL;
-	if (array == NULL && slots > 0) return;
-	annotate_unchecked(array, slots * sizeof *array);
+	void **array = slots > 0 ? new_array(slots) : magazine_no_slots + 1;
+	if (array == NULL) return;
 	size_t blocks = (size_t)(m->top - m->empty), old = tc->slots[class_].count;
 	void **old_array = m->empty;
-	if (array != NULL && blocks > 0) memcpy(array, old_array, blocks * sizeof *array);
+	if (blocks > 0) memcpy(array, old_array, blocks * sizeof *array);
 	m->empty = array;
 	m->top = array + blocks;
 	m->full = array + slots;
 	tc->slots[class_].count = (uint16_t)slots;
 	tc->room = tc->room - old * size_classes[class_].size + slots * size_classes[class_].size;
-	annotate_checked(old_array, old * sizeof *array);
-	if (old > 0) meta_free(old_array, old * sizeof *array);
+	if (old > 0) free_array(old_array, old);
 }
 
 /* Halves a magazine, for instance, and gives the blocks back that have no room any more. */
@@ -82,49 +110,68 @@ static void look_for_idle(struct tcache *tc) {
 	}
 }
 
+static size_t slots_at_first(unsigned class_, size_t room) {
+	return slots_in(min_size(MAGAZINE_START_BYTES, room / MAGAZINE_START_SHARE), MAGAZINE_START_SLOTS,
+	                class_);
+}
+
+static size_t most_slots(unsigned class_) {
+	const size_t threads = max_size(tcache_count(), 1);
+	return slots_in(max_size(MAGAZINE_LIMIT_BYTES, MAGAZINE_SHARED_BYTES / threads),
+	                max_size(MAGAZINE_LIMIT_SLOTS, MAGAZINE_SHARED_SLOTS / threads), class_);
+}
+
 /* Called when the magazine turned out too short. */
 static void grow(struct tcache *tc, unsigned class_) {
 	const size_t have = tc->slots[class_].count;
 	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
 	tc->slots[class_].events++;
-	size_t threads = max_size(tcache_count(), 1);
-	const size_t limit_bytes = max_size(MAGAZINE_LIMIT_BYTES, MAGAZINE_SHARED_BYTES / threads);
-	const size_t limit_slots = max_size(MAGAZINE_LIMIT_SLOTS, MAGAZINE_SHARED_SLOTS / threads);
-	const size_t limit = slots_in(limit_bytes, limit_slots, class_);
-	size_t room = tcache_room(), start = min_size(MAGAZINE_START_BYTES, room / MAGAZINE_START_SHARE);
-	size_t slots = have == 0 ? slots_in(start, MAGAZINE_START_SLOTS, class_) : min_size(have * 2, limit);
-	if (slots > have && tc->room + (slots - have) * size_classes[class_].size <= room)
-		resize(tc, class_, slots);
-	else if (tc->room > room)
+	const size_t size = size_classes[class_].size, room = tcache_room();
+	if (tc->room > room) {
 		shrink(tc, class_, have / 2);
+	} else if (tc->room + size <= room) {
+		const size_t slots =
+		    have == 0 ? slots_at_first(class_, room) : min_size(have * 2 + 1, most_slots(class_));
+		if (slots > have && tc->room + (slots - have) * size <= room) resize(tc, class_, slots);
+	}
 }
+
+/* Blocks that a refill is for; 0: without slots. */
+static size_t batch_of(const struct magazine_slots *slots) { return min_size(slots->count / 2, BATCH_MAX); }
 
 /* Fetches blocks into the free slots of an empty magazine, or only one where there are none. Returns the one
- * with the lowest address, which is not in the magazine; the next lowest is the next to go. */
-static void *refill(struct tcache *tc, unsigned class_) {
+ * with the lowest address, which is not in the magazine; the next lowest is the next to go. The bin writes
+ * them there from the top down: of a short batch, the lowest slots stay unused (settle). When they are bare,
+ * none is in the magazine: see magazine_refill. */
+static void *refill(struct tcache *tc, unsigned class_, struct bare_blocks *bare) {
 	struct magazine *m = &tc->magazines[class_];
-	void *single, **batch = m->top < m->full ? m->top : &single;
-	const size_t wanted = max_size(min_size(tc->slots[class_].count / 2, BATCH_MAX), 1);
-	const size_t n = arena_take(tc->arena, class_, batch, wanted);
+	const size_t wanted = max_size(batch_of(&tc->slots[class_]), 1);
+	void *single, **end = m->top < m->full ? m->top + wanted : &single + 1;
+	const size_t n = arena_take_bare(tc->arena, class_, end, wanted, bare);
 	if (n == 0) return NULL;
+	tc->slots[class_].gained = (uint16_t)(tc->slots[class_].gained + n);
 	guard_count(&tc->guard, n);
-	void *lowest = batch[0];
-	for (size_t low = 0, high = n - 1; low < high; low++, high--) {
-		void *block = batch[low];
-		batch[low] = batch[high];
-		batch[high] = block;
-	}
-	if (batch != &single) m->top += n - 1;
-	return lowest;
+	if (bare->count > 0 || n == 1) return end[-1];
+	m->empty = end - n;
+	m->empty[-1] = magazine_no_block;
+	m->top = end - 1;
+	return end[-1];
 }
 
-static void *pop_or_refill(struct tcache *tc, unsigned class_) {
+static void *pop_or_refill(struct tcache *tc, unsigned class_, struct bare_blocks *bare) {
 	struct magazine *m = &tc->magazines[class_];
 	settle(tc, class_);
 	void *block = magazine_pop(m);
 	if (block != NULL) return block;
-	grow(tc, class_);
-	return refill(tc, class_);
+	/* New blocks come by the page: that it is empty soon is not the magazine's fault. */
+	struct magazine_slots *slots = &tc->slots[class_];
+	if (slots->gained >= batch_of(slots)) {
+		slots->gained = 0;
+		grow(tc, class_);
+	} else {
+		slots->events++;
+	}
+	return refill(tc, class_, bare);
 }
 
 static void push_or_flush(struct tcache *tc, unsigned class_, void *block) {
@@ -148,10 +195,25 @@ static void push_or_flush(struct tcache *tc, unsigned class_, void *block) {
 	magazine_push(m, block);
 }
 
+/* What malloc returns, and what is in a magazine, has a mark. To write one to a new page is a page fault, for
+ * which nobody should have to wait: so it is done without the lock, as if the thread freed these blocks, one
+ * by one, whatever a handler of a signal does in between. */
+static void mark_and_push(struct tcache *tc, unsigned class_, const struct bare_blocks *bare) {
+	struct magazine *m = &tc->magazines[class_];
+	arena_mark_bare(bare);
+	for (char *block = bare->first + (bare->count - 1) * bare->size; block > bare->first; block -= bare->size)
+		if (likely(!magazine_is_full(m)))
+			magazine_put_marked_on(m, m->top, block);
+		else
+			magazine_flush(tc, class_, block);
+}
+
 void *magazine_refill(struct tcache *tc, unsigned class_) {
+	struct bare_blocks bare = { .count = 0 };
 	lock_take(&tc->lock, RANK_CACHE);
-	void *block = pop_or_refill(tc, class_);
+	void *block = pop_or_refill(tc, class_, &bare);
 	lock_drop(&tc->lock, RANK_CACHE);
+	if (bare.count > 0) mark_and_push(tc, class_, &bare);
 	cache_hook_call(&cache_hooks.slow_moment);
 	return block;
 }
@@ -190,25 +252,37 @@ void magazine_inherit(struct tcache *tc, unsigned class_) {
 	for (void **slot = m->empty; slot < m->top; slot++) annotate_found(*slot);
 }
 
+/* malloc finds no way to these magazines any more, and takes its slow path. */
+__attribute__((no_sanitize("thread"))) static void close_ways(struct tcache *tc, const bool *due) {
+	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
+		if (due[tcache_tags[i] >> TAG_SHIFT]) *(volatile uint16_t *)&tc->tag_of_size[i] = TAG_OF_CLASS(0);
+	for (unsigned c = class_of_size(TABLE_MAX) + 1; c < CLASS_COUNT; c++)
+		if (due[c]) *(volatile uint16_t *)&tc->class_mask = 0;
+}
+
 /* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol
  * of a work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from
  * the top.
  *
- * What it leans on is written at magazine_pop and magazine_push (magazine.h).
+ * What it leans on is written at "pop and push" (magazine.h).
  *
- * `empty` goes up to just below the top. After the barrier, every call that starts sees that. One call may
- * have read the old value before, and have been interrupted: it takes the block below the top that is read
- * now, or writes above it. So all blocks below that one are ours. The barrier is dear: one serves all
- * magazines of the cache that are due.
+ * malloc's way to the magazine is closed, and `empty` goes up to just below the top. After the barrier, every
+ * call that starts sees that. One call may have read the old values before, and have been interrupted: it
+ * takes the block below the top that is read now, or writes above it. So all blocks below that one are ours.
+ * The barrier is dear: one serves all magazines of the cache that are due.
  *
  * The owner may have filled some of these slots since then. Where a thread's stores may be seen in another
  * order, the top may be seen before them: a second barrier is between the two. tests/models/drain.pml shows
  * what goes wrong otherwise.
  *
+ * Before the way is open again, the slot below the one block that is left holds magazine_no_block: what
+ * malloc finds there leads it to the slow path, and that settles the magazine.
+ *
  * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it
  * (os_thread.c): then nothing is taken. Helgrind is told what is handed over. */
 __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
 	void **first[CLASS_COUNT], **tops[CLASS_COUNT];
+	close_ways(tc, due);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
 		void **top = *(void **volatile *)&m->top;
@@ -233,7 +307,10 @@ __attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, cons
 			arena_give(c, from, n);
 			from += n;
 		}
+		if (end > first[c]) *(void *volatile *)&end[-1] = magazine_no_block;
 	}
+	atomic_thread_fence(memory_order_release);
+	sample_lead_sizes(tc);
 }
 
 /* Without ThreadSanitizer: it reads the two pointers while their thread may change them. The difference is

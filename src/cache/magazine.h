@@ -14,16 +14,18 @@
  * malloc, free, drain, the search for a free block and children rely on it. Its owner takes no lock and no
  * barrier here; `drain` in magazine.c, which takes the oldest blocks away from any thread, pays for both
  * sides. It leans on this order of what the owner does:
- * - pop reads top and `empty`, lowers top, and only then is the block, which lay just below the top, the
- *   program's. So a call that has read an `empty` from before a drain takes the one block that each drain
- *   leaves, or one above it.
- * - push reads top, writes the block to the slot there, and then raises top. So all that lies below the top
+ * - malloc reads the way to the magazine (its tag in tag_of_size, or class_mask), then top, lowers top, and
+ *   only then is the block, which lay just below the top, the program's. Slow paths, and hardened mode, read
+ *   `empty` in place of the way. So a call that has read either from before a drain takes the one block that
+ *   each drain leaves, or one above it.
+ * - free reads top, writes the block to the slot there, and then raises top. So all that lies below the top
  *   that the drainer reads has been written, where a thread's stores are seen in order; elsewhere it waits
  *   for that.
  * - only the owner writes top, and the slots from top on. `empty` changes under the cache's lock, which a
- *   drain holds, too.
- * The child of a fork, which finds the magazines of threads that it does not have, leans on the same
- * (magazine_inherit). tests/models/drain.pml tries every interleaving. */
+ *   drain holds, too. Below `empty` lies a slot with magazine_no_block, whenever there is a way: malloc needs
+ *   no test for an empty magazine, for that one has no mark; and free, which compares its block with the one
+ *   below the top, is never given that. The child of a fork, which finds the magazines of threads that it
+ *   does not have, leans on the same (magazine_inherit). tests/models/drain.pml tries every interleaving. */
 
 /* Does another thread, and the child of a fork, see a thread's stores in the order in which it made them? */
 #if defined(__x86_64__)
@@ -45,35 +47,95 @@ static inline __attribute__((always_inline)) void *magazine_pop(struct magazine 
 
 static inline bool magazine_is_full(const struct magazine *m) { return m->top >= m->full; }
 
-/* Puts the block on top. The magazine is not full. */
-static inline __attribute__((always_inline)) void magazine_push(struct magazine *m, void *block) {
-	*m->top = block;
+/* Puts the block on top, which was read from there. The magazine is not full. */
+static inline __attribute__((always_inline)) void magazine_push_on(struct magazine *m, void **top,
+                                                                   void *block) {
+	*top = block;
 	USE_IN_MEMORY(m->top);
 	m->top++;
 }
 
-/* ---- the same for the program's blocks, which have a mark while they are free ---- */
+static inline void magazine_push(struct magazine *m, void *block) { magazine_push_on(m, m->top, block); }
 
-/* For malloc. NULL: this magazine cannot serve. */
-static inline __attribute__((always_inline)) void *magazine_take(struct magazine *m) {
-	void *block = magazine_pop(m);
-	if (likely(block != NULL)) mark_clear(block);
+/* ---- the same for the program's blocks, which have a mark while they are free (mark.h) ---- */
+
+/* Stands for the block of an empty magazine. Its second word is not a mark, and is never written to. */
+extern uint64_t magazine_no_block[2] __attribute__((visibility("hidden")));
+
+/* Lowers the top, which is read already, and takes the block that lies there then, and its mark. The block is
+ * read once more for that: the handler of a signal that came in between, allocated, and freed as much, may
+ * have left others in these slots. */
+static inline __attribute__((always_inline)) void *magazine_take_off(struct tcache *tc, size_t tag,
+                                                                     void **top) {
+#if defined(__x86_64__)
+	/* The magazine's address is made in the instruction that uses it: one instruction less than what gcc 12
+	 * makes of the other. */
+	__asm__("" : "+r"(tag));
+	__asm__("subq $8, %0" : "+m"(magazine_at(tc, tag)->top), "+m"(top[-1]) : : "cc");
+#else
+	struct magazine *m = magazine_at(tc, tag);
+	m->top--;
+	STORE_FIRST(m->top, top[-1]);
+#endif
+	void *block = top[-1];
+	if (block == NULL) __builtin_unreachable();
+	mark_clear(block);
 	return block;
 }
 
+/* Takes the block below the top of the magazine that the tag led to, for malloc. NULL: this magazine cannot
+ * serve; or that block has no mark, and stays there for the slow path, which takes it with magazine_pop, and
+ * mark_take. */
+static inline __attribute__((always_inline)) void *magazine_take(struct tcache *tc, uint16_t tag) {
+	void **top = magazine_at(tc, tag)->top;
+	return likely(mark_is_there(top[-1])) ? magazine_take_off(tc, tag, top) : NULL;
+}
+
+/* Where no tag led here: a drain may be under way. */
+static inline __attribute__((always_inline)) void *magazine_take_off_the_way(struct tcache *tc,
+                                                                             uint16_t tag) {
+	struct magazine *m = magazine_at(tc, tag);
+	return likely(m->top > m->empty) ? magazine_take(tc, tag) : NULL;
+}
+
+/* The same for a block that left its place: false, and it is as it was, if it has no mark. */
+static inline bool mark_take(void *block) {
+	if (unlikely(!mark_is_there(block))) return false;
+	mark_clear(block);
+	return true;
+}
+
+/* Puts a free block on top that the thread has just given its mark. */
+static inline __attribute__((always_inline)) void magazine_put_marked_on(struct magazine *m, void **top,
+                                                                         void *block) {
+	annotate_freed(block);
+	STORE_FIRST(*mark_place(block), m->top);
+	magazine_push_on(m, top, block);
+}
+
+/* The same for a block that is free from now on. */
+static inline __attribute__((always_inline)) void magazine_put_on(struct magazine *m, void **top,
+                                                                  void *block) {
+	mark_set(block);
+	magazine_put_marked_on(m, top, block);
+}
+
 /* For free, with a block of which nothing is known but that the magazine is the one of its tag. False: it is
- * no block's start, or may be free already, or the magazine is full. */
+ * no block's start, or seems to be the one that was freed last, or the magazine is full. The block is not
+ * looked at, see mark.h. */
 static inline __attribute__((always_inline)) bool magazine_give(struct magazine *m, void *block) {
 	/* The top is read first: the last malloc has just written it, and all that follows waits for it. With the
 	 * load behind the test, a pair took 1.03 of the time. */
 	void **top = m->top;
-	uint64_t mark;
-	if (unlikely(!block_starts_at(block, &m->start_test, &mark))) return false;
-	if (unlikely(top >= m->full || mark_is(block, mark))) return false;
-	mark_set(block, mark);
-	annotate_freed(block);
-	magazine_push(m, block);
+	if (unlikely(!block_starts_at(block, &m->start_test))) return false;
+	if (unlikely(top >= m->full || top[-1] == block)) return false;
+	magazine_put_on(m, top, block);
 	return true;
+}
+
+/* Is it the block that the thread freed last into this magazine, and still there? */
+static inline bool magazine_has_on_top(const struct magazine *m, const void *block) {
+	return m->top > m->empty && m->top[-1] == block;
 }
 
 /* ---- what malloc and free do when that fails ---- */
@@ -85,6 +147,14 @@ void *magazine_refill(struct tcache *tc, unsigned class_);
 void magazine_flush(struct tcache *tc, unsigned class_, void *block);
 
 /* ---- for all magazines of a cache ---- */
+
+/* Without slots, empty and full at once. */
+extern void *magazine_no_slots[1] __attribute__((visibility("hidden")));
+#define MAGAZINE_WITHOUT_SLOTS \
+	{ .top = magazine_no_slots + 1, .full = magazine_no_slots + 1, .empty = magazine_no_slots + 1, }
+
+/* Of a new cache. */
+void magazines_init(struct tcache *tc);
 
 /* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. For
  * any thread's cache, under its lock. True when others may turn out to be idle later. */

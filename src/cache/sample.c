@@ -56,7 +56,8 @@ double sample_probability(size_t size, uint64_t mean) {
 /* ---- of all threads ---- */
 
 /* Without ThreadSanitizer: malloc reads the table plainly. */
-__attribute__((no_sanitize("thread"))) void sample_lead_sizes(struct tcache *tc, bool lead) {
+__attribute__((no_sanitize("thread"))) void sample_lead_sizes(struct tcache *tc) {
+	const bool lead = !sample_is_on() && !tc->led_away;
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
 		*(volatile uint16_t *)&tc->tag_of_size[i] = lead ? tcache_tags[i] : TAG_OF_CLASS(0);
 	*(volatile uint16_t *)&tc->class_mask = lead ? UINT16_MAX : 0;
@@ -68,8 +69,10 @@ bool tcache_sample(uint64_t mean) {
 	if (done) {
 		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
 		for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-			sample_lead_sizes(tc, mean == 0 && !tc->led_away);
+			lock_take(&tc->lock, RANK_CACHE);
+			sample_lead_sizes(tc);
 			sample_forget(&tc->sample);
+			lock_drop(&tc->lock, RANK_CACHE);
 		}
 	}
 	lock_drop(&caches.lock, RANK_THREADS);

@@ -86,8 +86,9 @@ uint64_t tcache_sample_count(size_t size);
 /* While a sample is taken, what the thread allocates is none. */
 void tcache_sample_busy(bool busy);
 
-/* Leads sizes to their magazines, or all of them to magazine 0. Another thread may be in the middle of
- * malloc: it finds either. */
-void sample_lead_sizes(struct tcache *tc, bool lead);
+/* Leads sizes to their magazines; or all of them to magazine 0 while the heap profile is on or the cache is
+ * led away. Its thread may be in the middle of malloc: it finds either. Under the cache's lock, unless nobody
+ * knows it yet: a drain, which ends with this, may be under way. */
+void sample_lead_sizes(struct tcache *tc);
 
 #endif

@@ -1,10 +1,10 @@
-/* The search for a free block, before a program that frees a block for the second time is ended: in the
- * thread's own cache, in the block's arena, in the caches of all threads.
+/* The search for a free block, before a program is ended that resizes one, or that malloc is about to give
+ * one that is in use: in the thread's own cache, in the block's arena, in the caches of all threads.
  *
  * Invariant: what is said to be found was in a magazine, below its top, at one moment of the search: so the
- * block was free then, whatever its thread did meanwhile. The other way round is not promised: a block may
- * be missed. Who ends the program relies on it (check_small in api/malloc.c); tests/models/search.pml fails
- * for wrong variants. */
+ * block was free then, whatever its thread did meanwhile. The other way round is not promised: a block may be
+ * missed. realloc ends the program for nothing else (look_for_free in api/realloc.c); malloc only says where
+ * it was. tests/models/search.pml fails for wrong variants. */
 #include "cache/caches.h"
 #include "cache/magazine.h"
 

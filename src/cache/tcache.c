@@ -25,15 +25,13 @@ void *tcache_alloc(unsigned class_, size_t size) {
 		void *guarded = alloc_guarded(tc, size);
 		return guarded != NULL ? guarded : magazine_refill(tc, class_);
 	}
-	void *block;
-	return arena_take(arena_list[0], class_, &block, 1) == 1 ? block : NULL;
+	return arena_take_one(arena_list[0], class_);
 }
 
 void *tcache_alloc_sampled(unsigned class_, size_t size) {
 	struct tcache *tc = get_cache();
 	void *block = tc != NULL ? alloc_guarded(tc, size) : NULL;
-	if (block == NULL && arena_take(arena_of_samples, class_, &block, 1) == 0) return NULL;
-	return block;
+	return block != NULL ? block : arena_take_one(arena_of_samples, class_);
 }
 
 void tcache_free(unsigned class_, void *block) {

@@ -1,9 +1,9 @@
 /* Thread caches: a magazine of free blocks per size class, used by one thread without lock or atomics.
  *
- * The fast paths (api/malloc.c) need no test for special cases, because each of these is a magazine that is
- * empty and full at once: class 0 of every cache (not a small block), and all of the static caches that
- * stand for "this thread has none". So a thread that starts, a process that starts and a pointer that is
- * none of ours take the slow paths here.
+ * The fast paths (api/malloc.c) need no test for special cases, because class 0 of every cache (not a small
+ * block) has a magazine that is empty and full at once, and so have the static caches that stand for "this
+ * thread has none", in which all sizes lead to it. So a thread that starts, a process that starts and a
+ * pointer that is none of ours take the slow paths here.
  *
  * In hardened mode, and while calls are recorded, every call does: threads have caches, but tcache_current
  * points at such a static one, and theirs is in tcache_hidden (hiding.c).
@@ -26,26 +26,28 @@
 struct magazine {
 	void **top;          /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
 	void **full;         /* top >= full: no room */
-	void **empty;        /* top <= empty: nothing in it */
+	void **empty;        /* top <= empty: nothing in it. Owner: the cache's lock */
 	uint64_t start_test; /* for block_starts_at; 0, which no address passes, in class 0 and without a cache */
 };
 static_assert(sizeof(struct magazine) == 1 << TAG_SHIFT, "a tag is the offset of a magazine in its cache");
 
 /* What only slow paths need of a magazine. */
 struct magazine_slots {
-	uint16_t count;  /* up to full: empty lies higher than the first one after a drain */
+	uint16_t count;  /* up to full: empty lies higher than the first one after a drain or a short refill */
 	uint16_t seen;   /* blocks in it at the last look for idle magazines */
 	uint16_t events; /* refills and flushes since then */
+	uint16_t gained; /* blocks that refills brought since it grew, or was to grow */
 };
 
 /* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and drain
  * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
-	/* By (size + 15) / 16. While the heap profile is on, all are 0, so that every malloc takes the slow
-	 * path, see tcache_sample; or while the cache is led away, see tcache_lead. */
-	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1];
-	uint16_t class_mask; /* for classes that are computed: all bits; or 0 in the same cases */
+	/* malloc's way to a magazine. There is none, so that every malloc takes the slow path, while the heap
+	 * profile is on (tcache_sample), while the cache is led away (tcache_lead), and while the magazine is
+	 * drained (drain in magazine.c). Owner: `lock`, but for a cache that nobody has yet. */
+	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16; 0: no way */
+	uint16_t class_mask;                             /* for classes that are computed: all bits; 0: no way */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in caches.count: see tcache_in_new_process. Owner: the threads lock */
@@ -64,7 +66,7 @@ struct tcache {
 	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any
 	 * needs; its end is cache_hooks.end_attached. Owner: its thread */
 	void *attached;
-	bool led_away;        /* see tcache_lead. Owner: the threads lock */
+	bool led_away;        /* see tcache_lead. Owner: `lock` */
 	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
 	uint8_t parked_looks; /* looks that found it so */
 	struct tcache *next_parked;
@@ -90,14 +92,15 @@ extern struct tcache tcache_hiding __attribute__((visibility("hidden")));
 /* What tag_of_size holds while nothing is sampled. Written once, at start-up. */
 extern uint16_t tcache_tags[TABLE_MAX / MIN_ALIGN + 1] __attribute__((visibility("hidden")));
 
-static inline struct magazine *magazine_at(struct tcache *tc, uint16_t tag) {
+static inline struct magazine *magazine_at(struct tcache *tc, size_t tag) {
 	return (struct magazine *)((char *)tc + tag);
 }
 
 /* ---- tcache.c: the slow ways of malloc and free ---- */
 
-/* For a small block: refill or flush the magazine first, or do without a cache where there can be none.
- * NULL when out of memory. `size`, which the class is that of, counts for a guarded block. */
+/* For a small block: refill or flush the magazine first, or do without a cache where there can be none. NULL
+ * when out of memory. `size`, which the class is that of, counts for a guarded block. Any other one has its
+ * mark, unless it was misused (mark_take), or is hardened. */
 void *tcache_alloc(unsigned class_, size_t size);
 void tcache_free(unsigned class_, void *block);
 

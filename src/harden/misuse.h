@@ -1,10 +1,13 @@
-/* Misuse that harms nothing here: a block in use comes back, but what the caller says of it is wrong. Arenal
- * knows the block, and goes on with what is right; whether it says so first, or ends the program, the
- * tunables tell. What corrupts memory always ends the program (arena/report.h).
+/* Misuse that Arenal can go on after. Whether it says so first, or ends the program, the tunables tell; what
+ * corrupts memory always ends it (arena/report.h).
  *
- * By default nothing is said, for programs that are right may come here: they delete an object by a base
- * without a virtual destructor, or have a library in them with a C++ library of its own. Hardened mode is
- * stricter. */
+ * A block in use comes back, but what the caller says of it is wrong: Arenal knows the block, and goes on
+ * with what is right. By default nothing is said, for programs that are right may come here: they delete an
+ * object by a base without a virtual destructor, or have a library in them with a C++ library of its own.
+ * Hardened mode is stricter.
+ *
+ * A free block that malloc is about to hand out has lost its mark (arena/mark.h): it is left alone for good.
+ * No program that is right comes here. By default the program ends. */
 #ifndef HARDEN_MISUSE_H
 #define HARDEN_MISUSE_H
 
@@ -37,6 +40,10 @@ static inline enum misuse_action misuse_of_family(enum misuse_action otherwise) 
 	return otherwise;
 }
 
+static inline enum misuse_action misuse_of_lost_mark(void) {
+	return conf.misuse != MISUSE_DEFAULT ? (enum misuse_action)conf.misuse : MISUSE_END;
+}
+
 /* `function`, which the program called, was given the block with a size that it cannot have been asked for
  * with: it has `bytes` bytes. Returns when the program is to go on. */
 COLD void misuse_size(const char *function, const void *block, size_t size, size_t bytes);
@@ -45,5 +52,9 @@ COLD void misuse_size(const char *function, const void *block, size_t size, size
  * same. */
 COLD void misuse_family(const char *function, const void *block, const char *source,
                         enum misuse_action otherwise);
+
+/* `function`, which the program called, found the block free, and without a mark: it was written to, or is in
+ * use. Returns when the program is to go on without it. */
+COLD void misuse_lost_mark(const char *function, const void *block);
 
 #endif

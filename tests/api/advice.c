@@ -215,6 +215,46 @@ static void attributes_move_with_the_block(void **state) {
 	assert_int_equal(run_in_child(tell_and_resize, NULL), 0);
 }
 
+/* Small blocks share their pages, and keep what was said of them. A child that sees some as zeros, which are free, gets them. */
+static void wipe_and_free_small_blocks(void *argument) {
+	const size_t size = *(const size_t *)argument;
+	char *blocks[64];
+
+	for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+		CHILD_CHECK(blocks[i] = aligned_alloc(4 * KIB, size));
+		memset(blocks[i], 1, size);
+	}
+	if (!kernel_has(WIPEONFORK, blocks[0], size))
+		_exit(77);
+	for (size_t i = 0; i < COUNT_OF(blocks); i++)
+		CHILD_CHECK(tell(WIPEONFORK, blocks[i], size));
+	for (size_t i = 0; i < COUNT_OF(blocks); i += 2)
+		free(blocks[i]);
+	pid_t child = fork();
+	for (size_t i = 0; i < 2 * COUNT_OF(blocks); i++) {
+		char *block = malloc(size);
+		CHILD_CHECK(block);
+		memset(block, 2, size);
+	}
+	if (child == 0)
+		_exit(0);
+	int status;
+	CHILD_CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void children_get_wiped_blocks(void **state) {
+	static const size_t sizes[] = { 4 * KIB, 8 * KIB, 32 * KIB };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		const int status = run_in_child(wipe_and_free_small_blocks, (void *)&sizes[i]);
+
+		if (status == 77)
+			SKIP("this kernel has no MADV_WIPEONFORK");
+		assert_int_equal(status, 0);
+	}
+}
+
 /* Neither what the program had then, nor what was kept then, goes to others. */
 static void lock_all(void *unused) {
 	const size_t size = kept_size();
@@ -326,6 +366,7 @@ int main(void) {
 		cmocka_unit_test(attributes_end_with_smaller_blocks),
 		cmocka_unit_test(closed_pages_end_with_the_block),
 		cmocka_unit_test(attributes_move_with_the_block),
+		cmocka_unit_test(children_get_wiped_blocks),
 		cmocka_unit_test(locking_all_is_about_all),
 		cmocka_unit_test(other_advice_does_not),
 		cmocka_unit_test(answers_are_those_of_libc),

@@ -1,5 +1,5 @@
 /* What no program may do with blocks: the library ends the program with one line that names the function,
- * the address and what is known of it, when the function is called. */
+ * the address and what is known of it, when the function is called. What is found later: misuse_marks.c. */
 #include "misuse.h"
 
 #include <inttypes.h>
@@ -101,12 +101,19 @@ static void expect_freed(const char *line, enum kind kind, const char *place) {
 		fail_msg("not expected: \"%s\"", line);
 }
 
+/* free does not look at a small block: it knows the one that was freed last, and large ones. realloc reads it anyway. */
+static bool is_found_at_once(const struct way *way, enum kind kind) {
+	return kind != SMALL || way->does == MOVES;
+}
+
 static void blocks_that_are_free_already(void **state) {
 	(void)state;
 	for (size_t w = 0; w < COUNT_OF(ways); w++)
 		for (size_t i = 0; i < COUNT_OF(samples); i++)
 			for (size_t others = 0; others <= 3; others += 3) {
 				struct misuse misuse = { &ways[w], samples[i].size, others };
+				if (others > 0 && !is_found_at_once(&ways[w], samples[i].kind))
+					continue;
 				expect_freed(end_of(give_twice, &misuse, ways[w].name), samples[i].kind, "in the cache of this thread");
 			}
 }
@@ -130,6 +137,8 @@ static void blocks_that_are_back_in_their_arena(void **state) {
 	(void)state;
 	for (size_t w = 0; w < COUNT_OF(ways); w++) {
 		struct misuse misuse = { &ways[w], 24, 0 };
+		if (!is_found_at_once(&ways[w], SMALL))
+			continue;
 		expect_freed(end_of(give_twice_much_later, &misuse, ways[w].name), SMALL, "back in its arena");
 	}
 }
@@ -160,6 +169,8 @@ static void blocks_in_the_cache_of_another_thread(void **state) {
 	for (size_t w = 0; w < COUNT_OF(ways); w++)
 		for (size_t i = 0; i < COUNT_OF(samples); i++) {
 			struct misuse misuse = { &ways[w], samples[i].size, 0 };
+			if (!is_found_at_once(&ways[w], samples[i].kind))
+				continue;
 			expect_freed(end_of(give_after_another_thread, &misuse, ways[w].name), samples[i].kind, "in the cache of another thread");
 		}
 }
@@ -174,6 +185,8 @@ static void blocks_that_were_freed_before_a_fork(void **state) {
 	for (size_t w = 0; w < COUNT_OF(ways); w++)
 		for (size_t i = 0; i < COUNT_OF(samples); i++) {
 			struct misuse misuse = { &ways[w], samples[i].size, 0 };
+			if (!is_found_at_once(&ways[w], samples[i].kind))
+				continue;
 			free(take(misuse.size));
 			expect_freed(end_of(give_again, &misuse, ways[w].name), samples[i].kind, "in the cache of this thread");
 		}

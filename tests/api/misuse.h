@@ -19,6 +19,7 @@ extern struct told {
 struct way {
 	const char *name; /* in messages */
 	void (*give)(void *block);
+	enum { FREES, MOVES, LOOKS } does; /* to a block of some bytes */
 };
 
 enum { WAYS = 8 };

@@ -44,14 +44,14 @@ static void give_to_delete_array(void *block) { delete_array(block); }
 static void give_to_delete_sized(void *block) { delete_sized(block, shared->usable); }
 
 const struct way ways[WAYS] = {
-	{ "free", free },
-	{ "realloc", give_to_realloc },
-	{ "realloc", give_to_realloc_zero },
-	{ "malloc_usable_size", give_to_usable_size },
-	{ "free_sized", give_to_free_sized },
-	{ "operator delete", give_to_delete },
-	{ "operator delete[]", give_to_delete_array },
-	{ "operator delete", give_to_delete_sized },
+	{ "free", free, FREES },
+	{ "realloc", give_to_realloc, MOVES },
+	{ "realloc", give_to_realloc_zero, FREES },
+	{ "malloc_usable_size", give_to_usable_size, LOOKS },
+	{ "free_sized", give_to_free_sized, FREES },
+	{ "operator delete", give_to_delete, FREES },
+	{ "operator delete[]", give_to_delete_array, FREES },
+	{ "operator delete", give_to_delete_sized, FREES },
 };
 
 char *take(size_t size) {

@@ -2,15 +2,21 @@
  * The owner makes CALLS calls, of any kind, without a lock where it can; the drainer drains DRAINS times. No block may be handed
  * out twice, be in two places or get lost.
  *
- * Memory. Only the owner writes `top` and the slots. What it wrote reaches the drainer late: in order as on x86-64, or, with
- * -DWEAK, in any order, and the drainer may also read a slot before it reads `top`, as on AArch64. What the drainer writes
- * to `empty` reaches the owner late: it may read any value since the last barrier. The barrier ends both, wherever the
- * owner is at that moment, also in the middle of a call.
+ * malloc finds the magazine by its way, without a look at `empty`; or, in hardened mode and while the heap profile is on, looks at that,
+ * and needs no way. Either may happen here, in each call.
+ *
+ * Memory. Only the owner writes `top` and the slots, but for NONE, which the drainer writes to one slot before it opens the way again.
+ * What the owner wrote reaches the drainer late: in order as on x86-64, or, with -DWEAK, in any order, and the drainer may also
+ * read a slot before it reads `top`, as on AArch64. What the drainer writes to `empty` and to the way reaches the owner late: it may
+ * read any value since the last barrier. The barrier ends both, wherever the owner is at that moment, also in the middle of a call. Who
+ * finds the way open again finds NONE, too: the drainer's stores are in that order, and what the owner reads there depends on the way.
  *
  * Deliberately wrong variants, which the test wants to see fail:
  *   NO_BARRIER   the drainer does not wait for the owner
  *   NO_REREAD    ... does not look where the owner's top is after the barrier
  *   TAKE_ALL     ... takes the block below the top, too
+ *   WAY_OPEN     ... leaves the way open
+ *   NO_NONE      ... opens it without having written NONE
  *   ONE_BARRIER  with WEAK: ... reads slots without a second barrier */
 #define SLOTS 3
 #define BLOCKS 3
@@ -37,8 +43,10 @@ byte seen_slot[SLOTS];
 #ifndef WEAK
 chan stores = [12] of { byte, byte }; /* place, value: on their way to memory; place SLOTS is the top */
 #endif
-/* Values of `empty` that the owner may read, newest last. */
+/* Values of `empty` that the owner may read, newest last; and whether the way is closed. */
 byte empty0, empty1, empty2;
+bool closed0, closed1, closed2;
+#define NONE 0             /* what a slot holds that is no block */
 
 bool given[BLOCKS + 1];    /* back to the arena */
 bool locked = true;        /* the cache's lock; until all is ready */
@@ -92,8 +100,23 @@ inline read_empty() {
 	if :: e = empty0 :: e = empty1 :: e = empty2 fi
 }
 
+inline read_way() {
+	if :: closed = closed0 :: closed = closed1 :: closed = closed2 fi
+}
+
+inline malloc_slowly() {
+	atomic {
+		!locked;
+		settle();
+		if
+		:: top > 0 -> t = top - 1; b = slot[t]; write_top(t); hand_out(b)
+		:: else /* a refill: no part of this */
+		fi
+	}
+}
+
 inline hand_out(b) {
-	assert(b != 0 && !held[b] && !given[b]);
+	assert(b != NONE && !held[b] && !given[b]);
 	held[b] = true
 }
 
@@ -106,11 +129,13 @@ inline settle() {
 	od;
 	write_top(i);
 	empty0 = 0; empty1 = 0; empty2 = 0;
+	closed0 = closed2; closed1 = closed2;
 	i = 0
 }
 
 active proctype owner() {
 	byte t, e, b, i, value, calls;
+	bool closed;
 	/* Any number of blocks lies in the magazine, the program holds the others. */
 	atomic {
 		select(t : 0 .. SLOTS);
@@ -126,8 +151,22 @@ active proctype owner() {
 	:: calls < CALLS ->
 		calls++;
 		if
-		:: /* malloc */
-			/* Both loads in either order. */
+		:: /* malloc, by the way */
+			atomic { read_way() };
+			if
+			:: closed -> malloc_slowly()
+			:: else ->
+				t = top;
+				/* Below the first slot lies NONE as well. */
+				if :: t > 0 -> b = slot[t - 1] :: else -> b = NONE fi;
+				if
+				:: b == NONE -> malloc_slowly()
+				:: else ->
+					atomic { write_top(t - 1) };
+					atomic { b = slot[t - 1]; hand_out(b) }
+				fi
+			fi
+		:: /* malloc, by a look at `empty`: both loads in either order. */
 			if
 			:: atomic { t = top; skip }; atomic { read_empty() }
 			:: atomic { read_empty() }; t = top
@@ -136,15 +175,7 @@ active proctype owner() {
 			:: t > e ->
 				atomic { write_top(t - 1) };
 				atomic { b = slot[t - 1]; hand_out(b) }
-			:: else ->
-				atomic {
-					!locked;
-					settle();
-					if
-					:: top > 0 -> t = top - 1; b = slot[t]; write_top(t); hand_out(b)
-					:: else /* a refill: no part of this */
-					fi
-				}
+			:: else -> malloc_slowly()
 			fi
 		:: /* free of any block */
 			atomic {
@@ -177,7 +208,7 @@ active proctype owner() {
 				fi
 			fi
 		fi;
-		atomic { t = 0; e = 0; b = 0 }
+		atomic { t = 0; e = 0; b = 0; closed = false }
 	:: calls == CALLS -> break
 	od;
 	owner_done = true
@@ -185,7 +216,7 @@ active proctype owner() {
 
 inline barrier() {
 #ifndef NO_BARRIER
-	atomic { arrive(); empty0 = empty2; empty1 = empty2 }
+	atomic { arrive(); empty0 = empty2; empty1 = empty2; closed0 = closed2; closed1 = closed2 }
 #else
 	skip
 #endif
@@ -193,6 +224,10 @@ inline barrier() {
 
 inline write_empty(v) {
 	empty0 = empty1; empty1 = empty2; empty2 = v
+}
+
+inline close_way(v) {
+	closed0 = closed1; closed1 = closed2; closed2 = v
 }
 
 active proctype drainer() {
@@ -206,6 +241,9 @@ active proctype drainer() {
 		atomic { first = empty2; t = seen_top };
 		if
 		:: t > first + 1 ->
+#ifndef WAY_OPEN
+			atomic { close_way(true) };
+#endif
 			atomic { write_empty(t - SPARED) };
 			if
 			:: barrier(); passed = true
@@ -252,7 +290,11 @@ active proctype drainer() {
 					n++
 				}
 			:: else -> break
-			od
+			od;
+#ifndef NO_NONE
+			if :: end_ > first -> atomic { slot[end_ - 1] = NONE; seen_slot[end_ - 1] = NONE } :: else fi;
+#endif
+			atomic { close_way(false) }
 		:: else
 		fi;
 		atomic { locked = false; t = 0; first = 0; end_ = 0; n = 0; value = 0; passed = false }

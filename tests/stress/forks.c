@@ -1,5 +1,6 @@
 /* forks SEED OPERATIONS THREADS: THREADS threads allocate without a pause while two others fork OPERATIONS times each.
- * The children allocate at once, use the blocks they inherited, start a thread, and fork children of their own. */
+ * The children allocate at once, use the blocks they inherited, start a thread, and fork children of their own. Some take all that lay
+ * in caches. */
 #include "stress.h"
 
 #include <pthread.h>
@@ -49,6 +50,9 @@ static void run_family(uint64_t seed, struct block *inherited, int depth);
 static void be_a_child(uint64_t seed, struct block *inherited, int depth) {
 	struct random random = random_for(seed, (uint64_t)depth);
 
+	/* What lay in the caches of the threads that are not here is handed out as well. */
+	if (random_below(&random, 3) == 0)
+		malloc_trim(0);
 	for (size_t i = 0; i < BLOCKS; i++) {
 		struct block fresh = block_new(&random);
 		if (i % 2)

@@ -11,11 +11,19 @@
 #include "base/conf.h"
 #include "base/os.h"
 
+/* So many, in as many steps as it takes: new blocks come page by page. */
+static void take_all(struct arena *arena, unsigned c, void **blocks, size_t count) {
+	for (size_t n = 0, more; n < count; n += more) {
+		more = take_up_to(arena, c, blocks + n, count - n);
+		assert_true(more > 0 && more <= count - n);
+	}
+}
+
 static void takes_lowest_first(void **state) {
 	(void)state;
 	void *blocks[64];
 	unsigned c = class_of_size(1000);
-	assert_int_equal(arena_take(arena_list[0], c, blocks, 64), 64);
+	take_all(arena_list[0], c, blocks, 64);
 	for (int i = 1; i < 64; i++) assert_true(blocks[i] != blocks[i - 1]);
 	struct span *s = span_of(blocks[0]);
 	assert_int_equal(s->class_, c);
@@ -26,7 +34,7 @@ static void takes_lowest_first(void **state) {
 	arena_give(c, &scratch, 1);
 	scratch = low;
 	arena_give(c, &scratch, 1);
-	assert_int_equal(arena_take(arena_list[0], c, &again, 1), 1);
+	assert_int_equal(take_up_to(arena_list[0], c, &again, 1), 1);
 	assert_ptr_equal(again, low < high ? low : high);
 	blocks[10] = again;
 	blocks[20] = blocks[63];
@@ -38,11 +46,7 @@ static void every_class(void **state) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		enum { BLOCKS = 200 };
 		char *blocks[BLOCKS];
-		for (size_t n = 0; n < BLOCKS;) {
-			size_t taken = arena_take(arena_list[0], c, (void **)blocks + n, BLOCKS - n);
-			assert_true(taken > 0);
-			n += taken;
-		}
+		take_all(arena_list[0], c, (void **)blocks, BLOCKS);
 		for (int i = 0; i < BLOCKS; i++) memset(blocks[i], i, size_classes[c].size);
 		for (int i = 0; i < BLOCKS; i++) {
 			assert_int_equal(blocks[i][0], (char)i);
@@ -63,8 +67,8 @@ static void blocks_go_home(void **state) {
 	assert_non_null(second);
 	unsigned c = class_of_size(48);
 	void *mixed[40];
-	assert_int_equal(arena_take(arena_list[0], c, mixed, 20), 20);
-	assert_int_equal(arena_take(second, c, mixed + 20, 20), 20);
+	take_all(arena_list[0], c, mixed, 20);
+	take_all(second, c, mixed + 20, 20);
 	for (int i = 0; i < 20; i += 2) {
 		void *swap = mixed[i];
 		mixed[i] = mixed[39 - i];
@@ -81,7 +85,7 @@ static void holes_go_back(void **state) {
 	unsigned c = class_of_size(256);
 	enum { BLOCKS = 256 };
 	void *blocks[BLOCKS];
-	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	take_all(arena_list[0], c, blocks, BLOCKS);
 	for (int i = 0; i < BLOCKS; i++) memset(blocks[i], 7, 256);
 	struct span *s = span_of(blocks[0]);
 	assert_true(os_resident(s->start, SLICE_SIZE) >= 60 * KIB);
@@ -103,7 +107,7 @@ static void purged_pages_are_used_last(void **state) {
 	if (sysconf(_SC_PAGESIZE) != PURGE_PAGE) SKIP("pages are not of 4 KiB");
 	arena_purge_all(0); /* frees what earlier tests left empty */
 	void *blocks[BLOCKS], *given[BLOCKS], *again[BLOCKS];
-	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	take_all(arena_list[0], c, blocks, BLOCKS);
 	struct span *s = span_of(blocks[0]);
 	assert_ptr_equal(s->start, blocks[0]);
 	size_t count = 0;
@@ -120,11 +124,11 @@ static void purged_pages_are_used_last(void **state) {
 
 	/* First what is left on resident pages: those with a block that was kept. */
 	const size_t resident = SLICE_SIZE / PURGE_PAGE / 2 * (ON_PAGE - 1);
-	assert_int_equal(arena_take(arena_list[0], c, again, resident), resident);
+	assert_int_equal(take_up_to(arena_list[0], c, again, resident), resident);
 	for (size_t i = 0; i < resident; i++) assert_int_equal(((char *)again[i] - s->start) / PURGE_PAGE % 2, 0);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2);
 	/* Then one purged page after the other. */
-	assert_int_equal(arena_take(arena_list[0], c, again + resident, 1), 1);
+	assert_int_equal(take_up_to(arena_list[0], c, again + resident, 1), 1);
 	assert_int_equal(((char *)again[resident] - s->start) / PURGE_PAGE, 1);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2 - PURGE_PAGE);
 	assert_true(s->purged != 0);
@@ -152,7 +156,7 @@ static void refused_pages_are_tried_again_when_told(void **state) {
 	void *blocks[BLOCKS], *given[BLOCKS];
 	bool more_later;
 	arena_purge_all(0);
-	assert_int_equal(arena_take(arena_list[0], c, blocks, BLOCKS), BLOCKS);
+	take_all(arena_list[0], c, blocks, BLOCKS);
 	memcpy(given, blocks, sizeof given);
 	char *start = span_of(blocks[0])->start;
 	refuses = true;
@@ -178,7 +182,7 @@ static void idle_spans_only(void **state) {
 	void *blocks[64];
 	bool more_later;
 	arena_purge_holes(0, false, &more_later);
-	assert_int_equal(arena_take(arena_list[0], c, blocks, 64), 64);
+	take_all(arena_list[0], c, blocks, 64);
 	arena_give(c, blocks + 1, 63);
 	assert_int_equal(arena_purge_holes(2, false, &more_later), 0);
 	assert_true(more_later);
@@ -213,7 +217,7 @@ static void expect_abort(void (*misuse)(void), const char *words) {
 static void give_twice(void) {
 	unsigned c = class_of_size(64);
 	void *block, *scratch;
-	arena_take(arena_list[0], c, &block, 1);
+	take_up_to(arena_list[0], c, &block, 1);
 	scratch = block;
 	arena_give(c, &scratch, 1);
 	arena_give(c, &block, 1);
@@ -222,7 +226,7 @@ static void give_twice(void) {
 static void give_inside(void) {
 	unsigned c = class_of_size(64);
 	void *block;
-	arena_take(arena_list[0], c, &block, 1);
+	take_up_to(arena_list[0], c, &block, 1);
 	block = (char *)block + 16;
 	arena_give(c, &block, 1);
 }

@@ -318,6 +318,24 @@ static void parked_magazines_are_short(void **state) {
 	assert_true(cached_bytes() > 0 && cached_bytes() <= 6 * MAGAZINE_START_BYTES);
 }
 
+/* What malloc finds there, whoever took it over: free blocks with marks, and below them what has none. */
+static void expect_marks(const struct tcache *tc, size_t size) {
+	const struct magazine *m = &tc->magazines[class_of_size(size)];
+	assert_true(m->top > m->empty);
+	for (void **slot = m->empty; slot < m->top; slot++) assert_true(mark_is_there(*slot));
+	assert_ptr_equal(m->empty[-1], magazine_no_block);
+	assert_int_equal(tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN], TAG_OF_CLASS(class_of_size(size)));
+}
+
+static void parked_blocks_have_marks(void **state) {
+	(void)state;
+	for (int thread = 0; thread < 3; thread++) {
+		run_thread(300, 20);
+		assert_int_equal(caches.parked_count, 1);
+		expect_marks(caches.parked, 300);
+	}
+}
+
 /* Who takes one over is not to guard the allocation that the one before guarded, nor none at all. */
 static void turns_are_not_inherited(void **state) {
 	(void)state;
@@ -377,6 +395,32 @@ static void run_together(void) {
 	}
 	for (size_t i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
 	pthread_barrier_destroy(&together);
+}
+
+static void *use_and_wait(void *use) {
+	use_and_exit(use);
+	pthread_barrier_wait(&together);
+	pthread_barrier_wait(&together);
+	return NULL;
+}
+
+/* Drained while its thread was there, it leaves malloc a way that ends below the block that was left. */
+static void a_drained_cache_is_taken_over(void **state) {
+	(void)state;
+	struct use use = { .size = 300, .blocks = 20 };
+	pthread_t thread;
+	assert_int_equal(pthread_barrier_init(&together, NULL, 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, use_and_wait, &use), 0);
+	pthread_barrier_wait(&together);
+	tcache_drain(0);
+	pthread_barrier_wait(&together);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&together);
+	assert_int_equal(caches.parked_count, 1);
+	expect_marks(caches.parked, 300);
+	const struct use next = run_thread(300, 20);
+	assert_ptr_equal(next.cache, use.cache);
+	expect_marks(caches.parked, 300);
 }
 
 static void few_are_parked(void **state) {
@@ -615,6 +659,7 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 	void *block = arenal_test_malloc(112);
 	void **top = m->top;
 	assert_true(top < m->full);
+	mark_set(block);
 	drain();
 	*top = block;
 	m->top = top + 1;
@@ -823,6 +868,8 @@ int main(void) {
 		PARKING(the_next_thread_takes_a_cache_over),
 		PARKING(a_look_begins_anew_with_the_next_thread),
 		PARKING(parked_magazines_are_short),
+		PARKING(parked_blocks_have_marks),
+		PARKING(a_drained_cache_is_taken_over),
 		PARKING(turns_are_not_inherited),
 		PARKING(less_room_empties_a_parked_cache),
 		PARKING(a_parked_block_is_found),
