@@ -46,7 +46,7 @@ struct page_map {
 	size_t derived_limit;
 	_Atomic uint64_t mark; /* of free blocks, see mark.h. Here for the same reason. Written at start-up, while
 	                          other threads may be in their first malloc */
-	size_t length; /* slices that the table has. It only grows */
+	size_t length;         /* slices that the table has. It only grows */
 } __attribute__((aligned(CACHE_LINE)));
 extern struct page_map page_map __attribute__((visibility("hidden")));
 
