@@ -99,6 +99,13 @@ static inline size_t plain_usable_size(void *block, const char *function) {
 	return likely(usable_size_fast(block, &size)) ? size : usable_size_of_place(block, function);
 }
 
+/* Plain as a table, for fronts that stand before it. */
+extern const struct front plain_front __attribute__((visibility("hidden")));
+
+/* Puts a front before the one that serves, which it writes to *behind before the first call comes. False: the
+ * environment is not known yet, and with it which one serves. */
+bool front_put_before(const struct front *other, const struct front **behind);
+
 /* The front that serves instead of plain; NULL: none does. Slow paths test this, when the process has
  * started. Written once: at start-up, as soon as libc knows the environment, or when a process is to be
  * recorded that runs. */

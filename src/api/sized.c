@@ -51,14 +51,18 @@ NOINLINE void release_sized(void *block, size_t align, size_t size, const struct
 		release(block, claim);
 }
 
+void release_resized(void *block, size_t align, size_t size, const struct claim *claim) {
+	if (block == NULL) return;
+	if (are_checked() && may_be_left_by_realloc(size, usable_size(block, claim->function)))
+		release(block, claim);
+	else
+		release_sized(block, align, size, claim);
+}
+
 /* C23: free with the size that was asked for, of malloc or of realloc. */
 EXPORT void PUBLIC(free_sized)(void *block, size_t size) {
 	CLAIM(claim, "free_sized", FAMILY_MALLOC);
-	if (block == NULL) return;
-	if (are_checked() && may_be_left_by_realloc(size, usable_size(block, claim.function)))
-		release(block, &claim);
-	else
-		release_sized(block, MIN_ALIGN, size, &claim);
+	release_resized(block, MIN_ALIGN, size, &claim);
 }
 
 EXPORT void PUBLIC(free_aligned_sized)(void *block, size_t align, size_t size) {

@@ -19,26 +19,42 @@ _Atomic bool started;
 
 /* ---- the front ---- */
 
-static const struct front plain = {
+const struct front plain_front = {
 	plain_allocate, plain_allocate_zeroed, plain_allocate_aligned,
 	plain_resize,   plain_release,         plain_usable_size,
 };
 const struct front *_Atomic front;
 
+static bool conf_loaded, chosen;
+
 static void choose_front(void) {
+	chosen = conf_loaded;
 	const bool trace = conf_files.trace_file[0] != 0;
 	if (conf.harden) {
 		if (trace) print_fd(2, "arenal: calls are not recorded: there is no trace in hardened mode\n");
-		atomic_store_explicit(&front, harden_start(&plain), memory_order_release);
+		atomic_store_explicit(&front, harden_start(&plain_front), memory_order_release);
 	} else if (trace) {
-		atomic_store_explicit(&front, trace_start(&plain), memory_order_release);
+		atomic_store_explicit(&front, trace_start(&plain_front), memory_order_release);
 	}
 }
 
 /* ---- start and exit ---- */
 
 static struct lock start_lock;
-static bool conf_loaded;
+
+bool front_put_before(const struct front *other, const struct front **behind) {
+	ensure_started();
+	lock_take(&start_lock, RANK_INIT);
+	if (!conf_loaded) conf_loaded = conf_load();
+	if (conf_loaded && !chosen) choose_front();
+	if (conf_loaded && front_instead() != other) {
+		*behind = front_instead() != NULL ? front_instead() : &plain_front;
+		atomic_store_explicit(&front, other, memory_order_release);
+	}
+	lock_drop(&start_lock, RANK_INIT);
+	if (conf_loaded && harden_is_on) tcache_started();
+	return conf_loaded;
+}
 
 static void be_in_sandbox(void) {
 	os_expect_sandbox();

@@ -35,8 +35,8 @@ void arena_reseed(void) {
 		if (arena_list[i]->kind == REGION_GUARDED) seed(arena_list[i]);
 }
 
-static void setup(struct arena *a, enum region_kind kind, bool of_samples) {
-	a->of_samples = of_samples;
+static void setup(struct arena *a, enum region_kind kind, bool apart) {
+	a->apart = apart;
 	a->kind = kind;
 	for (unsigned c = 0; c < CLASS_COUNT; c++) a->bins[c].arena = a;
 	if (kind == REGION_GUARDED) seed(a);
@@ -52,16 +52,16 @@ void arena_init(void) {
 /* Those that threads may use. */
 static uint32_t count_in_use(uint32_t count) {
 	uint32_t in_use = 0;
-	for (uint32_t i = 0; i < count; i++) in_use += !arena_list[i]->of_samples && !arena_list[i]->inherited;
+	for (uint32_t i = 0; i < count; i++) in_use += !arena_list[i]->apart && !arena_list[i]->inherited;
 	return in_use;
 }
 
-static struct arena *add_arena(enum region_kind kind, bool of_samples) {
+static struct arena *add_arena(enum region_kind kind, bool apart) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	if (count >= ARENAS_MAX) return NULL;
 	struct arena *a = meta_alloc(sizeof *a);
 	if (a == NULL) return NULL;
-	setup(a, kind, of_samples);
+	setup(a, kind, apart);
 	arena_list[count] = a;
 	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
 	return a;
@@ -72,6 +72,10 @@ struct arena *arena_create(void) {
 	uint32_t limit = conf.arena_max > 0 ? (uint32_t)conf.arena_max : cpus_count();
 	if (count_in_use(count) >= limit) return NULL;
 	return add_arena(kind_of_arenas, false);
+}
+
+struct arena *arena_create_apart(void) {
+	return add_arena(kind_of_arenas, true);
 }
 
 bool arena_for_samples(void) {

@@ -31,9 +31,10 @@ struct arena {
 	struct bin bins[CLASS_COUNT];
 	uint32_t threads;                  /* that use this arena. Owner: threads lock (cache/) */
 	uint32_t kind;                     /* enum region_kind: where it likes its spans */
-	bool of_samples;                   /* no thread uses it, see below */
+	bool apart;                        /* no thread uses it of itself: arena_create_apart */
 	bool inherited;                    /* nor this one: arena_harden_anew */
 	struct random random[CLASS_COUNT]; /* for the choice of hardened blocks. Owner: the bin's lock */
+	struct span *full[CLASS_COUNT];    /* apart: spans without a free block. Owner: the bin's lock */
 };
 
 /* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */
@@ -46,9 +47,17 @@ void arena_init(void);
  * lock. */
 struct arena *arena_create(void);
 
-/* One that no thread uses: its spans have no tags, so that free takes the slow path with its blocks, which
- * are those that the heap profile has sampled. NULL until the profile is on for the first time; written once,
- * under the threads lock. */
+/* One apart: no thread gets it as its own. Its spans have no tags, so that free takes the slow path with its
+ * blocks, and gives each back at once: none waits in a thread's cache. NULL when out of memory. Called under
+ * the threads lock. */
+struct arena *arena_create_apart(void);
+
+/* Frees all blocks of an arena apart at once; each that was out is told to `freed`, which is called without a
+ * lock, or NULL. Nobody may use one of them any more, nor take others meanwhile. Without any lock. */
+void arena_reset(struct arena *arena, void (*freed)(const void *block));
+
+/* The one apart whose blocks are those that the heap profile has sampled. NULL until the profile is on for
+ * the first time; written once, under the threads lock. */
 extern struct arena *_Atomic arena_of_samples;
 
 /* Makes it, if it is not there. False when out of memory. Called under the threads lock. */

@@ -66,7 +66,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 		s[i].head = i;
 		s[i].kind = SPAN_CONTINUED;
 	}
-	s->sampled = bin->arena->of_samples;
+	s->sampled = bin->arena->apart;
 	if (!s->hard && !s->sampled) page_map_set_tags((uintptr_t)s->start, c->slices, TAG_OF_CLASS(class_));
 	s->purged = 0;
 	s->lazy = false;
@@ -122,7 +122,7 @@ size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t 
 		struct span *s = bin->partial;
 		taken += unlikely(s->hard) ? take_random(s, c, end - taken, count - taken)
 		                           : bare_take(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
-		if (s->free_count == 0) bin_unlink(bin, s);
+		if (s->free_count == 0) bin_unlink_full(bin, s);
 		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}
 	bin->blocks_out += taken;
@@ -150,7 +150,7 @@ static bool has_enough(const struct bin *bin, const struct span *s, const struct
 static NOINLINE void relink(struct bin *bin, struct span *s, const struct size_class *c,
                             struct span **retired) {
 	if (unlikely(s->away)) return;
-	if (!s->listed) bin_link_first(bin, s);
+	if (!s->listed) bin_link_again(bin, s);
 	if (s->free_count == c->blocks && has_enough(bin, s, c)) bin_retire(bin, s, retired);
 }
 

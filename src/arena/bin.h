@@ -41,6 +41,31 @@ static inline void bin_unlink(struct bin *bin, struct span *s) {
 	s->listed = false;
 }
 
+/* Out of the list of partly used spans: it has no free block any more. Those of an arena apart have a list of
+ * their own, for arena_reset. */
+static inline void bin_unlink_full(struct bin *bin, struct span *s) {
+	bin_unlink(bin, s);
+	if (likely(!s->sampled)) return;
+	struct span **full = &bin->arena->full[s->class_];
+	s->prev = NULL;
+	s->next = *full;
+	if (s->next != NULL) s->next->prev = s;
+	*full = s;
+}
+
+/* It had none, and has one again. */
+static inline void bin_link_again(struct bin *bin, struct span *s) {
+	if (unlikely(s->sampled)) {
+		struct span **full = &bin->arena->full[s->class_];
+		if (s->prev != NULL)
+			s->prev->next = s->next;
+		else
+			*full = s->next;
+		if (s->next != NULL) s->next->prev = s->prev;
+	}
+	bin_link_first(bin, s);
+}
+
 /* Takes an empty span out of the bin, so that it has none, and adds it to a list, whose spans are freed when
  * the bin's lock is dropped: freeing may purge, and nobody should wait for that. */
 static inline void bin_retire(struct bin *bin, struct span *s, struct span **retired) {

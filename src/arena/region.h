@@ -48,7 +48,7 @@ struct span {
 		                 it like that. Owner: the thread that has the block */
 	};
 	bool hard;       /* small: hardened, see hard_span.h */
-	bool sampled;    /* small: of arena_of_samples */
+	bool sampled;    /* small: of an arena apart, so without a tag; most such blocks are samples */
 	uint64_t purged; /* small: bit i is set when page i (of PURGE_PAGE bytes) went back to the kernel and no
 	                    block on it was handed out since. Owner: bin->lock */
 };

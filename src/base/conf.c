@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/conf_jemalloc.h"
 #include "base/os.h"
 #include "base/print.h"
 
@@ -256,19 +257,33 @@ static void load_variable(enum pass pass, const char *variable) {
 		set_from_text(t, name, value, strlen(value));
 }
 
-bool conf_is_given(void) {
-	for (char **e = os_environ(); e != NULL && *e != NULL; e++)
-		if (strncmp(*e, PREFIX, PREFIX_LENGTH) == 0) return true;
+/* Before all is read: from the start on, may no call be made that glibc's malloc does not make? */
+static bool says_sandbox(char **environment) {
+	for (char **e = environment; *e != NULL; e++)
+		if (strncmp(*e, PREFIX, PREFIX_LENGTH) == 0 &&
+		    (strcmp(*e, PREFIX "SANDBOX=1") == 0 || strstr(*e, "sandbox:1") != NULL))
+			return true;
 	return false;
+}
+
+bool conf_is_given(void) {
+	char **environment = os_environ();
+	if (environment == NULL) return false;
+	for (char **e = environment; *e != NULL; e++)
+		if (strncmp(*e, PREFIX, PREFIX_LENGTH) == 0) return true;
+	return conf_jemalloc_is_given(environment, true); /* nobody says that there is a sandbox */
 }
 
 bool conf_load(void) {
 	char **environment = os_environ();
 	if (environment == NULL) return false;
 	if (os_is_secure()) return true;
-	/* What is said more specifically comes later and wins: glibc's names, our list, our variables. */
-	for (enum pass pass = GLIBC_NAMES; pass < PASSES; pass++)
+	/* What is said more specifically comes later and wins: glibc's names, jemalloc's options, our list, our
+	 * variables. */
+	for (enum pass pass = GLIBC_NAMES; pass < PASSES; pass++) {
 		for (char **e = environment; *e != NULL; e++) load_variable(pass, *e);
+		if (pass == GLIBC_NAMES) conf_load_jemalloc(environment, !says_sandbox(environment));
+	}
 	return true;
 }
 

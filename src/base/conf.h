@@ -93,7 +93,7 @@ extern const struct tunable tunables[];
  * yet. */
 bool conf_load(void);
 
-/* Is any of our variables set? */
+/* Is anything said that concerns us? */
 bool conf_is_given(void);
 
 /* Returns 0, or ENOENT, EINVAL (out of range) or EPERM (not while running). */

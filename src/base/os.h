@@ -265,6 +265,9 @@ void os_cut_file(int fd, size_t size);
 /* The directory that relative names start at. False when it has none, or a longer one. */
 bool os_directory(char *path, size_t size);
 
+/* What the name is a link to. False: it is none, or to something longer. */
+bool os_read_link(const char *path, char *text, size_t size);
+
 /* Gives the calling thread a table of descriptors of its own, with nothing in it. False on Linux before
  * 5.9. */
 bool os_own_descriptors(void);

@@ -60,6 +60,14 @@ bool os_directory(char *path, size_t size) {
 	return !sandbox_is_on() && CALL(SYS_getcwd, path, size) > 0 && path[0] == '/';
 }
 
+bool os_read_link(const char *path, char *text, size_t size) {
+	if (sandbox_is_on()) return false;
+	const long length = CALL(SYS_readlinkat, AT_FDCWD, path, text, size);
+	if (length <= 0 || (size_t)length >= size) return false;
+	text[length] = 0;
+	return true;
+}
+
 /* ---- names and new files ---- */
 
 int os_create_file(const char *path) {

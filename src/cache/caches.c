@@ -46,7 +46,7 @@ static struct arena *choose_arena(void) {
 	const bool hardens = best->kind == REGION_GUARDED;
 	for (uint32_t i = 1; i < count; i++) {
 		struct arena *a = arena_list[i];
-		const bool fits = (a->kind == REGION_GUARDED) == hardens && !a->of_samples && !a->inherited;
+		const bool fits = (a->kind == REGION_GUARDED) == hardens && !a->apart && !a->inherited;
 		if (fits && a->threads < best->threads) best = a;
 	}
 	if (best->threads == 0) return best;
@@ -263,6 +263,20 @@ void tcache_harden_anew(void) {
 void tcache_started(void) {
 	struct tcache *tc = own_cache();
 	if (tc != NULL) notice_exit(tc);
+}
+
+/* ---- another arena ---- */
+
+bool tcache_move_to(struct arena *arena) {
+	struct tcache *tc = get_cache();
+	if (tc == NULL) return false;
+	empty_cache(tc);
+	lock_take(&caches.lock, RANK_THREADS);
+	tc->arena->threads--;
+	tc->arena = arena;
+	tc->arena->threads++;
+	lock_drop(&caches.lock, RANK_THREADS);
+	return true;
 }
 
 /* ---- of all caches ---- */

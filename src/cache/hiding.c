@@ -19,6 +19,12 @@ void tcache_hide(void) {
 	if (own != NULL) hide_cache(own);
 }
 
+bool tcache_hide_own(void) {
+	struct tcache *own = get_cache();
+	if (own != NULL) hide_cache(own);
+	return own != NULL;
+}
+
 void tcache_hide_no_more(void) { atomic_store_explicit(&caches.hiding, false, memory_order_relaxed); }
 
 void tcache_hide_running(void) { atomic_store_explicit(&caches.hiding, true, memory_order_release); }

@@ -115,6 +115,10 @@ void tcache_free_run(struct span *run);
 /* The arena of the calling thread; makes the thread's cache when it has none. */
 struct arena *tcache_arena(void);
 
+/* The calling thread takes its blocks from this arena from now on, which is none apart; what it has cached
+ * goes back. False: it has no cache. */
+bool tcache_move_to(struct arena *arena);
+
 /* ---- caches.c: the life of caches ---- */
 
 /* Once, at start-up. */
@@ -150,6 +154,8 @@ void tcache_unlock(void);
 
 /* From now on, threads hide their caches: the calling one, and those that get one. */
 void tcache_hide(void);
+/* Only the calling thread does, from now on. False: it has no cache, and all its calls are slow anyway. */
+bool tcache_hide_own(void);
 /* New ones need not any more. */
 void tcache_hide_no_more(void);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/huge_cache.h"
+#include "arena/size_class.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -112,8 +113,17 @@ static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 	return true;
 }
 
+static _Atomic bool sizes_are_rounded;
+
+void guard_round_sizes(void) { atomic_store_explicit(&sizes_are_rounded, true, memory_order_relaxed); }
+
+static size_t rounded(size_t size) {
+	return size <= SMALL_MAX ? size_classes[class_of_size(size)].size : ALIGN_UP(size, SLICE_SIZE);
+}
+
 /* See guard_turn_take, which comes here. */
 static void *guard_alloc(struct guard_turn *turn, size_t size) {
+	if (atomic_load_explicit(&sizes_are_rounded, memory_order_relaxed)) size = rounded(size);
 	if (size > GUARD_MAX || turn->busy) return NULL;
 	/* To catch faults takes calls that a sandbox kills for. */
 	if (sandbox_is_on() && atomic_load_explicit(&pool.base, memory_order_relaxed) == 0) return NULL;

@@ -19,6 +19,10 @@ struct mapping;
  * on. */
 void guard_start(void);
 
+/* From now on, a guarded block has as many bytes as any other for the same request would: the program uses
+ * more than it asks for, since it knows how much it gets (nallocx). */
+void guard_round_sizes(void);
+
 /* Takes the block back. False when the address is not in the pool; the program ends with a report when it
  * is, and is not that of a block in use, or if somebody wrote beside the block. */
 bool guard_free(void *block);

@@ -131,6 +131,8 @@ void stats_get(struct arenal_stats *out) {
 
 struct writer {
 	int fd, error;
+	void (*write)(void *opaque, const char *text); /* NULL: to fd */
+	void *opaque;
 };
 
 static void line(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -141,7 +143,11 @@ static void line(struct writer *w, const char *format, ...) {
 	size_t length = print_text_args(text, sizeof text - 1, format, args);
 	va_end(args);
 	text[length++] = '\n';
-	if (w->error == 0) w->error = os_write(w->fd, text, length);
+	text[length] = 0;
+	if (w->write != NULL)
+		w->write(w->opaque, text);
+	else if (w->error == 0)
+		w->error = os_write(w->fd, text, length);
 }
 
 /* "12.3 MiB" */
@@ -219,16 +225,25 @@ static void print_lock_holds(struct writer *w) {
 		if (lock_holds_line((enum lock_rank)rank, text, sizeof text)) line(w, "%s", text);
 }
 
-int stats_print(int fd) {
-	struct writer w = { fd, 0 };
+static void print(struct writer *w) {
 	struct arenal_stats s;
 	struct heap_stats heap;
 	stats_get(&s);
 	heap_stats_get(&heap);
-	line(&w, "arenal " ARENAL_VERSION_STRING " statistics");
-	print_memory(&w, &s, &heap);
-	print_arenas(&w);
-	print_classes(&w);
-	print_lock_holds(&w);
+	line(w, "arenal " ARENAL_VERSION_STRING " statistics");
+	print_memory(w, &s, &heap);
+	print_arenas(w);
+	print_classes(w);
+	print_lock_holds(w);
+}
+
+int stats_print(int fd) {
+	struct writer w = { .fd = fd };
+	print(&w);
 	return w.error;
+}
+
+void stats_print_by(void (*write)(void *opaque, const char *text), void *opaque) {
+	struct writer w = { .write = write, .opaque = opaque };
+	print(&w);
 }

@@ -30,4 +30,7 @@ bool stats_next_arena(uint32_t *place, struct arena_stats *out);
 /* Writes the table. Returns 0 or the errno of the write that failed. */
 int stats_print(int fd);
 
+/* The same, line by line, to a function. */
+void stats_print_by(void (*write)(void *opaque, const char *text), void *opaque);
+
 #endif

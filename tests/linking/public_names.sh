@@ -6,7 +6,9 @@ readelf=$1 shared=$2 static=$3
 
 # What libc.h, malloc.h and the C++ ABI name.
 family='^(_Z(nw|na|dl|da)[A-Za-z0-9_]*|arenal_[a-z_]*|(__libc_|__posix_)?(malloc|calloc|realloc|free|memalign|valloc|pvalloc|reallocarray)'
-family="$family|cfree|free_sized|free_aligned_sized|aligned_alloc|posix_memalign|mallinfo2?|mallopt|malloc_(info|stats|trim|usable_size))\$"
+family="$family|cfree|free_sized|free_aligned_sized|aligned_alloc|posix_memalign|mallinfo2?|mallopt|malloc_(info|stats|trim|usable_size)"
+# jemalloc's interface
+family="$family|(m|r|x|s|d|sd|n)allocx|mallctl(nametomib|bymib)?|malloc_(stats_print|message|conf))\$"
 instead='^(dlm?open|madvise|posix_madvise|mbind|mlock2?|mlockall|mprotect|pkey_mprotect|prctl|capset|setns|unshare|initgroups'
 instead="$instead|sete?[ug]id|setre[ug]id|setres[ug]id|setgroups|__register_atfork|(__)?sysv_signal|bsd_signal|s?signal|sigaction"
 instead="$instead|sigignore|siginterrupt|sigset|sigvec|ssignal)\$"

@@ -161,15 +161,34 @@ class RedisServer(ProgramTest):
         run.stop(server)
 
     def background_threads(self, run):
-        """UNLINK and FLUSHALL ASYNC free in another thread what the main one allocated."""
+        """UNLINK and FLUSHALL ASYNC free in another thread what the main one allocated. And redis is told what all of it takes."""
         server, client = self.serve(run)
         for _ in range(2):
             self.fill(client)
+            wait_for(lambda: self.memory(client)[1], "redis to be told what its data takes")    # it asks ten times a second
             client("unlink", *[f"hash:{n}" for n in range(50)], *[f"list:{n}" for n in range(40)])
+            full = self.memory(client)[0]
             self.assertEqual(client("flushall", "async"), "OK")
         wait_for(lambda: client.info("lazyfree_pending_objects") == "0", "redis to free in the background")
         self.assertEqual(client("dbsize"), 0)
+        self.memory_goes_back(client, full)
         run.stop(server)
+
+    def memory(self, client):
+        """What is resident, and whether what is allocated is about what redis counts itself. It asks its allocator by jemalloc's
+        interface: that is who has its memory."""
+        names = "used_memory", "allocator_allocated", "allocator_active", "allocator_resident"
+        info = dict(line.split(":", 1) for line in client("info", "memory").decode().splitlines() if ":" in line)
+        used, allocated, active, resident = (int(info[name]) for name in names)
+        self.assertLessEqual(allocated, active)
+        self.assertLessEqual(active, resident)
+        return resident, used * 0.95 <= allocated <= used * 1.5 + (2 << 20)
+
+    def memory_goes_back(self, client, full):
+        self.assertIsInstance(client("memory", "doctor"), bytes)
+        self.assertIn(b"\nAllocated: ", client("memory", "malloc-stats"))
+        self.assertEqual(client("memory", "purge"), "OK")
+        wait_for(lambda: self.memory(client)[1] and self.memory(client)[0] < full / 2, "redis to be told that memory went back")
 
 
 if __name__ == "__main__":

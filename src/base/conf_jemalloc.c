@@ -1,0 +1,255 @@
+#include "base/conf_jemalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/os.h"
+#include "base/print.h"
+
+struct conf_jemalloc conf_jemalloc = { .prof_prefix = "jeprof" };
+
+/* A program has one of this name when it says something. Data is bound by the loader, to the program's. */
+extern const char *malloc_conf;
+__attribute__((weak, visibility("default"))) const char *malloc_conf;
+
+/* ---- values ---- */
+
+struct text {
+	const char *start;
+	size_t length;
+};
+
+static bool is(struct text t, const char *word) {
+	return strlen(word) == t.length && memcmp(word, t.start, t.length) == 0;
+}
+
+static bool parse_bool(struct text t, bool *value) {
+	*value = is(t, "true");
+	return *value || is(t, "false");
+}
+
+/* A number, cut to the range. False: it is none. */
+static bool parse_number(struct text t, int64_t min, int64_t max, int64_t *value) {
+	if (!conf_parse(t.start, t.length, value)) return false;
+	if (*value < min) *value = min;
+	if (*value > max) *value = max;
+	return true;
+}
+
+/* ---- options that have a counterpart ---- */
+
+static bool set_background(struct text t) {
+	bool on;
+	if (!parse_bool(t, &on)) return false;
+	conf.background = on;
+	return true;
+}
+
+static bool set_dirty_decay(struct text t) {
+	int64_t milliseconds;
+	if (!parse_number(t, -1, 1000 * 1000 * 1000, &milliseconds)) return false;
+	conf.decay = milliseconds;
+	return true;
+}
+
+/* What went by MADV_FREE and is never purged for good is what lazy_purge does. */
+static bool set_muzzy_decay(struct text t) {
+	int64_t milliseconds;
+	if (!parse_number(t, -1, INT64_MAX, &milliseconds)) return false;
+	conf.lazy_purge = milliseconds < 0;
+	return true;
+}
+
+static bool set_arenas(struct text t) {
+	int64_t arenas = 0;
+	if (!is(t, "default") && !parse_number(t, 1, 1024, &arenas)) return false;
+	conf.arena_max = arenas;
+	return true;
+}
+
+static bool set_tcache(struct text t) {
+	bool on;
+	if (!parse_bool(t, &on)) return false;
+	conf.tcache_max = on ? (int64_t)CONF_TCACHE_MAX : 0;
+	return true;
+}
+
+/* Which sizes are cached cannot be chosen here; but that none are. */
+static bool set_tcache_max(struct text t) {
+	int64_t bytes;
+	if (!parse_number(t, 0, INT64_MAX, &bytes)) return false;
+	if (bytes == 0) conf.tcache_max = 0;
+	return true;
+}
+
+static bool set_thp(struct text t) {
+	if (!is(t, "default") && !is(t, "always") && !is(t, "never")) return false;
+	conf.thp = is(t, "always") ? 1 : is(t, "never") ? 0 : -1;
+	return true;
+}
+
+static bool set_stats_print(struct text t) {
+	bool on;
+	if (!parse_bool(t, &on)) return false;
+	conf.stats = on;
+	return true;
+}
+
+static bool prof_active = true;
+
+static bool set_prof(struct text t) { return parse_bool(t, &conf_jemalloc.prof); }
+static bool set_prof_active(struct text t) { return parse_bool(t, &prof_active); }
+static bool set_prof_final(struct text t) { return parse_bool(t, &conf_jemalloc.prof_final); }
+
+static bool set_prof_leak(struct text t) {
+	bool on;
+	if (!parse_bool(t, &on)) return false;
+	conf.leaks = on;
+	return true;
+}
+
+static bool set_prof_sample(struct text t) {
+	int64_t bits;
+	if (!parse_number(t, 0, 30, &bits)) return false;
+	conf.profile_sample = INT64_C(1) << bits;
+	return true;
+}
+
+static bool set_prof_prefix(struct text t) {
+	if (t.length >= sizeof conf_jemalloc.prof_prefix) return false;
+	memcpy(conf_jemalloc.prof_prefix, t.start, t.length);
+	conf_jemalloc.prof_prefix[t.length] = 0;
+	return true;
+}
+
+static bool abort_conf;
+static bool set_abort_conf(struct text t) { return parse_bool(t, &abort_conf); }
+
+/* Names are in the tables, rather than pointers that the loader would have to write. */
+static const struct option {
+	char name[20];
+	bool (*set)(struct text value); /* false: the value is none of this option's */
+} options[] = {
+	{ "abort_conf", set_abort_conf },
+	{ "background_thread", set_background },
+	{ "dirty_decay_ms", set_dirty_decay },
+	{ "lg_prof_sample", set_prof_sample },
+	{ "muzzy_decay_ms", set_muzzy_decay },
+	{ "narenas", set_arenas },
+	{ "prof", set_prof },
+	{ "prof_active", set_prof_active },
+	{ "prof_final", set_prof_final },
+	{ "prof_leak", set_prof_leak },
+	{ "prof_prefix", set_prof_prefix },
+	{ "stats_print", set_stats_print },
+	{ "tcache", set_tcache },
+	{ "tcache_max", set_tcache_max },
+	{ "thp", set_thp },
+};
+
+/* jemalloc's others, which are no mistake. */
+static const char without_counterpart[][28] = {
+	"abort",
+	"cache_oblivious",
+	"confirm_conf",
+	"debug_double_free_max_scan",
+	"dss",
+	"hpa",
+	"hpa_*",
+	"experimental_*",
+	"junk",
+	"lg_extent_max_active_fit",
+	"lg_prof_interval",
+	"lg_san_*",
+	"lg_tcache_*",
+	"max_background_threads",
+	"metadata_thp",
+	"mutex_max_spin",
+	"narenas_ratio",
+	"oversize_threshold",
+	"percpu_arena",
+	"prof_*",
+	"retain",
+	"san_*",
+	"slab_sizes",
+	"stats_interval*",
+	"stats_print_opts",
+	"tcache_*",
+	"trust_madvise",
+	"utrace",
+	"xmalloc",
+	"zero",
+	"zero_realloc",
+};
+
+static bool is_without_counterpart(struct text name) {
+	for (size_t i = 0; i < sizeof without_counterpart / sizeof *without_counterpart; i++) {
+		const char *known = without_counterpart[i];
+		const size_t length = strlen(known);
+		const bool begins = known[length - 1] == '*' && name.length >= length - 1 &&
+		                    memcmp(name.start, known, length - 1) == 0;
+		if (begins || is(name, known)) return true;
+	}
+	return false;
+}
+
+/* ---- lists of options ---- */
+
+static bool set(struct text name, struct text value) {
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+		if (is(name, options[i].name)) return options[i].set(value);
+	return is_without_counterpart(name);
+}
+
+/* name:value,name:value. Returns the first entry that is none, or one without a text. */
+static struct text set_all(const char *list) {
+	struct text wrong = { NULL, 0 };
+	while (*list != 0) {
+		const struct text entry = { list, strcspn(list, ",") };
+		const char *colon = memchr(list, ':', entry.length);
+		const size_t length = colon != NULL ? (size_t)(colon - list) : entry.length;
+		const bool right = colon != NULL && set((struct text){ list, length },
+		                                        (struct text){ colon + 1, entry.length - length - 1 });
+		if (!right && entry.length > 0 && wrong.start == NULL) wrong = entry;
+		list += entry.length + (list[entry.length] == ',');
+	}
+	return wrong;
+}
+
+/* As there: only who asks for it (abort_conf) hears of mistakes, and is ended by them. */
+static void load(const char *where, const char *list) {
+	const struct text wrong = list != NULL ? set_all(list) : (struct text){ NULL, 0 };
+	if (wrong.start == NULL || !abort_conf) return;
+	print_fd(2, "arenal: %s: \"%.*s\" is no option of jemalloc's, and abort_conf is set\n", where,
+	         (int)min_size(wrong.length, 128), wrong.start);
+	abort();
+}
+
+/* What /etc/malloc.conf is a link to; NULL: there is none. Asked once. */
+static const char *linked_to(bool may_look) {
+	enum { UNKNOWN, NONE, FOUND };
+	static _Atomic int state;
+	static char text[512];
+	if (!may_look) return NULL;
+	if (state == UNKNOWN) state = os_read_link("/etc/malloc.conf", text, sizeof text) ? FOUND : NONE;
+	return state == FOUND ? text : NULL;
+}
+
+static const char *variable_of(char **environment) {
+	static const char name[] = "MALLOC_CONF=";
+	for (char **e = environment; *e != NULL; e++)
+		if (strncmp(*e, name, sizeof name - 1) == 0) return *e + sizeof name - 1;
+	return NULL;
+}
+
+void conf_load_jemalloc(char **environment, bool may_look) {
+	load("malloc_conf", malloc_conf);
+	load("/etc/malloc.conf", linked_to(may_look));
+	load("MALLOC_CONF", variable_of(environment));
+	if (conf_jemalloc.prof && prof_active) conf.profile = 1;
+}
+
+bool conf_jemalloc_is_given(char **environment, bool may_look) {
+	return malloc_conf != NULL || variable_of(environment) != NULL || linked_to(may_look) != NULL;
+}

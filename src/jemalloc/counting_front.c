@@ -1,0 +1,140 @@
+/* The counting front: what serves otherwise, plain, traced or hardened, serves each call, and what the thread
+ * got or gave is counted, if the thread asked for that; and blocks of arenas that the program made are told
+ * from others (made_arenas.h). It is there from the first moment that anybody needs it, for good. */
+#include "api/malloc.h"
+#include "cache/tcache.h"
+#include "jemalloc/made_arenas.h"
+#include "jemalloc/thread.h"
+
+__thread struct thread_counts thread_counts __attribute__((tls_model("initial-exec")));
+
+static const struct front *behind; /* written once, before this one is the front */
+
+/* ---- a call of a thread that counts ---- */
+
+struct call {
+	bool comes, counts;    /* it is one of the program's, of a thread that wants it here; and counts */
+	uint32_t arena;        /* made, for its block; 0: none */
+	struct tcache *hidden; /* what hides the thread's cache otherwise; NULL: it is not */
+};
+
+static inline struct call enter(void) {
+	struct call call = { false, false, 0, NULL };
+	const struct thread_counts *t = &thread_counts;
+	if (likely(!t->counts && t->arena == 0) || t->inside) return call;
+	call.comes = true;
+	call.counts = t->counts;
+	if (t->arena != 0) call.arena = made_of_thread();
+	thread_counts.inside = true;
+	/* Plain serves from the thread's cache. The others see to that themselves. */
+	if (behind == &plain_front) call.hidden = tcache_reveal();
+	return call;
+}
+
+static inline void leave(struct call call) {
+	if (!call.comes) return;
+	if (call.hidden != NULL) tcache_conceal(call.hidden);
+	thread_counts.inside = false;
+}
+
+void thread_count(size_t allocated, size_t freed) {
+	struct thread_counts *t = &thread_counts;
+	t->allocated += allocated;
+	t->deallocated += freed;
+	const int64_t beyond = (int64_t)(t->allocated - t->deallocated - t->base);
+	if (beyond > (int64_t)t->peak) t->peak = (uint64_t)beyond;
+}
+
+static size_t size_of(const void *block) {
+	return block != NULL ? behind->usable_size((void *)block, "malloc") : 0;
+}
+
+/* ---- the operations ---- */
+
+static void *counting_allocate(size_t size, enum family family) {
+	const struct call call = enter();
+	void *block =
+	    call.arena != 0 ? made_allocate(call.arena, size, MIN_ALIGN, false) : behind->allocate(size, family);
+	if (call.counts) thread_count(size_of(block), 0);
+	leave(call);
+	return block;
+}
+
+static void *counting_allocate_zeroed(size_t size) {
+	const struct call call = enter();
+	void *block =
+	    call.arena != 0 ? made_allocate(call.arena, size, MIN_ALIGN, true) : behind->allocate_zeroed(size);
+	if (call.counts) thread_count(size_of(block), 0);
+	leave(call);
+	return block;
+}
+
+static void *counting_allocate_aligned(size_t align, size_t size, enum family family) {
+	const struct call call = enter();
+	void *block = call.arena != 0 ? made_allocate(call.arena, size, align, false)
+	                              : behind->allocate_aligned(align, size, family);
+	if (call.counts) thread_count(size_of(block), 0);
+	leave(call);
+	return block;
+}
+
+/* Where it stays in its place, it stays its arena's; where it moves, it is like any other. */
+static void *resize(void *block, size_t size) {
+	const uint32_t number = made_take_out(block);
+	void *moved = behind->resize(block, size);
+	if (number != 0 && (moved == block || moved == NULL)) made_put(number, block, size_of(block));
+	return moved;
+}
+
+static void *counting_resize(void *block, size_t size) {
+	const struct call call = enter();
+	const size_t old = call.counts ? size_of(block) : 0;
+	void *moved = resize(block, size);
+	if (call.counts && moved != NULL) thread_count(size_of(moved), old);
+	leave(call);
+	return moved;
+}
+
+static void counting_release(void *block, const struct claim *claim) {
+	const struct call call = enter();
+	if (call.counts) thread_count(0, behind->usable_size(block, claim->function));
+	made_take_out(block);
+	behind->release(block, claim);
+	leave(call);
+}
+
+static size_t counting_usable_size(void *block, const char *function) {
+	const struct call call = enter();
+	const size_t size = behind->usable_size(block, function);
+	leave(call);
+	return size;
+}
+
+static const struct front counting = {
+	counting_allocate, counting_allocate_zeroed, counting_allocate_aligned,
+	counting_resize,   counting_release,         counting_usable_size,
+};
+
+const struct front *front_behind_counting(void) {
+	const struct front *serves = front_instead();
+	if (serves == &counting) serves = behind;
+	return serves == &plain_front ? NULL : serves;
+}
+
+bool counting_front_begin(void) { return front_put_before(&counting, &behind); }
+
+/* Where another front serves, caches are hidden already. */
+bool thread_calls_come(void) {
+	if (!counting_front_begin()) return false;
+	if (behind == &plain_front) tcache_hide_own();
+	return true;
+}
+
+void thread_calls_come_no_more(void) {
+	if (!thread_counts.counts && behind == &plain_front) tcache_reveal();
+}
+
+bool thread_counts_begin(void) {
+	if (!thread_counts.counts) thread_counts.counts = thread_calls_come();
+	return thread_counts.counts;
+}

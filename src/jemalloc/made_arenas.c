@@ -1,0 +1,266 @@
+#include "jemalloc/made_arenas.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "api/malloc.h"
+#include "arena/huge.h"
+#include "arena/large.h"
+#include "arena/mark.h"
+#include "arena/zero.h"
+#include "base/address_table.h"
+#include "cache/tcache.h"
+#include "harden/guard.h"
+#include "harden/harden.h"
+#include "jemalloc/thread.h"
+
+/* Beside a block's address and size: its neighbours in the list of its arena, by their addresses; 0: none. */
+struct written {
+	uintptr_t next, prev;
+	uint32_t arena;
+};
+
+/* By the arena's number. Owner: the threads lock, which fork takes as well. */
+struct made {
+	bool exists, destroyed;
+	uint32_t generation; /* so many had this number so far */
+	uintptr_t first;     /* of the blocks that are written down */
+	struct made_figures figures;
+};
+static struct made made[ARENAS_MAX];
+static struct address_table written = { .record = sizeof(struct written) };
+_Atomic size_t made_blocks_count;
+
+/* ---- arenas ---- */
+
+struct arena *arena_by_number(size_t number) {
+	return number < atomic_load_explicit(&arena_count, memory_order_acquire) ? arena_list[number] : NULL;
+}
+
+/* One that was destroyed, or else a new one. Under the lock. */
+static uint32_t find_number(void) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	for (uint32_t i = 1; i < count; i++)
+		if (made[i].destroyed && !arena_list[i]->inherited) return i;
+	return arena_create_apart() != NULL ? count : 0;
+}
+
+uint32_t made_create(void) {
+	if (!counting_front_begin()) return 0;
+	tcache_lock();
+	const uint32_t number = find_number();
+	if (number != 0)
+		made[number] = (struct made){ .exists = true, .generation = made[number].generation + 1 };
+	tcache_unlock();
+	return number;
+}
+
+bool made_is(size_t number) {
+	if (arena_by_number(number) == NULL) return false;
+	tcache_lock();
+	const bool is = made[number].exists;
+	tcache_unlock();
+	return is;
+}
+
+/* ---- what is written down ---- */
+
+static struct written *record_of(const struct address_entry *e) {
+	return (struct written *)written.records + address_index(&written, e);
+}
+
+static struct written *record_at(uintptr_t address) {
+	return record_of(address_table_find(&written, address));
+}
+
+bool made_put(uint32_t number, void *block, size_t size) {
+	tcache_lock();
+	const bool exists = made[number].exists, done = !exists || address_table_room(&written, 1);
+	if (exists && done) {
+		const struct address_entry *e = address_table_add(&written, (uintptr_t)block, size);
+		*record_of(e) = (struct written){ .next = made[number].first, .arena = number };
+		if (made[number].first != 0) record_at(made[number].first)->prev = (uintptr_t)block;
+		made[number].first = (uintptr_t)block;
+		made[number].figures.bytes += size;
+		made[number].figures.blocks++;
+		atomic_fetch_add_explicit(&made_blocks_count, 1, memory_order_relaxed);
+	}
+	tcache_unlock();
+	return done;
+}
+
+/* Under the lock. */
+static void take_out(struct address_entry *e) {
+	const struct written w = *record_of(e);
+	struct made *m = &made[w.arena];
+	if (w.prev != 0)
+		record_at(w.prev)->next = w.next;
+	else
+		m->first = w.next;
+	if (w.next != 0) record_at(w.next)->prev = w.prev;
+	m->figures.bytes -= e->size;
+	m->figures.blocks--;
+	address_table_remove(&written, e);
+	atomic_fetch_sub_explicit(&made_blocks_count, 1, memory_order_relaxed);
+}
+
+uint32_t made_take_out_slowly(const void *block) {
+	tcache_lock();
+	struct address_entry *e = address_table_find(&written, (uintptr_t)block);
+	const uint32_t number = e != NULL ? record_of(e)->arena : 0;
+	if (e != NULL) take_out(e);
+	tcache_unlock();
+	return number;
+}
+
+struct made_figures made_figures(uint32_t number) {
+	tcache_lock();
+	const struct made_figures figures = made[number].figures;
+	tcache_unlock();
+	return figures;
+}
+
+static uint32_t number_of(const struct arena *arena) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	for (uint32_t i = 0; i < count; i++)
+		if (arena_list[i] == arena) return i;
+	return 0;
+}
+
+bool made_of_block(const void *block, uint64_t *number) {
+	tcache_lock();
+	const struct address_entry *e = address_table_find(&written, (uintptr_t)block);
+	*number = e != NULL ? record_of(e)->arena : 0;
+	tcache_unlock();
+	if (*number != 0) return true;
+	const struct span *s = span_of(block);
+	const struct bin *bin = s != NULL && s->kind == SPAN_SMALL ? s->bin : NULL;
+	if (bin != NULL) *number = number_of(bin->arena);
+	return s != NULL || zero_owns(block) || guard_owns(block) || huge_find(block).start != NULL;
+}
+
+/* ---- all at once ---- */
+
+/* The next one that is written down, and is not any more; NULL: there is none. */
+static void *take_first(uint32_t number) {
+	tcache_lock();
+	void *block = (void *)made[number].first;
+	if (block != NULL) take_out(address_table_find(&written, (uintptr_t)block));
+	tcache_unlock();
+	return block;
+}
+
+void made_reset(uint32_t number) {
+	CLAIM(claim, "arena.<i>.reset", FAMILY_MALLOC);
+	for (void *block; (block = take_first(number)) != NULL;) release(block, &claim);
+	if (arena_list[number]->inherited) return; /* of a hardened parent: nothing was taken from it */
+	arena_reset(arena_list[number], atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed));
+}
+
+bool made_destroy(uint32_t number) {
+	tcache_lock();
+	const bool existed = made[number].exists;
+	made[number].exists = false;
+	tcache_unlock();
+	if (!existed) return false;
+	made_reset(number);
+	tcache_lock();
+	made[number].destroyed = true;
+	tcache_unlock();
+	return true;
+}
+
+/* ---- of a thread ---- */
+
+/* Its own, for no other arena's block is ever in the thread's cache: that is freed with others, if at all. */
+uint32_t made_of_thread(void) {
+	const uint32_t number = thread_counts.arena;
+	if (number == 0) return 0;
+	tcache_lock();
+	const bool same = made[number].exists && made[number].generation == thread_counts.generation;
+	tcache_unlock();
+	return same ? number : 0;
+}
+
+uint32_t arena_of_thread(void) {
+	const uint32_t number = made_of_thread();
+	return number != 0 ? number : number_of(tcache_arena());
+}
+
+static int choose_made(uint32_t number) {
+	if (!thread_calls_come()) return EAGAIN;
+	tcache_lock();
+	thread_counts.generation = made[number].generation;
+	thread_counts.arena = number;
+	tcache_unlock();
+	return 0;
+}
+
+int arena_choose_for_thread(uint32_t number) {
+	if (made_is(number)) return choose_made(number);
+	struct arena *arena = arena_by_number(number);
+	if (arena == NULL || arena->apart || arena->inherited) return EFAULT;
+	if (thread_counts.arena != 0) thread_calls_come_no_more();
+	thread_counts.arena = 0;
+	/* In hardened mode, threads stay with arenas of hardened blocks. */
+	if (arena->kind == REGION_GUARDED || !harden_is_on) tcache_move_to(arena);
+	return 0;
+}
+
+/* ---- a block ---- */
+
+static void *take_small(struct arena *arena, unsigned class_, size_t size, bool zero) {
+	void *block;
+	if (arena_take(arena, class_, &block, 1) == 0) {
+		if (!harden_reclaim(size) || arena_take(arena, class_, &block, 1) == 0) return NULL;
+	}
+	cache_hook_call(&cache_hooks.slow_moment);
+	mark_clear(block);
+	if (zero) memset(block, 0, size_classes[class_].size);
+	/* Of arenas that are not apart, free would take it by its tag, and the heap profile not hear of it. */
+	return arena->apart ? sample_allocated(block, size) : block;
+}
+
+static void *take_large(const struct arena *arena, size_t size, size_t align, bool zero) {
+	const enum region_kind kind = (enum region_kind)arena->kind;
+	void *block = large_alloc(size, align, zero, kind);
+	if (block == NULL && harden_reclaim(size)) block = large_alloc(size, align, zero, kind);
+	cache_hook_call(&cache_hooks.slow_moment);
+	return sample_allocated(block, size);
+}
+
+/* As the front that serves has it. */
+static void *take_other(const struct front *serves, size_t size, size_t align, bool zero) {
+	if (align <= MIN_ALIGN)
+		return zero ? serves->allocate_zeroed(size) : serves->allocate(size, FAMILY_MALLOC);
+	void *block = serves->allocate_aligned(align, size, FAMILY_MALLOC);
+	if (block != NULL && zero) memset(block, 0, size);
+	return block;
+}
+
+static void *write_down(uint32_t number, void *block, size_t size) {
+	CLAIM(claim, "mallocx", FAMILY_MALLOC);
+	if (block == NULL || made_put(number, block, size)) return block;
+	release(block, &claim);
+	return NULL;
+}
+
+static void *take(uint32_t number, size_t size, size_t align, bool zero) {
+	struct arena *arena = arena_list[number];
+	const struct front *serves = front_behind_counting();
+	if (serves != NULL) return write_down(number, take_other(serves, size, align, zero), size);
+	const size_t rounded = ALIGN_UP(max_size(size, 1), align);
+	if (rounded <= SMALL_MAX) return take_small(arena, class_of_aligned(align, rounded), rounded, zero);
+	size = max_size(size, SMALL_MAX + 1);
+	return write_down(number, take_large(arena, size, align, zero), size);
+}
+
+/* What is allocated on the way, by libc for a thread of ours perhaps, is none of the program's. */
+void *made_allocate(uint32_t number, size_t size, size_t align, bool zero) {
+	if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
+	const bool inside = thread_counts.inside;
+	thread_counts.inside = true;
+	void *block = take(number, size, align, zero);
+	thread_counts.inside = inside;
+	return block;
+}
