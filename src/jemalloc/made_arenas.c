@@ -9,9 +9,11 @@
 #include "arena/mark.h"
 #include "arena/zero.h"
 #include "base/address_table.h"
+#include "cache/magazine.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "harden/misuse.h"
 #include "jemalloc/thread.h"
 
 /* Beside a block's address and size: its neighbours in the list of its arena, by their addresses; 0: none. */
@@ -209,13 +211,20 @@ int arena_choose_for_thread(uint32_t number) {
 
 /* ---- a block ---- */
 
-static void *take_small(struct arena *arena, unsigned class_, size_t size, bool zero) {
-	void *block;
-	if (arena_take(arena, class_, &block, 1) == 0) {
-		if (!harden_reclaim(size) || arena_take(arena, class_, &block, 1) == 0) return NULL;
+/* One without its mark was misused, and is left alone, as in malloc. */
+static void *take_marked(struct arena *arena, unsigned class_) {
+	for (;;) {
+		void *block = arena_take_one(arena, class_);
+		if (block == NULL || likely(mark_take(block)) || mark_was_wiped(block)) return block;
+		misuse_lost_mark("mallocx", block);
 	}
+}
+
+static void *take_small(struct arena *arena, unsigned class_, size_t size, bool zero) {
+	void *block = take_marked(arena, class_);
+	if (block == NULL && harden_reclaim(size)) block = take_marked(arena, class_);
+	if (block == NULL) return NULL;
 	cache_hook_call(&cache_hooks.slow_moment);
-	mark_clear(block);
 	if (zero) memset(block, 0, size_classes[class_].size);
 	/* Of arenas that are not apart, free would take it by its tag, and the heap profile not hear of it. */
 	return arena->apart ? sample_allocated(block, size) : block;
