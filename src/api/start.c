@@ -96,7 +96,7 @@ __attribute__((constructor)) static void late_start(void) {
 		if (harden_is_on) tcache_started();
 	}
 	trace_late_start(fork_next_register != NULL); /* in the shared library, which stays */
-	trace_offer(&plain, &front);
+	trace_offer(&plain_front, &front);
 	profile_init();
 	leaks_start(fork_next_register != NULL);
 	own_threads_in_new_process();
