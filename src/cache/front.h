@@ -1,5 +1,5 @@
 /* A front: the operations behind malloc and its relatives, as a table. There are three, and one is chosen at
- * start; traced may also take the place of plain later, and one may come before it (jemalloc/counting_front.c):
+ * start. Later, traced may take the place of plain, and one may come before (jemalloc/counting_front.c):
  * - plain, the functions of api/ themselves, which are called without a pointer in between;
  * - traced (observe/trace_front.c): records a call, and has plain serve it;
  * - hardened (harden/harden.c): has blocks of its own, and leaves to plain those that were handed out before
