@@ -13,6 +13,23 @@ struct conf_jemalloc conf_jemalloc = { .prof_prefix = "jeprof" };
 extern const char *malloc_conf;
 __attribute__((weak, visibility("default"))) const char *malloc_conf;
 
+#define LONGEST 4096 /* of what it may say */
+#define LEAST_PAGE 4096
+
+/* What a program has by this name may be anything, a number or a function: then it is no text of printable
+ * characters, or lies nowhere. NULL: nothing is said. */
+static const char *said_by_program(void) {
+	const char *text = malloc_conf;
+	if (text == NULL) return NULL;
+	for (const char *c = text; c - text < LONGEST; c++) {
+		const bool new_page = c == text || (uintptr_t)c % LEAST_PAGE == 0;
+		if (new_page && !os_is_readable((const char *)((uintptr_t)c & ~(uintptr_t)3))) return NULL;
+		if (*c == 0) return text;
+		if (*c < ' ' || *c > '~') return NULL;
+	}
+	return NULL;
+}
+
 /* ---- values ---- */
 
 struct text {
@@ -244,12 +261,12 @@ static const char *variable_of(char **environment) {
 }
 
 void conf_load_jemalloc(char **environment, bool may_look) {
-	load("malloc_conf", malloc_conf);
+	load("malloc_conf", said_by_program());
 	load("/etc/malloc.conf", linked_to(may_look));
 	load("MALLOC_CONF", variable_of(environment));
 	if (conf_jemalloc.prof && prof_active) conf.profile = 1;
 }
 
 bool conf_jemalloc_is_given(char **environment, bool may_look) {
-	return malloc_conf != NULL || variable_of(environment) != NULL || linked_to(may_look) != NULL;
+	return said_by_program() != NULL || variable_of(environment) != NULL || linked_to(may_look) != NULL;
 }

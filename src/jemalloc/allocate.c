@@ -62,7 +62,7 @@ static void *clear_rest(void *block, size_t size) {
 }
 
 static void *allocate_from(uint32_t number, size_t size, size_t align, bool zero) {
-	void *block = made_allocate(number, size, align, zero);
+	void *block = made_allocate(number, size, align, zero, FAMILY_MALLOC);
 	if (block != NULL && unlikely(thread_counts.counts)) thread_count(usable_size(block, "mallocx"), 0);
 	return block;
 }
@@ -144,8 +144,10 @@ EXPORT void *PUBLIC(rallocx)(void *block, size_t size, int flags) {
 	const size_t usable = usable_size(block, "rallocx");
 	const bool fits = (uintptr_t)block % align == 0 && still_fits(good, usable);
 	if (fits && !harden_is_on) return block;
-	if (align > MIN_ALIGN || (number != ARENA_OF_THREAD && good > usable))
-		return move(block, usable, size, flags);
+	if (align > MIN_ALIGN || number != ARENA_OF_THREAD) {
+		void *moved = move(block, usable, size, flags);
+		return moved == NULL && good <= usable && (uintptr_t)block % align == 0 ? block : moved;
+	}
 	void *moved = PUBLIC(realloc)(block, good);
 	return moved != NULL && flags_zero(flags) ? clear_new(moved, usable) : moved;
 }
@@ -160,7 +162,7 @@ static bool resize_in_place(void *block, size_t usable, size_t size) {
 	const bool done = large_resize_run(s, size);
 	sample_allocated(block, done ? size : usable);
 	const size_t now = usable_size(block, "xallocx");
-	if (number != 0) made_put(number, block, now);
+	if (number != 0) made_put(number, block, now, FAMILY_MALLOC);
 	if (unlikely(thread_counts.counts) && now != usable) thread_count(now, usable);
 	return done;
 }

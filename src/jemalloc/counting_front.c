@@ -1,8 +1,14 @@
 /* The counting front: what serves otherwise, plain, traced or hardened, serves each call, and what the thread
  * got or gave is counted, if the thread asked for that; and blocks of arenas that the program made are told
  * from others (made_arenas.h). It is there from the first moment that anybody needs it, for good. */
+#include <errno.h>
+#include <string.h>
+
 #include "api/malloc.h"
+#include "api/sized.h"
 #include "cache/tcache.h"
+#include "harden/guard.h"
+#include "harden/misuse.h"
 #include "jemalloc/made_arenas.h"
 #include "jemalloc/thread.h"
 
@@ -49,12 +55,19 @@ static size_t size_of(const void *block) {
 	return block != NULL ? behind->usable_size((void *)block, "malloc") : 0;
 }
 
+/* Sets errno, as malloc does. */
+static void *made_malloc(uint32_t arena, size_t size, bool zero, enum family family) {
+	void *block = made_allocate(arena, size, MIN_ALIGN, zero, family);
+	if (unlikely(block == NULL)) errno = ENOMEM;
+	return block;
+}
+
 /* ---- the operations ---- */
 
 static void *counting_allocate(size_t size, enum family family) {
 	const struct call call = enter();
 	void *block =
-	    call.arena != 0 ? made_allocate(call.arena, size, MIN_ALIGN, false) : behind->allocate(size, family);
+	    call.arena != 0 ? made_malloc(call.arena, size, false, family) : behind->allocate(size, family);
 	if (call.counts) thread_count(size_of(block), 0);
 	leave(call);
 	return block;
@@ -63,7 +76,7 @@ static void *counting_allocate(size_t size, enum family family) {
 static void *counting_allocate_zeroed(size_t size) {
 	const struct call call = enter();
 	void *block =
-	    call.arena != 0 ? made_allocate(call.arena, size, MIN_ALIGN, true) : behind->allocate_zeroed(size);
+	    call.arena != 0 ? made_malloc(call.arena, size, true, FAMILY_MALLOC) : behind->allocate_zeroed(size);
 	if (call.counts) thread_count(size_of(block), 0);
 	leave(call);
 	return block;
@@ -71,25 +84,57 @@ static void *counting_allocate_zeroed(size_t size) {
 
 static void *counting_allocate_aligned(size_t align, size_t size, enum family family) {
 	const struct call call = enter();
-	void *block = call.arena != 0 ? made_allocate(call.arena, size, align, false)
+	void *block = call.arena != 0 ? made_allocate(call.arena, size, align, false, family)
 	                              : behind->allocate_aligned(align, size, family);
 	if (call.counts) thread_count(size_of(block), 0);
 	leave(call);
 	return block;
 }
 
-/* Where it stays in its place, it stays its arena's; where it moves, it is like any other. */
-static void *resize(void *block, size_t size) {
+/* Plain would have another block for it, one that is small before or after. */
+static bool leaves_place(void *block, size_t size, size_t usable) {
+	return behind == &plain_front && !still_fits(size, usable) &&
+	       (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block));
+}
+
+/* To the arena. A block that cannot be made smaller stays, as everywhere. */
+static void *move_to(uint32_t arena, void *block, size_t size, size_t usable) {
+	CLAIM(claim, "realloc", FAMILY_MALLOC);
+	const int saved = errno;
+	void *moved = made_malloc(arena, size, false, FAMILY_MALLOC);
+	if (moved != NULL) {
+		memcpy(moved, block, min_size(size, usable));
+		made_take_out(block);
+		behind->release(block, &claim);
+	} else if (size <= usable) {
+		errno = saved;
+		misuse_trust_sizes_less();
+		moved = block;
+	}
+	return moved;
+}
+
+/* Where it stays in its place, it stays its arena's; where it moves, it is of the arena that the thread
+ * chose, or like any other. */
+static void *resize(uint32_t arena, void *block, size_t size) {
+	if (arena != 0) {
+		const size_t usable = size_of(block);
+		if (leaves_place(block, size, usable)) return move_to(arena, block, size, usable);
+	}
 	const uint32_t number = made_take_out(block);
 	void *moved = behind->resize(block, size);
-	if (number != 0 && (moved == block || moved == NULL)) made_put(number, block, size_of(block));
+	if (moved != block && moved != NULL) {
+		if (arena != 0) made_put(arena, moved, size_of(moved), FAMILY_MALLOC);
+	} else if (number != 0) {
+		made_put(number, block, size_of(block), FAMILY_MALLOC);
+	}
 	return moved;
 }
 
 static void *counting_resize(void *block, size_t size) {
 	const struct call call = enter();
 	const size_t old = call.counts ? size_of(block) : 0;
-	void *moved = resize(block, size);
+	void *moved = resize(call.arena, block, size);
 	if (call.counts && moved != NULL) thread_count(size_of(moved), old);
 	leave(call);
 	return moved;

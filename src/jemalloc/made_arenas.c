@@ -20,6 +20,7 @@
 struct written {
 	uintptr_t next, prev;
 	uint32_t arena;
+	enum family family; /* so a reset frees it */
 };
 
 /* By the arena's number. Owner: the threads lock, which fork takes as well. */
@@ -75,12 +76,12 @@ static struct written *record_at(uintptr_t address) {
 	return record_of(address_table_find(&written, address));
 }
 
-bool made_put(uint32_t number, void *block, size_t size) {
+bool made_put(uint32_t number, void *block, size_t size, enum family family) {
 	tcache_lock();
 	const bool exists = made[number].exists, done = !exists || address_table_room(&written, 1);
 	if (exists && done) {
 		const struct address_entry *e = address_table_add(&written, (uintptr_t)block, size);
-		*record_of(e) = (struct written){ .next = made[number].first, .arena = number };
+		*record_of(e) = (struct written){ .next = made[number].first, .arena = number, .family = family };
 		if (made[number].first != 0) record_at(made[number].first)->prev = (uintptr_t)block;
 		made[number].first = (uintptr_t)block;
 		made[number].figures.bytes += size;
@@ -144,17 +145,21 @@ bool made_of_block(const void *block, uint64_t *number) {
 /* ---- all at once ---- */
 
 /* The next one that is written down, and is not any more; NULL: there is none. */
-static void *take_first(uint32_t number) {
+static void *take_first(uint32_t number, enum family *family) {
 	tcache_lock();
 	void *block = (void *)made[number].first;
-	if (block != NULL) take_out(address_table_find(&written, (uintptr_t)block));
+	struct address_entry *e = block != NULL ? address_table_find(&written, (uintptr_t)block) : NULL;
+	if (e != NULL) {
+		*family = record_of(e)->family;
+		take_out(e);
+	}
 	tcache_unlock();
 	return block;
 }
 
 void made_reset(uint32_t number) {
-	CLAIM(claim, "arena.<i>.reset", FAMILY_MALLOC);
-	for (void *block; (block = take_first(number)) != NULL;) release(block, &claim);
+	struct claim claim = { "arena.<i>.reset", FAMILY_MALLOC, SIZE_UNKNOWN };
+	for (void *block; (block = take_first(number, &claim.family)) != NULL;) release(block, &claim);
 	if (arena_list[number]->inherited) return; /* of a hardened parent: nothing was taken from it */
 	arena_reset(arena_list[number], atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed));
 }
@@ -239,37 +244,38 @@ static void *take_large(const struct arena *arena, size_t size, size_t align, bo
 }
 
 /* As the front that serves has it. */
-static void *take_other(const struct front *serves, size_t size, size_t align, bool zero) {
-	if (align <= MIN_ALIGN)
-		return zero ? serves->allocate_zeroed(size) : serves->allocate(size, FAMILY_MALLOC);
-	void *block = serves->allocate_aligned(align, size, FAMILY_MALLOC);
+static void *take_other(const struct front *serves, size_t size, size_t align, bool zero,
+                        enum family family) {
+	if (align <= MIN_ALIGN) return zero ? serves->allocate_zeroed(size) : serves->allocate(size, family);
+	void *block = serves->allocate_aligned(align, size, family);
 	if (block != NULL && zero) memset(block, 0, size);
 	return block;
 }
 
-static void *write_down(uint32_t number, void *block, size_t size) {
-	CLAIM(claim, "mallocx", FAMILY_MALLOC);
-	if (block == NULL || made_put(number, block, size)) return block;
+static void *write_down(uint32_t number, void *block, size_t size, enum family family) {
+	const struct claim claim = { "mallocx", family, SIZE_UNKNOWN };
+	if (block == NULL || made_put(number, block, size, family)) return block;
 	release(block, &claim);
 	return NULL;
 }
 
-static void *take(uint32_t number, size_t size, size_t align, bool zero) {
+static void *take(uint32_t number, size_t size, size_t align, bool zero, enum family family) {
 	struct arena *arena = arena_list[number];
 	const struct front *serves = front_behind_counting();
-	if (serves != NULL) return write_down(number, take_other(serves, size, align, zero), size);
+	if (serves != NULL)
+		return write_down(number, take_other(serves, size, align, zero, family), size, family);
 	const size_t rounded = ALIGN_UP(max_size(size, 1), align);
 	if (rounded <= SMALL_MAX) return take_small(arena, class_of_aligned(align, rounded), rounded, zero);
 	size = max_size(size, SMALL_MAX + 1);
-	return write_down(number, take_large(arena, size, align, zero), size);
+	return write_down(number, take_large(arena, size, align, zero), size, family);
 }
 
 /* What is allocated on the way, by libc for a thread of ours perhaps, is none of the program's. */
-void *made_allocate(uint32_t number, size_t size, size_t align, bool zero) {
+void *made_allocate(uint32_t number, size_t size, size_t align, bool zero, enum family family) {
 	if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
 	const bool inside = thread_counts.inside;
 	thread_counts.inside = true;
-	void *block = take(number, size, align, zero);
+	void *block = take(number, size, align, zero, family);
 	thread_counts.inside = inside;
 	return block;
 }

@@ -28,7 +28,7 @@ void made_reset(uint32_t number);
 bool made_destroy(uint32_t number);
 
 /* A block from the arena of this number, which exists. NULL: out of memory. */
-void *made_allocate(uint32_t number, size_t size, size_t align, bool zero);
+void *made_allocate(uint32_t number, size_t size, size_t align, bool zero, enum family family);
 
 /* The number of the calling thread's arena, made or not; and of the one that was made and that it chose, 0:
  * none. */
@@ -60,6 +60,6 @@ static inline uint32_t made_take_out(const void *block) {
 }
 
 /* Writes it down, if the program made the arena. False: out of memory. */
-bool made_put(uint32_t number, void *block, size_t size);
+bool made_put(uint32_t number, void *block, size_t size, enum family family);
 
 #endif
