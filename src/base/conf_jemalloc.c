@@ -168,6 +168,7 @@ static const struct option {
 /* jemalloc's others, which are no mistake. */
 static const char without_counterpart[][28] = {
 	"abort",
+	"bin_shards",
 	"cache_oblivious",
 	"confirm_conf",
 	"debug_double_free_max_scan",

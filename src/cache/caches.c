@@ -68,6 +68,7 @@ void draw_turns(struct tcache *tc) {
  * a refill or more, counts as one: how many it would have made nobody knows. */
 static void draw_turns_of_next(struct tcache *tc) {
 	tc->guard = (struct guard_turn){ 0 };
+	tc->sample.busy = false; /* as who had it before may have said */
 	draw_turns(tc);
 	guard_count(&tc->guard, MAGAZINE_START_SLOTS / 2);
 }

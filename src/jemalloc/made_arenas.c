@@ -12,6 +12,7 @@
 #include "cache/magazine.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
+#include "harden/hard_large.h"
 #include "harden/harden.h"
 #include "harden/misuse.h"
 #include "jemalloc/thread.h"
@@ -139,7 +140,10 @@ bool made_of_block(const void *block, uint64_t *number) {
 	const struct span *s = span_of(block);
 	const struct bin *bin = s != NULL && s->kind == SPAN_SMALL ? s->bin : NULL;
 	if (bin != NULL) *number = number_of(bin->arena);
-	return s != NULL || zero_owns(block) || guard_owns(block) || huge_find(block).start != NULL;
+	size_t size;
+	enum family family;
+	return s != NULL || zero_owns(block) || guard_owns(block) || huge_find(block).start != NULL ||
+	       (harden_is_on && large_hard_size(block, &size, &family));
 }
 
 /* ---- all at once ---- */

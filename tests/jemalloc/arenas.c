@@ -170,6 +170,64 @@ static void threads_choose_arenas(void **state) {
 	assert_true(allocated() < before + MIB);
 }
 
+/* What realloc moves comes from there as well, and goes with all others; so does what it makes smaller. */
+static void *resize_there(void *argument) {
+	const unsigned arena = *(const unsigned *)argument;
+	char *block = malloc(10); /* of all's */
+	if (mallctl("thread.arena", NULL, NULL, argument, sizeof arena) != 0) return "not chosen";
+	static const size_t steps[] = { 1000, 9000, 50000, 3000000, 9000000, 70000, 200, 20 };
+	memset(block, 5, 10);
+	for (size_t i = 0; i < COUNT_OF(steps); i++) {
+		block = realloc(block, steps[i]);
+		if (arena_of(block) != arena) return "elsewhere";
+		for (size_t b = 0; b < 10; b++)
+			if (block[b] != 5) return "other bytes";
+	}
+	errno = 0;
+	if (malloc(PTRDIFF_MAX - 1) != NULL || errno != ENOMEM) return "malloc fails without errno";
+	errno = 0;
+	if (calloc(1, PTRDIFF_MAX - 1) != NULL || errno != ENOMEM) return "calloc fails without errno";
+	errno = 0;
+	if (realloc(block, PTRDIFF_MAX - 1) != NULL || errno != ENOMEM) return "realloc fails without errno";
+	return arena_of(block) == arena ? NULL : "lost";
+}
+
+static void realloc_stays_in_a_chosen_arena(void **state) {
+	(void)state;
+	const unsigned arena = make_arena();
+	const size_t before = allocated();
+	for (int i = 0; i < 20; i++) {
+		pthread_t thread;
+		void *wrong;
+		assert_int_equal(pthread_create(&thread, NULL, resize_there, (void *)&arena), 0);
+		assert_int_equal(pthread_join(thread, &wrong), 0);
+		if (wrong != NULL) fail_msg("%s", (const char *)wrong);
+	}
+	assert_int_equal(act(of_arena(arena, "destroy")), 0);
+	assert_true(allocated() < before + MIB);
+}
+
+static void rallocx_stays_when_it_shrinks(void **state) {
+	(void)state;
+	const unsigned arena = make_arena();
+	for (size_t i = 1; i < COUNT_OF(sizes); i++) {
+		void *block = mallocx(sizes[i], MALLOCX_ARENA(arena));
+		block = rallocx(block, sizes[i] / 5, MALLOCX_ARENA(arena));
+		assert_int_equal(arena_of(block), arena);
+	}
+	assert_int_equal(act(of_arena(arena, "destroy")), 0);
+}
+
+/* Wherever the front that serves has it. */
+static void any_block_is_found(void **state) {
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+		void *block = malloc(sizes[i]);
+		arena_of(block);
+		free(block);
+	}
+}
+
 static pthread_barrier_t barrier;
 
 static void *stay_there(void *argument) {
@@ -265,6 +323,9 @@ int main(void) {
 		cmocka_unit_test(only_made_arenas_are_reset),
 		cmocka_unit_test(numbers_are_used_again),
 		cmocka_unit_test(threads_choose_arenas),
+		cmocka_unit_test(realloc_stays_in_a_chosen_arena),
+		cmocka_unit_test(rallocx_stays_when_it_shrinks),
+		cmocka_unit_test(any_block_is_found),
 		cmocka_unit_test(arenas_of_threads_may_go),
 		cmocka_unit_test(threads_make_and_destroy),
 		cmocka_unit_test(children_have_them_too),

@@ -70,6 +70,17 @@ int main() {
 			result = use(0) && use(MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
 			for (int i = 0; i < 1000; i++)   // left to the reset
 				if (mallocx(static_cast<std::size_t>(i) * 50 + 1, MALLOCX_ARENA(arena)) == nullptr) result = false;
+			/* by all forms of new, deleted by their own, or left */
+			if (mallctl("thread.arena", nullptr, nullptr, const_cast<unsigned *>(&arena), sizeof arena) != 0) result = false;
+			for (int i = 0; i < 100; i++) {
+				delete new long;
+				delete[] new long[i * 100 + 1];
+				delete new Wide;
+				delete[] new Wide[i * 100 + 1];
+			}
+			result = result && new long[10] != nullptr && new Wide[1000] != nullptr && new Wide != nullptr;
+			unsigned first = 0;
+			mallctl("thread.arena", nullptr, nullptr, &first, sizeof first);
 			const std::string name = "arena." + std::to_string(arena) + ".destroy";
 			if (mallctl(name.c_str(), nullptr, nullptr, nullptr, 0) != 0) result = false;
 		});

@@ -57,7 +57,7 @@ class Options(unittest.TestCase):
 
     def test_what_has_none_is_ignored(self):
         """Also what is wrong: so it is with jemalloc, but for a word of its own."""
-        for conf in ("junk:true,retain:false,hpa:true,percpu_arena:percpu", "nonsense", ",,", "nonsense:7", "narenas:0x",
+        for conf in ("junk:true,retain:false,hpa:true,percpu_arena:percpu,bin_shards:1-4096:1", "nonsense", ",,", "nonsense:7", "narenas:0x",
                      "thp:perhaps", "dirty_decay_ms:", "prof_prefix:" + "x" * 300, "lg_prof_sample:99", "a" * 5000):
             self.assertEqual(read("i:opt.dirty_decay_ms", MALLOC_CONF=f"{conf},dirty_decay_ms:77"), "77", conf)
 
@@ -66,7 +66,7 @@ class Options(unittest.TestCase):
         self.assertRegex(said, r'^arenal: MALLOC_CONF: "nonsense:7" .*abort_conf')
         _, said = run("s:version", status=-6, MALLOC_CONF="narenas:many,abort_conf:true")
         self.assertIn('"narenas:many"', said)
-        self.assertEqual(read("u:opt.narenas", MALLOC_CONF="abort_conf:true,retain:true,junk:false,narenas:3"), "3")
+        self.assertEqual(read("u:opt.narenas", MALLOC_CONF="abort_conf:true,retain:true,bin_shards:1-4096:1,narenas:3"), "3")
 
     def test_programs_say_it_themselves(self):
         self.assertEqual(run(program=CONF_PROBE)[0], ["3 2500"])

@@ -345,7 +345,9 @@ static void turns_are_not_inherited(void **state) {
 	const int64_t left = caches.parked->guard.left;
 	const uint64_t random = caches.parked->guard.random.state;
 	caches.parked->guard.last = UINT64_MAX;
+	caches.parked->sample.busy = true;
 	run_thread(300, 1);
+	assert_false(caches.parked->sample.busy);
 	assert_int_not_equal(caches.parked->guard.left, left);
 	assert_int_not_equal(caches.parked->guard.random.state, random);
 	assert_int_not_equal(caches.parked->guard.last, UINT64_MAX);
