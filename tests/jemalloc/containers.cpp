@@ -61,6 +61,12 @@ static unsigned make_arena() {
 	return arena;
 }
 
+/* So that the compiler leaves no pair of new and delete out. */
+template <class T> static T *kept(T *block) {
+	T *volatile seen = block;
+	return seen;
+}
+
 int main() {
 	std::vector<std::thread> threads;
 	bool right[4] = {};
@@ -73,12 +79,12 @@ int main() {
 			/* by all forms of new, deleted by their own, or left */
 			if (mallctl("thread.arena", nullptr, nullptr, const_cast<unsigned *>(&arena), sizeof arena) != 0) result = false;
 			for (int i = 0; i < 100; i++) {
-				delete new long;
-				delete[] new long[i * 100 + 1];
-				delete new Wide;
-				delete[] new Wide[i * 100 + 1];
+				delete kept(new long);
+				delete[] kept(new long[i * 100 + 1]);
+				delete kept(new Wide);
+				delete[] kept(new Wide[i * 100 + 1]);
 			}
-			result = result && new long[10] != nullptr && new Wide[1000] != nullptr && new Wide != nullptr;
+			kept(new long[10]), kept(new Wide[1000]), kept(new Wide);
 			unsigned first = 0;
 			mallctl("thread.arena", nullptr, nullptr, &first, sizeof first);
 			const std::string name = "arena." + std::to_string(arena) + ".destroy";
