@@ -1,5 +1,5 @@
 /* jemalloc's interface, as jemalloc(3) describes it in version 5.3: what programs call that were written for
- * it. All are weak: where a program has one of these names itself, or is linked with libarenal.a and has it, that
+ * it. All are weak: where a program has one of these names itself, preloaded or linked with libarenal.a, that
  * is the one. Not so where one of its libraries has it: preloaded, ours come before those. */
 #ifndef JEMALLOC_JEMALLOC_H
 #define JEMALLOC_JEMALLOC_H
