@@ -154,6 +154,12 @@ class Profiles(ServeTest):
         self.assertEqual(self.sampling(), 0, "it stays on")
         taken = sum(int(line.split()[1]) for line in re.findall(r"(?m)^ *\d+ +\d+ +-?\d+ +-?\d+:", raw))
         self.assertGreater(taken, 20 * MIB)
+        # Who may read it may not know where things are in the process, unless they are at a fixed place.
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+            there = [range(int(low, 16), int(high, 16)) for low, high in re.findall(r"(?m)^([0-9a-f]+)-([0-9a-f]+) ", file.read())]
+        told = [int(word, 16) for word in re.findall("0x([0-9a-f]+)", raw.partition("Locations")[2])]
+        self.assertGreater(len(told), 5)
+        self.assertEqual([hex(word) for word in told if word >= 1 << 32 and any(word in where for where in there)], [])
         # It is on, and stays on: what came meanwhile is the difference of two dumps.
         self.assertEqual(self.arenal("ctl", str(pid), "profile", "start").returncode, 0)
         raw = self.fetch(f"heap?pid={pid}&seconds=1")
@@ -208,6 +214,27 @@ class Profiles(ServeTest):
             self.assertIn(f"/nowhere/program{number}", done.stdout)
         live = sum(int(line.split()[3].rstrip(":")) for line in re.findall(r"(?m)^ *\d+ +\d+ +-?\d+ +-?\d+:", done.stdout))
         self.assertEqual(live, (1000 + 100) * 7)
+
+    def test_addresses_tell_nothing(self):
+        def words(message, number):
+            return [{n: v for n, _, v in pprof_message.fields(value)} for found_now, _, value in pprof_message.fields(message) if found_now == number]
+        low, high, wild = 0x401000, 0x7f1234567000, 0x7f9999999999
+        text = (f"arenal-heap-profile 2\nsample 1024\npid 5\ntime 1700000000\nstack 9 9 9 9 {low + 5:x} {high + 6:x} {high + 0x20007:x} {wild:x}\n"
+                f"maps\n{low:08x}-{low + 4096:08x} r-xp 00001000 08:01 17 /nowhere/program\n"
+                f"{high:x}-{high + 4096:x} r-xp 00003000 08:01 18 /nowhere/library\n"
+                f"{high + 0x20000:x}-{high + 0x21000:x} r-xp 00000000 08:01 19 /nowhere/other\nend\n")
+        plain = gzip.decompress(pprof.encode(stacks.Profile(dump.parse(text, "it"))))
+        self.assertIn(high, [mapping[2] for mapping in words(plain, 3)])
+        message = pprof_message.placeless(plain)
+        mappings = {mapping[1]: mapping for mapping in words(message, 3)}
+        self.assertEqual([mapping[3] - mapping[2] for mapping in mappings.values()], [4096] * 3)
+        self.assertEqual(next(iter(mappings.values()))[2], low, "a fixed place stays")
+        places = [(location[3] - mappings[location[2]][2]) if location.get(2) else location[3] for location in words(message, 4)]
+        self.assertEqual(places[:3], [5, 6, 7])
+        told = [word for one in (*words(message, 3), *words(message, 4)) for name, word in one.items() if name in (2, 3) and word >= 1 << 32]
+        self.assertFalse([hex(word) for word in told if word >> 12 in (high >> 12, high + 4096 >> 12, high + 0x20000 >> 12, high + 0x21000 >> 12, wild >> 12)])
+        self.assertEqual([value for n, _, value in pprof_message.fields(message) if n not in (3, 4)],
+                         [value for n, _, value in pprof_message.fields(plain) if n not in (3, 4)])
 
     def test_by_unit(self):
         targets = [found.Target.__new__(found.Target) for _ in range(3)]

@@ -48,7 +48,7 @@ def main(kind, comment, *sources):
         messages, comments = [], [comment] if comment else []
         for source in sources:
             message, notes = _message(source)
-            messages.append(message)
+            messages.append(pprof_message.placeless(message))
             comments += [note for note in notes if note not in comments]
         shown = "inuse_space" if kind == "heap" else "alloc_space"
         sys.stdout.buffer.write(gzip.compress(pprof_message.completed(pprof_message.merged(messages), shown, comments), 6))

@@ -1,6 +1,9 @@
 """Messages of pprof's format (perftools.profiles.Profile) as bytes, of which only what is wanted here is read: several are made one, and what
 is missing is added. Numbers are varints; a field that comes again counts, and lists go on."""
 
+import hashlib
+import os
+
 # What a field is: a place in the table of strings, the ID of something, another message.
 STRING, ID = "string", "id"
 LINE = {1: ID}
@@ -8,11 +11,17 @@ LOCATION = {1: ID, 2: ID, 4: LINE}
 MAPPING = {1: ID, 5: STRING, 6: STRING}
 FUNCTION = {1: ID, 2: STRING, 3: STRING, 4: STRING}
 SAMPLE = {1: ID, 3: {1: STRING, 2: STRING, 4: STRING}}
-STRING_TABLE, COMMENT, DEFAULT_TYPE = 6, 13, 14
+MAPPINGS, LOCATIONS, STRING_TABLE, COMMENT, DEFAULT_TYPE = 3, 4, 6, 13, 14
 # Of the further messages, that is all that goes into the first.
-PROFILE = {2: SAMPLE, 3: MAPPING, 4: LOCATION, 5: FUNCTION, COMMENT: STRING}
+PROFILE = {2: SAMPLE, MAPPINGS: MAPPING, LOCATIONS: LOCATION, 5: FUNCTION, COMMENT: STRING}
+# Where things were: of a location its mapping and address, of a mapping its bounds.
+IDENTITY, LOCATION_MAPPING, LOCATION_ADDRESS, MAPPING_START, MAPPING_END = 1, 2, 3, 2, 3
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 SHIFT = 32                      # IDs of the nth message have n above this bit
+# Programs that the kernel puts anywhere, and all libraries, are above; what is below has a place that is no secret.
+ANYWHERE = 1 << 32
+APART = 1 << 16                 # what new places of mappings are multiples of, as of pages
+WIDEST = 1 << 47                # bytes of a mapping: whoever says more makes it up
 
 
 def varint(number):
@@ -92,6 +101,32 @@ def _moved(data, known, first, base, only=False):
         if what or not only:
             parts.append(field(number, kind, value))
     return b"".join(parts)
+
+
+def placeless(data):
+    """The message with its mappings at places that tell nothing of where they are in the process, which is what makes it hard to attack, and
+    the addresses in them moved along: pprof wants no more. Other addresses are numbers by chance."""
+    moved, place, key = {0: None}, ANYWHERE, os.urandom(16)
+    for number, _, value in fields(data):
+        if number == MAPPINGS:
+            mapping = {name: word for name, _, word in fields(value)}
+            start = mapping.get(MAPPING_START, 0)
+            moved[mapping.get(IDENTITY, 0)] = place - start if start >= ANYWHERE else 0
+            place += -(-min(max(0, mapping.get(MAPPING_END, 0) - start), WIDEST) // APART) * APART
+    parts = []
+    for number, kind, value in fields(data):
+        if number in (MAPPINGS, LOCATIONS):
+            known = {name: word for name, _, word in fields(value)}
+            by = moved.get(known.get(IDENTITY if number == MAPPINGS else LOCATION_MAPPING, 0))
+            words = (MAPPING_START, MAPPING_END) if number == MAPPINGS else (LOCATION_ADDRESS,)
+            value = b"".join(field(name, how, (_by_chance(word, key) if by is None else (word + by) % 2 ** 64) if name in words else word)
+                             for name, how, word in fields(value))
+        parts.append(field(number, kind, value))
+    return b"".join(parts)
+
+
+def _by_chance(address, key):
+    return int.from_bytes(hashlib.blake2b(address.to_bytes(8, "little"), key=key, digest_size=6).digest(), "little")
 
 
 def completed(data, shown, comments):

@@ -15,8 +15,8 @@ HELP = """\
 Tells about all processes on Arenal that it may look into, over HTTP: /metrics for Prometheus, /debug/pprof/heap and /debug/pprof/allocs for
 `go tool pprof`, and a page with links at /. It looks, and never opens a window; while a profile is asked for with seconds=, it is on."""
 CODES = """\
-For whose processes it tells is the kernel's rule: those of its user, or all for root. Whoever reaches the
-address can read all of it and start profiles, so other machines are refused without --remote; a Unix socket is its owner's only.
+For whose processes it tells is the kernel's rule: those of its user, or all for root. Whoever reaches the address can read all of it and start
+profiles: of root's, all users of the machine. So other machines are refused without --remote; a Unix socket is its owner's only.
 With systemd, arenal.socket and arenal.service start it when the first one asks.
 
     arenal serve --listen 127.0.0.1:9257 --listen /run/arenal.sock
