@@ -26,13 +26,16 @@ class Profiles:
     def __init__(self):
         self._turn = threading.Lock()
         self._shared = {}                   # by process ID: the Sharing of those who wait for a profile of it
-        self._ending = threading.Event()
-        self._working = set()               # threads that have a profile on
+        self._ending = False
+        self._working = {}                  # by thread that has a profile on: what ends its wait
 
     def end(self):
         """Stops what we started."""
-        self._ending.set()
-        for thread in list(self._working):
+        self._ending = True
+        working = list(self._working.items())
+        for _, wake in working:
+            wake.set()
+        for thread, _ in working:
             thread.join(2)
 
     def answer(self, request, seen, allocs):
@@ -46,7 +49,7 @@ class Profiles:
         with contextlib.ExitStack() as open_ones:
             sources = _each([target.labels["pid"] for target in targets], problems, lambda pid: (pid, open_ones.enter_context(Window(pid))))
             if seconds:
-                found, comment = self._between(sources, seconds, problems)
+                found, comment = self._between(sources, seconds, problems, request.gone)
             else:
                 found, comment = _each(sources, problems, lambda source: (source[0], [source[1].profile_dump()])), ""
         if not found:
@@ -60,15 +63,16 @@ class Profiles:
         headers = [("Content-Disposition", f'attachment; filename="{name}"'), ("Cache-Control", "no-store")]
         return Response(data, BINARY, headers=headers + [("X-Arenal-Note", comment)] * bool(comment))
 
-    def _between(self, sources, seconds, problems):
-        """Process IDs and the dumps of what was allocated meanwhile, the later one first; and what to say."""
-        self._working.add(threading.current_thread())
+    def _between(self, sources, seconds, problems, gone):
+        """Process IDs and the dumps of what was allocated meanwhile, the later one first; and what to say. It ends before, when whoever asked
+        has `gone`: four of them would keep all others out for minutes."""
+        self._working[threading.current_thread()] = gone
         begun = []
         try:
             begun = _each(sources, problems, lambda source: self._begin(*source))
             begin = time.monotonic()
-            if begun and self._ending.wait(seconds):
-                raise Failure("arenal serve ends")
+            if begun and (self._ending or gone.wait(seconds)):
+                raise Failure("arenal serve ends" if self._ending else "whoever asked has closed the connection")
             found = _each(begun, problems, lambda one: (one.pid, [one.window.profile_dump(), *one.before]))
             words = f"what was allocated in {time.monotonic() - begin:.1f} s"
             started = sum(not one.before for one in begun)
@@ -76,7 +80,7 @@ class Profiles:
                                    else ": the profile was off, was started for this, and stopped" if started else ": the profile was on")
         finally:
             _each(begun, problems, lambda one: self._leave(one) or one)
-            self._working.discard(threading.current_thread())
+            del self._working[threading.current_thread()]
 
     def _begin(self, pid, window):
         with self._turn:

@@ -26,7 +26,8 @@ WORKERS = 4             # answers that are worked out at once,
 SLOW_WORKERS = 4        # and those that take their time by intent
 PLAIN = "text/plain; charset=utf-8"
 
-Request = collections.namedtuple("Request", "method path query headers loopback")
+# `gone`: an Event, set when whoever asked has left, as far as we watch it.
+Request = collections.namedtuple("Request", "method path query headers loopback gone")
 Response = collections.namedtuple("Response", "body content_type status headers", defaults=(PLAIN, HTTPStatus.OK, ()))
 
 
@@ -40,6 +41,7 @@ class Peer:
     def __init__(self, connection, loopback):
         self.socket, self.loopback = connection, loopback
         self.data, self.out = b"", None
+        self.gone = None                            # the Event of a request that takes its time
         self.deadline = time.monotonic() + ASK      # None: we are working for it
 
 
@@ -114,15 +116,17 @@ class Server:
 
     def _drop(self, peer):
         if self._peers.pop(peer.socket, None):
-            try:
-                self._selector.unregister(peer.socket)
-            except KeyError:
-                pass
+            self._leave_alone(peer)
             peer.socket.close()
 
     def _go_on(self, peer):
         try:
-            self._write(peer) if peer.out is not None else self._read(peer)
+            if peer.out is not None:
+                self._write(peer)
+            elif peer.gone:
+                self._watch(peer)
+            else:
+                self._read(peer)
         except BlockingIOError:
             pass
         except OSError:
@@ -137,22 +141,44 @@ class Server:
         if not peer.data:
             self._drop(peer)
             return
-        self._selector.unregister(peer.socket)
         peer.deadline = None
         try:
             if end < 0 and part:
                 raise ValueError
             request = parse(peer.data, peer.loopback)
         except ValueError:
+            self._leave_alone(peer)
             self._reply(peer, None, refusal(400, "that is no request of HTTP, or too long"))
             return
         slow = self._is_slow(request)
+        if slow and part:
+            peer.gone = request.gone                # it is watched
+        else:
+            self._leave_alone(peer)
         if slow and self._busy[True] >= SLOW_WORKERS:
             self._reply(peer, request, refusal(503, f"{SLOW_WORKERS} of these are being made: try again later"))
         elif not slow and self._busy[False] >= WORKERS:
             self._waiting.append((peer, request))
         else:
             self._work(peer, request, slow)
+
+    def _watch(self, peer):
+        """While an answer takes its time: has he who wants it left?"""
+        try:
+            left = not peer.socket.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            left = True
+        if left:
+            peer.gone.set()
+        self._leave_alone(peer)                     # nothing else that he says counts
+
+    def _leave_alone(self, peer):
+        try:
+            self._selector.unregister(peer.socket)
+        except (KeyError, ValueError):
+            pass                                    # it is already, or closed
 
     def _work(self, peer, request, slow=False):
         def work():
@@ -177,6 +203,7 @@ class Server:
                  *(f"{name}: {printable(value)}" for name, value in response.headers)]
         head = "\r\n".join(lines + ["", ""]).encode("ascii", "backslashreplace")
         # The body is not copied: many peers may be given the same.
+        self._leave_alone(peer)
         peer.out = [memoryview(head)] + ([] if request and request.method == "HEAD" else [memoryview(body)])
         peer.deadline = time.monotonic() + LISTEN
         try:
@@ -208,7 +235,7 @@ def parse(data, loopback=False):
         if colon:
             headers[name.strip().lower()] = value.strip()
     return Request(method, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=32)),
-                   headers, loopback)
+                   headers, loopback, threading.Event())
 
 
 def respond(answer, request):
