@@ -250,7 +250,7 @@ class Profiles(ServeTest):
     def test_by_unit(self):
         targets = [found.Target.__new__(found.Target) for _ in range(3)]
         for number, (target, unit) in enumerate(zip(targets, ("a.service", "b.service", "b.service"))):
-            target.labels = {"pid": number, "unit": unit}
+            target.labels, target.group = {"pid": number, "unit": unit}, f"/system.slice/{unit}"
         seen = fleet.Seen([fleet.Look(target, None) for target in targets], {}, 0, 0)
 
         def chosen(query):
@@ -260,6 +260,11 @@ class Profiles(ServeTest):
         self.assertEqual(chosen("pid=2"), targets[2:])
         self.assertRaises(LookupError, chosen, "unit=c.service")
         self.assertRaisesRegex(ValueError, "say which", chosen, "")
+        # A user's unit of the same name is another one.
+        targets[2].group = "/user.slice/user-1000.slice/b.service"
+        self.assertRaisesRegex(ValueError, "there are 2 of this name.*unit=/system.slice/b.service or .*unit=/user", chosen, "unit=b.service")
+        self.assertEqual(chosen("unit=/system.slice/b.service"), targets[1:2])
+        self.assertRaises(LookupError, chosen, "unit=")
 
 
 class Scraped(ServeTest):

@@ -105,20 +105,25 @@ def started(pid):
 def whereabouts(pid):
     """The unit of systemd, or the container, that the process belongs to, by its cgroups: {"unit": ...} or
     {"container": ...} or neither."""
+    return group(pid)[0]
+
+
+def group(pid):
+    """The same, and the whole path of that cgroup: whoever was given a part of the cgroups, as each user is, may have a unit of any name."""
     try:
         lines = files.head(f"{folder(pid)}/cgroup", 1 << 16).decode(errors="replace").splitlines()
     except OSError:
-        return {}
+        return {}, ""
     # Of v1, whichever says most: systemd's hierarchy knows units, all know containers.
     paths = (line.split(":", 2)[2].split("/") for line in lines if line.count(":") >= 2)
     for parts in sorted(paths, key=len, reverse=True):
-        for part in reversed(parts):
+        for at, part in reversed(list(enumerate(parts, 1))):
             container = re.search(r"(?:^|[-_:])([0-9a-f]{64})(?:\.scope)?$", part)
             if container:
-                return {"container": container[1][:12]}
+                return {"container": container[1][:12]}, "/".join(parts[:at])
             if part.endswith((".service", ".scope")):
-                return {"unit": printable(part)}
-    return {}
+                return {"unit": printable(part)}, "/".join(parts[:at])
+    return {}, ""
 
 
 def is_frozen(pid):

@@ -43,7 +43,8 @@ class Target:
         self.refresh()
 
     def refresh(self):
-        self.labels = _labels(self.pid)
+        where, self.group = facts.group(self.pid)           # the path of its cgroup
+        self.labels = {"pid": self.pid, "command": facts.command_name(self.pid), **where}
 
     def close(self):
         self.window.close()

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from arenal import figures
 from arenal.html import FOLDER, read
 from arenal.serve import Response
+from arenal.text import printable
 
 STYLE = """\
 main { min-width: 0; }
@@ -51,6 +52,11 @@ def _row(look, profiles):
     return f"<tr>{''.join(cells)}</tr>"
 
 
+def _unit(unit, group, units):
+    """Its name; of several of one name, their paths."""
+    return printable(group) if [name for name, _ in units].count(unit) > 1 else unit
+
+
 def _failed(one, reason):
     labels = one.labels
     why = WHY[reason].format(pid=labels["pid"])
@@ -65,7 +71,7 @@ def _table(name, columns, rows):
 
 
 def page(seen, version, profiles):
-    units = sorted({look.target.labels["unit"] for look in seen.looks if "unit" in look.target.labels})
+    units = sorted({(look.target.labels["unit"], look.target.group) for look in seen.looks if "unit" in look.target.labels})
     parts = [f'<p class="answer">{len(seen.looks)} process{"es" * (len(seen.looks) != 1)} answered' +
              (f", {len(seen.failed)} did not" if seen.failed else "") + f". Looked at {time.strftime('%H:%M:%S')}.</p>",
              '<ul class="links"><li><a href="/metrics">/metrics</a></li><li><a href="/metrics?details=1">/metrics with arenas and size classes</a>'
@@ -78,8 +84,8 @@ def page(seen, version, profiles):
                      "<code>seconds=</code> starts one for so long.</p>")
         if units:
             parts.append('<h2>Units</h2><ul class="links">' + "".join(
-                f'<li><a href="/debug/pprof/heap?unit={html.escape(quote(unit))}&amp;seconds=30">{html.escape(unit)}, 30 s</a></li>'
-                for unit in units) + "</ul>")
+                f'<li><a href="/debug/pprof/heap?unit={html.escape(quote(group))}&amp;seconds=30">{html.escape(_unit(unit, group, units))}, 30 s</a></li>'
+                for unit, group in units) + "</ul>")
     if seen.failed:
         rows = [_failed(one, reason) for one, reason in sorted(seen.failed.items(), key=lambda pair: pair[0].pid)]
         parts.append("<h2>Without an answer</h2>" + _table("Without an answer", ("process", "unit or container", "why"), rows))

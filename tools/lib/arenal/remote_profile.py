@@ -17,6 +17,7 @@ from arenal.window import NoProfile, Window
 
 SECONDS_MAX = 600
 PROCESSES = 64          # of a unit, that one profile is made of
+GROUPS = 5              # units that a sentence names
 CONVERT = 150.0         # seconds that it may take to name functions
 ANSWER_MAX = 64 << 20
 BINARY = "application/octet-stream"
@@ -204,7 +205,10 @@ def _targets(request, seen):
         found, what = [one for one in targets if str(one.labels["pid"]) == number], f"process {number}"
     elif "unit" in request.query:
         unit = request.query["unit"]
-        found = [one for one in targets if unit in (one.labels.get("unit"), one.labels.get("container"))]
+        found = [one for one in targets if unit and unit in (one.labels.get("unit"), one.labels.get("container"), one.group)]
+        groups = sorted({one.group for one in found})
+        if groups[1:]:
+            raise ValueError(f"there are {len(groups)} of this name: say which one, ?unit={' or ?unit='.join(groups[:GROUPS])}")
         what = f"process of {unit}"
     elif len(targets) > 1:
         raise ValueError("say which one: ?pid=PID or ?unit=NAME (of systemd, or a container's)")
