@@ -19,7 +19,7 @@ import urllib.request
 from serve_support import SOON, WORDS, ServeTest
 from support import DEADLINE, MIB, TOOL, WORKLOAD, environment
 
-from arenal import fleet, found, listen, pprof_message, remote_profile, serve
+from arenal import facts, fleet, found, listen, pprof_message, remote_profile, serve
 from arenal.errors import Failure
 from arenal.profile import dump, pprof, stacks
 
@@ -188,6 +188,42 @@ class Profiles(ServeTest):
         self.await_(lambda: self.sampling() == 0, "it goes on for nobody")
         peer.request("GET", f"/debug/pprof/heap?pid={self.process.pid}")
         self.assertEqual(peer.getresponse().status, 200)
+        peer.close()
+
+    def test_names_are_nobodys_worry_either(self):
+        """What names functions goes when whoever asked has left, or serve ends; and comes after others."""
+        begun = os.path.join(self.folder, "begun")
+        wrapper = os.path.join(self.folder, "python3")
+        with open(wrapper, "w", encoding="utf-8") as file:
+            file.write(f"#!{sys.executable}\nimport os, sys, time\nsys.path.insert(0, {os.path.join(os.path.dirname(TOOL), 'lib')!r})\n"
+                       "import runpy, arenal.convert_profile, arenal.profile.dump\n"
+                       f"def parse(*_):\n    open({begun!r} + str(os.getpid()), 'w').write(open('/proc/self/oom_score_adj').read() + ' ' + str(os.nice(0)))\n"
+                       "    time.sleep(600)\narenal.profile.dump.parse = parse\nsys.argv = ['x', *sys.argv[4:]]\n"
+                       "del sys.modules['arenal.convert_profile']\nrunpy.run_module('arenal.convert_profile', run_name='__main__')\n")
+        os.chmod(wrapper, 0o755)
+        program = f"import sys\nsys.path.insert(0, {os.path.join(os.path.dirname(TOOL), 'lib')!r})\n" \
+                  f"from arenal import remote_profile\nremote_profile.sys = type('', (), {{'executable': {wrapper!r}}})\n" \
+                  f"from arenal.commands import serve\nimport argparse\n" \
+                  f"serve.main(argparse.Namespace(listen=['127.0.0.1:0'], remote=False, profiles=True, tool={TOOL!r}), [])\n"
+        tool = subprocess.Popen([sys.executable, "-B", "-c", program], stderr=subprocess.PIPE, text=True, env=environment())
+        self.addCleanup(self.stop, tool)
+        place = tool.stderr.readline().split()[-1].split("/")[2]
+
+        def asks(known):
+            peer = http.client.HTTPConnection(place, timeout=DEADLINE)
+            peer.request("GET", f"/debug/pprof/heap?pid={self.process.pid}&seconds=0.1")
+            made = self.await_(lambda: [name for name in os.listdir(self.folder) if name.startswith("begun") and name not in known
+                                        and os.path.getsize(os.path.join(self.folder, name))], "nobody names functions")
+            return peer, made[0], int(made[0][len("begun"):])
+        peer, made, worker = asks(())
+        with open(os.path.join(self.folder, made), encoding="ascii") as file:
+            self.assertEqual(file.read().split(), ["1000", "10"])
+        peer.close()
+        self.await_(lambda: facts.started(worker) is None, "it goes on for nobody")
+        peer, _, worker = asks((made,))
+        tool.terminate()
+        tool.wait(DEADLINE)
+        self.await_(lambda: facts.started(worker) is None, "it outlives serve")
         peer.close()
 
     def test_there_are_bounds(self):

@@ -18,7 +18,9 @@ from arenal.window import NoProfile, Window
 SECONDS_MAX = 600
 PROCESSES = 64          # of a unit, that one profile is made of
 GROUPS = 5              # units that a sentence names
-CONVERT = 150.0         # seconds that it may take to name functions
+CONVERT = 150.0         # seconds that it may take to name functions,
+STEP = 0.5              # and between two looks whether somebody still waits
+LEFT = "whoever asked has closed the connection"
 ANSWER_MAX = 64 << 20
 BINARY = "application/octet-stream"
 
@@ -59,7 +61,7 @@ class Profiles:
             return refusal(409, "no heap profile was ever on" + hint) if off else refusal(503, str(problems[0]))
         comment = "; ".join([comment] * bool(comment) + [str(problem) for problem in problems])
         kind = "allocs" if allocs else "heap"
-        data = _convert(kind, comment, found)
+        data = _convert(kind, comment, found, request.gone)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{targets[0].labels['command']}-{targets[0].labels['pid']}-{kind}.pb.gz")
         headers = [("Content-Disposition", f'attachment; filename="{name}"'), ("Cache-Control", "no-store")]
         return Response(data, BINARY, headers=headers + [("X-Arenal-Note", comment)] * bool(comment))
@@ -73,7 +75,7 @@ class Profiles:
             begun = _each(sources, problems, lambda source: self._begin(*source))
             begin = time.monotonic()
             if begun and (self._ending or gone.wait(seconds)):
-                raise Failure("arenal serve ends" if self._ending else "whoever asked has closed the connection")
+                raise Failure("arenal serve ends" if self._ending else LEFT)
             found = _each(begun, problems, lambda one: (one.pid, [one.window.profile_dump(), *one.before]))
             words = f"what was allocated in {time.monotonic() - begin:.1f} s"
             started = sum(not one.before for one in begun)
@@ -154,8 +156,8 @@ def _is_on(window):
         return False
 
 
-def _convert(kind, comment, found):
-    """As pprof reads it."""
+def _convert(kind, comment, found, gone):
+    """As pprof reads it. Ends when whoever asked has `gone`."""
     handles, sources = [], []
     try:
         for pid, dumps in found:
@@ -166,11 +168,16 @@ def _convert(kind, comment, found):
         with subprocess.Popen([sys.executable, "-B", "-m", "arenal.convert_profile", kind, comment, *sources], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/", pass_fds=handles,
                               start_new_session=True) as child:
-            try:
-                data, said = child.communicate(timeout=CONVERT)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                raise Failure(f"to name the functions takes more than {CONVERT:g} s") from None
+            until = time.monotonic() + CONVERT
+            while True:
+                try:
+                    data, said = child.communicate(timeout=STEP)
+                    break
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() < until and not gone.is_set():
+                        continue
+                    os.killpg(child.pid, signal.SIGKILL)
+                    raise Failure(LEFT if gone.is_set() else f"to name the functions takes more than {CONVERT:g} s") from None
     finally:
         for handle in handles:
             os.close(handle)
