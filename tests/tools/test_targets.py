@@ -253,7 +253,11 @@ class Together(CommandTest):
         self.assertEqual(self.says("ctl", self.name, "open"), "".join(f"process {pid} has a window already\n" for pid in self.pids))
         done = self.arenal("ctl", self.name, "set", "decay", "-7")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("range", done.stderr)
+        self.assertRegex(done.stderr, rf"^arenal: program {self.name}: process {self.pids[0]}: .*range")
+        # One of several that refuses is named.
+        self.says("ctl", str(self.pids[1]), "trace", "start", os.path.join(self.folder, "one"))
+        done = self.arenal("ctl", self.name, "trace", "stop")
+        self.assertEqual((done.returncode, done.stderr), (1, f"arenal: process {self.pids[0]}: its calls are not recorded\n"))
         self.assertEqual(self.arenal("ctl", "", "get").returncode, 2)
         self.assertEqual(self.arenal("ctl", "unit:", "get").returncode, 2)
         self.assertEqual(self.arenal("ctl", "0", "get").returncode, 2)

@@ -121,7 +121,8 @@ class Group:
         failures = [failure for _, _, failure in looked.left]
         if all(isinstance(failure, Gone) for failure in failures):
             return Gone(looked.left[0][0], f"{self.label}: all of its processes have ended")
-        return Failure(f"{self.label}: {failures[0]}" +
+        first, pid = str(failures[0]), looked.left[0][0]
+        return Failure(f"{self.label}: {'' if f'process {pid}' in first else f'process {pid}: '}{first}" +
                        (f"; and {targets.count_of(len(failures) - 1)} more" if failures[1:] else ""))
 
 

@@ -102,7 +102,9 @@ def trace_size(text):
 
 def _complain(pid, failure):
     """Of one of several. Returns whether that is a failure of the command: who has ended need not do anything."""
-    print(f"arenal: {'left out: ' if isinstance(failure, Gone) else ''}{printable(str(failure))}", file=sys.stderr)
+    words = printable(str(failure))
+    which = "" if f"process {pid}" in words else f"process {pid}: "
+    print(f"arenal: {'left out: ' if isinstance(failure, Gone) else ''}{which}{words}", file=sys.stderr)
     return not isinstance(failure, Gone)
 
 
