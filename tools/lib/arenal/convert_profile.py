@@ -69,7 +69,8 @@ if __name__ == "__main__":
     # What we start reads files of others, and shall not have our rights: only this process looks into /proc.
     ctypes.CDLL(None).prctl(PR_CAP_AMBIENT, CLEAR_ALL, 0, 0, 0)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as adjustment:
         adjustment.write(str(FIRST_TO_GO))
     for what, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CPU, PROCESSOR), (resource.RLIMIT_CORE, 0)):
