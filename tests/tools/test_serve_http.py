@@ -16,10 +16,11 @@ import time
 import unittest
 import urllib.request
 
+from profile_support import PROFILED
 from serve_support import SOON, WORDS, ServeTest
 from support import DEADLINE, MIB, TOOL, WORKLOAD, environment
 
-from arenal import facts, fleet, found, listen, pprof_message, remote_profile, serve
+from arenal import convert_profile, facts, fleet, found, listen, pprof_message, remote_profile, serve
 from arenal.errors import Failure
 from arenal.profile import dump, pprof, stacks
 
@@ -282,6 +283,27 @@ class Profiles(ServeTest):
         self.assertFalse([hex(word) for word in told if word >> 12 in (high >> 12, high + 4096 >> 12, high + 0x20000 >> 12, high + 0x21000 >> 12, wild >> 12)])
         self.assertEqual([value for n, _, value in pprof_message.fields(message) if n not in (3, 4)],
                          [value for n, _, value in pprof_message.fields(plain) if n not in (3, 4)])
+
+    def test_only_files_that_are_mapped_are_read(self):
+        """A process may say that it has any file mapped, and we may read more than who asks."""
+        place = 0x7e0000000000
+        with open("/proc/self/maps", encoding="utf-8") as file:
+            own = "".join(line for line in file if " r-xp " in line and "/" in line)
+        start, path = own.split("-")[0], own.splitlines()[0].split()[-1]
+        text = (f"arenal-heap-profile 2\nsample 1024\npid 5\ntime 1900000000\nstack 9 9 9 9 {place:x} {start}\n"
+                f"maps\n{place:x}-{place + (1 << 20):x} r-xp 00000000 00:00 0 {PROFILED}\n{own}end\n")
+        handle = os.memfd_create("dump")            # whoever reads it closes it
+        os.write(handle, text.encode())
+        os.lseek(handle, 0, os.SEEK_SET)
+        message, _ = convert_profile._message(f"{os.getpid()}:{handle}")     # pylint: disable=protected-access
+        table = [one.decode() for one in pprof_message.strings(message)]
+        self.assertIn(path, table)
+        self.assertFalse([one for one in table if "profiled" in one])
+        whole = dump.parse(text, "it")._replace(pid=os.getpid())
+        self.assertEqual(convert_profile.mapped(whole).mappings, whole.mappings[1:])
+        # Nor a file in the place of another.
+        other = whole._replace(mappings=[m._replace(path=PROFILED) for m in whole.mappings])
+        self.assertEqual(convert_profile.mapped(other).mappings, [])
 
     def test_by_unit(self):
         targets = [found.Target.__new__(found.Target) for _ in range(3)]

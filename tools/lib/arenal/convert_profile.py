@@ -2,6 +2,7 @@
 anybody may have made. Its arguments: the kind (heap or allocs), what to say about it, and for each process PID:DUMP or PID:DUMP:BEFORE, the
 numbers of descriptors."""
 
+import bisect
 import contextlib
 import ctypes
 import gzip
@@ -31,6 +32,23 @@ def difference(new, old):
     return new._replace(stacks=[stack for stack in stacks if any(stack.counts)])
 
 
+def mapped(dump):
+    """The Dump without files that the process does not have where it says, by the kernel: it may say anything, and whoever asks for its profile
+    would learn from us what is in files that he may not read."""
+    from arenal import facts, files, proc                   # pylint: disable=import-outside-toplevel
+    from arenal.profile.places import plain_path            # pylint: disable=import-outside-toplevel
+    try:
+        now = sorted(proc.parse_mappings(files.head(f"{facts.folder(dump.pid)}/maps", proc.MAPS_LIMIT)))
+    except OSError:
+        now = []
+    starts, kept = [m.start for m in now], []
+    for m in dump.mappings:
+        real = now[bisect.bisect_right(starts, m.start) - 1] if starts and m.start >= starts[0] else None
+        if real and m.end <= real.end and m.offset - real.offset == m.start - real.start and plain_path(m) == plain_path(real):
+            kept.append(m._replace(inode=real.inode))
+    return dump._replace(mappings=kept)
+
+
 def _read(handle):
     with open(int(handle), "rb") as file:
         return file.read(DUMP_MAX + 1)
@@ -41,7 +59,7 @@ def _message(source):
     from arenal.profile import dump, pprof, stacks          # pylint: disable=import-outside-toplevel
     pid, *handles = source.split(":")
     new, *old = (dump.parse(_read(handle).decode(errors="surrogateescape"), f"the profile of process {pid}") for handle in handles)
-    profile = stacks.Profile((difference(new, old[0]) if old else new)._replace(pid=int(pid)))
+    profile = stacks.Profile(mapped((difference(new, old[0]) if old else new)._replace(pid=int(pid))))
     return gzip.decompress(pprof.encode(profile)), profile.symbols.notes
 
 
