@@ -242,15 +242,17 @@ void trace_freed(struct trace_writer *own, const void *block, enum family family
 	give_back(own);
 }
 
-void trace_moved(struct trace_writer *own, uint64_t called, const void *block, const void *moved,
-                 size_t size) {
+void trace_moves(struct trace_writer *own, const void *block) {
 	struct trace_writer *w = borrow(own);
 	if (unlikely(w == NULL)) return;
-	if (unlikely(moved == NULL)) {
-		put(w, TRACE_FAILED, FAMILY_MALLOC, trace_now(), (void *)(w->place * MIN_ALIGN), true, size);
-	} else {
-		if (moved != block) put(w, TRACE_MOVE, FAMILY_MALLOC, called, block, false, 0);
-		put(w, TRACE_REALLOC, FAMILY_MALLOC, trace_now(), moved, true, size);
-	}
+	put(w, TRACE_MOVE, FAMILY_MALLOC, trace_now(), block, false, 0);
+	give_back(own);
+}
+
+void trace_stayed(struct trace_writer *own, const void *block, size_t has, size_t size) {
+	struct trace_writer *w = borrow(own);
+	if (unlikely(w == NULL)) return;
+	put(w, TRACE_REALLOC, FAMILY_MALLOC, trace_now(), block, true, has);
+	put(w, TRACE_FAILED, FAMILY_MALLOC, trace_now(), block, true, size);
 	give_back(own);
 }

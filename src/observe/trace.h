@@ -76,9 +76,12 @@ void trace_allocated(struct trace_writer *own, enum trace_op op, const void *blo
 /* Records that a call frees the block: before it does. */
 void trace_freed(struct trace_writer *own, const void *block, enum family family);
 
-/* Records that realloc, called at that time, has made `moved` of the block. */
-void trace_moved(struct trace_writer *own, uint64_t called, const void *block, const void *moved,
-                 size_t size);
+/* Records that realloc may give up the block: before it does, as with free. Otherwise another thread could
+ * have the block recorded as its own, and this record never come: the file is full by then, or the process
+ * killed. What has become of the block is recorded with trace_allocated; or, when realloc failed, that it is
+ * there still and has so many bytes. */
+void trace_moves(struct trace_writer *own, const void *block);
+void trace_stayed(struct trace_writer *own, const void *block, size_t has, size_t size);
 
 /* ---- for all ---- */
 

@@ -35,9 +35,10 @@ enum trace_op {
 	TRACE_CALLOC,
 	TRACE_ALIGNED, /* any function with an alignment of more than 16 */
 	TRACE_FREE,    /* or operator delete, or realloc to no bytes. Not of NULL */
-	TRACE_MOVE,    /* realloc gives up a block to make another, which the thread's next TRACE_REALLOC is */
-	TRACE_REALLOC, /* realloc's new block. Without TRACE_MOVE before it, it is the old one with another
-	                  size */
+	TRACE_MOVE,    /* realloc gives up a block to make another, which the thread's next TRACE_REALLOC is, if
+	                  recording goes on until then: perhaps at the same address */
+	TRACE_REALLOC, /* realloc's new block. Without TRACE_MOVE before it, which older files have, it is the old
+	                  one with another size */
 	TRACE_FAILED,  /* nothing was allocated, and nothing freed; the address is none */
 	TRACE_THREAD,  /* the records that follow are this thread's: the address is its number, not shifted, nor
 	                  relative; the size is that of its name, TRACE_NAME, which follows */

@@ -74,10 +74,14 @@ static void *traced_allocate_aligned(size_t align, size_t size, enum family fami
 static void *traced_resize(void *block, size_t size) {
 	struct call call;
 	if (unlikely(!enter(&call))) return plain->resize(block, size);
-	const uint64_t called = trace_now();
+	trace_moves(call.writer, block);
 	void *moved = plain->resize(block, size);
+	const size_t has = likely(moved != NULL) ? 0 : plain->usable_size(block, "realloc");
 	leave(&call);
-	trace_moved(call.writer, called, block, moved, size);
+	if (likely(moved != NULL))
+		trace_allocated(call.writer, TRACE_REALLOC, moved, size, 0, FAMILY_MALLOC);
+	else
+		trace_stayed(call.writer, block, has, size);
 	return moved;
 }
 

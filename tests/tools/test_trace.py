@@ -28,7 +28,7 @@ def expected(k, count):
     for i in range(count):
         big = 5000 + 100 * i
         calls += [("malloc", 16 + i + k, 0), ("calloc", 2 * (i + 1), 0), ("aligned", 100 + i, 256), ("move", 0, 0),
-                  ("realloc", big, 0), ("realloc", big - 10, 0), ("free", 0, 0), ("free", 0, 0)]
+                  ("realloc", big, 0), ("move", 0, 0), ("realloc", big - 10, 0), ("free", 0, 0), ("free", 0, 0)]
     return calls + [("malloc", 0, 0), ("free", 0, 0)] + [("free", 0, 0)] * count
 
 
