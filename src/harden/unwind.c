@@ -36,6 +36,7 @@ bool unwind_read(struct unwind *frame, uintptr_t address, uintptr_t *word) {
 #if defined(__x86_64__)
 /* mov $15, %rax; syscall */
 static const uint8_t signal_return[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+#define CALL_LENGTH 2 /* of its last instruction */
 #define CONTEXT_OFFSET 0
 #define REGISTERS_SIZE sizeof(gregset_t)
 
@@ -52,6 +53,7 @@ static uintptr_t address_only(uintptr_t address) { return address; }
 #elif defined(__aarch64__)
 /* mov x8, #139; svc #0 */
 static const uint8_t signal_return[] = { 0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4 };
+#define CALL_LENGTH 4 /* of its last instruction */
 #define CONTEXT_OFFSET sizeof(siginfo_t)
 #define REGISTERS_SIZE offsetof(mcontext_t, pstate)
 
@@ -74,6 +76,14 @@ void unwind_interrupted(struct unwind *frame, const ucontext_t *context) {
 	*frame =
 	    (struct unwind){ .exact = true, .steps = UNWIND_STEPS, .pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE } };
 	copy_registers(frame, &context->uc_mcontext);
+}
+
+bool unwind_call_fails(const struct unwind *frame, int error) {
+	const uint8_t *call = signal_return + sizeof signal_return - CALL_LENGTH;
+	const uintptr_t from = frame->pc - CALL_LENGTH;
+	return frame->registers[0] == (uintptr_t)-error &&
+	       os_is_readable((const void *)ALIGN_DOWN(from, UNWIND_PAGE)) &&
+	       memcmp((const void *)from, call, CALL_LENGTH) == 0;
 }
 
 /* Has the frame's function been entered by the kernel? Then the next one is what was interrupted. */

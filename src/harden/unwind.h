@@ -75,6 +75,9 @@ static inline __attribute__((always_inline)) void unwind_here(struct unwind *fra
 /* The frame that a signal interrupted, as its handler was told. */
 void unwind_interrupted(struct unwind *frame, const ucontext_t *context);
 
+/* Is it that of a thread whose system call has just failed with this error? */
+bool unwind_call_fails(const struct unwind *frame, int error);
+
 /* Goes on to the caller. False: there is none, or none that can be found. */
 bool unwind_step(struct unwind *frame);
 

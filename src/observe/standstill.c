@@ -1,9 +1,14 @@
 #include "observe/standstill.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
 
+#include "base/conf.h"
 #include "base/os.h"
+#include "base/print.h"
 
 /* Milliseconds that are waited for those who are about to come, after the last one that came. */
 #define PATIENCE 100
@@ -17,16 +22,37 @@ static int ids[STANDSTILL_MAX];
 static void on_signal(int signal, siginfo_t *info, void *context) {
 	(void)signal, (void)info;
 	if (atomic_load(&standing) == 0) return;
+	static uint32_t never;
 	const uint32_t place = atomic_fetch_add(&begun, 1);
+	struct unwind frame;
+	unwind_interrupted(&frame, context);
 	if (place < STANDSTILL_MAX) {
-		struct unwind frame;
-		unwind_interrupted(&frame, context);
 		threads[place].thread_pointer = (uintptr_t)__builtin_thread_pointer();
 		for (size_t i = 0; i < UNWIND_REGISTERS; i++) threads[place].registers[i] = frame.registers[i];
 	}
 	atomic_fetch_add(&noted, 1);
 	os_futex_wake((uint32_t *)&noted);
 	while (atomic_load(&standing) != 0) os_futex_wait((uint32_t *)&standing, 1);
+	while (unwind_call_fails(&frame, EINTR)) os_futex_wait(&never, 0);
+}
+
+/* Would the thread be given the signal as one of the program's? It blocks it, and perhaps has a descriptor
+ * that signals are read from; or it waits for signals, which the kernel does not count as blocked
+ * meanwhile. */
+static bool is_about_signals(int id, int signal) {
+	char path[64], text[2048];
+	print_text(path, sizeof path, "/proc/self/task/%d/syscall", id);
+	os_read_file(path, 0, text, sizeof text);
+	int64_t call;
+	const size_t length = strcspn(text, " ");
+	if (conf_parse(text, length, &call) && call == SYS_rt_sigtimedwait) return true;
+	print_text(path, sizeof path, "/proc/self/task/%d/status", id);
+	os_read_file(path, 0, text, sizeof text);
+	const char *at = strstr(text, "SigBlk:\t");
+	uint64_t blocked = 0;
+	for (int i = 8; at != NULL && i < 24; i++)
+		blocked = blocked << 4 | (uint64_t)(at[i] <= '9' ? at[i] - '0' : at[i] - 'a' + 10);
+	return (blocked >> (signal - 1) & 1) != 0;
 }
 
 /* The highest that nobody has a use for; 0: there is none. */
@@ -47,7 +73,8 @@ bool standstill_begin(struct standstill *all) {
 	size_t called = 0;
 	if (signal == 0 || threads == NULL || count == 0) return false;
 	atomic_store(&standing, 1);
-	for (size_t i = 0; i < count; i++) called += ids[i] != own && os_signal_thread(ids[i], signal);
+	for (size_t i = 0; i < count; i++)
+		called += ids[i] != own && !is_about_signals(ids[i], signal) && os_signal_thread(ids[i], signal);
 	uint64_t until = os_milliseconds() + PATIENCE;
 	for (uint32_t now; (now = atomic_load(&noted)) < called && os_milliseconds() < until;) {
 		os_futex_wait_for((uint32_t *)&noted, now, PATIENCE);

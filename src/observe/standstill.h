@@ -1,6 +1,8 @@
 /* All other threads of the process stand still, and what they have in their registers is known: for who looks
  * through its memory at the end. Each gets a signal whose action is the default one, and waits in its
- * handler. Threads that block it go on, and are counted.
+ * handler. Threads that block it, or wait for signals themselves, get none: they go on, and are counted.
+ * A thread whose system call would fail afterwards, because it was interrupted, stands until the process has
+ * ended: it would have slept on.
  *
  * Once in a process, just before it ends: the handler stays, for a thread may let the signal through later.
  * Nobody who holds a lock may be waited for meanwhile: so no lock is taken, but what was taken before. */

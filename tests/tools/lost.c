@@ -6,14 +6,17 @@
  *             the program's own, in other blocks: small, large, huge; and one that only a pointer into its middle leads to
  *   registers 1 block from keep_here that only the register of a thread leads to, which waits in a system call
  *   blocked   a thread that blocks all signals
+ *   awaited   threads that wait for signals, and for a time; it is aborted if one comes
  *   free      10 blocks from keep_here, which the destructor of the program frees
  *   output    writes a line to stdout, which is not flushed */
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -122,6 +125,37 @@ static void *block_all(void *unused) {
 	return unused;
 }
 
+static void *await_signal(void *unused) {
+	sigset_t all;
+	int number;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	pthread_barrier_wait(&ready);
+	sigwait(&all, &number);
+	abort();
+	return unused;
+}
+
+static void *read_signal(void *unused) {
+	struct signalfd_siginfo about;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	const int file = signalfd(-1, &all, 0);
+	pthread_barrier_wait(&ready);
+	if (read(file, &about, sizeof about) >= 0) abort();
+	return unused;
+}
+
+static void *await_time(void *unused) {
+	pthread_barrier_wait(&ready);
+	poll(NULL, 0, 1000000);
+	abort();
+	return unused;
+}
+
 static void start(void *(*body)(void *)) {
 	pthread_t thread;
 
@@ -148,6 +182,7 @@ int main(int argc, char **argv) {
 		if (strcmp(what, "keep") == 0) keep(), of_main = keep_here(SIZE);
 		if (strcmp(what, "registers") == 0) start(wait_with_register);
 		if (strcmp(what, "blocked") == 0) start(block_all);
+		if (strcmp(what, "awaited") == 0) start(await_signal), start(read_signal), start(await_time), usleep(10000);
 		if (strcmp(what, "output") == 0) printf("a line\n");
 		for (int k = 0; strcmp(what, "free") == 0 && k < 10; k++)
 			freed_at_the_end[k] = keep_here(SIZE);

@@ -70,6 +70,12 @@ class Lost(ProfileTest):
         self.assertIn("; 1 thread could not be looked at\n", text)
         self.assertIn("lose_here", self.lost(text))
 
+    def test_threads_that_wait(self):
+        """For signals, which are not theirs; or for a time, which is not over yet."""
+        text = self.report("awaited", "lose")
+        self.assertIn("; 2 threads could not be looked at\n", text)
+        self.assertIn("lose_here", self.lost(text))
+
     def test_the_status(self):
         """In place of the program's own, when something was lost; nothing else is skipped."""
         self.report("lose", "output", status=23, ARENAL_LEAKS_EXIT="23")
