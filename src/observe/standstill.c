@@ -36,19 +36,28 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
 	while (unwind_call_fails(&frame, EINTR)) os_futex_wait(&never, 0);
 }
 
+/* What the kernel tells of a thread, in the file of this name. */
+static void read_about(int id, const char *name, char *text, size_t size) {
+	char path[64];
+	print_text(path, sizeof path, "/proc/self/task/%d/%s", id, name);
+	os_read_file(path, 0, text, size);
+}
+
+/* The first thread stays in the list when it ends before the others. */
+static bool has_ended(const char *status) {
+	const char *at = strstr(status, "State:\t");
+	return at == NULL || at[7] == 'Z' || at[7] == 'X';
+}
+
 /* Would the thread be given the signal as one of the program's? It blocks it, and perhaps has a descriptor
  * that signals are read from; or it waits for signals, which the kernel does not count as blocked
  * meanwhile. */
-static bool is_about_signals(int id, int signal) {
-	char path[64], text[2048];
-	print_text(path, sizeof path, "/proc/self/task/%d/syscall", id);
-	os_read_file(path, 0, text, sizeof text);
+static bool is_about_signals(int id, const char *status, int signal) {
+	char text[256];
 	int64_t call;
-	const size_t length = strcspn(text, " ");
-	if (conf_parse(text, length, &call) && call == SYS_rt_sigtimedwait) return true;
-	print_text(path, sizeof path, "/proc/self/task/%d/status", id);
-	os_read_file(path, 0, text, sizeof text);
-	const char *at = strstr(text, "SigBlk:\t");
+	read_about(id, "syscall", text, sizeof text);
+	if (conf_parse(text, strcspn(text, " "), &call) && call == SYS_rt_sigtimedwait) return true;
+	const char *at = strstr(status, "SigBlk:\t");
 	uint64_t blocked = 0;
 	for (int i = 8; at != NULL && i < 24; i++)
 		blocked = blocked << 4 | (uint64_t)(at[i] <= '9' ? at[i] - '0' : at[i] - 'a' + 10);
@@ -70,20 +79,26 @@ bool standstill_begin(struct standstill *all) {
 	const int signal = take_signal(), own = os_thread_id();
 	if (threads == NULL) threads = os_map(STANDSTILL_MAX * sizeof *threads, os_page_size);
 	const size_t count = os_threads(ids, STANDSTILL_MAX);
-	size_t called = 0;
+	size_t others = count - 1, called = 0;
 	if (signal == 0 || threads == NULL || count == 0) return false;
 	atomic_store(&standing, 1);
-	for (size_t i = 0; i < count; i++)
-		called += ids[i] != own && !is_about_signals(ids[i], signal) && os_signal_thread(ids[i], signal);
+	for (size_t i = 0; i < count; i++) {
+		char status[2048];
+		if (ids[i] == own) continue;
+		read_about(ids[i], "status", status, sizeof status);
+		if (has_ended(status))
+			others--;
+		else
+			called += !is_about_signals(ids[i], status, signal) && os_signal_thread(ids[i], signal);
+	}
 	uint64_t until = os_milliseconds() + PATIENCE;
 	for (uint32_t now; (now = atomic_load(&noted)) < called && os_milliseconds() < until;) {
 		os_futex_wait_for((uint32_t *)&noted, now, PATIENCE);
 		if (atomic_load(&noted) != now) until = os_milliseconds() + PATIENCE;
 	}
 	const size_t here = min_size(atomic_load(&noted), STANDSTILL_MAX);
-	*all = (struct standstill){ .count = here,
-		                        .missing = count - 1 - min_size(here, count - 1),
-		                        .threads = threads };
+	*all =
+	    (struct standstill){ .count = here, .missing = others - min_size(here, others), .threads = threads };
 	return true;
 }
 

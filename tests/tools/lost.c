@@ -8,6 +8,7 @@
  *   blocked   a thread that blocks all signals
  *   awaited   threads that wait for signals, and for a time; it is aborted if one comes
  *   free      10 blocks from keep_here, which the destructor of the program frees
+ *   ends      main's thread ends, and another one exits, with 3, too
  *   output    writes a line to stdout, which is not flushed */
 #include <poll.h>
 #include <pthread.h>
@@ -156,6 +157,13 @@ static void *await_time(void *unused) {
 	return unused;
 }
 
+static void *leave(void *unused) {
+	pthread_barrier_wait(&ready);
+	usleep(20000);
+	exit(3);
+	return unused;
+}
+
 static void start(void *(*body)(void *)) {
 	pthread_t thread;
 
@@ -183,6 +191,7 @@ int main(int argc, char **argv) {
 		if (strcmp(what, "registers") == 0) start(wait_with_register);
 		if (strcmp(what, "blocked") == 0) start(block_all);
 		if (strcmp(what, "awaited") == 0) start(await_signal), start(read_signal), start(await_time), usleep(10000);
+		if (strcmp(what, "ends") == 0) start(leave), pthread_exit(NULL);
 		if (strcmp(what, "output") == 0) printf("a line\n");
 		for (int k = 0; strcmp(what, "free") == 0 && k < 10; k++)
 			freed_at_the_end[k] = keep_here(SIZE);

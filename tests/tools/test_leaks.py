@@ -76,6 +76,11 @@ class Lost(ProfileTest):
         self.assertIn("; 2 threads could not be looked at\n", text)
         self.assertIn("lose_here", self.lost(text))
 
+    def test_a_thread_that_has_ended_is_none(self):
+        text = self.report("lose", "ends")
+        self.assertIn("lose_here", self.lost(text))
+        self.assertNotIn("could not be looked at", text)
+
     def test_the_status(self):
         """In place of the program's own, when something was lost; nothing else is skipped."""
         self.report("lose", "output", status=23, ARENAL_LEAKS_EXIT="23")
