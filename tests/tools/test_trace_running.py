@@ -20,20 +20,30 @@ ROUND = {1000 + k: 100 for k in range(THREADS)}         # blocks by size, of a r
 SECOND = 1000                                           # milliseconds
 
 
+SOON = 50_000           # nanoseconds: longer than the clocks of two CPUs differ, and a load from another CPU takes
+
+
 def known(events):
     """Blocks that are live after the events, by address, and how many frees and moves were of blocks that are not known. Fails when an
-    address was handed out twice: a free was missed. For a moment that may seem so, by the clocks of two CPUs."""
-    live, unknown, moving = collections.Counter(), 0, set()
+    address was handed out twice: a free was missed. By the clocks of two CPUs, a free may seem to come just before the malloc in another
+    thread that the block is of."""
+    live, unknown, moving, early = collections.Counter(), 0, set(), {}
     for event in events:
         moved = event.op == "realloc" and event.thread in moving
         if event.op in ("free", "move", "realloc") and not moved:
-            unknown += live[event.address] == 0
+            if live[event.address] == 0:
+                unknown += 1
+                early[event.address] = event
             live[event.address] -= live[event.address] > 0
         if event.op == "move":
             moving.add(event.thread)
         elif event.op not in ("free", "failed"):
             moving.discard(event.thread)
-            live[event.address] += 1
+            freed = early.pop(event.address, None)
+            if freed and freed.thread != event.thread and event.ns - freed.ns < SOON:
+                unknown -= 1
+            else:
+                live[event.address] += 1
     assert max(live.values(), default=0) <= 1, live.most_common(10)
     return +live, unknown
 

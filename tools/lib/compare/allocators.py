@@ -171,7 +171,9 @@ VERSION_FUNCTIONS = ("mi_version", "tc_version", "mallctl")
 VERSION_SCRIPT = """
 import ctypes
 library = ctypes.CDLL(None)
-if hasattr(library, "mi_version"):
+if hasattr(library, "arenal_version"):
+    pass        # which says no more than that it is Arenal; its mallctl names a jemalloc that it is like
+elif hasattr(library, "mi_version"):
     print("mimalloc", library.mi_version())
 elif hasattr(library, "tc_version"):
     library.tc_version.restype = ctypes.c_char_p
