@@ -166,8 +166,8 @@ COLD void trace_lead_again(void) {
 
 static bool is_idle(void) {
 	if (atomic_load(&trace_shared->late_users) != 0) return false;
-	const uint32_t used = min_size(atomic_load(&trace_writers_used), TRACE_WRITERS);
-	for (uint32_t i = 0; i < used; i++)
+	const size_t used = min_size(atomic_load(&trace_writers_used), TRACE_WRITERS);
+	for (size_t i = 0; i < used; i++)
 		if (atomic_load(&trace_shared->writers[i].busy)) return false;
 	return true;
 }
@@ -198,8 +198,8 @@ static bool forget(void) {
 	if (!trace_end_let_go()) return false;
 	trace_header = NULL;
 	os_unmap(header, trace_file.size);
-	const uint32_t used = min_size(atomic_load(&trace_writers_used), TRACE_WRITERS);
-	for (uint32_t i = 0; i < used; i++) {
+	const size_t used = min_size(atomic_load(&trace_writers_used), TRACE_WRITERS);
+	for (size_t i = 0; i < used; i++) {
 		struct trace_writer *w = &trace_shared->writers[i];
 		w->at = w->limit = NULL;
 		w->thread = 0;

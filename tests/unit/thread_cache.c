@@ -756,9 +756,10 @@ static void end_keeper(struct keeper *keeper) {
 	pthread_barrier_destroy(&keeper->end);
 }
 
-/* A thread that ends has its cache no more, and this thread has one. */
+/* A thread that ends has its cache no more, and this thread has one. No purger starts meanwhile. */
 static void nobody_parks(void) {
 	arenal_test_free(arenal_test_malloc(8));
+	conf.background = 0;
 	atomic_store(&purged_in_background, false);
 	tcache_flush_all();
 	assert_int_equal(caches.parked_count, 0);
