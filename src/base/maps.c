@@ -4,7 +4,7 @@
 
 #include "base/os.h"
 
-static uint64_t read_hex(const char **text) {
+uint64_t maps_read_hex(const char **text) {
 	uint64_t n = 0;
 	for (;; (*text)++) {
 		const char c = **text;
@@ -20,14 +20,14 @@ static uint64_t read_hex(const char **text) {
 /* "START-END PERMISSIONS OFFSET DEVICE INODE   FILE". False: it is none. */
 static bool read_line(const char *text, struct maps_line *line) {
 	const char *at = text;
-	line->start = read_hex(&at);
+	line->start = maps_read_hex(&at);
 	if (*at++ != '-') return false;
-	line->end = read_hex(&at);
+	line->end = maps_read_hex(&at);
 	if (*at++ != ' ') return false;
 	line->permissions = at;
 	at = strchr(at, ' ');
 	if (at++ == NULL) return false;
-	line->offset = read_hex(&at);
+	line->offset = maps_read_hex(&at);
 	/* Nothing before it has these. */
 	const char *file = strpbrk(at, "/[");
 	line->file = file != NULL ? file : at + strlen(at);

@@ -11,6 +11,9 @@ struct maps_line {
 	const char *file;        /* with its folder; or "[stack]" and the like; or "" */
 };
 
+/* Reads a hexadecimal number, and moves on to what is behind it. */
+uint64_t maps_read_hex(const char **text);
+
 /* Calls `look` with each line, in the order of addresses. False where there is no /proc. One thread at a
  * time. */
 bool maps_read(void (*look)(const struct maps_line *line));

@@ -6,6 +6,7 @@
 #include "base/build_id.h"
 #include "base/conf.h"
 #include "base/loaded.h"
+#include "base/maps.h"
 #include "base/os.h"
 #include "base/print.h"
 #include "harden/unwind.h"
@@ -71,19 +72,6 @@ struct module {
 	struct build_id id;
 };
 
-static uintptr_t read_hex(const char **text) {
-	uintptr_t n = 0;
-	for (;; (*text)++) {
-		char c = **text;
-		if (c >= '0' && c <= '9')
-			n = n * 16 + (uintptr_t)(c - '0');
-		else if (c >= 'a' && c <= 'f')
-			n = n * 16 + (uintptr_t)(c - 'a') + 10;
-		else
-			return n;
-	}
-}
-
 /* Programs that lie at a fixed place know their addresses as they are. */
 static uintptr_t address_in_file(const struct module *module, uintptr_t address) {
 	const Elf64_Ehdr *header = (const Elf64_Ehdr *)module->base;
@@ -93,13 +81,13 @@ static uintptr_t address_in_file(const struct module *module, uintptr_t address)
 /* "START-END PERMISSIONS OFFSET DEVICE INODE   FILE" */
 static void look_at_line(const char *line, struct module *module, const uintptr_t *frames, uint32_t count) {
 	const char *at = line;
-	const uintptr_t start = read_hex(&at), end = (at++, read_hex(&at));
+	const uintptr_t start = maps_read_hex(&at), end = (at++, maps_read_hex(&at));
 	if (*at != ' ') return;
 	const bool readable = at[1] == 'r';
 	at = strchr(at + 1, ' ');
 	if (at == NULL) return;
 	at++;
-	const uintptr_t offset = read_hex(&at);
+	const uintptr_t offset = maps_read_hex(&at);
 	const char *file = strchr(at, '/');
 	if (file == NULL) return;
 	if (offset == 0 && readable) {

@@ -12,39 +12,20 @@
 #include "base/os.h"
 #include "base/print.h"
 #include "observe/profile.h"
-
-struct writer {
-	int fd, error;
-	size_t length;
-	char text[1024];
-};
-
-static void flush(struct writer *w) {
-	if (w->error == 0) w->error = os_write(w->fd, w->text, w->length);
-	w->length = 0;
-}
-
-static void put(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void put(struct writer *w, const char *format, ...) {
-	if (sizeof w->text - w->length < 128) flush(w); /* one piece is shorter */
-	va_list args;
-	va_start(args, format);
-	w->length += print_text_args(w->text + w->length, sizeof w->text - w->length, format, args);
-	va_end(args);
-}
+#include "observe/profile_text.h"
 
 /* Whole ones, and not none where there are bytes. */
 static uint64_t whole(uint64_t blocks) {
-	const uint64_t rounded = (blocks + (1 << PROFILE_BLOCKS_SHIFT) / 2) >> PROFILE_BLOCKS_SHIFT;
+	const uint64_t rounded = profile_text_blocks(blocks);
 	return rounded == 0 && blocks > 0 ? 1 : rounded;
 }
 
-static void put_counts(struct writer *w, const struct profile_counts *c) {
-	put(w, "  t*: %lu: %lu ", whole(c->live_blocks), c->live_bytes);
-	put(w, "[%lu: %lu]\n", whole(c->total_blocks), c->total_bytes);
+static void put_counts(struct profile_text *w, const struct profile_counts *c) {
+	profile_text_put(w, "  t*: %lu: %lu ", whole(c->live_blocks), c->live_bytes);
+	profile_text_put(w, "[%lu: %lu]\n", whole(c->total_blocks), c->total_bytes);
 }
 
-static void put_sums(struct writer *w) {
+static void put_sums(struct profile_text *w) {
 	struct profile_counts sums = { 0 };
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) {
@@ -53,40 +34,33 @@ static void put_sums(struct writer *w) {
 		sums.total_blocks += s.counts.total_blocks;
 		sums.total_bytes += s.counts.total_bytes;
 	}
-	put(w, "heap_v2/1\n");
+	profile_text_put(w, "heap_v2/1\n");
 	put_counts(w, &sums);
 }
 
-static void put_stacks(struct writer *w) {
+static void put_stacks(struct profile_text *w) {
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) {
 		if (s.counts.total_bytes == 0) continue;
-		put(w, "@");
-		if (s.frame_count == 0) put(w, " 0x0");
-		for (uint32_t f = 0; f < s.frame_count; f++) put(w, " 0x%lx", s.frames[f]);
-		put(w, "\n");
+		profile_text_put(w, "@");
+		if (s.frame_count == 0) profile_text_put(w, " 0x0");
+		for (uint32_t f = 0; f < s.frame_count; f++) profile_text_put(w, " 0x%lx", s.frames[f]);
+		profile_text_put(w, "\n");
 		put_counts(w, &s.counts);
 	}
-}
-
-static void put_maps(struct writer *w) {
-	const int file = os_open_maps();
-	put(w, "\nMAPPED_LIBRARIES:\n");
-	flush(w);
-	while (file >= 0 && (w->length = os_read(file, w->text, sizeof w->text)) > 0) flush(w);
-	if (file >= 0) os_close(file);
 }
 
 static int dump_to(const char *name) {
 	int error = os_may_replace(name);
 	if (error != 0) return error;
 	os_remove_file(name);
-	struct writer w = { .fd = os_create_file(name) };
+	struct profile_text w = { .fd = os_create_file(name), .room = SIZE_MAX };
 	if (w.fd < 0) return -w.fd;
 	put_sums(&w);
 	put_stacks(&w);
-	put_maps(&w);
-	flush(&w);
+	profile_text_put(&w, "\nMAPPED_LIBRARIES:\n");
+	profile_text_put_maps(&w);
+	profile_text_flush(&w);
 	error = os_close(w.fd);
 	return w.error != 0 ? w.error : error;
 }

@@ -15,7 +15,6 @@
  *     object START BUILD_ID            START: where the first byte of its file is mapped
  * Then, with a line "maps" before it and "end" behind it, the text of /proc/self/maps; where there is no
  * /proc, such lines of what the loader knows, with 0 for what it does not. Version 1 has no objects. */
-#include <errno.h>
 #include <string.h>
 
 #include "base/build_id.h"
@@ -25,83 +24,46 @@
 #include "base/print.h"
 #include "observe/leaks.h"
 #include "observe/profile.h"
+#include "observe/profile_text.h"
 
-static uint64_t whole(uint64_t blocks) {
-	return (blocks + (1 << PROFILE_BLOCKS_SHIFT) / 2) >> PROFILE_BLOCKS_SHIFT;
-}
-
-struct writer {
-	int fd, error;
-	size_t room;          /* in the file */
-	bool (*wait)(int fd); /* for a pipe to be read; NULL: nobody waits */
-	size_t length;
-	char text[2048];
-};
-
-static void flush(struct writer *w) {
-	if (w->error == 0 && w->length > w->room) w->error = EFBIG;
-	if (w->error == 0) {
-		/* A pipe takes so few bytes at once or not at all. */
-		do w->error = os_write(w->fd, w->text, w->length);
-		while (w->error == EAGAIN && w->wait != NULL && w->wait(w->fd));
-	}
-	w->room -= min_size(w->length, w->room);
-	w->length = 0;
-}
-
-static void put(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void put(struct writer *w, const char *format, ...) {
-	if (sizeof w->text - w->length < 128) flush(w); /* one piece is shorter */
-	va_list args;
-	va_start(args, format);
-	w->length += print_text_args(w->text + w->length, sizeof w->text - w->length, format, args);
-	va_end(args);
-}
-
-static void put_stack(struct writer *w, uint32_t number, const struct profile_stack *s) {
+static void put_stack(struct profile_text *w, uint32_t number, const struct profile_stack *s) {
 	const struct profile_counts c = s->counts;
 	if (c.total_bytes == 0) return; /* nothing is among the others */
-	put(w, "stack %lu %lu %lu %lu", whole(c.live_blocks), c.live_bytes, whole(c.total_blocks), c.total_bytes);
-	if (number == 0) put(w, " 0");
-	for (uint32_t i = 0; i < s->frame_count; i++) put(w, " %lx", s->frames[i]);
-	put(w, "\n");
+	profile_text_put(w, "stack %lu %lu %lu %lu", profile_text_blocks(c.live_blocks), c.live_bytes,
+	                 profile_text_blocks(c.total_blocks), c.total_bytes);
+	if (number == 0) profile_text_put(w, " 0");
+	for (uint32_t i = 0; i < s->frame_count; i++) profile_text_put(w, " %lx", s->frames[i]);
+	profile_text_put(w, "\n");
 }
 
-static bool put_maps(struct writer *w) {
-	const int file = os_open_maps();
-	flush(w);
-	while (file >= 0 && (w->length = os_read(file, w->text, sizeof w->text)) > 0) flush(w);
-	if (file >= 0) os_close(file);
-	return file >= 0;
-}
-
-static void put_loaded(struct writer *w) {
+static void put_loaded(struct profile_text *w) {
 	struct loaded_segment s;
 	for (size_t i = 0; loaded_segment(i, &s); i++) {
-		put(w, "%lx-%lx %s %lx 00:00 0 ", s.start, s.end, s.permissions, s.offset);
-		for (const char *name = s.file; *name != 0; name += strnlen(name, 100)) put(w, "%.*s", 100, name);
-		put(w, "\n");
+		profile_text_put(w, "%lx-%lx %s %lx 00:00 0 ", s.start, s.end, s.permissions, s.offset);
+		for (const char *name = s.file; *name != 0; name += strnlen(name, 100))
+			profile_text_put(w, "%.*s", 100, name);
+		profile_text_put(w, "\n");
 	}
 }
 
 static void put_object(void *writer, uintptr_t start, const struct build_id *id) {
 	char text[2 * BUILD_ID_MAX + 1];
 	build_id_text(text, id);
-	put(writer, "object %lx ", start);
-	put(writer, "%s\n", text);
+	profile_text_put(writer, "object %lx ", start);
+	profile_text_put(writer, "%s\n", text);
 }
 
 static int dump(int fd, size_t room, bool (*wait)(int fd)) {
-	struct writer w = { .fd = fd, .room = room, .wait = wait };
-	put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(), os_process_id(),
-	    os_date() / 1000000000);
+	struct profile_text w = { .fd = fd, .room = room, .wait = wait };
+	profile_text_put(&w, "arenal-heap-profile 2\nsample %lu\npid %d\ntime %lu\n", profile_mean(),
+	                 os_process_id(), os_date() / 1000000000);
 	struct profile_stack s;
 	for (uint32_t i = 0; profile_stack(i, &s); i++) put_stack(&w, i, &s);
 	build_id_of_all(put_object, &w);
-	put(&w, "maps\n");
-	if (!put_maps(&w)) put_loaded(&w);
-	put(&w, "end\n");
-	flush(&w);
+	profile_text_put(&w, "maps\n");
+	if (!profile_text_put_maps(&w)) put_loaded(&w);
+	profile_text_put(&w, "end\n");
+	profile_text_flush(&w);
 	return w.error;
 }
 

@@ -4,6 +4,8 @@ is missing is added. Numbers are varints; a field that comes again counts, and l
 import hashlib
 import os
 
+from arenal.profile.protobuf import varint
+
 # What a field is: a place in the table of strings, the ID of something, another message.
 STRING, ID = "string", "id"
 LINE = {1: ID}
@@ -22,15 +24,6 @@ SHIFT = 32                      # IDs of the nth message have n above this bit
 ANYWHERE = 1 << 32
 APART = 1 << 16                 # what new places of mappings are multiples of, as of pages
 WIDEST = 1 << 47                # bytes of a mapping: whoever says more makes it up
-
-
-def varint(number):
-    data = bytearray()
-    while number > 127:
-        data.append(number & 127 | 128)
-        number >>= 7
-    data.append(number)
-    return bytes(data)
 
 
 def _read_varint(data, at):
