@@ -59,6 +59,7 @@ static void print_phases(const struct run *run)
         if (phase->stalls) {
             print_histogram("stall_cpu_ns", &phase->stalls->cpu, ",");
             print_histogram("stall_wall_ns", &phase->stalls->wall, ",");
+            print_histogram("stall_nothing_ns", &phase->stalls->nothing, ",");
         }
         printf("}");
     }

@@ -34,9 +34,10 @@ struct worker {
     bool over;
 } __attribute__((aligned(128)));
 
-// What single calls took, by the clock of the thread's own CPU time and by the wall's: see stalls.c.
+// What single calls took, by the clock of the thread's own CPU time and by the wall's, and what `nothing` between two reads
+// of the CPU's clock took: see stalls.c.
 struct stall_times {
-    struct histogram cpu, wall;
+    struct histogram cpu, wall, nothing;
 };
 
 // A part of a run that has a time of its own: see run_phase.

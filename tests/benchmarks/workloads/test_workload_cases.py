@@ -143,7 +143,7 @@ class Results(unittest.TestCase):
         calls = '{"count":9,"p50":1,"p99.99":%d,"max":%d}'
         output = LINE % (',"phases":{%s}' % ",".join(
             f'"{phase}":{{"seconds":7,"peak_rss_bytes":{number}00,"huge_page_bytes":0,"stall_cpu_ns":{calls % (number, number * 2)},'
-            f'"stall_wall_ns":{calls % (number * 3, number * 4)}}}' for number, phase in enumerate(phases, 1)))
+            f'"stall_wall_ns":{calls % (number * 3, number * 4)},"stall_nothing_ns":{calls % (number * 5, number * 6)}}}' for number, phase in enumerate(phases, 1)))
         for threads in (2, 1000):
             case = self.case(f"stalls/threads:{threads}")
             launcher = FakeLauncher(output)
@@ -153,6 +153,7 @@ class Results(unittest.TestCase):
             for number, (_, run) in enumerate(results, 1):
                 self.assertEqual(run.metrics, {"time": number * 2, "peak_rss": number * 100})
                 self.assertEqual((run.latency["cpu"]["p99.99"], run.latency["wall"]["max"]), (number, number * 4))
+                self.assertEqual(run.latency["nothing"]["max"], number * 6)
             described = case.describe(results[0][0])
             self.assertEqual((described["unit"], described["clock"], described["group"]), ("ns", "CPU", "stalls"))
 

@@ -206,7 +206,8 @@ class Results(WorkloadTest):
         result = self.result("stalls", "--threads=3", "--blocks=20000", "--operations=80000", "--rest=0.1", "--untouched=0.1")
         self.assertEqual(list(result["phases"]), ["build", "halve", "thin", "rebuild", "drop"])
         for phase in result["phases"].values():
-            for clock in ("stall_cpu_ns", "stall_wall_ns"):
+            self.assertEqual(phase["stall_nothing_ns"]["count"], phase["stall_cpu_ns"]["count"])
+            for clock in ("stall_cpu_ns", "stall_wall_ns", "stall_nothing_ns"):
                 self.assertGreater(phase[clock]["count"], 1000)     # of threads that go on in the rests
                 self.assertTrue(0 < phase[clock]["p50"] <= phase[clock]["p99.99"] <= phase[clock]["max"], phase)
         # Built twice, of which the second time what was freed: a half, and nine tenths of the rest.

@@ -192,7 +192,7 @@ class StallCase(WorkloadCase):
         self.seconds, self.timeout = 40, 300
 
     def part_run(self, phase, done):
-        calls = {clock: phase[f"stall_{clock}_ns"] for clock in ("cpu", "wall")}
+        calls = {clock: phase[f"stall_{clock}_ns"] for clock in ("cpu", "wall", "nothing")}
         return Run(metrics={"time": calls["cpu"]["max"], "peak_rss": phase["peak_rss_bytes"]}, latency=calls,
                    series=done.series)
 
