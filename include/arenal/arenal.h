@@ -36,6 +36,14 @@ ARENAL_API const char *arenal_version(void);
  * time of a walk over the heap; other threads go on meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
+/* How long something took: counts[0] times up to 128 ns, counts[i] times up to (128 << i) ns and longer than
+ * what the one before counts, and the last one all that took longer than 2^29 ns, half a second. */
+#define ARENAL_TIMES 24
+struct arenal_times {
+	uint64_t counts[ARENAL_TIMES];
+	uint64_t nanoseconds; /* all of them together */
+};
+
 /* What the allocator holds, in bytes unless said otherwise. The counters of running threads are read without
  * stopping them, so the figures of one call belong to slightly different moments, and are exact while no
  * thread allocates or frees. In any one call, each of these is the one before and parts that are not
@@ -87,6 +95,16 @@ struct arenal_stats {
 	                              allocator's, */
 	uint64_t lock_wait_nanoseconds_total; /* and how long, all threads together */
 	uint64_t sampling; /* the heap profile is on, and samples one byte in so many; 0: it is off */
+	/* Each time since the start that a thread had to sleep for a lock of the allocator's, and each call of
+	 * madvise that asked the kernel to take memory back, refused ones too. */
+	struct arenal_times lock_wait, purge;
+	/* Calls of malloc, free, realloc and their relatives that the thread's cache could not serve at once.
+	 * Each thread times one of 16 of these calls, any one of each 16 in a row: counts and nanoseconds are of
+	 * those that were timed, and a sixteenth of the whole, on average. Small: of blocks up to 32 KiB, by
+	 * batches; free_small counts guarded blocks as well. realloc_large: of large blocks that stay such; when
+	 * they are copied, that is a malloc and a free.
+	 * None of the times in a program that has locked itself in (the tunable sandbox) are counted. */
+	struct arenal_times malloc_small, free_small, malloc_large, free_large, realloc_large;
 };
 
 /* Fills the first `size` bytes of *out: pass sizeof(struct arenal_stats). A later version may append fields;

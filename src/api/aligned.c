@@ -16,10 +16,12 @@ static inline unsigned class_of(size_t align, size_t size) {
 static NOINLINE void *aligned_large(size_t align, size_t size) {
 	const enum region_kind kind = (enum region_kind)tcache_arena()->kind;
 	const size_t bytes = max_size(size, SMALL_MAX + 1);
+	const uint64_t begin = slow_call_begins();
 	void *block = large_alloc(bytes, align, false, kind);
 	if (unlikely(block == NULL) && harden_reclaim(bytes)) block = large_alloc(bytes, align, false, kind);
 	if (unlikely(block == NULL)) pressure_failed();
 	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_MALLOC_LARGE, begin);
 	return sample_allocated(block, size);
 }
 

@@ -164,7 +164,17 @@ void check_small(const struct span *s, const void *block, const char *function) 
 
 static COLD void give_sampled(unsigned class_, void *block) {
 	sample_freed(block);
+	const uint64_t begin = slow_call_begins();
 	arena_give_alone(class_, block);
+	slow_call_ends(SLOW_FREE_SMALL, begin);
+}
+
+/* False: it is neither. */
+static bool free_huge_or_guarded(void *block) {
+	const uint64_t begin = slow_call_begins();
+	const bool huge = huge_free(block), known = huge || guard_free(block);
+	if (likely(known)) slow_call_ends(huge ? SLOW_FREE_LARGE : SLOW_FREE_SMALL, begin);
+	return known;
 }
 
 /* What kind of block it is, and whether it is one at all. */
@@ -192,8 +202,7 @@ static NOINLINE void free_slow(void *block, const struct claim *claim) {
 		zero_free(block, claim->function);
 	} else {
 		sample_freed(block);
-		const bool known = s == NULL && (huge_free(block) || guard_free(block));
-		if (unlikely(!known)) report_pointer(claim->function, block, NULL);
+		if (unlikely(s != NULL || !free_huge_or_guarded(block))) report_pointer(claim->function, block, NULL);
 	}
 	purger_poke();
 }

@@ -32,12 +32,14 @@ static void *move(void *block, size_t size, size_t usable) {
 
 static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	struct span *s = span_of(block);
+	const uint64_t begin = slow_call_begins();
 	if (s != NULL && !large_resize_run(s, size)) return move(block, size, usable);
 	/* For the heap profile, a large block of another length is another block. If there is no memory, it
 	 * misses the old one. */
 	sample_freed(block);
 	if (s != NULL) {
 		cache_hook_call(&cache_hooks.slow_moment); /* the heap may have grown for it */
+		slow_call_ends(SLOW_REALLOC_LARGE, begin);
 		return sample_allocated(block, size);
 	}
 	/* A mapping stays a mapping until it is small: the kernel moves its pages, nothing is copied. */
@@ -46,6 +48,7 @@ static NOINLINE void *resize_large(void *block, size_t size, size_t usable) {
 	/* A longer mapping needs less address space than another one. */
 	if (unlikely(moved == NULL) && size > usable && harden_reclaim(size)) moved = huge_resize(block, size);
 	cache_hook_call(&cache_hooks.slow_moment);
+	if (moved != NULL) slow_call_ends(SLOW_REALLOC_LARGE, begin);
 	/* The kernel may refuse to resize (vm.max_map_count) and still have memory. */
 	return moved != NULL ? sample_allocated(moved, size) : move(block, size, usable);
 }

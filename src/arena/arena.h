@@ -27,14 +27,25 @@ struct bin {
 } __attribute__((aligned(CACHE_LINE)));
 static_assert(sizeof(struct bin) == CACHE_LINE, "bins of different locks share no cache line");
 
+/* Calls that are timed, by what they do (cache/slow_calls.h). Small blocks have up to 32 KiB. */
+enum slow_call {
+	SLOW_MALLOC_SMALL,
+	SLOW_FREE_SMALL, /* or of a guarded block */
+	SLOW_MALLOC_LARGE,
+	SLOW_FREE_LARGE,
+	SLOW_REALLOC_LARGE, /* of a large block that stayed one, with or without another address */
+	SLOW_CALLS,
+};
+
 struct arena {
 	struct bin bins[CLASS_COUNT];
-	uint32_t threads;                  /* that use this arena. Owner: threads lock (cache/) */
-	uint32_t kind;                     /* enum region_kind: where it likes its spans */
-	bool apart;                        /* no thread uses it of itself: arena_create_apart */
-	bool inherited;                    /* nor this one: arena_harden_anew */
-	struct random random[CLASS_COUNT]; /* for the choice of hardened blocks. Owner: the bin's lock */
-	struct span *full[CLASS_COUNT];    /* apart: spans without a free block. Owner: the bin's lock */
+	uint32_t threads;                    /* that use this arena. Owner: threads lock (cache/) */
+	uint32_t kind;                       /* enum region_kind: where it likes its spans */
+	bool apart;                          /* no thread uses it of itself: arena_create_apart */
+	bool inherited;                      /* nor this one: arena_harden_anew */
+	struct random random[CLASS_COUNT];   /* for the choice of hardened blocks. Owner: the bin's lock */
+	struct span *full[CLASS_COUNT];      /* apart: spans without a free block. Owner: the bin's lock */
+	struct times slow_calls[SLOW_CALLS]; /* of its threads: those that were timed */
 };
 
 /* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */

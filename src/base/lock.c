@@ -38,7 +38,7 @@ void lock_wait(struct lock *lock) {
 	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
 		os_futex_wait((uint32_t *)&lock->state, 2);
 	atomic_fetch_add_explicit(&lock_waits.count, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&lock_waits.nanoseconds, os_stopwatch_since(begin), memory_order_relaxed);
+	os_stopwatch_ends(begin, &lock_waits.times);
 }
 
 #ifndef NDEBUG

@@ -46,8 +46,12 @@ void lock_hold_ends(enum lock_rank rank);
 
 void lock_wait(struct lock *lock);
 
-/* Of all threads since the start: waits that spinning was not enough for, and how long they took. */
-extern struct lock_waits { _Atomic uint64_t count, nanoseconds; } lock_waits;
+/* Of all threads since the start: waits that spinning was not enough for, and how long they took. `times` has
+ * none of those that there was no clock for (os_stopwatch). */
+extern struct lock_waits {
+	_Atomic uint64_t count;
+	struct times times;
+} lock_waits;
 
 /* Said by a thread that ends the program, with whatever locks it holds: from now on it waits for none, and
  * drops none, so that it can report, and handlers of SIGABRT can allocate. There is no way back. */

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "base/times.h"
 
 /* ---- the start and end, the clock (os.c) ---- */
 
@@ -34,9 +35,10 @@ uint64_t os_nanoseconds(void);
 /* The same, for what is timed only to be counted. 0: the program has locked itself in, and might be ended for
  * asking, since there are clocks that the kernel's function makes a system call for. */
 uint64_t os_stopwatch(void);
-static inline uint64_t os_stopwatch_since(uint64_t begin) {
-	const uint64_t now = os_stopwatch();
-	return begin != 0 && now != 0 ? now - begin : 0;
+/* What began then is over: its time is counted, if there was a clock to ask at both moments. */
+static inline void os_stopwatch_ends(uint64_t begin, struct times *times) {
+	const uint64_t now = begin != 0 ? os_stopwatch() : 0;
+	if (now != 0) times_add(times, now - begin);
 }
 uint64_t os_date(void);
 
@@ -134,9 +136,12 @@ enum purge {
 };
 enum purge os_purge(void *address, size_t size, bool lazily);
 
-/* Of all threads since the start: how often that gave memory back, and how long it took, refusals
+/* Of all threads since the start: how often that gave memory back, and how long each call took, refusals
  * included. */
-extern struct os_purges { _Atomic uint64_t count, nanoseconds; } os_purges;
+extern struct os_purges {
+	_Atomic uint64_t count;
+	struct times times;
+} os_purges;
 
 /* Makes pages that somebody uses read as zero by giving their memory back; they get other memory as they
  * are touched. False when that cannot be done so: what they hold is unknown. Locked memory stays: who

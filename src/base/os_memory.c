@@ -172,7 +172,7 @@ enum purge os_purge(void *address, size_t size, bool lazily) {
 		done = PURGED_LAZILY;
 	else if (!is_only_a_hint() && give_back(address, size) && dontneed_clears())
 		done = PURGED;
-	atomic_fetch_add_explicit(&os_purges.nanoseconds, os_stopwatch_since(begin), memory_order_relaxed);
+	os_stopwatch_ends(begin, &os_purges.times);
 	if (done == PURGE_REFUSED) return done;
 	atomic_fetch_add_explicit(&os_purges.count, 1, memory_order_relaxed);
 	PROBE(purge, address, size, done == PURGED_LAZILY);

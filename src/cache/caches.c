@@ -62,6 +62,7 @@ void draw_turns(struct tcache *tc) {
 	guard_turn_init(&tc->guard);
 	tc->sample.random.state = random_next(&tc->guard.random);
 	sample_forget(&tc->sample);
+	slow_turn_draw(&tc->slow, &tc->guard.random);
 }
 
 /* Those that take the same cache one after the other shall guard other allocations. What it saves the thread,

@@ -61,6 +61,12 @@ static inline void hide_cache(struct tcache *tc) {
 	tcache_current = &tcache_hiding;
 }
 
+/* A slow call begins, of the thread whose cache this is, or which has none: as slow_call_begins. */
+COLD uint64_t slow_call_timed(struct tcache *tc);
+static inline uint64_t slow_call_of(struct tcache *tc) {
+	return tc != NULL && unlikely(--tc->slow.left < 0) ? slow_call_timed(tc) : 0;
+}
+
 /* Out of the list of those whose threads are there. Under the threads lock. */
 void unlink_cache(struct tcache *tc);
 

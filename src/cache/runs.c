@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "arena/heap.h"
-#include "cache/tcache.h"
+#include "cache/caches.h"
 
 /* Takes out the entry; the caller holds the lock, and frees the run before it drops it: no fork comes in
  * between. */
@@ -43,7 +43,11 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	} else {
 		dropped[count++] = run;
 	}
-	while (count > 0) heap_free(dropped[--count]);
+	if (count > 0) {
+		const uint64_t begin = slow_call_of(tc);
+		while (count > 0) heap_free(dropped[--count]);
+		slow_call_ends(SLOW_FREE_LARGE, begin);
+	}
 	lock_drop(&tc->lock, RANK_CACHE);
 }
 

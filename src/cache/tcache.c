@@ -21,25 +21,32 @@ static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 
 void *tcache_alloc(unsigned class_, size_t size) {
 	struct tcache *tc = get_cache();
-	if (likely(tc != NULL)) {
-		void *guarded = alloc_guarded(tc, size);
-		return guarded != NULL ? guarded : magazine_refill(tc, class_);
-	}
-	return arena_take_one(arena_list[0], class_);
+	if (unlikely(tc == NULL)) return arena_take_one(arena_list[0], class_);
+	const uint64_t begin = slow_call_of(tc);
+	void *block = alloc_guarded(tc, size);
+	if (likely(block == NULL)) block = magazine_refill(tc, class_);
+	slow_call_ends(SLOW_MALLOC_SMALL, begin);
+	return block;
 }
 
 void *tcache_alloc_sampled(unsigned class_, size_t size) {
 	struct tcache *tc = get_cache();
+	const uint64_t begin = slow_call_of(tc);
 	void *block = tc != NULL ? alloc_guarded(tc, size) : NULL;
-	return block != NULL ? block : arena_take_one(arena_of_samples, class_);
+	if (block == NULL) block = arena_take_one(arena_of_samples, class_);
+	slow_call_ends(SLOW_MALLOC_SMALL, begin);
+	return block;
 }
 
 void tcache_free(unsigned class_, void *block) {
 	struct tcache *tc = get_cache();
-	if (likely(tc != NULL))
-		magazine_flush(tc, class_, block);
-	else
+	if (unlikely(tc == NULL)) {
 		arena_give_alone(class_, block);
+		return;
+	}
+	const uint64_t begin = slow_call_of(tc);
+	magazine_flush(tc, class_, block);
+	slow_call_ends(SLOW_FREE_SMALL, begin);
 }
 
 void *tcache_alloc_large(size_t size, bool zero) {
@@ -57,21 +64,23 @@ void *tcache_alloc_large(size_t size, bool zero) {
 			return run->start;
 		}
 	}
+	const uint64_t begin = slow_call_of(tc);
 	const struct arena *arena = tc != NULL ? tc->arena : arena_list[0];
 	void *block = large_alloc(size, MIN_ALIGN, zero, (enum region_kind)arena->kind);
 	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_MALLOC_LARGE, begin);
 	return block;
 }
 
 void tcache_free_run(struct span *run) {
 	struct tcache *tc = get_cache();
-	if (unlikely(run->altered)) {
-		if (heap_renew(run)) heap_free(run);
-	} else if (tc != NULL) {
+	if (tc != NULL && likely(!run->altered)) {
 		run_cache_put(tc, run);
-	} else {
-		heap_free(run);
+		return;
 	}
+	const uint64_t begin = slow_call_of(tc);
+	if (!run->altered || heap_renew(run)) heap_free(run);
+	slow_call_ends(SLOW_FREE_LARGE, begin);
 }
 
 struct arena *tcache_arena(void) {

@@ -19,6 +19,7 @@
 #include "cache/quarantine.h"
 #include "cache/runs.h"
 #include "cache/sample.h"
+#include "cache/slow_calls.h"
 
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
@@ -60,6 +61,7 @@ struct tcache {
 	 * and observe/profile.c know. Owner: its thread. */
 	struct guard_turn guard;
 	struct sample_turn sample;
+	struct slow_turn slow;
 	/* Free blocks of the cache, like those in the magazines, which they go on to. NULL: not in hardened
 	 * mode. */
 	struct quarantine *quarantine;

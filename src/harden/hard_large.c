@@ -7,6 +7,7 @@
 #include "base/probe.h"
 #include "cache/hooks.h"
 #include "cache/purger.h"
+#include "cache/slow_calls.h"
 #include "harden/canary.h"
 #include "harden/hard_blocks.h"
 #include "harden/hard_map.h"
@@ -43,15 +44,19 @@ static bool tail_intact(const struct hard_block *b) {
 void *large_hard_alloc(size_t align, size_t size, enum family family) {
 	if (size > PTRDIFF_MAX - 2 * os_page_size || align > PTRDIFF_MAX - size - 2 * os_page_size) return NULL;
 	struct hard_block b = { .size = size, .more.family = (uint16_t)family };
+	const uint64_t begin = slow_call_begins();
 	if (!hard_map(&b, align) && !(large_hard_release() && hard_map(&b, align))) return NULL;
 	hard_count_pressure(hard_pages(size));
 	b.more.canary = hard_block_draw_canary(b.address);
 	fill_tail(&b);
 	const bool added = hard_block_add(&b);
 	cache_hook_call(&cache_hooks.slow_moment);
-	if (added) return b.address;
-	hard_unmap(&b);
-	return NULL;
+	if (!added) {
+		hard_unmap(&b);
+		return NULL;
+	}
+	slow_call_ends(SLOW_MALLOC_LARGE, begin);
+	return b.address;
 }
 
 /* Of a block that the program closed, or a part of it, the canary cannot be read. */
@@ -63,6 +68,7 @@ static void check(const struct hard_block *b, const char *function) {
 bool large_hard_free(void *block, const struct claim *claim) {
 	struct hard_block b;
 	bool freed;
+	const uint64_t begin = slow_call_begins();
 	gate_enter();
 	if (!hard_block_take_out(block, &b, false, &freed)) {
 		gate_leave();
@@ -73,6 +79,7 @@ bool large_hard_free(void *block, const struct claim *claim) {
 	check(&b, claim->function);
 	hard_retire(&b);
 	gate_leave();
+	slow_call_ends(SLOW_FREE_LARGE, begin);
 	purger_poke();
 	return true;
 }
@@ -100,9 +107,11 @@ void large_hard_let_go(void *block) {
 void large_hard_free_held(void *block) {
 	struct hard_block b;
 	bool freed;
+	const uint64_t begin = slow_call_begins();
 	gate_enter();
 	if (hard_block_take_out(block, &b, true, &freed)) hard_retire(&b);
 	gate_leave();
+	slow_call_ends(SLOW_FREE_LARGE, begin);
 	purger_poke();
 }
 
@@ -144,6 +153,7 @@ void *large_hard_resize(void *block, size_t size) {
 	struct hard_block old, b, left;
 	bool freed;
 	if (size > PTRDIFF_MAX - 2 * os_page_size) return NULL;
+	const uint64_t begin = slow_call_begins();
 	gate_enter();
 	if (!hard_block_look_up(block, &old)) report_end("realloc", block, "the large block was freed already");
 	b = old;
@@ -152,6 +162,7 @@ void *large_hard_resize(void *block, size_t size) {
 		settle(&b, old.size);
 		hard_block_set_size(block, size);
 		gate_leave();
+		slow_call_ends(SLOW_REALLOC_LARGE, begin);
 		return block;
 	}
 	if (old.more.guard == 0 || !move_block(&old, &b)) {
@@ -173,5 +184,6 @@ void *large_hard_resize(void *block, size_t size) {
 	settle(&b, old.size);
 	if (size > old.size) hard_count_pressure(hard_pages(size) - hard_pages(old.size));
 	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_REALLOC_LARGE, begin);
 	return moved;
 }

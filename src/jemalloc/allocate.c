@@ -159,7 +159,9 @@ static bool resize_in_place(void *block, size_t usable, size_t size) {
 	if (front_behind_counting() != NULL || size > (size_t)conf.mmap_threshold) return false;
 	const uint32_t number = made_take_out(block);
 	sample_freed(block);
+	const uint64_t begin = slow_call_begins();
 	const bool done = large_resize_run(s, size);
+	if (done) slow_call_ends(SLOW_REALLOC_LARGE, begin);
 	sample_allocated(block, done ? size : usable);
 	const size_t now = usable_size(block, "xallocx");
 	if (number != 0) made_put(number, block, now, FAMILY_MALLOC);

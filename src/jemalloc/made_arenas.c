@@ -230,10 +230,12 @@ static void *take_marked(struct arena *arena, unsigned class_) {
 }
 
 static void *take_small(struct arena *arena, unsigned class_, size_t size, bool zero) {
+	const uint64_t begin = slow_call_begins();
 	void *block = take_marked(arena, class_);
 	if (block == NULL && harden_reclaim(size)) block = take_marked(arena, class_);
 	if (block == NULL) return NULL;
 	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_MALLOC_SMALL, begin);
 	if (zero) memset(block, 0, size_classes[class_].size);
 	/* Of arenas that are not apart, free would take it by its tag, and the heap profile not hear of it. */
 	return arena->apart ? sample_allocated(block, size) : block;
@@ -241,9 +243,11 @@ static void *take_small(struct arena *arena, unsigned class_, size_t size, bool 
 
 static void *take_large(const struct arena *arena, size_t size, size_t align, bool zero) {
 	const enum region_kind kind = (enum region_kind)arena->kind;
+	const uint64_t begin = slow_call_begins();
 	void *block = large_alloc(size, align, zero, kind);
 	if (block == NULL && harden_reclaim(size)) block = large_alloc(size, align, zero, kind);
 	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_MALLOC_LARGE, begin);
 	return sample_allocated(block, size);
 }
 

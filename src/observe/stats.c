@@ -119,12 +119,14 @@ void stats_get(struct arenal_stats *out) {
 		.resident = resident,
 		.failures_total = atomic_load_explicit(&pressure.failures, memory_order_relaxed),
 		.purges_total = atomic_load_explicit(&os_purges.count, memory_order_relaxed),
-		.purge_nanoseconds_total = atomic_load_explicit(&os_purges.nanoseconds, memory_order_relaxed),
+		.purge_nanoseconds_total = atomic_load_explicit(&os_purges.times.nanoseconds, memory_order_relaxed),
 		.pressure = atomic_load_explicit(&pressure.level, memory_order_relaxed),
 		.lock_waits_total = atomic_load_explicit(&lock_waits.count, memory_order_relaxed),
-		.lock_wait_nanoseconds_total = atomic_load_explicit(&lock_waits.nanoseconds, memory_order_relaxed),
+		.lock_wait_nanoseconds_total =
+		    atomic_load_explicit(&lock_waits.times.nanoseconds, memory_order_relaxed),
 		.sampling = atomic_load_explicit(&sample_mean, memory_order_relaxed),
 	};
+	stats_times_add(out);
 }
 
 /* ---- the table ---- */
@@ -225,6 +227,17 @@ static void print_lock_holds(struct writer *w) {
 		if (lock_holds_line((enum lock_rank)rank, text, sizeof text)) line(w, "%s", text);
 }
 
+static void print_times(struct writer *w, const struct arenal_stats *s) {
+	char text[128];
+	bool any = false;
+	for (unsigned i = 0; i < STATS_TIMES; i++) {
+		if (!stats_times_line(s, i, text, sizeof text)) continue;
+		if (!any) line(w, "%s", stats_times_head);
+		any = true;
+		line(w, "%s", text);
+	}
+}
+
 static void print(struct writer *w) {
 	struct arenal_stats s;
 	struct heap_stats heap;
@@ -234,6 +247,7 @@ static void print(struct writer *w) {
 	print_memory(w, &s, &heap);
 	print_arenas(w);
 	print_classes(w);
+	print_times(w, &s);
 	print_lock_holds(w);
 }
 

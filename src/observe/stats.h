@@ -7,6 +7,13 @@
 
 void stats_get(struct arenal_stats *out);
 
+/* The histograms of times in it (stats_times.c), which are empty before; and a line of a table about one of
+ * them, by its number: false when it is empty. */
+#define STATS_TIMES 7
+void stats_times_add(struct arenal_stats *stats);
+bool stats_times_line(const struct arenal_stats *stats, unsigned which, char *text, size_t size);
+extern const char stats_times_head[] __attribute__((visibility("hidden")));
+
 /* Bytes of Arenal's memory that the kernel backs now, as it says itself: a walk over the heap (resident.c),
  * for those who ask for just that. No other figure takes one. */
 size_t stats_resident(void);

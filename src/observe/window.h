@@ -148,7 +148,7 @@ struct window_page {
 	struct window_header header;
 	struct window_request request;
 	struct window_answer answer;
-	uint64_t stats[64];
+	uint64_t stats[320];
 	struct window_class classes[WINDOW_CLASSES];
 	struct window_tunable tunables[WINDOW_TUNABLES];
 	struct window_arena arenas[WINDOW_ARENAS];

@@ -42,7 +42,8 @@ class Figures(ToolTest):
 
     def test_json(self):
         found = self.json("stats", self.pid, "--json", "--resident")
-        for title, told in (("A process", found["stats"]), ("An arena", found["arenas"][0]), ("A region", found["regions"][0]),
+        times = {**found["times"], **found["times"]["purge"]}
+        for title, told in (("A process", found["stats"]), ("Times", times), ("An arena", found["arenas"][0]), ("A region", found["regions"][0]),
                             ("The rest of `stats --json`", found)):
             self.assertEqual(sorted(told), sorted(self.names(title)), title)
         self.assertEqual(sorted([*found["classes"][0], "spans_bytes"]), sorted(self.names("A size class")))
@@ -61,7 +62,7 @@ class Figures(ToolTest):
         done = self.arenal("stats", self.pid, "--openmetrics", "--resident")
         whole = endpoint.Endpoint("0", 64, False, False)
         response = whole.answer(serve.parse(b"GET /metrics?details=1 HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n"))
-        process = {**self.metrics("A process"), "arenal_build_info": "gauge"}
+        process = {**self.metrics("A process"), **self.metrics("Times"), "arenal_build_info": "gauge"}
         details = {**self.metrics("An arena"), **self.metrics("A size class")}
         # In the last table, the metric is the first cell.
         own = {row[0][0]: row[1] for row in self.own()}
@@ -71,7 +72,7 @@ class Figures(ToolTest):
             told = {}
             for family in text_string_to_metric_families(text):
                 kind = "gauge" if family.type == "info" else family.type
-                told.update({sample.name: kind for sample in family.samples})
+                told.update({family.name if kind == "histogram" else sample.name: kind for sample in family.samples})
             self.assertEqual(told, expected)
 
     def own(self):

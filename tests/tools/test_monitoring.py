@@ -26,7 +26,8 @@ def read(path):
 
 
 def names_in(expressions):
-    return {name for one in expressions for name in re.findall(r"\barenal_\w+", one)}
+    """A histogram's buckets go by its name."""
+    return {name.removesuffix("_bucket") for one in expressions for name in re.findall(r"\barenal_\w+", one)}
 
 
 class Checked(ToolTest):

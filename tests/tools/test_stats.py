@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as old_famil
 
 from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment, listens
 
-from arenal import facts, files
+from arenal import facts, files, openmetrics, window_format
 
 WORDS = [WORKLOAD, "4", "2", "2", "2"]
 
@@ -151,6 +151,41 @@ class Stats(Steered):
         self.assertIn("416", {s.labels["class"] for s in families["arenal_class_blocks_out"].samples})
         self.assertIn(("0", "brk"), {(s.labels["arena"], s.labels["kind"]) for s in families["arenal_arena_spans"].samples})
 
+    def test_histograms(self):
+        """The same in JSON, in the table and in both formats of metrics, where every second limit is told."""
+        process = self.on_arenal(WORKLOAD, "4", "2", "20", "2")
+        pid = str(process.pid)
+        times = json.loads(self.arenal_says("stats", pid, "--json"))["times"]
+        self.assertEqual(list(times), list(window_format.TIMES))
+        small = times["malloc_small"]
+        self.assertGreater(small["count"], 0)
+        self.assertEqual(small["count"], sum(bucket["count"] for bucket in small["buckets"]))
+        limits = [bucket["at_most"] for bucket in small["buckets"]]
+        self.assertEqual(limits, [128 * 2 ** i for i in range(23)] + [None])
+        self.assertRegex(self.arenal_says("stats", pid), rf"(?m)^times of .*\n(.*\n)*malloc_small +16 +{small['count']} ")
+        for words, families in ((["--openmetrics"], text_string_to_metric_families), (["--prometheus"], old_families)):
+            found = {family.name: family for family in families(self.arenal_says("stats", pid, *words))}
+            calls = found["arenal_slow_call_duration_seconds"]
+            self.assertEqual(calls.type, "histogram")
+            self.assertEqual({s.labels["call"] for s in calls.samples}, set(window_format.TIMES[2:]))
+            told = {(s.name.rpartition("_")[2], s.labels.get("le")): s.value for s in calls.samples if s.labels["call"] == "malloc_small"}
+            for limit in limits[1::2]:
+                le = "+Inf" if limit is None else repr(limit / 1e9)
+                below = sum(b["count"] for b in small["buckets"] if limit is None or (b["at_most"] or limit + 1) <= limit)
+                self.assertEqual(told.pop(("bucket", le)), below, le)
+            self.assertEqual(told, {("count", None): small["count"], ("sum", None): small["nanoseconds_total"] / 1e9})
+            for name in "lock_wait", "purge":
+                self.assertEqual(found[f"arenal_{name}_duration_seconds"].type, "histogram")
+
+    def test_older_libraries_have_no_histograms(self):
+        """What they do not know is left out: nothing is told as 0."""
+        old = window_format.Snapshot.__new__(window_format.Snapshot)
+        old.stats, old.times, old.resident = dict.fromkeys(window_format.STATS[:25], 1), {}, None
+        old._classes = old._arenas = b"", 64           # pylint: disable=protected-access
+        text = openmetrics.text(old, 1, "old")
+        self.assertNotIn("duration", text)
+        self.assertIn("arenal_lock_waits_total", text)
+
     def replaced(self, pid, *words):
         """A file that the tool writes again and again, and the tool."""
         path = os.path.join(self.folder, "arenal.prom")
@@ -202,7 +237,7 @@ class Stats(Steered):
                 with open(words[-1], encoding="utf-8") as file:
                     text = file.read()
             families = {family.name: family for family in old_families(text)}
-            self.assertEqual({family.type for family in families.values()}, {"gauge", "counter"}, "all have a type")
+            self.assertEqual({family.type for family in families.values()}, {"gauge", "counter", "histogram"}, "all have a type")
             self.assertEqual(families["arenal_refills"].type, "counter")
             self.assertRegex(text, r"(?m)^# TYPE arenal_refills_total counter\narenal_refills_total\{")
             self.assertNotIn("# UNIT", text)

@@ -145,6 +145,7 @@ static void *enter_later(void *unused) {
 }
 
 static struct lock contended;
+enum { LEAST_WAIT = 3000000 }; /* ns */
 
 static void *take_and_drop(void *argument) {
 	lock_take(&contended, RANK_META);
@@ -156,16 +157,25 @@ static void *take_and_drop(void *argument) {
 static void waits_are_counted(void **state) {
 	(void)state;
 	pthread_t thread;
-	const uint64_t count = lock_waits.count, nanoseconds = lock_waits.nanoseconds;
+	const uint64_t count = lock_waits.count, nanoseconds = lock_waits.times.nanoseconds;
 	take_and_drop(NULL);
 	assert_int_equal(lock_waits.count, count);
+	uint64_t counts[TIMES_BUCKETS];
+	for (int i = 0; i < TIMES_BUCKETS; i++) counts[i] = lock_waits.times.counts[i];
 	lock_take(&contended, RANK_META);
+	const uint64_t begin = os_nanoseconds();
 	assert_int_equal(pthread_create(&thread, NULL, take_and_drop, NULL), 0);
 	while (atomic_load(&contended.state) != 2) sched_yield(); /* it has done with spinning */
+	for (const uint64_t asleep = os_nanoseconds(); os_nanoseconds() - asleep < LEAST_WAIT;) sched_yield();
 	lock_drop(&contended, RANK_META);
 	assert_int_equal(pthread_join(thread, NULL), 0);
+	const uint64_t most = os_nanoseconds() - begin;
 	assert_int_equal(lock_waits.count, count + 1);
-	assert_true(lock_waits.nanoseconds > nanoseconds);
+	assert_in_range(lock_waits.times.nanoseconds - nanoseconds, LEAST_WAIT, most);
+	/* In the bucket of its time, and in no other. */
+	const unsigned bucket = times_bucket(lock_waits.times.nanoseconds - nanoseconds);
+	for (unsigned i = 0; i < TIMES_BUCKETS; i++)
+		assert_int_equal(lock_waits.times.counts[i], counts[i] + (i == bucket));
 }
 
 static void a_closed_gate(void **state) {

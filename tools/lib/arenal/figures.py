@@ -8,6 +8,9 @@ from arenal import window_format
 # FIGURES.md lists them.
 SCHEMA = 1
 
+# Of how many calls one is timed, of each figure in window_format.TIMES.
+ONE_OF = {name: 1 if name in ("lock_wait", "purge") else 16 for name in window_format.TIMES}
+
 # What ARENAL_STATS=1 prints, with the same words.
 MEMORY = (
     ("allocated", "in blocks that the program holds"),
@@ -71,7 +74,42 @@ def table(snapshot, heading):
         room = c.spans * c.span_blocks
         lines.append(f"{c.size:>5} {c.spans:>10} {c.blocks_out:>12} {human(c.blocks_out * c.size):>12} "
                      f"{c.blocks_out * 100 // room if room else 0:>6}% {c.refills:>12} {c.flushes:>12}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _times(snapshot.times)) + "\n"
+
+
+def human_time(nanoseconds):
+    """8.1 us, rounded down as the library does."""
+    units, tenths = ["ns", "us", "ms", "s"], nanoseconds * 10
+    while tenths >= 10000 and len(units) > 1:
+        tenths //= 1000
+        units.pop(0)
+    return f"{nanoseconds} ns" if units[0] == "ns" else f"{tenths // 10}.{tenths % 10} {units[0]}"
+
+
+def at_most(times, percent):
+    """The nanoseconds that so many percent of the times did not exceed, up to a factor of two; None: more than the last limit."""
+    count, seen = sum(times.counts), 0
+    for limit, found in zip(window_format.LIMITS, times.counts):
+        seen += found
+        if seen * 100 >= count * percent:
+            return limit
+    return None
+
+
+def _times(all_of_them):
+    """The lines of a table, or none."""
+    def limit(times, percent):
+        found = at_most(times, percent)
+        return "more" if found is None else human_time(found)
+    lines = [f"{name:<13} {ONE_OF[name]:>7} {sum(t.counts):>12} {limit(t, 50):>15} {limit(t, 99):>15} {limit(t, 100):>15} {human_time(t.nanoseconds):>14}"
+             for name, t in all_of_them.items() if sum(t.counts)]
+    return [f"{'times of':<13} {'one of':>7} {'timed':>12} {'half, up to':>15} {'99%, up to':>15} {'all, up to':>15} {'total':>14}"] + lines if lines else []
+
+
+def times_as_json(all_of_them):
+    return {name: {"one_of": ONE_OF[name], "count": sum(times.counts), "nanoseconds_total": times.nanoseconds,
+                   "buckets": [{"at_most": limit, "count": count} for limit, count in zip(window_format.LIMITS, times.counts)]}
+            for name, times in all_of_them.items()}
 
 
 def as_json(snapshot, **more):
@@ -81,6 +119,7 @@ def as_json(snapshot, **more):
         "stats": values(snapshot),
         "brk_start": snapshot.brk_start,
         "brk_end": snapshot.brk_end,
+        "times": times_as_json(snapshot.times),
         "classes": [c._asdict() for c in snapshot.classes],
         "arenas": [{**arena._asdict(), "kind": kind(arena)} for arena in snapshot.arenas],
         "regions": [{**region._asdict(), "kind": kind(region)} for region in snapshot.regions],

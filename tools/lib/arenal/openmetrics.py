@@ -2,10 +2,11 @@
 textfile collector reads: there a counter is called by the name of its samples, and there are no units. FIGURES.md lists the names, which
 stay as they are."""
 
+import itertools
 import os
 from collections import namedtuple
 
-from arenal import figures
+from arenal import figures, window_format
 
 NANOSECONDS = ("purge_nanoseconds_total", "lock_wait_nanoseconds_total")     # Prometheus wants seconds
 
@@ -42,6 +43,15 @@ PROCESS = {
     "sampling": ("sampling_bytes", "gauge", "bytes", "The heap profile is on, and samples one byte in so many; 0: it is off."),
     "guarded_total": ("guarded", "counter", "", "Blocks that were put between inaccessible pages."),
 }
+
+# Metric of histograms: help, and figures by the labels that tell them apart.
+TIMES = {
+    "lock_wait_duration_seconds": ("Each time that a thread slept for a lock of the allocator's.", {"": "lock_wait"}),
+    "purge_duration_seconds": ("Each call of madvise that asked the kernel to take memory back.", {"": "purge"}),
+    "slow_call_duration_seconds": ("Calls that the thread's cache could not serve: one of 16 of each thread is timed, and only those count here.",
+                                   {f',call="{name}"': name for name in window_format.TIMES[2:]}),
+}
+LIMITS = [repr(limit / 10 ** 9) for limit in window_format.LIMITS[1:-1:2]] + ["+Inf"]       # as labels, in seconds
 
 ARENA = (
     ("arena_threads", "gauge", "", "Threads that use the arena.", lambda a: a.threads),
@@ -83,15 +93,39 @@ def process(snapshot, own, library, build_id=None):
     return Process(labels(**own), build, snapshot)
 
 
+def head(title, kind, unit, text, old):
+    """The lines before a metric's samples."""
+    lines = [f"# HELP {title} {text}", f"# TYPE {title} {'gauge' if old and kind == 'info' else kind}"]
+    return lines + [f"# UNIT {title} {unit}"] if unit and not old else lines
+
+
 def family(name, kind, unit, text, samples, old):
     """The lines of one metric; samples are pairs of labels and value."""
     name = f"arenal_{name}"
     sample = f"{name}_total" if kind == "counter" else f"{name}_info" if kind == "info" else name
-    title = sample if old else name
-    lines = [f"# HELP {title} {text}", f"# TYPE {title} {'gauge' if old and kind == 'info' else kind}"]
-    if unit and not old:
-        lines.append(f"# UNIT {title} {unit}")
+    lines = head(sample if old else name, kind, unit, text, old)
     return lines + [f"{sample}{{{pairs}}} {value}" if pairs else f"{sample} {value}" for pairs, value in samples]
+
+
+def seconds(nanoseconds):
+    return f"{nanoseconds // 10 ** 9}.{nanoseconds % 10 ** 9:09}"
+
+
+def histograms(processes, old):
+    """The lines of those that processes know, with every second bucket: the others are in these."""
+    known = [(one.labels, one.snapshot.times) for one in processes if one.snapshot.times]
+    for name, (meaning, members) in TIMES.items() if known else ():
+        title = f"arenal_{name}"
+        yield from head(title, "histogram", "seconds", meaning, old)
+        ends = [(figure, more, [f'{more},le="{limit}"}}' for limit in LIMITS]) for more, figure in members.items()]
+        for pairs, times in known:
+            begin = f"{title}_bucket{{{pairs}"
+            for figure, more, limits in ends:
+                seen = list(itertools.accumulate(times[figure].counts))[1::2]
+                for limit, count in zip(limits, seen):
+                    yield f"{begin}{limit} {count}"
+                yield f"{title}_sum{{{pairs}{more}}} {seconds(times[figure].nanoseconds)}"
+                yield f"{title}_count{{{pairs}{more}}} {seen[-1]}"
 
 
 def families(processes, old, details=True):
@@ -101,9 +135,10 @@ def families(processes, old, details=True):
     for field, (name, kind, unit, meaning) in PROCESS.items():
         samples = [(pairs, values[field]) for pairs, values in found if field in values]
         if field in NANOSECONDS:
-            samples = [(pairs, f"{value // 10 ** 9}.{value % 10 ** 9:09}") for pairs, value in samples]
+            samples = [(pairs, seconds(value)) for pairs, value in samples]
         if samples:
             lines += family(name, kind, unit, meaning, samples, old)
+    lines += histograms(processes, old)
     if not details:
         return lines
     arenas = [(f'{one.labels},{labels(arena=number, kind=figures.kind(a))}', a)

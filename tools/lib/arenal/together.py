@@ -161,6 +161,11 @@ class Sum:
             for name, value in known.items():
                 before = self.stats.get(name, 0)
                 self.stats[name] = max(before, value) if name in LARGEST else before + value
+        self.times = {}
+        for name, times in (pair for snapshot in snapshots for pair in snapshot.times.items()):
+            old = self.times.get(name)
+            self.times[name] = times if old is None else times._replace(
+                counts=tuple(map(sum, zip(times.counts, old.counts))), nanoseconds=times.nanoseconds + old.nanoseconds)
         by_size = {}
         for c in (c for snapshot in snapshots for c in snapshot.classes):
             old = by_size.get(c.size)
@@ -191,6 +196,7 @@ def as_json(target, looked, all_of_them):
                       for pid, name, snapshot in looked.done],
         "left_out": [{"pid": pid, "command": name, "reason": reason(failure)} for pid, name, failure in looked.left],
         "stats": figures.values(all_of_them),
+        "times": figures.times_as_json(all_of_them.times),
         "classes": [c._asdict() for c in all_of_them.classes],
     }) + "\n"
 

@@ -22,12 +22,18 @@ TRACE, TRACE_PATH = struct.Struct("<QQQII"), 4096
 RUNNING, ENDED, NO_SPACE, FULL, STOPPED = range(5)      # enum trace_state
 RESIDENT = 1
 
-# struct arenal_stats of include/arenal/arenal.h, whose fields are all 8 bytes. What a newer library appends
-# is not read.
+# Histograms: struct arenal_times of include/arenal/arenal.h.
+TIMES = ("lock_wait", "purge", "malloc_small", "free_small", "malloc_large", "free_large", "realloc_large")
+Times = namedtuple("Times", "counts nanoseconds")
+# The most nanoseconds that each of its counts is for. The last one is for all that took longer.
+LIMITS = [128 << i for i in range(23)] + [None]
+
+# struct arenal_stats, in its order: what is not in TIMES has 8 bytes. What a newer library appends is not
+# read.
 STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes",
          "huge_blocks", "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded",
          "guarded_total", "resident", "failures_total", "purges_total", "purge_nanoseconds_total", "pressure",
-         "lock_waits_total", "lock_wait_nanoseconds_total", "sampling")
+         "lock_waits_total", "lock_wait_nanoseconds_total", "sampling", *TIMES)
 FIRST_STATS = 17                # of the first libraries
 
 Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")
@@ -48,8 +54,8 @@ _STRIDE_MAX = 4096
 
 
 class Snapshot:
-    """One look. `stats` has a key for each name in STATS that the library knows. Raises ValueError when it
-    makes no sense."""
+    """One look. `stats` has a key for each name in STATS that the library knows, or `times`, if it is in TIMES.
+    Raises ValueError when it makes no sense."""
 
     def __init__(self, answer, page):
         (_number, _error, _value, self.milliseconds, self.resident, self.brk_start, self.brk_end,
@@ -64,8 +70,16 @@ class Snapshot:
         (stats, stride), self._classes, self._arenas, self._regions, self._tunables = copies
         if not stats:
             raise ValueError("it has no statistics")
-        fields = min(stride // 8, len(STATS))
-        self.stats = dict(zip(STATS, struct.unpack_from(f"<{fields}Q", stats)))
+        words, at, self.stats, self.times = struct.unpack_from(f"<{stride // 8}Q", stats), 0, {}, {}
+        for name in STATS:
+            end = at + (len(LIMITS) + 1 if name in TIMES else 1)
+            if end > len(words):
+                break
+            if name in TIMES:
+                self.times[name] = Times(words[at:end - 1], words[end - 1])
+            else:
+                self.stats[name] = words[at]
+            at = end
         sizes = [c.size for c in self.classes]
         if sizes != sorted(set(sizes)):
             raise ValueError("its size classes are in no order")
