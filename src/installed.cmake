@@ -24,6 +24,7 @@ function(arenal_write_installed_tool)
 LIBRARY = "@LIBDIR@"
 PROGRAMS = "@LIBEXECDIR@/arenal"
 HEADERS = "@INCLUDEDIR@/arenal"
+VERSION = "@PROJECT_VERSION@"
 ]])
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/arenal)
 endfunction()

@@ -195,7 +195,8 @@ bool os_wipe_on_fork(void *address, size_t size);
 
 /* ---- files and pipes (os_file.c) ---- */
 
-/* Writes all of it. Returns 0 or the errno. */
+/* Writes all of it. Returns 0 or the errno: EFBIG, without a signal, where a file is as long as it may be
+ * (RLIMIT_FSIZE), but in a sandbox. */
 int os_write(int fd, const char *text, size_t length);
 
 /* Makes a new file that only its owner can read. Returns the descriptor, or the errno, negative: of EEXIST

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -141,11 +143,32 @@ static int write_all(int fd, const char *text, size_t length) {
 	return 0;
 }
 
+/* Where files may not grow for ever, a write to one that is as long as it may be comes with a signal that
+ * ends the process. It stays where it is, and is taken back: the write has failed, and that is all. */
+static int write_within_limit(int fd, const char *text, size_t length) {
+	sigset_t mask, before;
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGXFSZ);
+	os_signal_mask(SIG_BLOCK, &mask, &before);
+	const uint64_t bit = UINT64_C(1) << (SIGXFSZ - 1), earlier = os_pending_signals() & bit;
+	const int error = write_all(fd, text, length);
+	const struct timespec at_once = { 0, 0 };
+	if (error == EFBIG && earlier == 0)
+		CALL(SYS_rt_sigtimedwait, &mask.__val[0], NULL, &at_once, sizeof mask.__val[0]);
+	os_signal_mask(SIG_SETMASK, &before, NULL);
+	return error;
+}
+
+static int write_here(int fd, const char *text, size_t length) {
+	const bool limited = !sandbox_is_on() && os_file_limit() != SIZE_MAX;
+	return unlikely(limited) ? write_within_limit(fd, text, length) : write_all(fd, text, length);
+}
+
 int os_write(int fd, const char *text, size_t length) {
-	if (likely(!has_own_descriptors) || fd != STDERR_FILENO) return write_all(fd, text, length);
+	if (likely(!has_own_descriptors) || fd != STDERR_FILENO) return write_here(fd, text, length);
 	const int borrowed = borrow(fd);
 	if (borrowed < 0) return -borrowed;
-	const int error = write_all(borrowed, text, length);
+	const int error = write_here(borrowed, text, length);
 	close_file(borrowed);
 	return error;
 }

@@ -1,18 +1,26 @@
 #include "observe/door.h"
 
 #include <errno.h>
+#include <link.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include "base/os.h"
 #include "base/sandbox.h"
 #include "cache/hooks.h"
+#include "harden/stack.h"
+#include "harden/unwind.h"
 #include "observe/window.h"
 
 #if defined(__x86_64__)
 void door_enter(void);
+void door_interrupt(void);
 #define ENTER (uint64_t) door_enter
+#define INTERRUPT (uint64_t) door_interrupt
 #else
 #define ENTER 0
+#define INTERRUPT 0
 #endif
 
 struct arenal_door arenal_door = {
@@ -22,6 +30,8 @@ struct arenal_door arenal_door = {
 	.knock = (uint64_t)&cache_hooks.knock,
 	.sandbox = (uint64_t)&sandbox_on,
 	.enter = ENTER,
+	.interrupt = INTERRUPT,
+	.loaded = (uint64_t)&_r_debug,
 };
 
 /* A thread is on the door's stack. */
@@ -43,18 +53,23 @@ struct door_frame {
 	uint64_t mask; /* of signals */
 	uint64_t unused;
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax, flags;
-	uint64_t call; /* why the system call shall be made again: as below */
+	uint64_t call; /* 16 bits: why the system call shall be made again, as below, or 0 when there was none;
+	                  48 bits: microseconds that it has slept of a time that it has in its registers, or 0 */
 	uint64_t pc;
 };
+
+static_assert(sizeof(struct door_frame) == 20 * 8, "door_enter leaves it, and the tool its last word");
 
 /* What the kernel has in a register of a thread whose system call it will make again, negative. */
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513 };
 
 #define SYSCALL_LENGTH 2
+#define RED_ZONE 128
 
 /* A signal came meanwhile. Had the thread been asleep in its system call, would that have failed with EINTR?
  * The thread may be waiting for just that. */
 static bool is_interrupted(uint64_t pending, uint64_t call) {
+	if (call == 0) return false;
 	for (int number = 1; number <= 64; number++) {
 		struct sigaction action;
 		if (!(pending >> (number - 1) & 1) || !os_signal_ask(number, &action)) continue;
@@ -65,11 +80,74 @@ static bool is_interrupted(uint64_t pending, uint64_t call) {
 	return false;
 }
 
+/* The rest of a time that begins anew. The kernel reads it when the call is made. */
+static __thread struct timespec rest __attribute__((tls_model("initial-exec")));
+
+static void take_off(uint64_t *time, uint64_t microseconds) {
+	const struct timespec *whole = (const struct timespec *)*time;
+	const int64_t left = (int64_t)whole->tv_sec * 1000000 + whole->tv_nsec / 1000 - (int64_t)microseconds;
+	if (whole->tv_sec > INT32_MAX) return;
+	rest = (struct timespec){ left < 0 ? 0 : left / 1000000, left < 0 ? 0 : left % 1000000 * 1000 };
+	*time = (uint64_t)&rest;
+}
+
+/* The system call's time becomes what is left of it: it ends when it would have ended. Such calls of libc's
+ * only come here, whose code does not look at that register again. */
+static void shorten(struct door_frame *frame, uint64_t microseconds) {
+	const int64_t left = (int32_t)frame->r10 - (int64_t)(microseconds / 1000);
+	switch (frame->rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait: frame->r10 = left < 0 ? 0 : (uint64_t)left; break;
+	case SYS_rt_sigtimedwait: take_off(&frame->rdx, microseconds); break;
+	case SYS_semtimedop:
+	case 441 /* epoll_pwait2 */: take_off(&frame->r10, microseconds); break;
+	}
+}
+
+/* NULL where Arenal is part of another file. */
+extern __typeof__(stack_own_code) stack_own_code __attribute__((weak, visibility("hidden")));
+
+static bool is_within(const uint64_t range[2], uintptr_t pc) { return pc >= range[0] && pc < range[1]; }
+
+/* What is behind a function of the program's own: libc calls main, and the first function of a thread, by two
+ * functions, and then there is the program's _start, or nothing. */
+#define START_IN_LIBC 2
+
+/* Does the thread, which was interrupted anywhere, hold no lock of libc's, the loader's or ours? So it is
+ * where its whole stack can be walked, and leads through none of them, nor through a signal's frame, which
+ * may have interrupted them. */
+static bool holds_nothing(const struct door_frame *f) {
+	struct unwind at = {
+		.pc = f->pc,
+		.exact = true,
+		.steps = UNWIND_STEPS,
+		.pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE },
+		.registers = { f->rax, f->rdx, f->rcx, f->rbx, f->rsi, f->rdi, f->rbp, (uintptr_t)(f + 1) + RED_ZONE,
+		               f->r8, f->r9, f->r10, f->r11, f->r12, f->r13, f->r14, f->r15, f->pc },
+	};
+	unsigned start = 0, behind = 0;
+	if (stack_own_code == NULL || is_within(arenal_door.libc, f->pc)) return false;
+	do {
+		if (stack_own_code(at.pc) || is_within(arenal_door.loader, at.pc)) return false;
+		if (is_within(arenal_door.libc, at.pc)) {
+			if (++start > START_IN_LIBC || behind > 0) return false;
+		} else if (start > 0 && ++behind > 1) {
+			return false;
+		}
+	} while (unwind_step(&at) && !at.exact);
+	return start > 0 && at.pc == UINTPTR_MAX; /* where nobody has called */
+}
+
 __attribute__((used)) static void door_serve(struct door_frame *frame) {
 	const int saved = errno;
-	open_window();
+	const uint64_t call = frame->call & 0xffff, slept = frame->call >> 16;
+	if (call != 0 || holds_nothing(frame))
+		open_window();
+	else
+		atomic_store(&arenal_door.answer, DOOR_BUSY);
 	errno = saved;
-	if (is_interrupted(os_pending_signals() & ~frame->mask, frame->call)) {
+	if (slept > 0) shorten(frame, slept);
+	if (is_interrupted(os_pending_signals() & ~frame->mask, call)) {
 		frame->rax = (uint64_t)-EINTR;
 		frame->pc += SYSCALL_LENGTH;
 	}
@@ -78,7 +156,7 @@ __attribute__((used)) static void door_serve(struct door_frame *frame) {
 /* The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind
  * the 128 bytes that belong to its code (the red zone) the tool has written where it shall go on, which is
  * the instruction of its system call. rax is the number of the call; rcx holds what `call` above says, for
- * system calls leave nothing in it.
+ * system calls leave nothing in it. Who comes by door_interrupt was in none: all else is his.
  *
  * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes.
  * Only one thread comes through at a time, for there is one stack; another one goes on at once. Vector
@@ -95,6 +173,20 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".popsection\n"
         ".pushsection .text.door,\"ax\",@progbits\n"
         ".balign 16\n"
+        ".hidden door_interrupt\n"
+        ".globl door_interrupt\n"
+        ".type door_interrupt,@function\n"
+        "door_interrupt:\n"
+        ".cfi_startproc\n"
+        ".cfi_signal_frame\n"
+        ".cfi_def_cfa rsp, 136\n"
+        ".cfi_offset rip, -136\n"
+        "pushq $0\n"
+        ".cfi_adjust_cfa_offset 8\n"
+        "jmp door_entered\n"
+        ".cfi_endproc\n"
+        ".size door_interrupt, . - door_interrupt\n"
+        ".balign 16\n"
         ".hidden door_enter\n"
         ".globl door_enter\n"
         ".type door_enter,@function\n"
@@ -105,6 +197,7 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".cfi_offset rip, -136\n"
         "pushq %rcx\n"
         ".cfi_adjust_cfa_offset 8\n"
+        "door_entered:\n"
         "pushfq\n"
         "pushq %rax\n"
         "pushq %rcx\n"

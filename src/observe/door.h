@@ -12,6 +12,9 @@
  *      done here, so that nothing is left half done should the tool die: signals are blocked, all registers
  *      are saved, the window is opened on a stack of ours, and the thread makes its system call again. See
  *      door.c for what the tool passes. x86-64 only.
+ *   3. It interrupts a thread that computes, and makes few system calls or none, in the same way: that goes
+ *      on at `interrupt`. Whether the thread is in the middle of malloc, or of anything else that has locks,
+ *      is found out here, by walking up its stack. Then nothing is done, and the tool comes again.
  *
  * Then the tool reads `answer`. */
 #ifndef OBSERVE_DOOR_H
@@ -22,7 +25,9 @@
 #include "base/base.h"
 
 #define DOOR_MAGIC "ARENALD"
-#define DOOR_VERSION 2 /* changes when a tool that knows the earlier one would do harm */
+/* Changes when a tool that knows the earlier one would do harm, or has to know what there is. Those of
+ * version 2 ended behind `enter`, and knew no time in `call` (door.c). */
+#define DOOR_VERSION 3
 
 enum door_answer {
 	DOOR_NOBODY,    /* nobody has come by yet */
@@ -32,6 +37,7 @@ enum door_answer {
 	DOOR_NEVER,     /* the tunable `window` is 0 */
 	DOOR_LOCKED_IN, /* the program is in a sandbox */
 	DOOR_REFUSED,   /* the kernel lets us have no thread, or no window */
+	DOOR_BUSY,      /* the thread was interrupted where it may hold a lock, or where that cannot be told */
 };
 
 struct arenal_door {
@@ -43,6 +49,11 @@ struct arenal_door {
 	uint64_t sandbox;        /* the address of a byte: not 0, the program is in a sandbox, and no thread is
 	                            sent through */
 	uint64_t enter;          /* an address; 0: none on this machine */
+	uint64_t interrupt;      /* the same */
+	uint64_t libc[2];        /* where the file of libc lies, from and to; the tool writes it */
+	uint64_t loader[2];      /* and that of the loader */
+	uint64_t loaded;         /* the address of the loader's list, struct r_debug, where those whose malloc is
+	                            found before ours stand before us */
 };
 extern struct arenal_door arenal_door __attribute__((visibility("default")));
 

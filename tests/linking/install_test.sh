@@ -81,6 +81,14 @@ case $output in
 *) echo "the installed tool: unexpected output: $output" >&2; exit 1 ;;
 esac
 
+# Where the headers are not installed, it knows its version without loading the library, which would make it look like a process on Arenal.
+mkdir "$work/tools_only"
+cp -r "$work/prefix/bin" "$work/prefix/share" "$work/tools_only"
+[ "$("$work/tools_only/bin/arenal" --version)" = "$("$work/prefix/bin/arenal" --version)" ] || {
+    echo "the installed tool does not know its version by itself" >&2
+    exit 1
+}
+
 # A library directory of two levels, as Debian's packages have it: the prefix is found from there as well.
 "$cmake" -S "$source/../.." -B "$work/packaged" -DCMAKE_C_COMPILER="$compiler" -DCMAKE_INSTALL_LIBDIR=lib/machine \
     -DARENAL_TESTS=OFF -DARENAL_BENCHMARKS=OFF >"$work/packaged.log"

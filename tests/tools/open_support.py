@@ -11,7 +11,9 @@ from support import LIBRARY, TOOL, ToolTest, environment
 from arenal import door, window, window_file
 
 SLEEPER = os.environ["TEST_SLEEPER"]
-BY_SIGNAL = ("epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "loop", "malloc", "threads")
+WORKS = ("loop", "loops", "registers-loop", "malloc")
+STUCK = ("handler-loop", "coroutine-loop", "qsort")
+BY_SIGNAL = ("epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "threads", *WORKS, *STUCK)
 HANDLERS = ("handler", "handler-b8", "handler-6a")
 SLEEPS = ("read", "poll", "select", "epoll", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "futex", "wait", "registers")
 HERE = platform.machine() == "x86_64"

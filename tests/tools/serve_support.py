@@ -1,5 +1,9 @@
 """What the tests of `arenal serve` share."""
 
+import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -46,3 +50,32 @@ class ServeTest(ToolTest):
 
     def failed(self, address):
         return {labels["reason"]: value for labels, value in self.samples(address, "arenal_scrape_failed")}
+
+    def prometheus(self, address):
+        """Debian's, which scrapes `serve`, with our rules. Returns what asks its API: ask(path), None while it does not answer."""
+        if not shutil.which("prometheus"):
+            self.skipTest("there is no prometheus (Debian: prometheus)")
+        port = free_port()
+        rules = os.path.join(os.path.dirname(TOOL), "monitoring", "arenal-rules.yml")
+        with open(f"{self.folder}/prometheus.yml", "w", encoding="utf-8") as file:
+            file.write(f"global: {{scrape_interval: 300ms, scrape_timeout: 300ms}}\nrule_files: [{rules}]\nscrape_configs:\n"
+                       f"- job_name: arenal\n  static_configs: [{{targets: ['{address.split('/')[2]}']}}]\n")
+        log = open(f"{self.folder}/log", "w", encoding="utf-8")    # pylint: disable=consider-using-with
+        self.addCleanup(log.close)
+        server = subprocess.Popen(["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
+                                   f"--web.listen-address=127.0.0.1:{port}"], stderr=log)
+        self.addCleanup(self.stop, server)
+
+        def ask(path):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{path}", timeout=DEADLINE) as answer:
+                    return json.load(answer)["data"]
+            except OSError:
+                return None
+        return ask
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]

@@ -4,6 +4,7 @@
  *   sleeper WHAT [THREADS]
  *
  * Most things end when standard input ends, which is a pipe, or by SIGUSR1. THREADS more sleep beside it, without having allocated. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -17,7 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ipc.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -110,6 +113,62 @@ static void in_epoll_ticks(void) {
 	} while (result == 0);
 }
 
+/* ---- waits for a time, which end when they should: how long they lasted is on standard output ---- */
+
+#define WAIT 3
+
+static void waits(long wait(void)) {
+	ready();
+	const double start = now();
+	errno = 0;
+	const long result = wait();
+	dprintf(STDOUT_FILENO, "%f\n", now() - start);
+	CHECK(result == 0 || (result == -1 && errno == EAGAIN));
+}
+
+static int nothing_happens(void) {
+	static int ends[2];
+	struct epoll_event event = { .events = EPOLLIN };
+	const int set = epoll_create1(0);
+	CHECK(set >= 0 && pipe(ends) == 0 && epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event) == 0);
+	return set;
+}
+
+static long wait_in_epoll(void) {
+	struct epoll_event event;
+	return epoll_wait(nothing_happens(), &event, 1, WAIT * 1000);
+}
+
+static long wait_in_epoll_pwait2(void) {
+	struct epoll_event event;
+	return epoll_pwait2(nothing_happens(), &event, 1, &(struct timespec){ WAIT, 0 }, NULL);
+}
+
+static long wait_in_sigtimedwait(void) {
+	sigset_t wanted;
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &wanted, NULL);
+	return sigtimedwait(&wanted, NULL, &(struct timespec){ WAIT, 0 });
+}
+
+static long wait_in_semtimedop(void) {
+	const int set = semget(IPC_PRIVATE, 1, 0600);
+	CHECK(set >= 0);
+	const long result = semtimedop(set, &(struct sembuf){ 0, -1, 0 }, 1, &(struct timespec){ WAIT, 0 });
+	const int error = errno;
+	CHECK(semctl(set, 0, IPC_RMID) == 0);
+	errno = error;
+	return result;
+}
+
+static void in_epoll_lasts(void) { waits(wait_in_epoll); }
+static void in_epoll_pwait2_lasts(void) { waits(wait_in_epoll_pwait2); }
+static void in_sigtimedwait_lasts(void) { waits(wait_in_sigtimedwait); }
+static void in_semtimedop_lasts(void) { waits(wait_in_semtimedop); }
+
+/* ---- */
+
 /* A signal that comes later interrupts it. */
 static void in_epoll_interrupted(void) {
 	handle(SA_RESTART);
@@ -200,6 +259,35 @@ static void in_loop(void) {
 	}
 }
 
+/* Each thread computes. */
+static void *loop(void *unused) {
+	in_loop();
+	return unused;
+}
+
+static void in_loops(void) {
+	pthread_t threads[3];
+	for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, loop, NULL) == 0);
+	ready();
+	in_loop();
+	for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+}
+
+/* A function of libc's is in the middle of something. */
+static int compare(const void *a, const void *b) {
+	if (signals == 0) {
+		ready();
+		in_loop();
+	}
+	return *(const int *)a - *(const int *)b;
+}
+
+static void in_qsort(void) {
+	int numbers[] = { 3, 1, 2 };
+	qsort(numbers, 3, sizeof *numbers, compare);
+	CHECK(numbers[0] == 1 && numbers[1] == 2 && numbers[2] == 3);
+}
+
 /* The fast paths only. */
 static void in_malloc(void) {
 	while (signals == 0) free(malloc(100));
@@ -235,6 +323,17 @@ static void sleep_in_handler(int number) {
 	signals = 1;
 }
 
+static void compute_in_handler(int number) {
+	(void)number;
+	ready();
+	in_loop();
+}
+
+static void in_handler_loop(void) {
+	signal(SIGALRM, compute_in_handler);
+	raise(SIGALRM);
+}
+
 static void in_handler(void) {
 	signal(SIGALRM, sleep_in_handler);
 	raise(SIGALRM);
@@ -257,17 +356,25 @@ static void read_there(void) {
 	in_read();
 }
 
-static void in_coroutine(void) {
+static void compute_there(void) {
+	ready();
+	in_loop();
+}
+
+static void coroutine(void body(void)) {
 	static char area[1 << 17];
 	memset(area, 7, sizeof area);
 	CHECK(getcontext(&there) == 0);
 	there.uc_stack.ss_sp = area + sizeof area / 2;
 	there.uc_stack.ss_size = sizeof area / 2;
 	there.uc_link = &here;
-	makecontext(&there, read_there, 0);
+	makecontext(&there, body, 0);
 	CHECK(swapcontext(&here, &there) == 0);
 	for (size_t i = 0; i < sizeof area / 2; i++) CHECK(area[i] == 7);
 }
+
+static void in_coroutine(void) { coroutine(read_there); }
+static void in_coroutine_loop(void) { coroutine(compute_there); }
 
 #if defined(__x86_64__)
 #define VECTORS "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
@@ -311,6 +418,41 @@ static void in_registers(void) {
 	CHECK(!wide || memcmp(upper, vectors, 64) == 0);
 }
 
+/* A loop that has something in each register that stacks are not walked by, and below its stack, all the time. */
+static void in_registers_loop(void) {
+	static uint64_t seen[18], vectors[32], upper[32];
+	static bool wide;
+	wide = __builtin_cpu_supports("avx");
+	for (uint64_t i = 0; i < 32; i++) vectors[i] = i * 0x0101010101010101u + 3;
+	__asm__ volatile(
+	    "cmpb $0, %[wide]\n jz 1f\n"
+	    "vmovdqu 0+%[vectors], %%ymm14\n vmovdqu 32+%[vectors], %%ymm15\n"
+	    "1: movdqu 128+%[vectors], %%xmm0\n movdqu 144+%[vectors], %%xmm7\n"
+	    "movq $0x10, %%rax\n movq $0x11, %%rcx\n movq $0x12, %%rdx\n movq $0x1b, %%rbx\n movq $0x16, %%rsi\n"
+	    "movq $0x17, %%rdi\n movq $0x18, %%r8\n movq $0x19, %%r9\n movq $0x110, %%r10\n movq $0x111, %%r11\n movq $0x112, %%r12\n"
+	    "movq $0x113, %%r13\n movq $0x114, %%r14\n movq $0x115, %%r15\n"
+	    "movq $0x77, -8(%%rsp)\n movq $0x78, -128(%%rsp)\n"
+	    "std\n"
+	    "3: cmpl $0, %[signals]\n je 3b\n"
+	    "movq %%rax, 0+%[seen]\n movq %%rcx, 8+%[seen]\n movq %%rdx, 16+%[seen]\n movq %%rbx, 24+%[seen]\n"
+	    "movq %%rsi, 40+%[seen]\n movq %%rdi, 48+%[seen]\n movq %%r8, 56+%[seen]\n movq %%r9, 64+%[seen]\n movq %%r10, 72+%[seen]\n"
+	    "movq %%r11, 80+%[seen]\n movq %%r12, 88+%[seen]\n movq %%r13, 96+%[seen]\n movq %%r14, 104+%[seen]\n movq %%r15, 112+%[seen]\n"
+	    "movq -8(%%rsp), %%rcx\n movq %%rcx, 120+%[seen]\n movq -128(%%rsp), %%rcx\n movq %%rcx, 128+%[seen]\n"
+	    "pushfq\n popq %%r11\n cld\n movq %%r11, 136+%[seen]\n"
+	    "movdqu %%xmm0, 64+%[upper]\n movdqu %%xmm7, 80+%[upper]\n"
+	    "cmpb $0, %[wide]\n jz 2f\n"
+	    "vmovdqu %%ymm14, 0+%[upper]\n vmovdqu %%ymm15, 32+%[upper]\n"
+	    "2:\n"
+	    : [seen] "=m"(seen), [upper] "=m"(upper)
+	    : [wide] "m"(wide), [vectors] "m"(vectors), [signals] "m"(signals)
+	    : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", VECTORS);
+	static const uint64_t expected[] = { 0x10, 0x11, 0x12, 0x1b, 0, 0x16, 0x17, 0x18, 0x19, 0x110, 0x111, 0x112, 0x113, 0x114, 0x115, 0x77, 0x78 };
+	CHECK(memcmp(seen, expected, sizeof expected) == 0);
+	CHECK((seen[17] & 0x400) != 0); /* direction */
+	CHECK(memcmp(upper + 8, vectors + 16, 32) == 0);
+	CHECK(!wide || memcmp(upper, vectors, 64) == 0);
+}
+
 /* Other ways to end a handler than libc's. */
 void return_b8(void), return_6a(void);
 __asm__(".pushsection .text\n"
@@ -336,6 +478,7 @@ static void in_handler_b8(void) { handler_with(return_b8); }
 static void in_handler_6a(void) { handler_with(return_6a); }
 #else
 static void in_registers(void) { in_read(); }
+static void in_registers_loop(void) { in_loop(); }
 static void in_handler_b8(void) { in_handler(); }
 static void in_handler_6a(void) { in_handler(); }
 #endif
@@ -379,6 +522,10 @@ static const struct {
 	{ "epoll", in_epoll, true },
 	{ "epoll-timed", in_epoll_timed, true },
 	{ "epoll-ticks", in_epoll_ticks, true },
+	{ "epoll-lasts", in_epoll_lasts, true },
+	{ "epoll_pwait2-lasts", in_epoll_pwait2_lasts, true },
+	{ "sigtimedwait-lasts", in_sigtimedwait_lasts, true },
+	{ "semtimedop-lasts", in_semtimedop_lasts, true },
 	{ "epoll-interrupted", in_epoll_interrupted, true },
 	{ "read-interrupted", in_read_interrupted, true },
 	{ "sigsuspend", in_sigsuspend, true },
@@ -387,6 +534,11 @@ static const struct {
 	{ "wait", in_wait, true },
 	{ "vfork", in_vfork, true },
 	{ "loop", in_loop, false },
+	{ "loops", in_loops, true },
+	{ "registers-loop", in_registers_loop, false },
+	{ "handler-loop", in_handler_loop, true },
+	{ "coroutine-loop", in_coroutine_loop, true },
+	{ "qsort", in_qsort, true },
 	{ "malloc", in_malloc, false },
 	{ "threads", in_threads, true },
 	{ "handler", in_handler, true },

@@ -9,10 +9,10 @@ import time
 import unittest
 from unittest import mock
 
-from open_support import HANDLERS, HERE, SLEEPS, OpenTest
-from support import TOOL, environment
+from open_support import HANDLERS, HERE, SLEEPS, WORKS, OpenTest
+from support import LIBRARY, TOOL, environment
 
-from arenal import asleep, door, ptrace, window_file
+from arenal import asleep, at_work, door, facts, ptrace, slept, window_file
 from arenal.errors import Failure
 
 
@@ -44,6 +44,11 @@ class Doing(OpenTest):
         process = self.sleeper("threads", before=f"{os.environ['TEST_FRONT']}:")
         self.opens(process)
         self.is_unharmed(process, "threads")
+
+    def test_another_malloc_behind(self):
+        """Nobody calls it, as redis-server's libjemalloc."""
+        for what in ("read", "loop"):
+            self.goes_on(what, LD_PRELOAD=f"{LIBRARY}:{os.environ['TEST_FRONT']}")
 
     def test_asleep_in_a_system_call(self):
         for what in SLEEPS:
@@ -79,15 +84,41 @@ class Doing(OpenTest):
         with self.subTest(what=what):
             process = self.sleeper(what)
             with mock.patch.object(ptrace, "Stopped", side_effect=ptrace.Stopped) as stopped, mock.patch.object(door, "LIMIT", 0.5), \
-                    self.assertRaisesRegex(Failure, f"has no window yet.*{words}.*was asked"):
+                    mock.patch.object(door, "WAKING", 0.5), self.assertRaisesRegex(Failure, f"has no window yet.*{words}.*was asked"):
                 door.open_window(process.pid)
             self.assertLessEqual(stopped.call_count, most)
             self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
             self.is_unharmed(process, what)
 
     def test_at_work_alone(self):
-        self.is_left_alone("loop", "does not sleep")
-        self.is_left_alone("malloc", "does not sleep")
+        """Nobody sleeps, or allocates slowly: a thread is interrupted where it holds nothing."""
+        for what in WORKS:
+            self.goes_on(what)
+        self.goes_on("loop", ARENAL_HARDEN="1")
+
+    def test_in_the_middle_of_something(self):
+        """Of a handler, of libc's: the thread is interrupted, finds that out, and goes on as it was."""
+        often = 10 ** 6
+        self.is_left_alone("handler-loop", "in the middle of something", often)
+        self.is_left_alone("qsort", "in the middle of something", often)
+        self.is_left_alone("coroutine-loop", "a stack that is not its own", often)
+
+    def test_who_may_not_be_interrupted(self):
+        """In a restartable sequence, with system calls that go to a handler, with thread-local variables of his own: nothing is done to him."""
+        for name, value, words in (("restarted_sequence", lambda held: held.registers()["rsp"] & ~7, "begins anew"),
+                                   ("dispatches", lambda held: True, "a handler of its own")):
+            with mock.patch.object(ptrace.Stopped, name, value), mock.patch.object(ptrace.Stopped, "set_registers", side_effect=AssertionError):
+                self.is_left_alone("loop", words, 10 ** 6)
+        with mock.patch.object(ptrace.Stopped, "restarted_sequence", side_effect=OSError), \
+                mock.patch.object(ptrace.Stopped, "set_registers", side_effect=AssertionError):
+            self.is_left_alone("loop", "Linux 5.13", 10 ** 6)
+        process = self.sleeper("loop")
+        self.await_(lambda: at_work.threads(process.pid, [process.pid]), "it does not compute")
+        with ptrace.Stopped(process.pid, 10) as held:
+            registers = {**held.registers(), "fs_base": held.registers()["rsp"] & ~7}
+            with door._Now(process.pid) as now, self.assertRaisesRegex(asleep.Unsafe, "thread-local"):     # pylint: disable=protected-access
+                at_work.check_place(now, held, registers)
+        self.is_unharmed(process, "loop")
 
     def test_in_the_handler_of_a_signal(self):
         """That may have interrupted malloc."""
@@ -104,11 +135,30 @@ class Doing(OpenTest):
 
     def test_a_timer_is_not_put_off(self):
         """Who wakes now and then is held when he has just fallen asleep; who does not, is left alone."""
-        with mock.patch.object(door, "WAKING", 0.5):
+        with mock.patch.object(slept, "look", lambda *_: None):         # as where the kernel does not say when it fell asleep
             self.is_left_alone("epoll-timed", "would begin anew")
+            for _ in range(5):
+                self.goes_on("epoll-ticks")
+            self.goes_on("epoll-ticks", 3)
         for _ in range(5):
             self.goes_on("epoll-ticks")
-        self.goes_on("epoll-ticks", 3)
+        self.goes_on("epoll-timed")
+
+    @unittest.skipUnless(os.path.exists("/proc/self/sched"), "this kernel does not say when a thread fell asleep (/proc/PID/sched)")
+    def test_the_rest_of_a_time(self):
+        """Long waits end when they would have ended: neither earlier, nor as late as if they had begun anew."""
+        names = [f"{what}-lasts" for what in ("epoll", "epoll_pwait2", "sigtimedwait", "semtimedop")]
+        processes = [self.sleeper(name) for name in names]
+        begun = time.monotonic()
+        for process in processes:
+            self.await_(lambda process=process: facts.thread_state(process.pid, process.pid) == "S", "it does not fall asleep")
+        self.await_(lambda: time.monotonic() - begun > 1.5, "the clock stands still")
+        for process, name in zip(processes, names):
+            self.opens(process)
+        for process, name in zip(processes, names):
+            lasted = float(self.is_unharmed(process, name))
+            self.assertGreaterEqual(lasted, 3)
+            self.assertLess(lasted, 4.4, name)
 
     def test_held_only_when_it_has_just_fallen_asleep(self):
         process = self.sleeper("epoll-ticks")
@@ -234,9 +284,10 @@ class Doing(OpenTest):
 
     def test_again_and_again(self):
         """Threads are sent through a hundred times, those that have a window as well."""
-        for what, often in (("threads", 100), ("loop", 100), ("read", 30), ("epoll", 30), ("registers", 30)):
-            with self.subTest(what=what):
-                process = self.sleeper(what, 2)
+        for what, often, threads in (("threads", 100, 2), ("loop", 100, 2), ("read", 30, 2), ("epoll", 30, 2), ("registers", 30, 2),
+                                     ("registers-loop", 100, 0), ("loops", 100, 0), ("malloc", 10, 0)):
+            with self.subTest(what=what, threads=threads):
+                process = self.sleeper(what, threads)
                 self.assertFalse(door.open_window(process.pid))
                 with door._Now(process.pid) as now:             # pylint: disable=protected-access
                     place = door._find(now)[1]                  # pylint: disable=protected-access
@@ -250,7 +301,7 @@ class Doing(OpenTest):
 
     def test_the_tool_is_killed_in_the_middle(self):
         source = random.Random(1)
-        for what, threads in (("read", 0), ("loop", 2), ("registers", 0)):
+        for what, threads in (("read", 0), ("loop", 2), ("registers", 0), ("registers-loop", 0)):
             process = self.sleeper(what, threads)
             with door._Now(process.pid) as now:             # pylint: disable=protected-access
                 place = door._find(now)[1]                  # pylint: disable=protected-access

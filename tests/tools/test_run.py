@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,22 @@ class Run(ToolTest):
         self.assertEqual(os.path.realpath(first), REAL_LIBRARY)
         self.assertEqual(others, ["libm.so.6", "libdl.so.2"])
         self.assertTrue(any("libm.so.6" in path for path in self.mapped_libraries(env=env)))
+
+    def test_a_file_that_may_not_grow(self):
+        """What is said at exit has no room there (RLIMIT_FSIZE). The program ends as it would; a signal of its own stays its own."""
+        path = os.path.join(self.folder, "errors")
+        program = "import os, signal, sys\nif len(sys.argv) > 1:\n signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXFSZ])\n" \
+                  " os.kill(os.getpid(), signal.SIGXFSZ)\nos.lseek(2, 0, os.SEEK_END)\nsys.exit(3)"
+        for words in ((), ("pending",)):
+            for changes in ({"ARENAL_STATS": "1"}, {"ARENAL_LEAKS": "1", "ARENAL_PROFILE_SAMPLE": "1"}, {"ARENAL_CONF": "nonsense:1"}):
+                with self.subTest(words=words, **changes):
+                    with open(path, "wb") as file:
+                        file.write(bytes(4096))
+                        file.flush()
+                        done = subprocess.run([sys.executable, "-c", program, *words], env=environment(LD_PRELOAD=LIBRARY, **changes), stderr=file,
+                                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)), timeout=DEADLINE, check=False)
+                    self.assertEqual(done.returncode, 3)
+                    self.assertEqual(os.path.getsize(path), 4096)
 
     def test_nested_runs_preload_once(self):
         done = self.arenal("run", "--", sys.executable, "-B", TOOL, "run", "--", "printenv", "LD_PRELOAD")

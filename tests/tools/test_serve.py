@@ -129,6 +129,24 @@ class Hostile(ServeTest):
         for process in processes:
             self.assertIn(str(process.pid), page)
 
+    def test_one_user_does_not_take_all_places(self):
+        """He has as many as there are, and another one gets one all the same, as soon as he comes."""
+        many = [self.on_arenal(*WORDS) for _ in range(5)]
+        with mock.patch.object(found, "_user", lambda pid: 1 if pid in {process.pid for process in many} else 2), \
+                mock.patch.object(found, "SEARCH", 0), mock.patch.object(fleet, "FRESH", 0), mock.patch.object(found, "SEARCH_SHARE", 0):
+            everybody = fleet.Fleet(4)
+            self.await_(lambda: len(everybody.look().looks) == 4, "not all places are taken")
+            other = self.on_arenal(*WORDS)
+            ours = {process.pid for process in many}
+            self.await_(lambda: other.pid in {look.target.pid for look in everybody.look().looks}, "he is left out")
+            for _ in range(10):
+                seen = everybody.look()
+                pids = {look.target.pid for look in seen.looks}
+                self.assertIn(other.pid, pids)
+                self.assertLessEqual(len(pids), 4)
+            self.assertGreaterEqual(len(pids & ours), 2)
+            self.await_(lambda: "too_many" in everybody.look().failed.values(), "nobody says that there are too many")
+
     def test_who_was_silent_is_not_waited_for_again(self):
         with mock.patch.object(fleet, "FRESH", 0):
             for _ in range(3):

@@ -12,17 +12,19 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import unittest
-import urllib.request
+from unittest import mock
 
 from profile_support import PROFILED
 from serve_support import SOON, WORDS, ServeTest
 from support import DEADLINE, MIB, TOOL, WORKLOAD, environment
 
-from arenal import convert_profile, facts, fleet, found, listen, pprof_message, remote_profile, serve
+from arenal import convert_profile, facts, fleet, found, listen, origin, pprof_message, remote_profile, serve
 from arenal.errors import Failure
 from arenal.profile import dump, pprof, stacks
+from arenal.window import Window
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "compare"))
 from browser import Browser             # pylint: disable=wrong-import-position
@@ -237,6 +239,58 @@ class Profiles(ServeTest):
         _, address = self.serve("--listen", "127.0.0.1:0", "--no-profiles")
         self.assertEqual(self.ask(address, "debug/pprof/heap?pid=1")[0], 403)
 
+    def test_places_are_shared(self):
+        """One user never has all places, those that he does not even read from included; and nobody has one for ever."""
+        def server():
+            return serve.Server([], None)
+
+        def asks(one, who):
+            leave = serve.Leave()
+            return leave if one._has_place(who, leave) else None       # pylint: disable=protected-access
+        one = server()
+        first = [asks(one, "greedy") for _ in range(serve.SLOW_WORKERS)]
+        self.assertEqual([leave is not None for leave in first], [True] * (serve.SLOW_WORKERS - 1) + [False])
+        self.assertTrue(asks(one, "second"))
+        self.assertFalse(first[0].is_set())
+        self.assertTrue(asks(one, "third"))
+        self.assertEqual([leave.is_set() for leave in first[:-1]], [True, False, False])
+        self.assertRegex(first[0].why, "somebody else")
+        self.assertIsNone(asks(one, "second"))
+        one = server()                      # of these, nobody knows who they are
+        first = [asks(one, None) for _ in range(serve.SLOW_WORKERS + 1)]
+        self.assertEqual([leave is not None for leave in first], [True] * serve.SLOW_WORKERS + [False])
+        with mock.patch.object(serve.time, "monotonic", lambda now=time.monotonic(): now + serve.FAIR + 1):
+            self.assertTrue(asks(one, None))
+        self.assertTrue(first[0].is_set())
+
+    def test_who_asks(self):
+        """The user at the other end, of whatever kind the connection is."""
+        path = os.path.join(self.folder, "socket")
+        for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0)), (socket.AF_UNIX, path)):
+            with self.subTest(family=family), socket.socket(family) as listener:
+                listener.bind(address)
+                listener.listen(1)
+                with socket.socket(family) as there:
+                    there.connect(listener.getsockname())
+                    here = listener.accept()[0]
+                    with here:
+                        self.assertEqual(origin.who(here), ("user", os.getuid()))
+                        with mock.patch.object(origin.files, "head", lambda *_: b""):
+                            self.assertEqual(origin.who(here), ("user", os.getuid()) if family == socket.AF_UNIX else None)
+
+    def test_one_who_loses_his_place(self):
+        """He is told so, and the process's profile is off again."""
+        with mock.patch.object(serve, "FAIR", 0):
+            server = serve.Server([], None)
+            leave = serve.Leave()
+            self.assertTrue(server._has_place(None, leave))             # pylint: disable=protected-access
+            profiles = remote_profile.Profiles()
+            with Window(self.process.pid) as window:
+                threading.Timer(0.3, lambda: [server._has_place(None, serve.Leave()) for _ in range(serve.SLOW_WORKERS)]).start()   # pylint: disable=protected-access
+                with self.assertRaisesRegex(Failure, "somebody else"):
+                    profiles._between([(self.process.pid, window)], 600, [], leave)         # pylint: disable=protected-access
+                self.assertEqual(window.snapshot().stats["sampling"], 0)
+
     def test_several_processes_are_one_profile(self):
         """Their functions of one name are one to pprof, whatever their addresses."""
         messages = []
@@ -326,35 +380,17 @@ class Profiles(ServeTest):
 
 class Scraped(ServeTest):
     def test_by_prometheus(self):
-        if not shutil.which("prometheus"):
-            self.skipTest("there is no prometheus (Debian: prometheus)")
         process = self.on_arenal(*WORDS)
         _, address = self.serve()
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        rules = os.path.join(os.path.dirname(TOOL), "monitoring", "arenal-rules.yml")
-        with open(f"{self.folder}/prometheus.yml", "w", encoding="utf-8") as file:
-            file.write(f"global: {{scrape_interval: 300ms, scrape_timeout: 300ms}}\nrule_files: [{rules}]\nscrape_configs:\n"
-                       f"- job_name: arenal\n  static_configs: [{{targets: ['{address.split('/')[2]}']}}]\n")
-        log = open(f"{self.folder}/log", "w", encoding="utf-8")    # pylint: disable=consider-using-with
-        self.addCleanup(log.close)
-        server = subprocess.Popen(["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
-                                   f"--web.listen-address=127.0.0.1:{port}"], stderr=log)
-        self.addCleanup(self.stop, server)
+        ask = self.prometheus(address)
 
         def value():
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query=arenal_allocated_bytes", timeout=DEADLINE) as answer:
-                    rows = json.load(answer)["data"]["result"]
-            except OSError:
-                return None
+            rows = (ask("query?query=arenal_allocated_bytes") or {"result": ()})["result"]
             return next((row for row in rows if row["metric"]["pid"] == str(process.pid)), None)
         row = self.await_(value, "prometheus has none of it")
         self.assertEqual(row["metric"]["command"], "tools_workload")
         self.assertGreater(int(row["value"][1]), 10 * MIB)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/rules", timeout=DEADLINE) as answer:
-            names = {rule["name"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]}
+        names = {rule["name"] for group in ask("rules")["groups"] for rule in group["rules"]}
         self.assertIn("ArenalAllocationsFail", names)
 
     def test_the_page_in_a_browser(self):

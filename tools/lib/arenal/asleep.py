@@ -23,9 +23,11 @@ SLEEPS = {0, 7, 19, 23, 34, 35, 43, 45, 47, 61, 65, 70, 72, 73, 128, 130, 208, 2
           270, 271, 281, 288, 333, 441, 449}
 # Those of them that would begin their sleep anew, and where they have the time that it lasts: held only if
 # that is for ever, or has just begun. The others wake by themselves. epoll_wait and epoll_pwait have milliseconds there, the
-# others an address.
+# others an address. What is left of the time is known to the kernel alone; when it began, often to us, too
+# (slept.py): then libc's calls, whose code does not look at the time again, get what is left.
 TIMES = {128: "rdx", 208: "r8", 220: "r10", 232: "r10", 281: "r10", 333: "r8", 441: "r10"}
 EPOLL = (232, 281)
+SHORTENED = (128, 220, 232, 281, 441)
 # Those that may have a part of what they shall bring, and where their flags are.
 FLAGS, WAIT_ALL = {45: "r10", 47: "rdx"}, 0x100
 FUTEX = 202
@@ -46,8 +48,12 @@ class Unsafe(Exception):
     """Not here, not now; the words say why."""
 
 
-class Timed(Unsafe):
-    """Here, but not now: it sleeps for a time that would begin anew."""
+class Later(Unsafe):
+    """Here, but not now."""
+
+
+class Timed(Later):
+    """It sleeps for a time that would begin anew."""
 
 
 def call(process, thread, fresh=False):
@@ -105,7 +111,8 @@ def has_signal(pid, thread):
 
 
 def check_place(process, thread, registers, fresh=False):
-    """Raises Unsafe when it may hold a lock of libc's or ours; Timed, when all else is as it should be."""
+    """Raises Unsafe when it may hold a lock of libc's or ours; Timed, when all else is as it should be.
+    `fresh`: its time may begin anew."""
     if has_signal(process.pid, thread):
         raise Unsafe("it is just getting a signal")
     code = process.at(registers["rip"])
@@ -153,10 +160,16 @@ def _is_closed(process, mapping):
                                     _is_arenal(process, mapping))
 
 
-def _check_stack(process, registers):
-    """A handler of a signal may have interrupted anything: the frame that the kernel made for it is above,
-    and begins with the address of code that ends in sigreturn. Where that frame may be on another stack,
-    nothing can be told."""
+def may_be_shortened(process, thread):
+    """Whether the call that it sleeps in may be given what is left of its time."""
+    seen = _seen(process.pid, thread)
+    code = process.at(seen["rip"]) if seen else None
+    return code is not None and seen["call"] in SHORTENED and \
+        os.path.basename(code.path).startswith(("libc.so", "libc-"))
+
+
+def check_stack(process, registers):
+    """Where its stack ends. Raises Unsafe where that is not the thread's own, or has no room."""
     top = registers["rsp"]
     stack = process.at(top)
     if stack is None or "w" not in stack.perms or top - RED_ZONE - ROOM < stack.start or top % 8:
@@ -167,6 +180,14 @@ def _check_stack(process, registers):
         end = registers.get("fs_base") or _record(process, top, end)
         if not top < end <= stack.end:
             raise Unsafe("it is on a stack that is not its own")
+    return end
+
+
+def _check_stack(process, registers):
+    """A handler of a signal may have interrupted anything: the frame that the kernel made for it is above,
+    and begins with the address of code that ends in sigreturn. Where that frame may be on another stack,
+    nothing can be told."""
+    top, end = registers["rsp"], check_stack(process, registers)
     if end - top > STACK_LIMIT:
         raise Unsafe("its stack is too long to be looked at")
     words = array.array("Q", process.read(top, (end - top) // 8 * 8))

@@ -3,7 +3,8 @@
 The process is knocked at first, which only writes a byte of it that its slow paths look at. If it sleeps, one
 of its threads is sent through the door: stopped, once at most, in a system call in which it holds no lock
 that opening a window takes, for a millisecond or so, and only after everything that can be known of it
-without that was looked at (asleep.py). Where it cannot be told, nothing is done.
+without that was looked at (asleep.py). If its threads compute, one is interrupted, for as long, again and
+again, until that was not in the middle of something (at_work.py). Where it cannot be told, nothing is done.
 
 What the process says is used as addresses in itself only, whatever it execs meanwhile, be it a program with
 more rights: All that is read and written goes through one handle of /proc/PID/mem, which is of one memory:
@@ -18,16 +19,21 @@ import os
 import struct
 import time
 
-from arenal import asleep, facts, files, layout, proc, ptrace, text, window, window_file
+from arenal import asleep, at_work, facts, files, layout, proc, ptrace, slept, text, window, window_file
 from arenal.errors import Failure, Gone, Torn
 
 DOOR = struct.Struct("<8sIIQQQQ")       # magic, version, answer, self, knock, sandbox, enter
-MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 2, 12
-NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED = range(6)
+MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 3, 12
+OLDER = 2               # another version that we know: it ends there, and shortens no time
+# Where a thread at work goes on; of libc's file and the loader's, from and to; the loader's list.
+INTERRUPT_AT, CLOSED_AT, LIST_AT = DOOR.size, DOOR.size + 8, DOOR.size + 40
+FIRST_AT, OBJECT = 8, struct.Struct("<4Q")      # of struct r_debug; struct link_map: shift, name, dynamic section, next
+OBJECTS_LIMIT = 1024
+NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED, BUSY = range(7)
 
 HEARD = 0.1             # seconds in which a process that is at work hears a knock
 LIMIT = 2.0             # and for all of it
-WAKING = 5.0            # the same where all threads sleep for a time, and wake by themselves
+WAKING = 5.0            # the same where all threads sleep for a time, or compute
 PASSED = 0.3            # until a thread that went through has opened it
 OPENED = 3.0            # for the window's thread, once it is there, to answer: it may wait for a CPU
 PAUSE = 0.02            # between two looks at threads that are where they must not be held
@@ -97,7 +103,7 @@ def _open(pid, until):
         process.write(place + ANSWER_AT, bytes(4))
         _check_answer(pid, _door(process, place), process)
         process.write(door[4], b"\1")
-        other = _other_malloc(process, until)
+        other = _other_malloc(process, door, until)
     if _await(pid, min(until, time.monotonic() + HEARD)):
         return
     why, held = "here it cannot be woken for that", set()
@@ -110,7 +116,7 @@ def _open(pid, until):
             if facts.started(pid) != started:
                 raise Gone(pid)
             passed, refusal = _send_through(pid, place, held)
-            if isinstance(refusal, asleep.Timed):
+            if isinstance(refusal, asleep.Later):
                 until = longer
             why = str(refusal or why)
             if _await(pid, time.monotonic() + (PASSED if passed else PAUSE)):
@@ -180,7 +186,7 @@ def _door(process, place):
     # `self`: the file may be another one than that which was loaded, and the mappings another program's. It
     # is data of a file: not something that a program was given by who started it.
     mapping = process.at(place)
-    if door[0] != MAGIC or door[1] != VERSION or door[3] != place or mapping is None or not mapping.inode:
+    if door[0] != MAGIC or door[1] not in (VERSION, OLDER) or door[3] != place or mapping is None or not mapping.inode:
         raise Torn("that is no door")
     return door
 
@@ -212,30 +218,55 @@ def _await(pid, until):
         time.sleep(0.002)
 
 
-def _other_malloc(process, until):
+def _other_malloc(process, door, until):
     """The name of a file in the process that stands between it and our malloc; "" when there is none. Such a
     library has locks of its own. Also the first one that there is no time for."""
     ours = process.executable() if not layout.has_library(process) else None
+    before = _before_us(process, door)
     for first in process.mappings:
         name = os.path.basename(first.path)
         if first.offset == 0 and first.path.startswith("/") and first.path != ours and \
-                not name.startswith(asleep.CLOSED):
+                not name.startswith(asleep.CLOSED) and (before is None or (first.path, first.inode) in before):
             if time.monotonic() > until or \
                     any(layout.symbol_in(process, first, symbol) for symbol in ("malloc", "calloc")):
                 return text.printable(name)
     return ""
 
 
+def _before_us(process, door):
+    """Those files, by path and inode, in which names are looked up before ours: a malloc behind it is nobody's.
+    None where it cannot be told."""
+    found, own = set(), process.at(door[3])
+    try:
+        if door[1] != VERSION:
+            return None
+        at, = struct.unpack("<Q", process.read(door[3] + LIST_AT, 8))
+        at, = struct.unpack("<Q", process.read(at + FIRST_AT, 8))
+        for _ in range(OBJECTS_LIMIT):
+            if not at:
+                break
+            _, _, dynamic, at = OBJECT.unpack(process.read(at, OBJECT.size))
+            mapping = process.at(dynamic)
+            if mapping is None:
+                break
+            if (mapping.path, mapping.inode) == (own.path, own.inode):
+                return found
+            found.add((mapping.path, mapping.inode))
+    except Torn:
+        pass
+    return None
+
+
 # Sending a thread through
 
 def _send_through(pid, place, held):
-    """Tries each thread that sleeps, but those in `held`, where it puts those that it holds. Returns whether
-    one went through, and why others did not."""
+    """Tries each thread that sleeps, but those in `held`, where it puts those that it holds; then those that are
+    at work, as often as it is asked to. Returns whether one went through, and why others did not."""
     _check_state(pid)
-    why, timed = None, []
+    why, timed, others = None, [], []
     try:
         with _Now(pid) as process:
-            _door(process, place)
+            is_new = _door(process, place)[1] == VERSION
             for task in _threads(pid):
                 if task in held:
                     continue
@@ -244,15 +275,23 @@ def _send_through(pid, place, held):
                     if seen:
                         _try(pid, task, place, seen, held)
                         return True, None
+                    others.append(task)
                 except asleep.Timed as error:
                     timed.append(task)
                     why = error
+                    if is_new and _shorten(process, task, place, held):
+                        return True, None
                 except (asleep.Unsafe, ptrace.Busy) as error:
-                    why = why if isinstance(why, asleep.Timed) else error
+                    why = why if isinstance(why, asleep.Later) else error
                 except Torn:
                     why = why or "it changes too fast"
                 except (ProcessLookupError, FileNotFoundError):
                     continue            # it has ended
+            if is_new:
+                passed, error = _interrupt_one(process, others, place)
+                why = error if error and not isinstance(why, asleep.Later) else why
+                if passed:
+                    return True, None
             if timed and _send_as_it_falls_asleep(process, timed[:WATCHED], place, held):
                 return True, None
     except ptrace.Stuck:
@@ -264,6 +303,56 @@ def _send_through(pid, place, held):
     except OSError as error:
         why = error.strerror
     return False, why
+
+
+def _shorten(process, task, place, held):
+    """Sends a thread through that sleeps for a time, and is given what is left of it afterwards."""
+    sleep = slept.look(process.pid, task) if asleep.may_be_shortened(process, task) else None
+    seen = asleep.call(process, task, fresh=True) if sleep else None
+    if seen:
+        _try(process.pid, task, place, seen, held, fresh=True, sleep=sleep)
+    return bool(seen)
+
+
+def _interrupt_one(process, candidates, place):
+    """Tries the threads that are at work: whether one went through, and why not."""
+    why = None
+    if not layout.has_library(process):
+        return False, asleep.Unsafe("it does not sleep, and Arenal is part of its program")
+    for task in at_work.threads(process.pid, candidates):
+        try:
+            process.write(place + ANSWER_AT, bytes(4))
+            process.write(place + CLOSED_AT, struct.pack("<4Q", *at_work.files_of_libc(process)))
+            _interrupt(process.pid, task, place)
+            until = time.monotonic() + PASSED
+            while (answer := _door(process, place)[2]) == NOBODY and time.monotonic() < until:
+                time.sleep(LOOKS)
+            if answer not in (NOBODY, BUSY):
+                return True, None
+            raise at_work.AtWork("whenever it was looked at, it was in the middle of something")
+        except (asleep.Unsafe, ptrace.Busy) as error:
+            why = error
+        except Torn:
+            why = why or "it changes too fast"
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return False, why
+
+
+def _interrupt(pid, thread, place):
+    with ptrace.Stopped(thread, STOP) as held:
+        _check_thread(pid, thread)
+        registers = held.registers()
+        _sleep_on(pid, thread, held, registers)
+        with _Now(pid) as process:
+            registers = held.registers()
+            door = _door(process, place)
+            _check_kind(process, registers, door)
+            at_work.check_place(process, held, registers)
+            interrupt, = struct.unpack("<Q", process.read(place + INTERRUPT_AT, 8))
+            if not interrupt:
+                raise asleep.Unsafe("it does not sleep")
+            _go_on_at(process, held, dict(registers), interrupt, registers["rip"])
 
 
 def _send_as_it_falls_asleep(process, threads, place, held):
@@ -288,37 +377,52 @@ def _send_as_it_falls_asleep(process, threads, place, held):
     return False
 
 
-def _try(pid, thread, place, seen, tried, fresh=False):
+def _check_thread(pid, thread):
+    if not os.path.isdir(f"/proc/{pid}/task/{thread}"):
+        raise ProcessLookupError(errno.ESRCH, "another process has this number now")
+
+
+def _try(pid, thread, place, seen, tried, fresh=False, sleep=None):
     tried.add(thread)
     with ptrace.Stopped(thread, STOP) as held:
-        if not os.path.isdir(f"/proc/{pid}/task/{thread}"):
-            raise ProcessLookupError(errno.ESRCH, "another process has this number now")
+        _check_thread(pid, thread)
         registers = held.registers()
         _sleep_on(pid, thread, held, registers)
         with _Now(pid) as process:
-            _pass(process, held, place, seen, fresh)
+            _pass(process, held, place, seen, fresh, sleep)
 
 
-def _pass(process, held, place, seen, fresh):
+def _check_kind(process, registers, door):
+    if registers["cs"] != CODE_64:
+        raise asleep.Unsafe("it runs code of another architecture")
+    if process.read(door[5], 1) != b"\0":
+        raise asleep.Unsafe("it has locked itself in")
+
+
+def _go_on_at(process, held, registers, door, then):
+    """Below the red zone it finds where it goes on afterwards."""
+    registers["rsp"] -= asleep.RED_ZONE + 8
+    registers["rip"] = door
+    process.write(registers["rsp"], struct.pack("<Q", then))
+    held.set_registers(registers)
+
+
+def _pass(process, held, place, seen, fresh, sleep):
     """The memory was opened after the thread was held; its registers are read after that."""
     registers = held.registers()
     door = _door(process, place)
     call = _in_call(registers)
     if not call or any(registers[name] != value for name, value in seen.items()):
         raise asleep.Unsafe("it changes too fast")
-    if registers["cs"] != CODE_64:
-        raise asleep.Unsafe("it runs code of another architecture")
-    if process.read(door[5], 1) != b"\0":
-        raise asleep.Unsafe("it has locked itself in")
+    _check_kind(process, registers, door)
     asleep.check_place(process, held.thread, registers, fresh)
+    if sleep and asleep.switches(process.pid, held.thread) > sleep.count + 1:
+        raise asleep.Timed("it changes too fast")       # it woke, and sleeps again; the stop itself counts as one
     changed = dict(registers)
     changed["rax"] = RESTART if call == ERESTART_BLOCK else registers["call"]
-    changed["rcx"] = call
+    changed["rcx"] = call | (int(sleep.seconds() * 1e6) << 16 if sleep else 0)
     changed["call"] = (1 << 64) - 1             # the kernel does not make the call again
-    changed["rsp"] = registers["rsp"] - asleep.RED_ZONE - 8    # below the red zone it finds where it goes on
-    changed["rip"] = door[6]
-    process.write(changed["rsp"], struct.pack("<Q", registers["rip"] - len(asleep.SYSCALL)))
-    held.set_registers(changed)
+    _go_on_at(process, held, changed, door[6], registers["rip"] - len(asleep.SYSCALL))
 
 
 def _signed(value):

@@ -33,8 +33,9 @@ REASONS = ("busy", "damaged", "frozen", "no_window", "not_permitted", "silent", 
 class Target:
     """A process whose window is open here."""
 
-    def __init__(self, pid, started, limit):
+    def __init__(self, pid, started, limit, user=None, key=None):
         self.pid, self.started, self.window = pid, started, Window(pid, limit, OPENING)
+        self.user, self.key = user, key
         self.reason = None                  # why it did not answer the last time
         try:
             self.build_id = build_id(pid)
@@ -144,19 +145,34 @@ class Finder:
             del self._strangers[pid]
         self._left = {pid: left for pid, left in self._left.items() if left[1].is_alive()}
         self._next = time.monotonic() + max(SEARCH, SEARCH_SHARE * (time.thread_time() - processor))
-        self._meet_all(with_window)
+        self._meet_all(with_window, True)
         self._opened.set()
         self._meet_all(others)
 
-    def _meet_all(self, new):
+    def _meet_all(self, new, have_windows=False):
         """By user. Whoever starts a thousand processes is one among all users all the same."""
         meetings = []
         for rank in range(max(map(len, new.values()), default=0)):
             for user in new:
                 if rank < len(new[user]):
                     meetings = self._wait_for(meetings, AT_ONCE - 1)
+                    if have_windows:
+                        self._make_room(user, len(meetings))
                     meetings.append(self._meet(user, *new[user][rank]))
         self._wait_for(meetings, 0)
+
+    def _make_room(self, user, coming):
+        """Where all places are taken, one of who has most of them is for a user who has fewer."""
+        if len(self._known) + coming < self._most:
+            return
+        targets = list(self._known.values())
+        held = collections.Counter(target.user for target in targets)
+        most = max(held, key=held.get)
+        if held[most] > held[user] + 1:
+            target = next(target for target in reversed(targets) if target.user == most)
+            self._drop(target.pid)
+            out = self._strangers[target.pid] = Stranger(target.pid, target.key, "too_many", target.labels)
+            out.pause, out.due = FAILED, time.monotonic() + FAILED
 
     def _wait_for(self, meetings, most):
         """Until so many of them are left."""
@@ -182,7 +198,7 @@ class Finder:
         """Begins to look at a process that we do not know, or that looks another one than before."""
         self._drop(pid)
         why, before = [], self._strangers.get(pid)
-        thread = threading.Thread(target=lambda: why.append(self._try(pid, started)), daemon=True)
+        thread = threading.Thread(target=lambda: why.append(self._try(user, pid, started, key)), daemon=True)
         if pid in self._left or sum(left[0] == user for left in self._left.values()) >= LEFT:
             why.append(before.reason if before else None)       # it has had its chance
         else:
@@ -208,14 +224,14 @@ class Finder:
         self._strangers[pid] = stranger
         return True
 
-    def _try(self, pid, started):
+    def _try(self, user, pid, started, key):
         """Opens its window; else, why there is none. None: it is not on Arenal."""
         try:
             if NAME not in threads_of_arenal(pid):
                 return "no_window" if _on_arenal(pid) else None
             if len(self._known) >= self._most:
                 return "too_many"
-            target = Target(pid, started, self._limit)
+            target = Target(pid, started, self._limit, user, key)
             self._known[pid] = target
             self._new.append(target)
             return None

@@ -4,3 +4,4 @@
 LIBRARY = "../lib"
 PROGRAMS = "../libexec/arenal"
 HEADERS = "../include/arenal"
+VERSION = ""           # the header has it

@@ -137,7 +137,10 @@ def _tunable(word):
 
 
 def version(tool):
-    """The version in the header beside the tool, in the source tree or installed; else what the library says."""
+    """The installation's; of a source tree, the version in its header; else what the library says, which makes this process look like one
+    on Arenal."""
+    if installed.VERSION:
+        return installed.VERSION
     try:
         with open(os.path.join(os.path.dirname(tool), installed.HEADERS, "arenal.h"), encoding="utf-8") as file:
             found = re.search(r'#define\s+ARENAL_VERSION_STRING\s+"([^"]+)"', file.read())

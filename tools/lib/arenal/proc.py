@@ -91,8 +91,15 @@ class Process:
     def file_of(self, mapping):
         """Names under which the file behind a mapping may be opened, best first. The first works for files
         that have been replaced since, but for root only; the second for processes that live in a
-        container."""
-        return [f"{self.root}/map_files/{mapping.start:x}-{mapping.end:x}", f"{self.root}/root{mapping.path}"]
+        container, if the file is not another one by now."""
+        names, by_path = [f"{self.root}/map_files/{mapping.start:x}-{mapping.end:x}"], f"{self.root}/root{mapping.path}"
+        try:
+            # Its device has other numbers there than here, on btrfs and overlayfs.
+            if os.stat(by_path).st_ino == mapping.inode:
+                names.append(by_path)
+        except (OSError, ValueError):
+            pass
+        return names
 
     def mapped(self, start, end):
         """How many bytes between the two addresses are mapped at all."""

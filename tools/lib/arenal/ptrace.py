@@ -11,6 +11,7 @@ import time
 CAN = platform.machine() == "x86_64" and struct.calcsize("P") == 8
 
 GETREGSET, SETREGSET, SEIZE, INTERRUPT, DETACH = 0x4204, 0x4205, 0x4206, 0x4207, 17
+RSEQ, DISPATCH = 0x420f, 0x4211         # PTRACE_GET_RSEQ_CONFIGURATION, _GET_SYSCALL_USER_DISPATCH_CONFIG
 EVENT_STOP, SIGTRAP, PRSTATUS, WALL = 128, 5, 1, 0x40000000
 NAMES = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi call rip cs flags rsp ss fs_base gs_base "
          "ds es fs gs").split()
@@ -100,3 +101,18 @@ class Stopped:
         data = ctypes.create_string_buffer(_REGISTERS.pack(*(registers[name] & (1 << 64) - 1 for name in NAMES)))
         vector = _Vector(ctypes.addressof(data), _REGISTERS.size)
         _ptrace(SETREGSET, self.thread, PRSTATUS, ctypes.addressof(vector))
+
+    def restarted_sequence(self):
+        """Where the thread has registered a struct rseq (rseq(2)); 0: nowhere. Raises OSError before Linux 5.13."""
+        data = ctypes.create_string_buffer(24)
+        _ptrace(RSEQ, self.thread, len(data), ctypes.addressof(data))
+        return struct.unpack_from("<Q", data)[0]
+
+    def dispatches(self):
+        """Whether its system calls go to a handler of its own (PR_SET_SYSCALL_USER_DISPATCH), as Wine's. Before Linux 6.4, nobody knows."""
+        data = ctypes.create_string_buffer(32)
+        try:
+            _ptrace(DISPATCH, self.thread, len(data), ctypes.addressof(data))
+        except OSError:
+            return False
+        return struct.unpack_from("<Q", data)[0] != 0

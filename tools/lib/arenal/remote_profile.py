@@ -20,7 +20,6 @@ PROCESSES = 64          # of a unit, that one profile is made of
 GROUPS = 5              # units that a sentence names
 CONVERT = 150.0         # seconds that it may take to name functions,
 STEP = 0.5              # and between two looks whether somebody still waits
-LEFT = "whoever asked has closed the connection"
 ANSWER_MAX = 64 << 20
 BINARY = "application/octet-stream"
 
@@ -75,7 +74,7 @@ class Profiles:
             begun = _each(sources, problems, lambda source: self._begin(*source))
             begin = time.monotonic()
             if begun and (self._ending or gone.wait(seconds)):
-                raise Failure("arenal serve ends" if self._ending else LEFT)
+                raise Failure("arenal serve ends" if self._ending else gone.why)
             found = _each(begun, problems, lambda one: (one.pid, [one.window.profile_dump(), *one.before]))
             words = f"what was allocated in {time.monotonic() - begin:.1f} s"
             started = sum(not one.before for one in begun)
@@ -177,7 +176,7 @@ def _convert(kind, comment, found, gone):
                     if time.monotonic() < until and not gone.is_set():
                         continue
                     os.killpg(child.pid, signal.SIGKILL)
-                    raise Failure(LEFT if gone.is_set() else f"to name the functions takes more than {CONVERT:g} s") from None
+                    raise Failure(gone.why if gone.is_set() else f"to name the functions takes more than {CONVERT:g} s") from None
     finally:
         for handle in handles:
             os.close(handle)

@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from http import HTTPStatus
 
+from arenal import origin
 from arenal.errors import Failure, Gone
 from arenal.text import printable
 
@@ -23,12 +24,23 @@ PAUSE = 0.02            # seconds, when there are no descriptors
 LOOK = 1.0              # seconds between two looks whether there is anything left to tell about
 REQUEST_MAX = 16384
 WORKERS = 4             # answers that are worked out at once,
-SLOW_WORKERS = 4        # and those that take their time by intent
+SLOW_WORKERS = 4        # and those that take their time by intent: one is kept for who has none of them,
+FAIR = 60.0             # and who had one for so many seconds may lose it to somebody who finds none
 PLAIN = "text/plain; charset=utf-8"
 
-# `gone`: an Event, set when whoever asked has left, as far as we watch it.
+# `gone`: a Leave.
 Request = collections.namedtuple("Request", "method path query headers loopback gone")
 Response = collections.namedtuple("Response", "body content_type status headers", defaults=(PLAIN, HTTPStatus.OK, ()))
+
+
+class Leave(threading.Event):
+    """Set when nobody wants the answer any more: whoever asked has left, as far as we watch it, or somebody else gets his place. `why`
+    says it."""
+    why = "whoever asked has closed the connection"
+
+
+# An answer that takes its time. `who`: a user or an address, None where that is not known; `begin`: by time.monotonic().
+Place = collections.namedtuple("Place", "who begin gone")
 
 
 def refusal(status, sentence):
@@ -55,6 +67,7 @@ class Server:
         self._peers = {}                            # the oldest first
         self._waiting, self._done = collections.deque(), collections.deque()
         self._busy = {False: 0, True: 0}
+        self._places = []                           # of slow answers, the oldest first; without those that lose theirs
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
         for one in listeners:
@@ -155,12 +168,31 @@ class Server:
             peer.gone = request.gone                # it is watched
         else:
             self._leave_alone(peer)
-        if slow and self._busy[True] >= SLOW_WORKERS:
+        if slow and not self._has_place(origin.who(peer.socket), request.gone):
             self._reply(peer, request, refusal(503, f"{SLOW_WORKERS} of these are being made: try again later"))
         elif not slow and self._busy[False] >= WORKERS:
             self._waiting.append((peer, request))
         else:
             self._work(peer, request, slow)
+
+    def _has_place(self, who, gone):
+        """Whether there is one for a slow answer, of which it is a Place then. Nobody has all of them while others have none, and nobody
+        for ever."""
+        held = collections.Counter(place.who for place in self._places if place.who is not None)
+        now = time.monotonic()
+        if len(self._places) >= SLOW_WORKERS - 1 and held[who] and who is not None:
+            return False
+        if len(self._places) >= SLOW_WORKERS:
+            most = max(held, key=held.get, default=None)
+            loser = next((place for place in self._places if (most is not None and held[most] > 1 and place.who == most) or
+                          now - place.begin > FAIR), None)
+            if loser is None:
+                return False
+            self._places.remove(loser)
+            loser.gone.why = "somebody else had no place for a profile, and gets this one"
+            loser.gone.set()
+        self._places.append(Place(who, now, gone))
+        return True
 
     def _watch(self, peer):
         """While an answer takes its time: has he who wants it left?"""
@@ -183,7 +215,7 @@ class Server:
     def _work(self, peer, request, slow=False):
         def work():
             response = respond(self._answer, request)
-            self._done.append((peer, request, response, slow))
+            self._done.append((peer, request, response, slow))      # and its place is free
             try:
                 os.write(self._wake_out, b"x")
             except BlockingIOError:
@@ -195,6 +227,7 @@ class Server:
         """`slow`: of which workers one is free again."""
         if slow is not None:
             self._busy[slow] -= 1
+            self._places = [place for place in self._places if place.gone is not request.gone]
             while self._waiting and self._busy[False] < WORKERS:
                 self._work(*self._waiting.popleft())
         body = response.body if isinstance(response.body, bytes) else response.body.encode("utf-8", "backslashreplace")
@@ -235,7 +268,7 @@ def parse(data, loopback=False):
         if colon:
             headers[name.strip().lower()] = value.strip()
     return Request(method, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=32)),
-                   headers, loopback, threading.Event())
+                   headers, loopback, Leave())
 
 
 def respond(answer, request):
