@@ -15,6 +15,7 @@
 #include "cache/purger.h"
 #include "cache/tcache.h"
 #include "harden/action.h"
+#include "harden/cap_count.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "observe/profile.h"
@@ -85,6 +86,7 @@ static void after_fork_in_child(void) {
 		unlock();
 		tcache_after_fork();
 		gate_open_in_child();
+		cap_after_fork();
 		if (stdio_reset != NULL) stdio_reset();
 	}
 	process_after_fork();

@@ -40,6 +40,7 @@ enum slow_call {
 struct arena {
 	struct bin bins[CLASS_COUNT];
 	uint32_t threads;                    /* that use this arena. Owner: threads lock (cache/) */
+	uint32_t node;                       /* of the threads that use it (base/node.h). Owner: threads lock */
 	uint32_t kind;                       /* enum region_kind: where it likes its spans */
 	bool apart;                          /* no thread uses it of itself: arena_create_apart */
 	bool inherited;                      /* nor this one: arena_harden_anew */

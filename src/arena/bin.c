@@ -120,8 +120,11 @@ size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t 
 		/* A new span, or bare blocks, for the first block only: what the batch has got by then is enough. */
 		if (bin->partial == NULL && (taken > 0 || create_span(bin, class_) == NULL)) break;
 		struct span *s = bin->partial;
+		size_t holes;
+		if (unlikely(!holes_reserve(s, &holes))) break;
 		taken += unlikely(s->hard) ? take_random(s, c, end - taken, count - taken)
 		                           : bare_take(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
+		cap_give(holes);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}

@@ -53,6 +53,7 @@ static void note_stale(const struct region *r, size_t first, size_t slices, stru
 struct span *heap_take(struct region *r, size_t first, size_t slices, struct stale *stale) {
 	size_t dirty = bits_count(r->dirty, first, slices), lazy = 0;
 	if (unlikely(heap.any_lazy)) lazy = bits_count(r->lazy, first, slices);
+	heap.backed = (dirty + lazy) * SLICE_SIZE;
 	if (stale != NULL) {
 		stale->slices = dirty + lazy;
 		if (stale->slices > 0) note_stale(r, first, slices, stale);
@@ -78,7 +79,7 @@ struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, 
                             struct stale *stale) {
 	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
 	for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
-		if (r->run_bound < slices || (dirty && r->slices_dirty < slices)) continue;
+		if (r->run_bound < slices || (dirty && r->slices_dirty < slices) || !region_is_near(r)) continue;
 		size_t longest = 0;
 		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
 		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used))
@@ -118,17 +119,23 @@ static struct span *take_best(size_t slices, size_t align, enum region_kind pref
 	return best != NULL ? heap_take(best, best_at, slices, stale) : NULL;
 }
 
-/* Dirty slices come first, wherever they are: they cost no page faults and no memory. Then what is mapped in
- * regions of the preferred kind, then new memory of that kind; then the other kind. */
-static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred,
-                                 struct stale *stale) {
-	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
-	if (unlikely(heap.try_due)) heap_try_to_map();
-	struct span *s = unlikely(heap.scarce) ? take_best(slices, align, preferred, stale) : NULL;
-	if (s == NULL) s = heap_take_free(preferred, slices, align, true, stale);
-	if (s == NULL) s = heap_take_free(other, slices, align, true, stale);
-	if (s != NULL) return s;
-	s = heap_take_free(preferred, slices, align, false, stale);
+/* So many bytes were taken for it from the cap, before it was known what they are. */
+static struct span *settle_cap(struct span *s, size_t bytes) {
+	cap_give(s != NULL ? heap.backed : bytes);
+	return s;
+}
+
+static struct span *take_best_within_cap(size_t slices, size_t align, enum region_kind preferred,
+                                         struct stale *stale) {
+	if (!cap_take(slices * SLICE_SIZE)) return NULL;
+	return settle_cap(take_best(slices, align, preferred, stale), slices * SLICE_SIZE);
+}
+
+/* Not of dirty slices alone: from what is mapped in regions of the preferred kind, then from new memory of
+ * that kind; then the other kind. */
+static struct span *take_or_grow(size_t slices, size_t align, enum region_kind preferred,
+                                 enum region_kind other, struct stale *stale) {
+	struct span *s = heap_take_free(preferred, slices, align, false, stale);
 	for (int i = 0; i < 2 && s == NULL; i++) {
 		enum region_kind kind = i == 0 ? preferred : other;
 		if (i == 1) s = heap_take_free(other, slices, align, false, stale);
@@ -142,10 +149,32 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	return s;
 }
 
+/* Dirty slices come first, wherever they are: they cost no page faults and no memory. */
+static struct span *find_or_grow(size_t slices, size_t align, enum region_kind preferred,
+                                 struct stale *stale) {
+	enum region_kind other = preferred == REGION_BRK ? REGION_MAPPED : REGION_BRK;
+	if (unlikely(heap.try_due)) heap_try_to_map();
+	struct span *s = unlikely(heap.scarce) ? take_best_within_cap(slices, align, preferred, stale) : NULL;
+	if (s == NULL) s = heap_take_free(preferred, slices, align, true, stale);
+	if (s == NULL) s = heap_take_free(other, slices, align, true, stale);
+	if (s != NULL || !cap_take(slices * SLICE_SIZE)) return s;
+	return settle_cap(take_or_grow(slices, align, preferred, other, stale), slices * SLICE_SIZE);
+}
+
+/* From the thread's own node. What lies on others is better than nothing. */
+static NOINLINE struct span *find_near_first(size_t slices, size_t align, enum region_kind preferred,
+                                             struct stale *stale) {
+	heap.near = node_of_memory() + 1;
+	struct span *s = find_or_grow(slices, align, preferred, stale);
+	heap.near = 0;
+	return s != NULL ? s : find_or_grow(slices, align, preferred, stale);
+}
+
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind,
                         struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
-	struct span *s = find_or_grow(slices, align, preferred, stale);
+	struct span *s = node_matters() ? find_near_first(slices, align, preferred, stale)
+	                                : find_or_grow(slices, align, preferred, stale);
 	if (s != NULL) s->kind = (uint8_t)kind;
 	if (s != NULL) s->altered = false;
 	if (s != NULL && kind == SPAN_SMALL) heap.stats.spans += slices * SLICE_SIZE;
@@ -184,6 +213,19 @@ void heap_free(struct span *run) {
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 
+/* Takes so many slices from `at` on for the run before them. */
+static bool grow_run(struct region *r, size_t at, size_t more) {
+	if (!cap_take(more * SLICE_SIZE)) return false;
+	const bool is_free = at + more <= REGION_SLICES && bit_find(r->free, at, at + more, false) == at + more;
+	if (!is_free && !heap_grow_behind(r, at, more)) {
+		cap_give(more * SLICE_SIZE);
+		return false;
+	}
+	settle_cap(heap_take(r, at, more, NULL), more * SLICE_SIZE);
+	pressure_count(more * SLICE_SIZE);
+	return true;
+}
+
 bool heap_resize(struct span *run, size_t slices) {
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
@@ -196,11 +238,7 @@ bool heap_resize(struct span *run, size_t slices) {
 	if (slices < old) {
 		heap_put(r, first + slices, old - slices, true);
 	} else if (slices > old) {
-		done = first + slices <= REGION_SLICES &&
-		       bit_find(r->free, first + old, first + slices, false) == first + slices;
-		if (!done) done = heap_grow_behind(r, first + old, slices - old);
-		if (done) heap_take(r, first + old, slices - old, NULL);
-		if (done) pressure_count((slices - old) * SLICE_SIZE);
+		done = grow_run(r, first + old, slices - old);
 		wave_note(&heap.wave, heap_backed());
 	}
 	if (done) run->slices = (uint16_t)slices;
@@ -236,7 +274,10 @@ bool heap_alter(const void *address, size_t size) {
 
 bool heap_renew(struct span *run) {
 	const size_t size = run->slices * SLICE_SIZE;
-	return os_decommit(run->start, size) == DECOMMITTED && os_commit(run->start, size);
+	if (os_decommit(run->start, size) != DECOMMITTED) return false;
+	const struct region *r = page_map_region((uintptr_t)run->start);
+	if (r->kind != REGION_BRK) os_name(run->start, size, NAME_HEAP);
+	return os_commit(run->start, size);
 }
 
 /* ---- for others ---- */

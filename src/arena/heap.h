@@ -80,6 +80,9 @@ void heap_break_huge(struct region *r, size_t first, size_t count);
 void heap_count_purged(size_t bytes);
 void heap_stats_get(struct heap_stats *out);
 
+/* Bytes of slices that the kernel may back, holes included, and of records: what counts for the cap. */
+size_t heap_backed_at_most(void);
+
 /* The newest region; the others follow at ->next. */
 struct region *heap_regions(void);
 

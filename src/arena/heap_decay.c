@@ -19,6 +19,7 @@ void heap_break_huge(struct region *r, size_t first, size_t count) {
 		r->dirty[w] |= rest;
 		r->slices_dirty += slices;
 		heap.stats.dirty += slices * SLICE_SIZE;
+		cap_add(slices * SLICE_SIZE);
 	}
 	lock_drop(&heap.lock, RANK_HEAP);
 }
@@ -42,6 +43,8 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 	if (done == PURGED_LAZILY) {
 		bits_set(r->lazy, first, count);
 		heap.any_lazy = true;
+	} else {
+		cap_give(count * SLICE_SIZE);
 	}
 	heap.stats.purged_total += count * SLICE_SIZE;
 	return count * SLICE_SIZE;

@@ -21,6 +21,7 @@ static struct region *record_create(void) {
 	r->next = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	atomic_store_explicit(&heap.regions, r, memory_order_release);
 	heap.stats.metadata += sizeof *r;
+	cap_add(sizeof *r);
 	arenal_layout.regions = (uintptr_t)r;
 	return r;
 }
@@ -36,6 +37,7 @@ static struct region *region_create(uintptr_t base, enum region_kind kind) {
 	if (r == NULL) return NULL;
 	r->base = base;
 	r->kind = kind;
+	r->node = node_of_memory();
 	r->whole = false;
 	r->idle = 0;
 	if (!page_map_set_region(base, r)) {
@@ -85,6 +87,7 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 void heap_remove_slices(struct region *r, size_t first, size_t count) {
 	r->slices_total -= (uint32_t)count;
 	size_t dirty = bits_count(r->dirty, first, count);
+	cap_give((dirty + bits_count(r->lazy, first, count)) * SLICE_SIZE);
 	r->slices_dirty -= (uint32_t)dirty;
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	bits_clear(r->dirty, first, count);
@@ -132,7 +135,8 @@ static bool extend(struct region *r, size_t slices) {
 static bool extend_any(size_t slices) {
 	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
 	for (; r != NULL; r = r->next)
-		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && extend(r, slices))
+		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && region_is_near(r) &&
+		    extend(r, slices))
 			return true;
 	return false;
 }
@@ -141,6 +145,7 @@ static bool extend_any(size_t slices) {
 static bool map_region(enum region_kind kind, size_t slices) {
 	char *p = place_map(REGION_SIZE, 0, false);
 	if (p == NULL) return false;
+	os_name(p, REGION_SIZE, NAME_HEAP);
 	if (kind == REGION_MAPPED) thp_decline((uintptr_t)p, REGION_SIZE);
 	struct region *r = region_create((uintptr_t)p, kind);
 	if (r != NULL) {
@@ -173,6 +178,7 @@ static bool map_piece(enum region_kind kind, size_t slices) {
 	if (bytes >= REGION_SIZE) return false;
 	char *p = place_map(bytes, os_page_size, kind != REGION_GUARDED);
 	if (p == NULL) return false;
+	os_name(p, bytes + os_page_size, NAME_HEAP);
 	if (kind != REGION_GUARDED) thp_decline((uintptr_t)p, bytes + os_page_size);
 	if (kind != REGION_GUARDED) os_guard(p + bytes, os_page_size);
 	if (add_slices((uintptr_t)p + front, (uintptr_t)p + bytes, kind)) {
@@ -185,8 +191,15 @@ static bool map_piece(enum region_kind kind, size_t slices) {
 	return false;
 }
 
+/* The break goes up behind slices of one node. */
+static bool break_is_near(void) {
+	const uintptr_t end = brk_extent().end;
+	const struct region *r = end > 0 ? page_map_region(end - 1) : NULL;
+	return r == NULL || region_is_near(r);
+}
+
 bool heap_grow(enum region_kind kind, size_t slices) {
-	if (kind == REGION_BRK) return grow_brk(slices);
+	if (kind == REGION_BRK) return break_is_near() && grow_brk(slices);
 	if (kind == REGION_MAPPED && extend_any(slices)) return true;
 	return map_region(kind, slices) || map_piece(kind, slices);
 }

@@ -7,9 +7,11 @@
 #include "arena/pressure.h"
 
 static struct span *take_guarded(size_t slices, struct stale *stale) {
+	if (!cap_take(slices * SLICE_SIZE)) return NULL;
 	struct span *s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
 	if (s == NULL && heap_grow(REGION_GUARDED, slices + 1))
 		s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
+	cap_give(s != NULL ? heap.backed : slices * SLICE_SIZE);
 	if (s == NULL) return NULL;
 	s->slices = (uint16_t)slices;
 	heap.stats.used -= SLICE_SIZE;
@@ -18,9 +20,19 @@ static struct span *take_guarded(size_t slices, struct stale *stale) {
 	return s;
 }
 
+static struct span *take_near_first(size_t slices, struct stale *stale) {
+	struct span *s = NULL;
+	if (node_matters()) {
+		heap.near = node_of_memory() + 1;
+		s = take_guarded(slices, stale);
+		heap.near = 0;
+	}
+	return s != NULL ? s : take_guarded(slices, stale);
+}
+
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale) {
 	lock_take(&heap.lock, RANK_HEAP);
-	struct span *s = take_guarded(slices, stale);
+	struct span *s = take_near_first(slices, stale);
 	const bool guard = heap.guarded <= HARD_SPANS_GUARDED_MAX;
 	if (s != NULL) {
 		s->kind = (uint8_t)kind;
@@ -38,6 +50,7 @@ void heap_free_guarded(struct span *s) {
 	/* Where the kernel refuses, the slices stay accessible, and are dirty ones. Not to use them again would
 	 * cost the program its memory, at a limit that it has reached already. */
 	const bool clean = os_decommit(s->start, slices * SLICE_SIZE) == DECOMMITTED;
+	os_name(s->start, slices * SLICE_SIZE, NAME_HEAP);
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)s->start);
 	heap.stats.spans -= s->slices * SLICE_SIZE;
@@ -45,5 +58,9 @@ void heap_free_guarded(struct span *s) {
 	heap.stats.used += SLICE_SIZE;
 	heap.guarded--;
 	heap_put(r, slice_number((uintptr_t)s->start), slices, !clean);
+	if (clean)
+		cap_give(s->slices * SLICE_SIZE);
+	else
+		cap_add(SLICE_SIZE); /* the guard's slice may hold something, too */
 	lock_drop(&heap.lock, RANK_HEAP);
 }

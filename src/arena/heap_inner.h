@@ -14,8 +14,10 @@
 #include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/lock.h"
+#include "base/node.h"
 
 /* Owner: the lock, but where it says otherwise. It comes first: the lock and what each call touches share a
  * cache line. */
@@ -29,6 +31,9 @@ struct page_heap {
 	size_t spared;      /* dirty bytes that the last look over all of them left: scraps of huge pages, and
 	                       what the kernel refused to take, as it does for locked memory */
 	size_t guarded;     /* guarded spans in use */
+	uint32_t near;      /* of the running call: 1 + the node whose slices are taken; 0: of any */
+	size_t backed;      /* bytes of what heap_take took last that the kernel may have backed already: the cap
+	                       counts them since then */
 	bool refused;       /* in the running interval, by the kernel: whoever frees need not try it each time */
 	bool any_lazy;      /* slices were purged lazily, ever */
 	bool any_idle;      /* regions are free that will be unmapped if that lasts */
@@ -44,6 +49,11 @@ extern struct page_heap heap __attribute__((visibility("hidden")));
 static inline size_t heap_backed(void) {
 	return heap.stats.used -
 	       min_size(atomic_load_explicit(&holes_bytes, memory_order_relaxed), heap.stats.used);
+}
+
+/* May slices of the region be taken in this call? */
+static inline bool region_is_near(const struct region *r) {
+	return likely(heap.near == 0) || r->node + 1 == heap.near;
 }
 
 /* The list of regions of a kind that have free slices. */

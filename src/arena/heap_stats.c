@@ -19,6 +19,15 @@ static size_t unsure_slices(const struct region *r) {
 	return count;
 }
 
+size_t heap_backed_at_most(void) {
+	lock_take(&heap.lock, RANK_HEAP);
+	size_t bytes = heap.stats.used + heap.stats.dirty + heap.stats.metadata;
+	for (const struct region *r = heap.any_lazy ? heap_regions() : NULL; r != NULL; r = r->next)
+		bytes += bits_count(r->lazy, 0, REGION_SLICES) * SLICE_SIZE;
+	lock_drop(&heap.lock, RANK_HEAP);
+	return bytes;
+}
+
 /* Regions that are looked at in one hold of the lock: a microsecond. */
 #define LOOK 16
 

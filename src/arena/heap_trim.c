@@ -140,10 +140,14 @@ static size_t close_tail(struct region *r) {
 	if (count < COMMIT_LEAST / SLICE_SIZE || !gate_try_enter()) return 0;
 	char *start = (char *)r->base + first * SLICE_SIZE;
 	heap_take(r, first, count, NULL);
+	const size_t backed = heap.backed;
 	heap.stats.purging += count * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	enum decommit done = os_decommit(start, count * SLICE_SIZE);
-	if (done == DECOMMITTED) thp_decline((uintptr_t)start, count * SLICE_SIZE); /* it is a new mapping */
+	if (done == DECOMMITTED) { /* it is a new mapping */
+		os_name(start, count * SLICE_SIZE, NAME_HEAP);
+		thp_decline((uintptr_t)start, count * SLICE_SIZE);
+	}
 	/* Where it is closed, but may hold anything, it is opened again. */
 	if (done == DECOMMIT_DIRTY && os_commit(start, count * SLICE_SIZE)) done = DECOMMIT_REFUSED;
 	lock_take(&heap.lock, RANK_HEAP);
@@ -152,6 +156,8 @@ static size_t close_tail(struct region *r) {
 	bool closed = done != DECOMMIT_REFUSED;
 	if (closed && r->committed != end) closed = !os_commit(start, count * SLICE_SIZE);
 	heap_put(r, first, count, done != DECOMMITTED);
+	cap_add(done != DECOMMITTED ? count * SLICE_SIZE : 0);
+	cap_give(backed);
 	if (closed) {
 		if (r->committed == end) r->committed = (uint16_t)first;
 		heap_remove_slices(r, first, count);

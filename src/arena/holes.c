@@ -111,6 +111,8 @@ static void note_purged(struct span *s, uint64_t purged, bool lazily) {
 	const uint64_t newly_lazy = s->lazy ? purged : lazily ? purged | s->purged : 0;
 	s->lazy |= lazily;
 	s->purged |= purged;
+	cap_add(size_of_pages(newly_lazy)); /* first: less must not be counted than there is */
+	cap_give(size_of_pages(purged));
 	atomic_fetch_add_explicit(&holes_bytes, size_of_pages(purged), memory_order_relaxed);
 	atomic_fetch_add_explicit(&holes_lazy_bytes, size_of_pages(newly_lazy), memory_order_relaxed);
 }

@@ -14,6 +14,7 @@
 #include "arena/arena.h"
 #include "arena/policy.h"
 #include "arena/wave.h"
+#include "base/cap.h"
 
 /* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with
  * purged pages go to the end of the list; an empty one is freed. `now`: nothing lazily, what is not worth
@@ -38,7 +39,19 @@ static inline void holes_forget(const struct span *s, uint64_t purged) {
 	if (likely(purged == 0)) return;
 	const size_t bytes = (size_t)__builtin_popcountll(purged) * PURGE_PAGE;
 	atomic_fetch_sub_explicit(&holes_bytes, bytes, memory_order_relaxed);
-	if (s->lazy) atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
+	if (s->lazy)
+		atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
+	else
+		cap_add(bytes);
+}
+
+/* Before blocks are taken from the span: does the cap let its holes be filled, for they may fill all? *bytes
+ * were taken for that, to be given back afterwards, for those that are filled count then. Under bin->lock. */
+static inline bool holes_reserve(const struct span *s, size_t *bytes) {
+	*bytes = 0;
+	if (likely(s->purged == 0) || s->lazy || conf.cap == 0) return true;
+	*bytes = (size_t)__builtin_popcountll(s->purged) * PURGE_PAGE;
+	return cap_take(*bytes);
 }
 
 /* The running tick, 1 to 255: its length is the caller's of holes_next_tick. */

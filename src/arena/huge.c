@@ -8,6 +8,7 @@
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/thp.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "base/probe.h"
@@ -66,6 +67,7 @@ static size_t take_cached_behind(struct piece block, size_t least, size_t most) 
  * mostly has nothing to do. */
 COLD static void unmap(struct mapping m, bool locked) {
 	PROBE(huge_unmapped, m.address, m.size);
+	cap_give(m.size); /* in either case: below, it is purged, if it can be */
 	if (likely(os_try_unmap(m.address, m.size))) return;
 	const bool clean = os_purge(m.address, m.size, false) == PURGED;
 	if (!locked) lock_take(&huge.lock, RANK_HUGE);
@@ -122,6 +124,7 @@ static size_t drop_and_unmap(const struct mapping *victims, size_t count) {
 static size_t drop_and_forget(struct mapping m) {
 	const bool inside = gate_try_enter();
 	PROBE(huge_unmapped, m.address, m.size);
+	cap_give(m.size);
 	if (!inside) os_unmap(m.address, m.size);
 	lock_drop(&huge.lock, RANK_HUGE);
 	if (inside) {
@@ -175,6 +178,14 @@ COLD static void count_fresh(size_t bytes) {
 	pressure_poke();
 }
 
+/* os_remap for a longer mapping, within the cap. */
+static void *grow(void *address, size_t old_size, size_t size) {
+	if (!cap_take(size - old_size)) return NULL;
+	void *grown = os_remap(address, old_size, size, true);
+	if (grown == NULL) cap_give(size - old_size);
+	return grown;
+}
+
 /* From the cache: *size becomes what the mapping really has, *origin 0 if mremap moved it. The content of
  * the first *stale bytes is whatever it was. */
 static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
@@ -183,12 +194,13 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 	*origin = p.origin;
 	if (p.address == NULL) return NULL;
 	if (p.size < *size) {
-		void *grown = os_remap(p.address, p.size, *size, true);
+		void *grown = grow(p.address, p.size, *size);
 		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller
 		 * blocks costs more memory than the faults are worth. */
 		if (grown == NULL) {
 			PROBE(huge_unmapped, p.address, p.size);
 			os_unmap(p.address, p.size);
+			cap_give(p.size);
 			heap_count_purged(p.size);
 		} else {
 			count_fresh(*size - p.size);
@@ -211,11 +223,14 @@ static void *map_stuck(size_t size, size_t align, size_t *stale) {
 
 static void *map_fresh(size_t size, size_t align, size_t *stale) {
 	*stale = 0;
+	if (!cap_take(size) && !(huge_purge() > 0 && cap_take(size))) return NULL;
 	void *block = os_map(size, align);
 	/* The limit that was hit may be one that the cache counts against. */
 	if (block == NULL && huge_purge() > 0) block = os_map(size, align);
 	if (block == NULL) block = map_stuck(size, align, stale);
+	if (block == NULL) cap_give(size);
 	if (block == NULL) return NULL;
+	os_name(block, size, NAME_HUGE);
 	thp_decline_block(block, size);
 	PROBE(huge_mapped, block, size);
 	count_fresh(size);
@@ -234,6 +249,7 @@ void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	if (block == NULL) return NULL;
 	if (add(block, size, origin)) return block;
 	os_unmap(block, size);
+	cap_give(size);
 	return NULL;
 }
 
@@ -271,10 +287,11 @@ void *huge_resize(void *block, size_t size) {
 		moved = block;
 		size = old + behind;
 	} else if (size > old && roomy < PTRDIFF_MAX) {
-		moved = os_remap(block, old, roomy, true);
+		moved = grow(block, old, roomy);
 		if (moved != NULL) size = roomy;
 	}
-	if (moved == NULL) moved = os_remap(block, old, size, true);
+	if (moved == NULL) moved = size > old ? grow(block, old, size) : os_remap(block, old, size, true);
+	if (moved != NULL && size < old) cap_give(old - size);
 	if (moved != NULL && moved != block) more.origin = 0;
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
 	gate_leave();

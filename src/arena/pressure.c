@@ -4,6 +4,7 @@
 #include "arena/heap.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "base/limits.h"
@@ -68,7 +69,7 @@ static void measure(uint64_t now, int64_t pending) {
 /* What is left by now: by what the kernel said last, and what we have taken and given back since. What was
  * handed out and never written to is not in memory: when not much seems to be left, the most that the process
  * ever had there is a bound. */
-static struct headroom estimate(void) {
+static struct headroom estimate_to_limit(void) {
 	const size_t limit = conf.memory_limit > 0   ? (size_t)conf.memory_limit
 	                     : conf.memory_limit < 0 ? SIZE_MAX
 	                                             : state.told.limit;
@@ -83,6 +84,12 @@ static struct headroom estimate(void) {
 	 * mappings) is guessed. */
 	const int64_t left = room - grown - (grown > 0 ? grown / UNSEEN_SHARE : 0);
 	return (struct headroom){ limit, left > 0 ? (size_t)left : 0 };
+}
+
+/* Until the limit, or the cap, if that is nearer. */
+static struct headroom estimate(void) {
+	const struct headroom limit = estimate_to_limit(), cap = { (size_t)conf.cap, cap_left() };
+	return cap.left < limit.left ? cap : limit;
 }
 
 /* Sets what all go by. */
@@ -171,13 +178,13 @@ void pressure_measure(bool wanted) {
 
 void pressure_start(void) {
 	static atomic_flag begun = ATOMIC_FLAG_INIT;
-	if (conf.memory_limit < 0 || atomic_flag_test_and_set(&begun)) return;
+	if ((conf.memory_limit < 0 && conf.cap == 0) || atomic_flag_test_and_set(&begun)) return;
 	if (!gate_try_enter()) return;
 	if (begin_look()) {
 		const uint64_t now = os_milliseconds();
 		if (conf.memory_limit == 0) limits_find_container(&state.group, "");
 		state.search_from = now + 1; /* the next one is exact */
-		measure(now, 0);
+		if (conf.memory_limit >= 0) measure(now, 0);
 		settle(now);
 		atomic_store(&busy, 0);
 	}

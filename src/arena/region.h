@@ -85,6 +85,7 @@ struct region {
 	                                         without a lock, too */
 	struct region *next_free, *prev_free; /* in the list of regions with free slices, or of records that wait
 	                                         for the next region */
+	uint32_t node;                        /* whose threads it was opened for (base/node.h) */
 	bool whole;                           /* all of the window is one mapping of ours, and the page behind
 	                                         it */
 	uint16_t committed;                   /* of such a one, not guarded: slices from its start on that are

@@ -21,11 +21,13 @@ struct conf {
 	                                   large */
 	_Atomic int64_t memory_limit;   /* near this, purging turns eager; 0: the limit of the cgroup; -1:
 	                                   never */
-	_Atomic int64_t background;     /* 1: a thread purges in processes with threads */
-	_Atomic int64_t lazy_purge;     /* 1: the kernel takes purged memory when it needs some, not at once */
-	_Atomic int64_t guard_sample;   /* one allocation in so many gets a place between inaccessible pages; 0:
+	_Atomic int64_t cap;            /* allocations beyond it fail (base/cap.h); 0: there is none */
+	_Atomic int64_t names;        /* 1: new mappings have names in /proc/PID/maps, where the kernel has any */
+	_Atomic int64_t background;   /* 1: a thread purges in processes with threads */
+	_Atomic int64_t lazy_purge;   /* 1: the kernel takes purged memory when it needs some, not at once */
+	_Atomic int64_t guard_sample; /* one allocation in so many gets a place between inaccessible pages; 0:
 	                                   none */
-	_Atomic int64_t profile;        /* 1: the heap profile is on from the start. Read at start only */
+	_Atomic int64_t profile;      /* 1: the heap profile is on from the start. Read at start only */
 	_Atomic int64_t profile_sample; /* one byte in so many that are allocated, on average, is looked at by
 	                                   it */
 	_Atomic int64_t leaks;          /* enum leaks: what is reported at exit (observe/leaks.h) */

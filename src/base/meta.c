@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/cap.h"
 #include "base/lock.h"
 
 /* Sizes are rounded up to a power of two from 64 bytes; each has a list of returned blocks. Larger requests
@@ -45,6 +46,7 @@ static bool has_chunk(size_t size) {
 	if (chunk == NULL) return false;
 	meta.next = chunk;
 	meta.end = chunk + META_CHUNK;
+	cap_add(META_CHUNK);
 	note_place(chunk, META_CHUNK);
 	return true;
 }
@@ -52,8 +54,12 @@ static bool has_chunk(size_t size) {
 static void *carve(size_t size) {
 	if (size <= META_CHUNK / 2) return has_chunk(size) ? cut(size) : NULL;
 	size = ALIGN_UP(size, os_page_size);
-	void *own = has_chunk(0) ? os_map_guarded(size) : NULL;
-	if (own != NULL) note_place(own, size);
+	if (!has_chunk(0) || !cap_take(size)) return NULL;
+	void *own = os_map_guarded(size);
+	if (own != NULL)
+		note_place(own, size);
+	else
+		cap_give(size);
 	return own;
 }
 

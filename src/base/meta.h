@@ -5,8 +5,8 @@
 
 #include "base/base.h"
 
-/* Returns `size` bytes of zeroed memory aligned to a cache line, NULL when the kernel has none.
- * Thread-safe. */
+/* Returns `size` bytes of zeroed memory aligned to a cache line, NULL when the kernel has none, or, for a
+ * table that is long (above META_CHUNK / 2), when it would be beyond the cap (base/cap.h). Thread-safe. */
 void *meta_alloc(size_t size);
 
 /* Takes back what meta_alloc(size) returned. */

@@ -22,6 +22,10 @@ size_t os_page_size = 4096;
 typedef int clock_gettime_function(clockid_t clock, struct timespec *now);
 static clock_gettime_function *_Atomic clock_function;
 
+/* Likewise; looked up when it is called for the first time. */
+typedef long getcpu_function(unsigned *cpu, unsigned *node, void *unused);
+static getcpu_function *_Atomic getcpu_of_kernel;
+
 #if defined(__x86_64__)
 #define CLOCK_FUNCTION "__vdso_clock_gettime"
 #elif defined(__aarch64__)
@@ -49,6 +53,22 @@ long os_pass(long call, long a, long b, long c, long d, long e, long f) {
 	if (!is_error(result)) return result;
 	errno = (int)-result;
 	return -1;
+}
+
+static long no_getcpu(unsigned *cpu, unsigned *node, void *unused) {
+	(void)cpu, (void)node, (void)unused;
+	return -1;
+}
+
+unsigned os_node(void) {
+	unsigned node = 0;
+	getcpu_function *function = atomic_load_explicit(&getcpu_of_kernel, memory_order_relaxed);
+	if (function == NULL) {
+		void *found = vdso_function(system_auxiliary(AT_SYSINFO_EHDR), "__vdso_getcpu");
+		function = found != NULL ? (getcpu_function *)found : no_getcpu;
+		atomic_store_explicit(&getcpu_of_kernel, function, memory_order_relaxed);
+	}
+	return function(NULL, &node, NULL) == 0 ? node : 0;
 }
 
 static struct timespec now_by(clockid_t clock) {

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "base/conf.h"
 #include "base/times.h"
 
 /* ---- the start and end, the clock (os.c) ---- */
@@ -41,6 +42,10 @@ static inline void os_stopwatch_ends(uint64_t begin, struct times *times) {
 	if (now != 0) times_add(times, now - begin);
 }
 uint64_t os_date(void);
+
+/* The NUMA node of the CPU that the calling thread runs on at this moment; 0 where the kernel tells it by a
+ * system call only (AArch64). Some ten nanoseconds. */
+unsigned os_node(void);
 
 /* A call of the program's, through a function that is ours and libc's (api/advice.c): returns what libc's
  * would, with errno. */
@@ -88,6 +93,20 @@ void os_unmap(void *address, size_t size);
 /* Unmaps, or does nothing: false when it would make one mapping two, and there may be no more
  * (vm.max_map_count). */
 bool os_try_unmap(void *address, size_t size);
+
+/* Names whole pages of ours in /proc/PID/maps: "[anon:arenal: heap]". What the kernel maps anew in their
+ * place (os_decommit) has none again. Does nothing unless the tunable `names` is set, nor in a sandbox, nor
+ * where the kernel has no names (before Linux 5.17, or built without). */
+enum os_name {
+	NAME_HEAP,    /* regions; the break's memory is "[heap]" without us */
+	NAME_HUGE,    /* blocks that are mappings */
+	NAME_GUARDED, /* the pool of guarded blocks */
+	NAME_RECORDS,
+};
+void os_name_pages(void *address, size_t size, enum os_name name);
+static inline void os_name(void *address, size_t size, enum os_name name) {
+	if (unlikely(conf.names != 0)) os_name_pages(address, size, name);
+}
 
 /* As os_map, for our own records: between two inaccessible pages, or else accessible ones. */
 void *os_map_guarded(size_t size);

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
@@ -74,6 +75,25 @@ void os_unmap(void *address, size_t size) {
 	if (CALL(SYS_munmap, address, size) != 0) give_back(address, size);
 }
 
+/* Linux 5.17. */
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+void os_name_pages(void *address, size_t size, enum os_name name) {
+	static const char *const names[] = {
+		[NAME_HEAP] = "arenal: heap",
+		[NAME_HUGE] = "arenal: huge",
+		[NAME_GUARDED] = "arenal: guarded",
+		[NAME_RECORDS] = "arenal: records",
+	};
+	static _Atomic bool refused; /* so are all others */
+	if (sandbox_is_on() || atomic_load_explicit(&refused, memory_order_relaxed)) return;
+	const long result = CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, names[name]);
+	if (result == -EINVAL || result == -EPERM) atomic_store_explicit(&refused, true, memory_order_relaxed);
+}
+
 bool os_try_unmap(void *address, size_t size) { return CALL(SYS_munmap, address, size) == 0; }
 
 /* ---- reserved, committed, closed ---- */
@@ -127,7 +147,9 @@ void *os_map_guarded(size_t size) {
 	/* Where no mapping may be added (vm.max_map_count), one without guards may still become one with
 	 * another beside it. */
 	if (p == NULL) p = os_map(all, os_page_size);
-	return p != NULL ? p + os_page_size : NULL;
+	if (p == NULL) return NULL;
+	os_name(p, all, NAME_RECORDS);
+	return p + os_page_size;
 }
 
 /* ---- resized ---- */

@@ -7,6 +7,7 @@
 #include "base/annotate.h"
 #include "base/conf.h"
 #include "base/meta.h"
+#include "base/node.h"
 #include "cache/magazine.h"
 #include "cache/purger.h"
 #include "cache/walk.h"
@@ -38,20 +39,30 @@ void tcache_init(void) {
 
 /* ---- the first slow path of a thread ---- */
 
-/* The arena with the fewest threads; a new one while there may be more. Of hardened ones, once there are
- * such: the first is one then. Under the threads lock. */
-static struct arena *choose_arena(void) {
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
-	struct arena *best = arena_list[0];
-	const bool hardens = best->kind == REGION_GUARDED;
-	for (uint32_t i = 1; i < count; i++) {
+/* The arena with the fewest threads, of those of a node or of all. Of hardened ones, once there are such: the
+ * first is one then. NULL: the node has none. Under the threads lock. */
+static struct arena *least_used(unsigned node, bool of_all) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	const bool hardens = arena_list[0]->kind == REGION_GUARDED;
+	struct arena *best = NULL;
+	for (uint32_t i = 0; i < count; i++) {
 		struct arena *a = arena_list[i];
 		const bool fits = (a->kind == REGION_GUARDED) == hardens && !a->apart && !a->inherited;
-		if (fits && a->threads < best->threads) best = a;
+		if (fits && (of_all || a->node == node) && (best == NULL || a->threads < best->threads)) best = a;
 	}
-	if (best->threads == 0) return best;
-	struct arena *created = arena_create();
-	return created != NULL ? created : best;
+	return best;
+}
+
+/* One of the thread's node that nobody has, or a new one while there may be more, or one that nobody has,
+ * which becomes the node's; or one of the node, or any. Under the threads lock. */
+static struct arena *choose_arena(void) {
+	const unsigned node = node_enter();
+	struct arena *chosen = least_used(node, !node_matters()), *near = chosen;
+	if (near == NULL || near->threads > 0) chosen = arena_create();
+	if (chosen == NULL) chosen = least_used(node, true);
+	if (near != NULL && chosen->threads > 0) chosen = near;
+	if (chosen->threads == 0) chosen->node = node;
+	return chosen;
 }
 
 /* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of

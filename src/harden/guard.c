@@ -4,6 +4,7 @@
 
 #include "arena/huge_cache.h"
 #include "arena/size_class.h"
+#include "base/cap.h"
 #include "base/gate.h"
 #include "base/lock.h"
 #include "base/meta.h"
@@ -60,6 +61,7 @@ static bool create_pool(void) {
 		meta_free(pool.slots, SLOTS * sizeof *pool.slots);
 		return false;
 	}
+	os_name(base, POOL_SIZE, NAME_GUARDED);
 	for (unsigned i = 0; i < SLOTS; i++) pool.free[i] = (uint16_t)i;
 	pool.count = SLOTS;
 	atomic_store_explicit(&pool.base, (uintptr_t)base, memory_order_release);
@@ -106,7 +108,11 @@ static void fill_padding(const struct guard_slot *slot) {
 /* False when the kernel refuses. */
 static bool make_block(struct guard_slot *slot, size_t size, bool at_end) {
 	place(slot, size, at_end);
-	if (!os_commit((void *)slot->pages, slot->pages_size)) return false;
+	if (!cap_take(slot->pages_size)) return false;
+	if (!os_commit((void *)slot->pages, slot->pages_size)) {
+		cap_give(slot->pages_size);
+		return false;
+	}
 	fill_padding(slot);
 	stack_take(&slot->allocated, 0);
 	slot->freed.thread = 0;
@@ -198,12 +204,14 @@ bool guard_free(void *block) {
 	/* A slot that the kernel does not close or does not clear is not used again: what touches its block
 	 * would go unnoticed into the next one, which is to read as zero. */
 	const bool closed = os_decommit((void *)slot->pages, slot->pages_size) == DECOMMITTED;
+	os_name((void *)slot->pages, slot->pages_size, NAME_GUARDED);
 	PROBE(guard_freed, block, slot->size);
 	guard_lock();
 	slot->state = SLOT_FREED;
 	pool.stats.blocks--;
 	pool.stats.bytes -= slot->size;
 	pool.stats.pages -= slot->pages_size;
+	cap_give(slot->pages_size);
 	if (closed) return_slot(slot);
 	guard_unlock();
 	gate_leave();

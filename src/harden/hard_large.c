@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "arena/report.h"
+#include "base/cap.h"
 #include "base/gate.h"
 #include "base/probe.h"
 #include "cache/hooks.h"
@@ -130,10 +131,11 @@ static void settle(const struct hard_block *b, size_t old) {
 }
 
 /* Moves it between new guards; *b becomes what it is then. False: it is as it was. */
-static bool move_block(const struct hard_block *old, struct hard_block *b) {
+static bool move_to_new(const struct hard_block *old, struct hard_block *b) {
 	const size_t pages = hard_pages(b->size), all = pages + 2 * os_page_size;
 	char *block = old->address, *start = os_reserve(all, os_page_size);
 	if (start == NULL) return false;
+	os_name(start, all, NAME_HUGE);
 	b->address = start + os_page_size;
 	b->more.guard = 1;
 	b->more.held = false;
@@ -147,6 +149,15 @@ static bool move_block(const struct hard_block *old, struct hard_block *b) {
 		return false;
 	}
 	return true;
+}
+
+static bool move_block(const struct hard_block *old, struct hard_block *b) {
+	const size_t before = hard_pages(old->size), pages = hard_pages(b->size);
+	if (pages > before && !cap_take(pages - before)) return false;
+	const bool moved = move_to_new(old, b);
+	if (moved && pages < before) cap_give(before - pages);
+	if (!moved && pages > before) cap_give(pages - before);
+	return moved;
 }
 
 void *large_hard_resize(void *block, size_t size) {

@@ -6,6 +6,7 @@
 #include "arena/policy.h"
 #include "arena/pressure.h"
 #include "arena/thp.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "base/probe.h"
@@ -21,13 +22,18 @@ static struct waiting waiting_of(const struct hard_block *b) {
 	};
 }
 
+/* The caller counts the pages of one that does not wait. */
 static void unmap(struct waiting w) {
 	if (w.block == NULL) return;
+	cap_give(w.kept);
 	os_unmap(w.block - w.guard, waiting_extent(w));
 	PROBE(huge_unmapped, w.block, w.pages);
 }
 
-void hard_unmap(const struct hard_block *b) { unmap(waiting_of(b)); }
+void hard_unmap(const struct hard_block *b) {
+	unmap(waiting_of(b));
+	cap_give(hard_pages(b->size));
+}
 
 /* Closes the block for those who still have its address: it waits with its memory, or without. To clear
  * what was hardly used would take more memory than it had. */
@@ -36,7 +42,10 @@ static bool close_block(struct waiting *w, bool keep) {
 		memset(w->block, 0, w->pages);
 		if (os_guard(w->block, w->pages)) w->kept = w->pages;
 	}
-	return w->kept > 0 || os_decommit(w->block, w->pages) == DECOMMITTED;
+	if (w->kept > 0) return true;
+	if (os_decommit(w->block, w->pages) != DECOMMITTED) return false;
+	os_name(w->block, w->pages, NAME_HUGE);
+	return true;
 }
 
 static bool may_keep(size_t pages) {
@@ -71,10 +80,13 @@ void hard_keep_address(const struct hard_block *b) { let_wait(waiting_of(b)); }
 
 void hard_retire(const struct hard_block *b) {
 	struct waiting w = waiting_of(b);
-	if (close_block(&w, w.guard > 0 && !w.altered && may_keep(w.pages)))
+	if (close_block(&w, w.guard > 0 && !w.altered && may_keep(w.pages))) {
+		cap_give(w.pages - w.kept);
 		let_wait(w);
-	else
+	} else {
 		unmap(w);
+		cap_give(w.pages);
+	}
 }
 
 /* Gives back what waits at the place. Returns the bytes of memory that it kept. */
@@ -130,10 +142,14 @@ bool hard_map(struct hard_block *b, size_t align) {
 	const size_t guard = max_size(align, os_page_size), pages = hard_pages(b->size);
 	const bool may_guard = guard / os_page_size <= UINT32_MAX && hard_blocks.guarded < HARD_LARGE_GUARDED_MAX;
 	b->address = may_guard && guard == os_page_size ? reopen(pages) : NULL;
+	const bool reopened = b->address != NULL;
+	if (!reopened && !cap_take(pages)) return false;
 	if (b->address == NULL && may_guard) b->address = map_guarded(pages, guard);
 	b->more.guard = b->address != NULL ? (uint32_t)(guard / os_page_size) : 0;
 	if (b->address == NULL) b->address = os_map(pages, guard);
+	if (b->address == NULL) cap_give(pages);
 	if (b->address == NULL) return false;
+	if (!reopened) os_name(b->address - hard_guard(b), waiting_extent(waiting_of(b)), NAME_HUGE);
 	thp_decline_block(b->address, pages);
 	PROBE(huge_mapped, b->address, pages);
 	return true;

@@ -5,7 +5,9 @@
 #include "arena/pressure.h"
 #include "arena/report.h"
 #include "arena/zero.h"
+#include "base/cap.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "base/print.h"
 #include "base/process.h"
 #include "cache/tcache.h"
@@ -123,10 +125,16 @@ static NOINLINE bool free_other(struct span *s, void *block, const struct claim 
 }
 
 bool harden_reclaim(size_t size) {
-	if (size >> ADDRESS_BITS != 0) return false;
+	if (size >> ADDRESS_BITS != 0 || (conf.cap > 0 && size > (size_t)conf.cap)) return false;
 	tcache_flush_all();
 	large_hard_release();
 	arena_release_all();
+	if (conf.cap == 0) return true;
+	/* Only memory counts for the cap. Inside of the gate: while a fork is under way, nobody else would purge
+	 * anything, and the program would be told that there is no memory. */
+	gate_enter();
+	harden_purge_all(0);
+	gate_leave();
 	return true;
 }
 
@@ -187,13 +195,21 @@ static void free_held(struct span *s, void *block) {
 		large_hard_free_held(block);
 }
 
+/* At the cap, once more: to grow needs less than another block. */
+static void *resize_hard_large(void *block, size_t old, size_t size) {
+	void *moved = large_hard_resize(block, size);
+	const bool again = moved == NULL && size > old && conf.cap > 0 && harden_reclaim(size);
+	if (unlikely(again)) moved = large_hard_resize(block, size);
+	return moved;
+}
+
 /* False: it has to move to another block. */
 static bool resize_held(struct span *s, void *block, size_t old, size_t size, void **moved) {
 	*moved = block;
 	if (s != NULL && size <= HARD_SMALL_MAX && small_class(MIN_ALIGN, size) == s->class_)
 		small_resize(s, block, size);
 	else if (s == NULL && old > 0 && size > HARD_SMALL_MAX)
-		return (*moved = large_hard_resize(block, size)) != NULL;
+		return (*moved = resize_hard_large(block, old, size)) != NULL;
 	else
 		return false;
 	return true;

@@ -4,6 +4,7 @@
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/pressure.h"
+#include "base/cap.h"
 #include "base/lock.h"
 #include "base/lock_holds.h"
 #include "base/meta.h"
@@ -125,6 +126,8 @@ void stats_get(struct arenal_stats *out) {
 		.lock_wait_nanoseconds_total =
 		    atomic_load_explicit(&lock_waits.times.nanoseconds, memory_order_relaxed),
 		.sampling = atomic_load_explicit(&sample_mean, memory_order_relaxed),
+		.cap = (uint64_t)conf.cap,
+		.cap_used = atomic_load_explicit(&cap_bytes, memory_order_relaxed),
 	};
 	stats_times_add(out);
 }
@@ -186,6 +189,10 @@ static void print_memory(struct writer *w, const struct arenal_stats *s, const s
 	memory_line(w, "mapped", s->mapped, "address space for blocks");
 	memory_line(w, "metadata", s->metadata, "address space for Arenal's own records");
 	memory_line(w, "purged", s->purged_total, "given back to the kernel since the start");
+	if (s->cap > 0) {
+		memory_line(w, "cap", s->cap, "allocations beyond it fail");
+		memory_line(w, "cap used", s->cap_used, "counts for it");
+	}
 	line(w, "  %-10s %12s %16zu  at %p, break at %p", "brk heap", human(s->brk_bytes).text, s->brk_bytes,
 	     (void *)heap->brk_start, (void *)heap->brk_end);
 	line(w, "  %-10s %12s %16zu  in %zu direct mappings", "huge", human(s->huge_bytes).text, s->huge_bytes,

@@ -66,6 +66,8 @@ static void own_variables_set_every_tunable(void **state) {
 	expect_one("ARENAL_DIRTY_MAX=200000", "dirty_max", 200000);
 	expect_one("ARENAL_MEMORY_LIMIT=300M", "memory_limit", 300 * MIB);
 	expect_one("ARENAL_MEMORY_LIMIT=-1", "memory_limit", -1);
+	expect_one("ARENAL_CAP=300M", "cap", 300 * MIB);
+	expect_one("ARENAL_NAMES=1", "names", 1);
 	expect_one("ARENAL_LAZY_PURGE=1", "lazy_purge", 1);
 	expect_one("ARENAL_THP=0", "thp", 0);
 	expect_one("ARENAL_GUARD_SAMPLE=300", "guard_sample", 300);
@@ -163,6 +165,8 @@ static void bad_values_are_named_and_the_default_is_kept(void **state) {
 		{ "ARENAL_TOP_PAD", "top_pad" },
 		{ "ARENAL_DIRTY_MAX", "dirty_max" },
 		{ "ARENAL_MEMORY_LIMIT", "memory_limit" },
+		{ "ARENAL_CAP", "cap" },
+		{ "ARENAL_NAMES", "names" },
 		{ "ARENAL_LAZY_PURGE", "lazy_purge" },
 		{ "ARENAL_THP", "thp" },
 		{ "ARENAL_WINDOW", "window" },

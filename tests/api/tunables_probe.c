@@ -9,7 +9,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const tunables[] = {
-	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "lazy_purge", "thp",
+	"arena_max", "tcache_max", "mmap_threshold", "trim_threshold", "top_pad", "dirty_max", "memory_limit", "cap", "names", "lazy_purge", "thp",
 	"guard_sample", "window", "stats", "misuse", "misuse_size", "misuse_family",
 	"profile_seconds", "profile_bytes", "profile_growth", "profile_signal", "profile_term", "profile_keep",
 };

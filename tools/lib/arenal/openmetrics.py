@@ -41,6 +41,8 @@ PROCESS = {
     "lock_waits_total": ("lock_waits", "counter", "", "Times that a thread slept for a lock of the allocator's."),
     "lock_wait_nanoseconds_total": ("lock_wait_seconds", "counter", "seconds", "Time that these waits took, of all threads together."),
     "sampling": ("sampling_bytes", "gauge", "bytes", "The heap profile is on, and samples one byte in so many; 0: it is off."),
+    "cap": ("cap_bytes", "gauge", "bytes", "Allocations fail beyond so many bytes; 0: there is no cap."),
+    "cap_used": ("cap_used_bytes", "gauge", "bytes", "What counts for the cap."),
     "guarded_total": ("guarded", "counter", "", "Blocks that were put between inaccessible pages."),
 }
 

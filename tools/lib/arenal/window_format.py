@@ -33,7 +33,7 @@ LIMITS = [128 << i for i in range(23)] + [None]
 STATS = ("allocated", "cached", "active", "dirty", "mapped", "metadata", "brk_bytes", "huge_bytes",
          "huge_blocks", "regions", "arenas", "threads", "purged_total", "refills", "flushes", "guarded",
          "guarded_total", "resident", "failures_total", "purges_total", "purge_nanoseconds_total", "pressure",
-         "lock_waits_total", "lock_wait_nanoseconds_total", "sampling", *TIMES)
+         "lock_waits_total", "lock_wait_nanoseconds_total", "sampling", "cap", "cap_used", *TIMES)
 FIRST_STATS = 17                # of the first libraries
 
 Class = namedtuple("Class", "size span_bytes span_blocks spans blocks_out refills flushes blocks_cached")

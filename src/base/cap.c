@@ -1,0 +1,3 @@
+#include "base/cap.h"
+
+_Atomic size_t cap_bytes;
