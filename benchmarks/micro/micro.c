@@ -33,5 +33,6 @@ int main(int argc, char **argv)
     register_threads();
     register_large();
     register_sized();
+    register_request();
     return bench_main(argc, argv);
 }

@@ -21,8 +21,10 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define ARENAL_API __attribute__((visibility("default")))
+#define ARENAL_SIZED(size) __attribute__((__malloc__, size))
 #else
 #define ARENAL_API
+#define ARENAL_SIZED(size)
 #endif
 
 /* The version of the library that is loaded, "MAJOR.MINOR.PATCH". A static string. Compare it with
@@ -30,10 +32,10 @@ extern "C" {
 ARENAL_API const char *arenal_version(void);
 
 /* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are
- * emptied (of others, one block of each size class stays), free runs and the free pages inside partly used
- * spans are purged, the break is lowered, regions that are free are unmapped but for one of each kind.
- * Returns the number of bytes that were given back (an upper bound of what the resident set loses). Takes the
- * time of a walk over the heap; other threads go on meanwhile. */
+ * emptied (of others, one block of each size class stays; what they keep for heaps stays until a reset), free
+ * runs and the free pages inside partly used spans are purged, the break is lowered, regions that are free
+ * are unmapped but for one of each kind. Returns the number of bytes that were given back (an upper bound of
+ * what the resident set loses). Takes the time of a walk over the heap; other threads go on meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
 /* How long something took: counts[0] times up to 128 ns, counts[i] times up to (128 << i) ns and longer than
@@ -60,7 +62,8 @@ struct arenal_stats {
 	 * not. Blocks above mmap_threshold: their whole mapping. Guarded blocks: as asked for; what surrounds
 	 * them on their pages is active. Hardened mode's canaries are part of blocks */
 	size_t allocated;
-	size_t cached; /* in blocks that lie in thread caches, ready for malloc, or in their quarantines */
+	size_t cached; /* in blocks that lie in thread caches, ready for malloc and for heaps, or in their
+	                  quarantines */
 	size_t active; /* in spans, slice runs and huge mappings that are in use, without holes */
 	size_t dirty;  /* free slices and freed mappings that the kernel still backs with memory and that wait for
 	                  reuse, those that went lazily not included */
@@ -143,6 +146,86 @@ ARENAL_API int arenal_get(const char *name, int64_t *value);
  * EINVAL when the value is out of its range, or EPERM when the tunable only counts at start-up. The old value
  * is kept on error. */
 ARENAL_API int arenal_set(const char *name, int64_t value);
+
+/* ---- sizes ---- */
+
+/* The bytes that may be used of the block that malloc(size) returns, at least: to ask for as much as there is
+ * anyway. In hardened mode that is `size`. Returns 0 for 0, and for sizes that no block has. (Of another
+ * allocator: nallocx, mi_good_size.) */
+ARENAL_API size_t arenal_good_size(size_t size);
+
+/* Makes the block longer or shorter where it lies; it never moves, and what is in it stays, up to the shorter
+ * length. Returns the bytes that may be used now, `size` or more. Returns 0 if that cannot be: nothing has
+ * changed, and errno is ENOMEM, or EINVAL when `block` is NULL. Blocks of more than 32 KiB grow by whole
+ * 64 KiB, or pages above mmap_threshold, if the addresses behind them are free, and shrink likewise, to
+ * 64 KiB or a page; smaller ones have what malloc_usable_size says. In hardened mode, and while calls are
+ * recorded, no block grows beyond that. (Of another allocator: xallocx, mi_expand.) */
+ARENAL_API size_t arenal_expand(void *block, size_t size);
+
+/* ---- heaps ---- */
+
+/* A heap: blocks that can be freed all at once, as those of one request. Any thread may allocate from it,
+ * several at a time, too. Its blocks are like those of malloc: any thread may free one, by free or
+ * arenal_heap_free, and ask for its malloc_usable_size; realloc leaves it in its heap. A process has at most
+ * some 1,000 heaps at a time; arenas of mallctl("arenas.create") are of the same kind, and count. The child
+ * of a fork has its parent's heaps, with what was in them.
+ *
+ * While a heap is reset or destroyed, no thread may allocate from it, or free to it; afterwards, its blocks
+ * are no blocks any more. That is for the program to see to. What follows mistakes:
+ * - A function that is given a heap which was destroyed ends the program with a message (but for
+ *   arenal_heap_of, which is given none).
+ * - Who frees a block after the reset, or twice, ends the program, unless its memory is in use again. What
+ *   was used since the last reset stays with the heap, so the block that he frees then is one of the same
+ *   heap, and until the heap is destroyed nobody else's. In hardened mode, and of guarded blocks, it is found
+ *   like any second free.
+ * - Who uses a block after the reset reads and writes what may be another block of the heap. Of guarded
+ *   blocks it is reported, with the stack of who has reset.
+ * - Who allocates during a reset may get memory that others have.
+ *
+ * NULL as a heap: allocation fails with EINVAL, and there is nothing to reset or destroy. */
+typedef struct arenal_heap arenal_heap;
+
+/* A new heap. `name`, of which 23 bytes are kept, is shown in the table of arenal_stats_print; NULL: none.
+ * Returns NULL with ENOMEM when there is no memory, or when there are as many as may be. It takes some KB of
+ * records; its memory comes in pieces of 64 KiB for each size of blocks. */
+ARENAL_API arenal_heap *arenal_heap_create(const char *name);
+
+/* As malloc, calloc and aligned_alloc (any power of two, any size), from the heap. A block of 0 bytes is one,
+ * too. Return NULL with ENOMEM when there is no memory; with EINVAL when `align` is no power of two, or heap
+ * is NULL. */
+ARENAL_API void *arenal_heap_alloc(arenal_heap *heap, size_t size) ARENAL_SIZED(__alloc_size__(2));
+ARENAL_API void *arenal_heap_calloc(arenal_heap *heap, size_t count, size_t size)
+    ARENAL_SIZED(__alloc_size__(2, 3));
+ARENAL_API void *arenal_heap_aligned_alloc(arenal_heap *heap, size_t align, size_t size)
+    ARENAL_SIZED(__alloc_size__(3));
+
+/* As realloc and free. `block` is one of this heap's, or NULL: any other one ends the program. This is
+ * quicker than free, which has to find out whose the block is. */
+ARENAL_API void *arenal_heap_realloc(arenal_heap *heap, void *block, size_t size);
+ARENAL_API void arenal_heap_free(arenal_heap *heap, void *block);
+
+/* Frees all blocks of the heap. It keeps the memory that was used since the last reset, for the next blocks.
+ * The rest goes back as all free memory does; and so does what it keeps, when it is not used for some time,
+ * or by arenal_purge. Takes a time that grows with the memory, not with the number of small blocks, and a
+ * free for each block above 32 KiB. */
+ARENAL_API void arenal_heap_reset(arenal_heap *heap);
+
+/* The same, and the heap is none any more. Its memory is for all. */
+ARENAL_API void arenal_heap_destroy(arenal_heap *heap);
+
+/* The heap that the block is from, by the address that was returned for it; NULL: from none. */
+ARENAL_API arenal_heap *arenal_heap_of(const void *block);
+
+/* What a heap holds. Exact while nobody allocates from it, or frees. */
+struct arenal_heap_stats {
+	size_t allocated; /* bytes in its blocks, rounded up to their size class */
+	size_t blocks;    /* how many these are */
+	size_t memory;    /* bytes that it has for them, beside what is free for all */
+};
+
+/* Fills the first `size` bytes of *out, as arenal_stats_get does. Returns 0, or EINVAL when a pointer is NULL
+ * or size is 0. */
+ARENAL_API int arenal_heap_stats_get(arenal_heap *heap, struct arenal_heap_stats *out, size_t size);
 
 #ifdef __cplusplus
 }

@@ -62,6 +62,8 @@ static struct arena *add_arena(enum region_kind kind, bool apart) {
 	struct arena *a = meta_alloc(sizeof *a);
 	if (a == NULL) return NULL;
 	setup(a, kind, apart);
+	a->number = count;
+	atomic_store_explicit(&a->epoch, 1, memory_order_relaxed);
 	arena_list[count] = a;
 	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
 	return a;
@@ -92,6 +94,7 @@ bool arena_harden(void) {
 	setup(first, REGION_GUARDED, false);
 	/* The others stay at the end, for the blocks that came from there. */
 	arena_list[count] = arena_list[0];
+	arena_list[count]->number = count;
 	arena_list[0] = first;
 	atomic_store_explicit(&arena_count, count + 1, memory_order_release);
 	return true;

@@ -47,6 +47,13 @@ struct arena {
 	struct random random[CLASS_COUNT];   /* for the choice of hardened blocks. Owner: the bin's lock */
 	struct span *full[CLASS_COUNT];      /* apart: spans without a free block. Owner: the bin's lock */
 	struct times slow_calls[SLOW_CALLS]; /* of its threads: those that were timed */
+	uint32_t number;                   /* its place in arena_list. Owner: threads lock */
+	/* apart: 1 more with each reset. What a thread has kept since an earlier one is no block any more */
+	_Atomic uint32_t epoch;
+	/* apart, and a heap of the program's: what stands for it there (jemalloc/made_arenas.h); 0: it is none */
+	_Atomic uintptr_t heap;
+	struct heap_cache *heap_caches; /* what threads keep of its blocks. Owner: threads lock */
+	char name[24];                  /* what the program calls the heap; ends with 0 */
 };
 
 /* All arenas that exist now: arena_list[0] is the main arena. Grows only, under the threads lock. */
@@ -65,8 +72,11 @@ struct arena *arena_create(void);
 struct arena *arena_create_apart(void);
 
 /* Frees all blocks of an arena apart at once; each that was out is told to `freed`, which is called without a
- * lock, or NULL. Nobody may use one of them any more, nor take others meanwhile. Without any lock. */
-void arena_reset(struct arena *arena, void (*freed)(const void *block));
+ * lock, or NULL. Nobody may use one of them any more, nor take others meanwhile. Without any lock.
+ * `keep`: spans that had blocks out stay, empty, for who asks next; those that had none go, as all do
+ * otherwise. So it keeps what was used since the last reset, and a block that is freed afterwards by mistake
+ * is found, or at worst is one of this arena's. */
+void arena_reset(struct arena *arena, void (*freed)(const void *block), bool keep);
 
 /* The one apart whose blocks are those that the heap profile has sampled. NULL until the profile is on for
  * the first time; written once, under the threads lock. */
@@ -115,6 +125,13 @@ static inline void *arena_take_one(struct arena *arena, unsigned class_) {
 	if (bare.count > 0) arena_mark_bare(&bare);
 	return block;
 }
+
+/* For who hands blocks out one after the other, and writes no marks: takes up to `few` that have their mark,
+ * told below `end`, the first one last; or, when there are none, up to `most` side by side, which may have
+ * none: then bare->count is not 0, and it is all of them. Returns how many; 0 means out of memory. There is
+ * room for `most` below `end`. */
+size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t few, size_t most,
+                      struct bare_blocks *bare);
 
 /* Gives blocks of one size class back to the bins that own them. The array is used as scratch space. A
  * pointer that is not the start of a handed-out block ends the program with a message. Called under a cache's

@@ -25,6 +25,12 @@
 /* A new span: it is bare, or its blocks get marks. */
 void bare_new(struct span *s, const struct size_class *c);
 
+/* All of it is bare. */
+static inline void bare_all(struct span *s) {
+	for (size_t i = 0; i < s->slices; i++) s[i].bare = UINT16_MAX;
+	s->marked_end = 0;
+}
+
 /* These pages, on which no block is in use, are about to lose what is written there. */
 void bare_add(struct span *s, const struct size_class *c, uint64_t pages);
 

@@ -109,6 +109,30 @@ static size_t take_random(struct span *s, const struct size_class *c, void **end
 	return taken;
 }
 
+size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t few, size_t most,
+                      struct bare_blocks *bare) {
+	struct bin *bin = &arena->bins[class_];
+	const struct size_class *c = &size_classes[class_];
+	size_t taken = 0;
+	enum second_word word = WORD_IS_MARK;
+	lock_take(&bin->lock, RANK_BIN);
+	struct span *s = bin->partial != NULL ? bin->partial : create_span(bin, class_);
+	if (s != NULL) {
+		taken = bare_take(s, c, end, few, NULL);
+		if (taken == 0) taken = bare_take(s, c, end, most, &word);
+		if (s->free_count == 0) bin_unlink_full(bin, s);
+	}
+	bin->blocks_out += taken;
+	bin->refills++;
+	holes_watch_take(bin, class_);
+	lock_drop(&bin->lock, RANK_BIN);
+	PROBE(refill, c->size, taken);
+	pressure_poke();
+	bare->count = 0;
+	if (taken > 0 && word != WORD_IS_MARK) *bare = (struct bare_blocks){ end[-1], taken, c->size, word };
+	return taken;
+}
+
 size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
                        struct bare_blocks *bare) {
 	struct bin *bin = &arena->bins[class_];

@@ -179,9 +179,9 @@ COLD static void count_fresh(size_t bytes) {
 }
 
 /* os_remap for a longer mapping, within the cap. */
-static void *grow(void *address, size_t old_size, size_t size) {
+static void *grow(void *address, size_t old_size, size_t size, bool may_move) {
 	if (!cap_take(size - old_size)) return NULL;
-	void *grown = os_remap(address, old_size, size, true);
+	void *grown = os_remap(address, old_size, size, may_move);
 	if (grown == NULL) cap_give(size - old_size);
 	return grown;
 }
@@ -194,7 +194,7 @@ static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
 	*origin = p.origin;
 	if (p.address == NULL) return NULL;
 	if (p.size < *size) {
-		void *grown = grow(p.address, p.size, *size);
+		void *grown = grow(p.address, p.size, *size, true);
 		/* Refused, as where the program changed a part of it behind our back. Keeping it for smaller
 		 * blocks costs more memory than the faults are worth. */
 		if (grown == NULL) {
@@ -267,7 +267,8 @@ bool huge_free(void *block) {
 	return size > 0;
 }
 
-void *huge_resize(void *block, size_t size) {
+/* The place of the block then; NULL: it is as it was. */
+static void *resize(void *block, size_t size, bool may_move, const char *function) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	/* Out of the table while it moves: its old address may be somebody else's before we know its new one. */
@@ -276,7 +277,7 @@ void *huge_resize(void *block, size_t size) {
 	const size_t old = take_out_to_resize(block, &more);
 	if (unlikely(old == 0)) {
 		gate_leave();
-		report_pointer("realloc", block, NULL);
+		report_pointer(function, block, NULL);
 	}
 	size_t roomy = ALIGN_UP(size + size / HUGE_GROWTH_SHARE, os_page_size);
 	const bool may_join = size > old && roomy < PTRDIFF_MAX && !more.altered;
@@ -287,10 +288,10 @@ void *huge_resize(void *block, size_t size) {
 		moved = block;
 		size = old + behind;
 	} else if (size > old && roomy < PTRDIFF_MAX) {
-		moved = grow(block, old, roomy);
+		moved = grow(block, old, roomy, may_move);
 		if (moved != NULL) size = roomy;
 	}
-	if (moved == NULL) moved = size > old ? grow(block, old, size) : os_remap(block, old, size, true);
+	if (moved == NULL) moved = size > old ? grow(block, old, size, may_move) : os_remap(block, old, size, may_move);
 	if (moved != NULL && size < old) cap_give(old - size);
 	if (moved != NULL && moved != block) more.origin = 0;
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);
@@ -299,4 +300,10 @@ void *huge_resize(void *block, size_t size) {
 	if (moved != NULL && size < old) heap_count_purged(old - size);
 	if (moved != NULL && size > old + behind) count_fresh(size - old - behind);
 	return moved;
+}
+
+void *huge_resize(void *block, size_t size) { return resize(block, size, true, "realloc"); }
+
+bool huge_resize_there(void *block, size_t size) {
+	return resize(block, size, false, "arenal_expand") != NULL;
 }

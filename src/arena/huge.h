@@ -20,6 +20,9 @@ size_t huge_size(const void *block);
  * message about realloc. */
 void *huge_resize(void *block, size_t size);
 
+/* The same, where it lies. False: it is as it was. */
+bool huge_resize_there(void *block, size_t size);
+
 /* The program changes what the kernel does with the memory in this range (locks it, keeps it from
  * children, ...): the blocks of `least` bytes or more in it are not kept for others when they are freed.
  * Cheap where no huge block is near, and never waits: handlers of signals may call it. */

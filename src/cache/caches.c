@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/meta.h"
 #include "base/node.h"
+#include "cache/heap_cache.h"
 #include "cache/magazine.h"
 #include "cache/purger.h"
 #include "cache/walk.h"
@@ -217,6 +218,7 @@ static void thread_exit(void *cache) {
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
 	end_attached(tc);
+	heap_caches_leave(tc);
 	const bool last = !park_cache(tc) && end_cache(tc);
 	purger_start();
 	if (last) purger_end();

@@ -5,6 +5,7 @@
 #include "arena/zero.h"
 #include "base/meta.h"
 #include "cache/caches.h"
+#include "cache/heap_cache.h"
 #include "cache/magazine.h"
 #include "cache/walk.h"
 
@@ -38,6 +39,7 @@ void tcache_after_fork(void) {
 		adopt_from = os_milliseconds() + ADOPTION_PACE;
 	}
 	caches.first = own;
+	heap_caches_after_fork(own);
 	forget_parked();
 	caches.count = own != NULL;
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);

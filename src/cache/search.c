@@ -6,6 +6,7 @@
  * missed. realloc ends the program for nothing else (look_for_free in api/realloc.c); malloc only says where
  * it was. tests/models/search.pml fails for wrong variants. */
 #include "cache/caches.h"
+#include "cache/heap_cache.h"
 #include "cache/magazine.h"
 
 /* Does the magazine hold the block? Its thread may be at work, but in no slow path: a block that it takes
@@ -78,6 +79,7 @@ const char *tcache_where_free(const struct span *s, const void *block) {
 	struct tcache *own = own_cache();
 	if (own != NULL && holds_locked(own, s->class_, block)) return ", and is in the cache of this thread";
 	if (arena_has_free(s, block)) return ", and is back in its arena";
+	if (heap_caches_hold(s, block)) return ", and waits for its heap";
 	if (in_a_parked_cache(s, block)) return ", and is in the cache of a thread that ended";
 	return in_any_cache(s, block) ? ", and is in the cache of another thread" : NULL;
 }

@@ -19,6 +19,14 @@ static inline void *alloc_guarded(struct tcache *tc, size_t size) {
 	return unlikely(tc->guard.due) && !caches.hardened ? guard_turn_take(&tc->guard, size) : NULL;
 }
 
+void *tcache_guard_turn(size_t size, size_t count) {
+	struct tcache *tc = get_cache();
+	if (tc == NULL) return NULL;
+	void *block = alloc_guarded(tc, size);
+	if (block == NULL) guard_count(&tc->guard, count);
+	return block;
+}
+
 void *tcache_alloc(unsigned class_, size_t size) {
 	struct tcache *tc = get_cache();
 	if (unlikely(tc == NULL)) return arena_take_one(arena_list[0], class_);

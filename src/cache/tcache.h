@@ -24,6 +24,9 @@
 /* Requests up to this find their size class in a table, larger ones compute it. */
 #define TABLE_MAX ((size_t)1024)
 
+/* Of so many of a program's heaps, a thread keeps blocks. */
+#define HEAPS_OF_THREAD 8
+
 struct magazine {
 	void **top;          /* blocks lie in [empty, top); malloc takes the last one, free adds behind it */
 	void **full;         /* top >= full: no room */
@@ -68,6 +71,9 @@ struct tcache {
 	/* What a layer above keeps for the thread, or NULL: the trace, its writer. One word is all that any
 	 * needs; its end is cache_hooks.end_attached. Owner: its thread */
 	void *attached;
+	/* What the thread keeps of heaps that it used, by their numbers (heap_cache.h). Owner: its thread */
+	struct heap_cache *heaps[HEAPS_OF_THREAD];
+	bool has_heaps;       /* any, ever */
 	bool led_away;        /* see tcache_lead. Owner: `lock` */
 	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
 	uint8_t parked_looks; /* looks that found it so */
@@ -113,6 +119,13 @@ void *tcache_alloc_sampled(unsigned class_, size_t size);
 /* A large block: a run from the thread's cache, or whatever large_alloc gives. NULL when out of memory. */
 void *tcache_alloc_large(size_t size, bool zero);
 void tcache_free_run(struct span *run);
+
+/* For blocks that come from elsewhere, `count` of them now: the guarded one that is due, or NULL. It reads as
+ * zero. */
+void *tcache_guard_turn(size_t size, size_t count);
+
+/* The calling thread keeps no blocks of heaps any more. */
+void tcache_leave_heaps(void);
 
 /* The arena of the calling thread; makes the thread's cache when it has none. */
 struct arena *tcache_arena(void);

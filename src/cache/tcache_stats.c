@@ -1,7 +1,8 @@
-/* Statistics: what lies in the caches of all threads, and in orphans. */
+/* Statistics: what lies in the caches of all threads, in what they keep of heaps, and in orphans. */
 #include <string.h>
 
 #include "cache/caches.h"
+#include "cache/heap_cache.h"
 #include "cache/walk.h"
 
 /* Blocks in a magazine of another thread, whose slow paths are locked out. Without ThreadSanitizer: it
@@ -38,6 +39,7 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 		*bytes += quarantined_bytes(tc);
 		*run_bytes += tc->run_cache.bytes;
 	}
+	heap_caches_count_all(blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks[c] * size_classes[c].size;
 }
@@ -50,5 +52,6 @@ void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 		count_blocks(tc, blocks);
 	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) count_blocks(tc, blocks);
+	heap_caches_count_all(blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
 }

@@ -2,31 +2,18 @@
 #include "api/malloc.h"
 #include "api/sized.h"
 #include "arena/clear.h"
-#include "arena/large.h"
-#include "base/conf.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
 #include "harden/misuse.h"
 #include "jemalloc/flags.h"
 #include "jemalloc/jemalloc.h"
 #include "jemalloc/made_arenas.h"
+#include "jemalloc/sizes.h"
 #include "jemalloc/thread.h"
 
 #include <string.h>
 
 /* ---- sizes ---- */
-
-/* Usable bytes of the block that a request gets; 0: none can be had. In hardened mode, what was asked for. */
-static size_t good_size(size_t size, size_t align) {
-	size = max_size(size, 1);
-	if (size > PTRDIFF_MAX - SLICE_SIZE || align > PTRDIFF_MAX / 2) return 0;
-	if (unlikely(harden_is_on)) return size;
-	const size_t rounded = ALIGN_UP(size, align);
-	if (rounded <= SMALL_MAX) return size_classes[class_of_aligned(align, rounded)].size;
-	size = max_size(size, SMALL_MAX + 1);
-	const bool is_run = size <= RUN_MAX && align <= RUN_MAX && size <= (size_t)conf.mmap_threshold;
-	return ALIGN_UP(size, is_run ? SLICE_SIZE : os_page_size);
-}
 
 EXPORT size_t PUBLIC(nallocx)(size_t size, int flags) {
 	ensure_started();
@@ -152,23 +139,6 @@ EXPORT void *PUBLIC(rallocx)(void *block, size_t size, int flags) {
 	return moved != NULL && flags_zero(flags) ? clear_new(moved, usable) : moved;
 }
 
-/* Where the block lies: runs only, for what serves otherwise has its own ideas of sizes. */
-static bool resize_in_place(void *block, size_t usable, size_t size) {
-	struct span *s = span_of(block);
-	if (usable <= SMALL_MAX || size <= SMALL_MAX || s == NULL) return false;
-	if (front_behind_counting() != NULL || size > (size_t)conf.mmap_threshold) return false;
-	const uint32_t number = made_take_out(block);
-	sample_freed(block);
-	const uint64_t begin = slow_call_begins();
-	const bool done = large_resize_run(s, size);
-	if (done) slow_call_ends(SLOW_REALLOC_LARGE, begin);
-	sample_allocated(block, done ? size : usable);
-	const size_t now = usable_size(block, "xallocx");
-	if (number != 0) made_put(number, block, now, FAMILY_MALLOC);
-	if (unlikely(thread_counts.counts) && now != usable) thread_count(now, usable);
-	return done;
-}
-
 EXPORT size_t PUBLIC(xallocx)(void *block, size_t size, size_t extra, int flags) {
 	ensure_started();
 	const size_t align = flags_align(flags), usable = usable_size(block, "xallocx");
@@ -176,7 +146,8 @@ EXPORT size_t PUBLIC(xallocx)(void *block, size_t size, size_t extra, int flags)
 	const size_t least = good_size(size, align);
 	if ((uintptr_t)block % align != 0 || least == 0 || most == 0) return usable;
 	if (usable >= least && usable <= most) return usable;
-	if (!resize_in_place(block, usable, most) && usable < least) resize_in_place(block, usable, least);
+	if (!resize_in_place(block, usable, most, "xallocx") && usable < least)
+		resize_in_place(block, usable, least, "xallocx");
 	const size_t now = usable_size(block, "xallocx");
 	if (flags_zero(flags) && now > usable) clear_new(block, usable);
 	return now;

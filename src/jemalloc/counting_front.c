@@ -6,7 +6,8 @@
 
 #include "api/malloc.h"
 #include "api/sized.h"
-#include "cache/tcache.h"
+#include "arena/report.h"
+#include "cache/heap_cache.h"
 #include "harden/guard.h"
 #include "harden/misuse.h"
 #include "jemalloc/made_arenas.h"
@@ -114,9 +115,11 @@ static void *move_to(uint32_t arena, void *block, size_t size, size_t usable) {
 	return moved;
 }
 
-/* Where it stays in its place, it stays its arena's; where it moves, it is of the arena that the thread
- * chose, or like any other. */
+/* Where it stays in its place, it stays its arena's; where it moves, it is of its heap, if it was of one; of
+ * the arena that the thread chose, or like any other. */
 static void *resize(uint32_t arena, void *block, size_t size) {
+	const struct arena *heap = made_heap_of_block(block);
+	if (heap != NULL) arena = heap->number;
 	if (arena != 0) {
 		const size_t usable = size_of(block);
 		if (leaves_place(block, size, usable)) return move_to(arena, block, size, usable);
@@ -140,7 +143,16 @@ static void *counting_resize(void *block, size_t size) {
 	return moved;
 }
 
+/* False: it is no block of the heap that the thread used last. */
+static bool keep_for_heap(void *block, const struct claim *claim) {
+	if (behind != &plain_front) return false;
+	if (heap_cache_give_any(block)) return true;
+	if (unlikely(heap_cache_has(block))) report_pointer(claim->function, block, ", and waits for its heap");
+	return false;
+}
+
 static void counting_release(void *block, const struct claim *claim) {
+	if (keep_for_heap(block, claim)) return;
 	const struct call call = enter();
 	if (call.counts) thread_count(0, behind->usable_size(block, claim->function));
 	made_take_out(block);
@@ -171,6 +183,7 @@ bool counting_front_begin(void) { return front_put_before(&counting, &behind); }
 /* Where another front serves, caches are hidden already. */
 bool thread_calls_come(void) {
 	if (!counting_front_begin()) return false;
+	tcache_leave_heaps();
 	if (behind == &plain_front) tcache_hide_own();
 	return true;
 }

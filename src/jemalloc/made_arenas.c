@@ -9,6 +9,7 @@
 #include "arena/mark.h"
 #include "arena/zero.h"
 #include "base/address_table.h"
+#include "cache/heap_cache.h"
 #include "cache/magazine.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
@@ -49,14 +50,35 @@ static uint32_t find_number(void) {
 	return arena_create_apart() != NULL ? count : 0;
 }
 
-uint32_t made_create(void) {
-	if (!counting_front_begin()) return 0;
-	tcache_lock();
+/* Under the lock. */
+static uint32_t create(void) {
 	const uint32_t number = find_number();
 	if (number != 0)
 		made[number] = (struct made){ .exists = true, .generation = made[number].generation + 1 };
+	return number;
+}
+
+uint32_t made_create(void) {
+	if (!counting_front_begin()) return 0;
+	tcache_lock();
+	const uint32_t number = create();
 	tcache_unlock();
 	return number;
+}
+
+uintptr_t made_create_heap(const char *name) {
+	if (!counting_front_begin()) return 0;
+	uintptr_t heap = 0;
+	tcache_lock();
+	const uint32_t number = create();
+	if (number != 0) {
+		struct arena *arena = arena_list[number];
+		heap = (uintptr_t)made[number].generation << HEAP_NUMBER_BITS | number;
+		if (name != NULL) strncpy(arena->name, name, sizeof arena->name - 1);
+		atomic_store_explicit(&arena->heap, heap, memory_order_release);
+	}
+	tcache_unlock();
+	return heap;
 }
 
 bool made_is(size_t number) {
@@ -124,11 +146,19 @@ struct made_figures made_figures(uint32_t number) {
 	return figures;
 }
 
-static uint32_t number_of(const struct arena *arena) {
-	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
-	for (uint32_t i = 0; i < count; i++)
-		if (arena_list[i] == arena) return i;
-	return 0;
+struct arena *made_heap_of_block(const void *block) {
+	const struct span *s = span_of(block);
+	const struct bin *bin =
+	    s != NULL && s->kind == SPAN_SMALL ? *(struct bin *const volatile *)&s->bin : NULL;
+	struct arena *arena = bin != NULL && s->sampled ? bin->arena : NULL;
+	if (arena == NULL && atomic_load_explicit(&made_blocks_count, memory_order_relaxed) > 0) {
+		tcache_lock();
+		const struct address_entry *e = address_table_find(&written, (uintptr_t)block);
+		if (e != NULL) arena = arena_list[record_of(e)->arena];
+		tcache_unlock();
+	}
+	const bool is_heap = arena != NULL && atomic_load_explicit(&arena->heap, memory_order_relaxed) != 0;
+	return is_heap ? arena : NULL;
 }
 
 bool made_of_block(const void *block, uint64_t *number) {
@@ -139,7 +169,7 @@ bool made_of_block(const void *block, uint64_t *number) {
 	if (*number != 0) return true;
 	const struct span *s = span_of(block);
 	const struct bin *bin = s != NULL && s->kind == SPAN_SMALL ? s->bin : NULL;
-	if (bin != NULL) *number = number_of(bin->arena);
+	if (bin != NULL) *number = bin->arena->number;
 	size_t size;
 	enum family family;
 	return s != NULL || zero_owns(block) || guard_owns(block) || huge_find(block).start != NULL ||
@@ -161,20 +191,33 @@ static void *take_first(uint32_t number, enum family *family) {
 	return block;
 }
 
-void made_reset(uint32_t number) {
+/* What threads keep of it is forgotten first: it is free with all others. */
+static void free_all(uint32_t number, bool keep) {
 	struct claim claim = { "arena.<i>.reset", FAMILY_MALLOC, SIZE_UNKNOWN };
+	struct arena *arena = arena_list[number];
+	atomic_fetch_add_explicit(&arena->epoch, 1, memory_order_relaxed);
 	for (void *block; (block = take_first(number, &claim.family)) != NULL;) release(block, &claim);
-	if (arena_list[number]->inherited) return; /* of a hardened parent: nothing was taken from it */
-	arena_reset(arena_list[number], atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed));
+	if (arena->inherited) return; /* of a hardened parent: nothing was taken from it */
+	arena_reset(arena, atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed), keep);
+}
+
+void made_reset(uint32_t number) { free_all(number, true); }
+
+/* Under the lock. */
+static void end_heap(struct arena *arena) {
+	atomic_store_explicit(&arena->heap, 0, memory_order_relaxed);
+	heap_caches_detach(arena);
+	memset(arena->name, 0, sizeof arena->name);
 }
 
 bool made_destroy(uint32_t number) {
 	tcache_lock();
 	const bool existed = made[number].exists;
 	made[number].exists = false;
+	if (existed) end_heap(arena_list[number]);
 	tcache_unlock();
 	if (!existed) return false;
-	made_reset(number);
+	free_all(number, false);
 	tcache_lock();
 	made[number].destroyed = true;
 	tcache_unlock();
@@ -195,7 +238,7 @@ uint32_t made_of_thread(void) {
 
 uint32_t arena_of_thread(void) {
 	const uint32_t number = made_of_thread();
-	return number != 0 ? number : number_of(tcache_arena());
+	return number != 0 ? number : tcache_arena()->number;
 }
 
 static int choose_made(uint32_t number) {
@@ -273,7 +316,8 @@ static void *take(uint32_t number, size_t size, size_t align, bool zero, enum fa
 	if (serves != NULL)
 		return write_down(number, take_other(serves, size, align, zero, family), size, family);
 	const size_t rounded = ALIGN_UP(max_size(size, 1), align);
-	if (rounded <= SMALL_MAX) return take_small(arena, class_of_aligned(align, rounded), rounded, zero);
+	if (rounded <= SMALL_MAX)
+		return take_small(arena, class_of_aligned(align, rounded), max_size(size, 1), zero);
 	size = max_size(size, SMALL_MAX + 1);
 	return write_down(number, take_large(arena, size, align, zero), size, family);
 }

@@ -16,11 +16,30 @@
 /* A new one, or one that was destroyed: its number. 0: out of memory, or too early. */
 uint32_t made_create(void);
 
+/* The same for a heap (include/arenal/arenal.h), called `name`, or NULL. Returns its handle, which no later
+ * one of this number has; 0: out of memory, or too early. */
+#define HEAP_NUMBER_BITS 10
+static_assert(ARENAS_MAX == 1 << HEAP_NUMBER_BITS,
+              "a handle is a number, and above it how many had it before");
+uintptr_t made_create_heap(const char *name);
+
+/* The heap's arena; NULL: there is none of this handle, any more or ever. Without a lock. */
+static inline struct arena *made_arena_of_heap(uintptr_t heap) {
+	const size_t number = heap % ARENAS_MAX;
+	if (heap == 0 || number >= atomic_load_explicit(&arena_count, memory_order_acquire)) return NULL;
+	struct arena *arena = arena_list[number];
+	return atomic_load_explicit(&arena->heap, memory_order_relaxed) == heap ? arena : NULL;
+}
+
+/* The arena of the heap that the block is from; NULL: of none. The address may be any. */
+struct arena *made_heap_of_block(const void *block);
+
 /* The arena of this number, whoever made it; NULL: there is none. */
 struct arena *arena_by_number(size_t number);
 bool made_is(size_t number);
 
-/* Frees all blocks of it. Nobody may use one of them any more, nor take one meanwhile. */
+/* Frees all blocks of it. Nobody may use one of them any more, nor take one meanwhile. Its spans stay for the
+ * next ones, as far as they were used. */
 void made_reset(uint32_t number);
 
 /* The same, and its number is free for the next one; who chose it has an arena of all's again. False: the

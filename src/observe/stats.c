@@ -50,7 +50,7 @@ bool stats_next_arena(uint32_t *place, struct arena_stats *out) {
 	while (first < count && !arena_list[first]->inherited) first++;
 	while (*place<count && * place> first && arena_list[*place]->inherited) ++*place;
 	if (*place >= count) return false;
-	*out = (struct arena_stats){ .kind = arena_list[*place]->kind };
+	*out = (struct arena_stats){ .kind = arena_list[*place]->kind, .name = arena_list[*place]->name };
 	for (uint32_t a = *place; a < (*place == first ? count : *place + 1); a++)
 		if (arena_list[a]->inherited == (*place == first)) add_arena(arena_list[a], out);
 	++*place;
@@ -210,7 +210,8 @@ static void print_arenas(struct writer *w) {
 	line(w, "arena      prefers  threads    spans   blocks out");
 	struct arena_stats s;
 	for (uint32_t place = 0, number = 0; stats_next_arena(&place, &s); number++)
-		line(w, "%5u %12s %8u %8zu %12s", number, kinds[s.kind], s.threads, s.spans, human(s.bytes).text);
+		line(w, "%5u %12s %8u %8zu %12s%s%s", number, kinds[s.kind], s.threads, s.spans, human(s.bytes).text,
+		     *s.name != 0 ? "  heap " : "", s.name);
 }
 
 static void print_classes(struct writer *w) {

@@ -30,6 +30,7 @@ struct arena_stats {
 	uint32_t kind, threads; /* kind: enum region_kind */
 	size_t spans, bytes;    /* bytes: held by the program and by thread caches */
 	uint64_t refills, flushes;
+	const char *name; /* of a heap of the program's; "": it is none, or has none */
 };
 /* The next one; *place is 0 for the first. False: there are no more. */
 bool stats_next_arena(uint32_t *place, struct arena_stats *out);

@@ -301,6 +301,38 @@ static void misuse_is_found_as_ever(void **state) {
 	arenal_profile_stop();
 }
 
+/* ---- heaps ---- */
+
+void *site_of_heap(arenal_heap *heap, size_t size);
+NOINLINE void *site_of_heap(arenal_heap *heap, size_t size) {
+	void *block = arenal_heap_alloc(heap, size);
+	sink = block;
+	return block;
+}
+
+/* Also those that the thread had kept before; and a reset forgets them all. */
+static void blocks_of_heaps_are_counted(void **state) {
+	(void)state;
+	arenal_heap *heap = arenal_heap_create("profiled");
+	arenal_heap_free(heap, site_of_heap(heap, 100));
+	start_exactly();
+	void *first = site_of_heap(heap, 100);
+	for (int i = 1; i < 100; i++) site_of_heap(heap, 100);
+	void *large = site_of_heap(heap, 50000);
+	site_of_heap(heap, 3000000);
+	assert_counts((void *)site_of_heap, 102, 100 * 100 + 50000 + 3000000, 102);
+	arenal_heap_free(heap, first);
+	free(large);
+	assert_counts((void *)site_of_heap, 100, 99 * 100 + 3000000, 102);
+	arenal_heap_reset(heap);
+	assert_counts((void *)site_of_heap, 0, 0, 102);
+	arenal_profile_stop();
+	void *unseen = site_of_heap(heap, 100);
+	arenal_heap_free(heap, unseen);
+	assert_counts((void *)site_of_heap, 0, 0, 102);
+	arenal_heap_destroy(heap);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(estimates_are_unbiased),
@@ -314,6 +346,7 @@ int main(void) {
 		cmocka_unit_test(write_errors_are_told),
 		cmocka_unit_test(a_child_has_a_copy),
 		cmocka_unit_test(misuse_is_found_as_ever),
+		cmocka_unit_test(blocks_of_heaps_are_counted),
 	};
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
 }

@@ -74,6 +74,14 @@ LD_LIBRARY_PATH="$library_directory" "$work/shared_cxx"
 "$cxx" -std=c++17 -Wall -Wextra -Werror "$source/bad_alloc.cpp" -o "$work/static_cxx" -static -pthread \
     $(pkg-config --static --cflags --libs arenal)
 "$work/static_cxx"
+"$cxx" -std=c++17 -Wall -Wextra -Wshadow -pedantic -Werror "$source/../api/cxx_header.cpp" -o "$work/header" -static -pthread \
+    $(pkg-config --static --cflags --libs arenal)
+"$work/header"
+# The header alone, for the oldest and newest C++ and another compiler.
+for other in "$cxx -std=c++11" "$cxx -std=c++2b" "clang++ -std=c++20 -fno-exceptions -fno-rtti"; do
+    command -v ${other%% *} >"$work/which" || continue
+    echo '#include <arenal/arenal.hpp>' | $other -Wall -Wextra -pedantic -Werror -fsyntax-only $(pkg-config --cflags arenal) -x c++ -
+done
 
 output=$("$work/prefix/bin/arenal" run --stats -- true 2>&1)
 case $output in

@@ -49,6 +49,23 @@ static void run_threads(void) {
 		CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
+static void use_heap(void) {
+	arenal_heap *heap = arenal_heap_create("linked");
+	struct arenal_heap_stats stats;
+
+	CHECK(heap);
+	for (size_t i = 0; i < 1000; i++) {
+		char *block = arenal_heap_alloc(heap, i * 50);
+		CHECK(block && arenal_heap_of(block) == heap);
+		memset(block, 1, i * 50);
+		CHECK(arenal_expand(block, i * 50) >= i * 50);
+	}
+	arenal_heap_reset(heap);
+	CHECK(arenal_heap_stats_get(heap, &stats, sizeof stats) == 0 && stats.blocks == 0);
+	arenal_heap_destroy(heap);
+	CHECK(arenal_good_size(100) >= 100);
+}
+
 int main(void) {
 	CHECK(strcmp(arenal_version(), ARENAL_VERSION_STRING) == 0);
 
@@ -64,6 +81,7 @@ int main(void) {
 
 	allocate_some(NULL);
 	run_threads();
+	use_heap();
 	int status;
 	pid_t child = fork();
 	if (child == 0) {
