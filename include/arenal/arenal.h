@@ -11,9 +11,9 @@
 #include <stdint.h>
 
 #define ARENAL_VERSION_MAJOR 0
-#define ARENAL_VERSION_MINOR 1
+#define ARENAL_VERSION_MINOR 2
 #define ARENAL_VERSION_PATCH 0
-#define ARENAL_VERSION_STRING "0.1.0"
+#define ARENAL_VERSION_STRING "0.2.0"
 
 #ifdef __cplusplus
 extern "C" {

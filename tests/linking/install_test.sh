@@ -17,7 +17,8 @@ done
 for component in library dev tools; do
     (cd "$work/$component" && find . ! -type d | sort) >"$work/$component.files"
 done
-if grep -v '/libarenal\.so[.0-9]*$' "$work/library.files" || grep -E '/(bin|share|libexec)/|\.so' "$work/dev.files" ||
+if grep -v '/libarenal\.so[.0-9]*$' "$work/library.files" ||
+    grep -v '^\./share/man/man3/arenal[a-z_]*\.3$' "$work/dev.files" | grep -E '/(bin|share|libexec)/|\.so' ||
     grep -E '\.(so|a|h|cmake|pc)$' "$work/tools.files"; then
     echo "these are in the wrong component" >&2
     exit 1
@@ -51,6 +52,12 @@ library_directory=$(dirname "$(file_in_prefix libarenal.so)")
 file_in_prefix libarenal.a >/dev/null
 file_in_prefix arenal.h >/dev/null
 
+for name in arenal.1 arenal-ctl.1 arenal.3 arenal_purge.3 arenal.7 _arenal README.md; do
+    file_in_prefix "$name" >/dev/null
+done
+[ -f "$work/prefix/share/bash-completion/completions/arenal" ] || { echo "no completion for bash was installed" >&2; exit 1; }
+man -w -M "$work/prefix/share/man" 3 arenal_purge >/dev/null
+
 PKG_CONFIG_PATH=$(dirname "$(file_in_prefix arenal.pc)")
 export PKG_CONFIG_PATH
 [ "$(pkg-config --modversion arenal)" = "$("$compiler" -E -P -include arenal/arenal.h \
@@ -82,6 +89,12 @@ for other in "$cxx -std=c++11" "$cxx -std=c++2b" "clang++ -std=c++20 -fno-except
     command -v ${other%% *} >"$work/which" || continue
     echo '#include <arenal/arenal.hpp>' | $other -Wall -Wextra -pedantic -Werror -fsyntax-only $(pkg-config --cflags arenal) -x c++ -
 done
+
+# The header's numbers, its string and the changelog's newest chapter.
+grep -q "^## $(pkg-config --modversion arenal), 20" "$work/prefix/share/doc/arenal/CHANGELOG.md" || {
+    echo "the changelog begins with another version" >&2
+    exit 1
+}
 
 output=$("$work/prefix/bin/arenal" run --stats -- true 2>&1)
 case $output in
@@ -118,13 +131,13 @@ configure_project() { # OPTION...
         -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$work/prefix" "$@" >"$work/project.log" 2>&1
 }
 # While the version is 0.x, another x is another interface.
-for version in 0.0 0.2 1.0; do
+for version in 0.0 0.1 0.3 1.0; do
     if configure_project -DARENAL_VERSION=$version || ! grep -q 'considered but not accepted' "$work/project.log"; then
         echo "find_package takes this version for $version" >&2
         exit 1
     fi
 done
-configure_project -DARENAL_VERSION=0.1 || { cat "$work/project.log" >&2; exit 1; }
+configure_project -DARENAL_VERSION=0.2 || { cat "$work/project.log" >&2; exit 1; }
 "$cmake" --build "$work/project/build" --config Release >"$work/project.log" 2>&1 || { cat "$work/project.log" >&2; exit 1; }
 for variant in arenal arenal_static; do
     expect_version "find_package, $variant" "$(find "$work/project/build" -name "consumer_$variant" -type f)"

@@ -4,6 +4,7 @@ which gets the options and what came after "--" and returns the exit code. optio
 import argparse
 import importlib
 import re
+import sys
 
 from arenal import targets
 
@@ -12,9 +13,25 @@ NAMES = ("run", "ps", "top", "stats", "serve", "ctl", "profile", "maps", "trace"
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
 
-def add_all(commands):
+class Parser(argparse.ArgumentParser):
+    """Also of each command: argparse makes them of the class of the first."""
+
+    def _print_message(self, message, file=None):
+        if file is sys.stdout:
+            file.write(message)         # argparse says nothing about a full disk
+        else:
+            super()._print_message(message, file)
+
+
+def parser():
+    """What is read from a command line; help, manual pages and completion are made of it."""
+    whole = Parser(prog="arenal", description="The command for people who run programs on Arenal.", allow_abbrev=False)
+    whole.add_argument("--version", action="store_true", help="print the version and exit")
+    whole.set_defaults(main=None, parser=whole)
+    commands = whole.add_subparsers(metavar=" | ".join(NAMES))
     for name in NAMES:
         importlib.import_module(f"arenal.commands.{name}").add(commands)
+    return whole
 
 
 def seconds(text):
