@@ -33,6 +33,5 @@ int main(int argc, char **argv)
     register_threads();
     register_large();
     register_sized();
-    register_request();
     return bench_main(argc, argv);
 }

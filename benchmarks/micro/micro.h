@@ -20,7 +20,6 @@ void register_cross(void);
 void register_threads(void);
 void register_large(void);
 void register_sized(void);
-void register_request(void);
 
 // Sizes that are Pareto distributed from 16 B, cut off at 64 KiB. Computed before anything is measured: `random`
 // chooses one of SIZES of them.

@@ -132,12 +132,17 @@ class Hostile(ServeTest):
     def test_one_user_does_not_take_all_places(self):
         """He has as many as there are, and another one gets one all the same, as soon as he comes."""
         many = [self.on_arenal(*WORDS) for _ in range(5)]
-        with mock.patch.object(found, "_user", lambda pid: 1 if pid in {process.pid for process in many} else 2), \
+        ours = {process.pid for process in many}
+        others, all_of_them = set(), found._processes       # pylint: disable=protected-access
+        with mock.patch.object(found, "_user", lambda pid: 1 if pid in ours else 2), \
+                mock.patch.object(found, "_processes", lambda: [one for one in all_of_them() if one[0] in ours | others]), \
+                mock.patch.object(found, "OPENING", DEADLINE), mock.patch.object(found, "MEET", DEADLINE), \
+                mock.patch.object(fleet, "WAIT", DEADLINE), mock.patch.object(fleet, "GRACE", DEADLINE), \
                 mock.patch.object(found, "SEARCH", 0), mock.patch.object(fleet, "FRESH", 0), mock.patch.object(found, "SEARCH_SHARE", 0):
             everybody = fleet.Fleet(4)
             self.await_(lambda: len(everybody.look().looks) == 4, "not all places are taken")
             other = self.on_arenal(*WORDS)
-            ours = {process.pid for process in many}
+            others.add(other.pid)
             self.await_(lambda: other.pid in {look.target.pid for look in everybody.look().looks}, "he is left out")
             for _ in range(10):
                 seen = everybody.look()

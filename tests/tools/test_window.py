@@ -147,8 +147,13 @@ class Answers(WindowTest):
 
     def test_names_of_the_statistics_are_those_of_the_header(self):
         with open(HEADER, encoding="utf-8") as file:
-            fields = re.search(r"struct arenal_stats \{(.*?)\};", file.read(), re.S)[1]
-        self.assertEqual(re.findall(r"^\t(?:size_t|uint64_t) (\w+);", fields, re.M), list(window_format.STATS))
+            header = file.read()
+        fields = re.search(r"struct arenal_stats \{(.*?)\};", header, re.S)[1]
+        declared = re.findall(r"^\t(size_t|uint64_t|struct arenal_times) (\w+(?:, \w+)*);", fields, re.M)
+        names = {name: kind for kind, some in declared for name in some.split(", ")}
+        self.assertEqual(list(names), list(window_format.STATS))
+        self.assertEqual([name for name, kind in names.items() if kind == "struct arenal_times"], list(window_format.TIMES))
+        self.assertEqual(int(re.search(r"#define ARENAL_TIMES (\d+)", header)[1]), len(window_format.LIMITS))
 
     def test_a_snapshot_costs_little(self):
         process = self.on_arenal(*WORDS)

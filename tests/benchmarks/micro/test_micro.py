@@ -4,8 +4,7 @@ import unittest
 
 from support import LIBC_HAS_FREE_SIZED, LIBRARY, MICRO, measured, run
 
-FAMILIES = ["aligned", "batch", "calloc", "cross", "large", "pair", "realloc", "replace", "request", "sized",
-            "threads"]
+FAMILIES = ["aligned", "batch", "calloc", "cross", "large", "pair", "realloc", "replace", "sized", "threads"]
 POWERS = [1, 2, 4, 8, 16, 32, 64]
 
 

@@ -83,6 +83,7 @@ class Finder:
         self._most, self._limit = most, limit
         self._wanted, self._opened = threading.Event(), threading.Event()     # opened: all windows that there were when it was wanted
         self._searches = False
+        self._turn = threading.Lock()               # of those who open windows: one takes the last place
         self._known, self._strangers = {}, {}       # by process ID: Targets that were handed out, and Strangers
         self._new, self._gone = collections.deque(), collections.deque()
         self._left = {}                             # by process ID: user, and the thread that waits for it
@@ -167,7 +168,7 @@ class Finder:
             return
         targets = list(self._known.values())
         held = collections.Counter(target.user for target in targets)
-        most = max(held, key=held.get)
+        most = max(held, key=held.get, default=user)
         if held[most] > held[user] + 1:
             target = next(target for target in reversed(targets) if target.user == most)
             self._drop(target.pid)
@@ -232,9 +233,13 @@ class Finder:
             if len(self._known) >= self._most:
                 return "too_many"
             target = Target(pid, started, self._limit, user, key)
-            self._known[pid] = target
-            self._new.append(target)
-            return None
+            with self._turn:
+                if len(self._known) < self._most:
+                    self._known[pid] = target
+                    self._new.append(target)
+                    return None
+            target.close()
+            return "too_many"
         except NoWindow as none:
             return "no_window" if none.on_arenal else None
         except Gone:

@@ -30,7 +30,6 @@ QUICK = (
     "large/replace/touch:1/threads:1",
     "sized/free/pareto/threads:1",
     "sized/delete/pareto/threads:1",
-    "request/heap/pareto/threads:1",
 )
 
 # What is measured with 1 to 64 threads.
@@ -176,6 +175,4 @@ CASES = [
     MicroCase("threads", "Threads come and go, and allocate in between; the time is that of a thread.", threads=8),
     MicroCase("large", "Blocks of 64 KiB to 4 MiB, with and without touching the pages."),
     MicroCase("sized", "free, free_sized and C++'s sized delete on the same blocks, in random order."),
-    MicroCase("request", "10,000 small blocks that go all together: each by free, or at once, from a heap of the allocator's own.",
-              threads=4),
 ]

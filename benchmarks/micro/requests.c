@@ -1,9 +1,13 @@
 // The blocks of a request, which go all together at its end: each by free, or all at once, from a heap of the
 // allocator's (Arenal's arenal_heap_reset, mimalloc's mi_heap_destroy, an arena of jemalloc's with a cache, which are
-// flushed and reset). An operation is one block, with its share of the end.
+// flushed and reset). An operation is one block, with its share of the end. A program with Google Benchmark's options,
+// for any allocator that is preloaded:
+//
+//     LD_PRELOAD=build/release/src/libarenal.so build/release/benchmarks/micro/arenal_requests
 #include "micro.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -222,8 +226,20 @@ static void add(const char *name, bench_function function)
     bench_threads(pareto, 4);
 }
 
-void register_request(void)
+static void *nothing(void *argument)
 {
+    return argument;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+
+    // as in micro.c: allocators leave locks out until there is a thread
+    if (pthread_create(&thread, NULL, nothing, NULL) == 0)
+        pthread_join(thread, NULL);
+    sizes_compute();
     add("request/free", run_free);
     add("request/heap", run_heap);
+    return bench_main(argc, argv);
 }
