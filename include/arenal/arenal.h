@@ -99,8 +99,7 @@ struct arenal_stats {
 	uint64_t lock_wait_nanoseconds_total; /* and how long, all threads together */
 	uint64_t sampling; /* the heap profile is on, and samples one byte in so many; 0: it is off */
 	uint64_t cap;      /* bytes: the tunable `cap`, beyond which allocations fail; 0: there is none */
-	uint64_t
-	    cap_used; /* bytes that count for it: resident and metadata, but for the free parts of huge pages */
+	uint64_t cap_used; /* bytes that count for it: resident and metadata, without free parts of huge pages */
 	/* Each time since the start that a thread had to sleep for a lock of the allocator's, and each call of
 	 * madvise that asked the kernel to take memory back, refused ones too. */
 	struct arenal_times lock_wait, purge;

@@ -11,11 +11,11 @@
 #include "arena/huge.h"
 #include "arena/mark.h"
 #include "arena/policy.h"
+#include "base/libc.h"
 #include "base/os.h"
 #include "harden/hard_large.h"
 #include "harden/harden.h"
 
-#include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -32,7 +32,7 @@ static struct {
 	int (*_Atomic mlockall)(int flags);
 } next;
 
-#define FIND(name) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, #name)
+#define FIND(name) *(void *_Atomic *)&next.name = libc_next(#name)
 
 __attribute__((constructor)) static void find_next(void) {
 	FIND(madvise);
@@ -42,7 +42,6 @@ __attribute__((constructor)) static void find_next(void) {
 	FIND(mlock);
 	FIND(mlock2);
 	FIND(mlockall);
-	dlerror(); /* an older libc lacks one or two: nobody is to hear of that */
 }
 
 /* Since Linux 5.14, 5.18, 6.1. */

@@ -4,6 +4,7 @@
 #define API_API_H
 
 #include <errno.h>
+#include <features.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -19,8 +20,8 @@
 
 /* The second name that glibc has for one of its functions: programs that count or wrap malloc call it. All
  * names must lead to one allocator, for what comes from one goes to another. */
-#ifdef ARENAL_PREFIX
-#define LIBC_NAME(libc_name, function) static_assert(true, "a sanitizer's runtime has these, too")
+#if defined(ARENAL_PREFIX) || !defined(__GLIBC__)
+#define LIBC_NAME(libc_name, function) static_assert(true, "a sanitizer has these, too; musl none")
 #else
 #define LIBC_NAME(libc_name, function) \
 	EXPORT __attribute__((alias(#function), nothrow, leaf)) __typeof__(function) libc_name

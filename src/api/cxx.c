@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 
 #include "api/operators.h"
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/print.h"
 
@@ -24,15 +25,17 @@ extern void destroy_bad_alloc(void *exception) __asm__("_ZNSt9bad_allocD1Ev") __
 /* The object that the address lies in, for dlclose, or NULL. */
 static void *object_of(const void *address) {
 	Dl_info info;
-	if (dladdr(address, &info) == 0 || info.dli_fname == NULL) return NULL;
+	int (*tell)(const void *, Dl_info *) = libc_in(RTLD_DEFAULT, "dladdr");
+	if (tell == NULL || tell(address, &info) == 0 || info.dli_fname == NULL) return NULL;
 	return dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
 }
 
 void *cxx_find(const char *name, const void *caller) {
 	void *object = object_of(caller);
 	if (object == NULL) return NULL;
-	void *found = dlsym(object, name);
-	dlclose(object);
+	void *found = libc_in(object, name);
+	int (*close)(void *) = libc_in(RTLD_DEFAULT, "dlclose");
+	if (close != NULL) close(object);
 	return found;
 }
 
@@ -53,13 +56,13 @@ new_handler cxx_new_handler(const void *caller) {
 static void complete(struct cxx_thrower *t, void *object) {
 	if (object == NULL) return;
 	if (t->allocate == NULL || t->throw_ == NULL) {
-		*(void **)&t->allocate = dlsym(object, "__cxa_allocate_exception");
-		*(void **)&t->throw_ = dlsym(object, "__cxa_throw");
+		*(void **)&t->allocate = libc_in(object, "__cxa_allocate_exception");
+		*(void **)&t->throw_ = libc_in(object, "__cxa_throw");
 	}
 	if (t->type == NULL || t->functions == NULL || t->destroy == NULL) {
-		t->type = dlsym(object, "_ZTISt9bad_alloc");
-		t->functions = dlsym(object, "_ZTVSt9bad_alloc");
-		*(void **)&t->destroy = dlsym(object, "_ZNSt9bad_allocD1Ev");
+		t->type = libc_in(object, "_ZTISt9bad_alloc");
+		t->functions = libc_in(object, "_ZTVSt9bad_alloc");
+		*(void **)&t->destroy = libc_in(object, "_ZNSt9bad_allocD1Ev");
 	}
 }
 

@@ -14,6 +14,7 @@
 
 #include "api/api.h"
 #include "base/conf.h"
+#include "base/libc.h"
 
 /* Where to jump, and with which flags: two registers. */
 struct target {
@@ -34,7 +35,7 @@ static void *none(void) { return NULL; }
 static void *next(_Atomic(void *) *known, const char *name) {
 	void *function = atomic_load_explicit(known, memory_order_relaxed);
 	if (function == NULL) {
-		function = dlsym(RTLD_NEXT, name);
+		function = libc_next(name);
 		if (function == NULL) function = (void *)none;
 		atomic_store_explicit(known, function, memory_order_relaxed);
 	}
@@ -48,8 +49,9 @@ static bool process_is_on_arenal(void) {
 	void *program =
 	    ((void *(*)(const char *, int))next(&next_dlopen, "dlopen"))(NULL, RTLD_LAZY | RTLD_NOLOAD);
 	if (program == NULL) return false;
-	const bool ours = dlsym(program, "__libc_malloc") == (void *)malloc;
-	dlclose(program);
+	const bool ours = libc_in(program, "__libc_malloc") == (void *)malloc;
+	int (*close)(void *) = libc_in(RTLD_DEFAULT, "dlclose");
+	if (close != NULL) close(program);
 	return ours;
 }
 

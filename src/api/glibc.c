@@ -1,5 +1,6 @@
 /* glibc's extras: malloc_trim, mallopt, mallinfo, malloc_info, malloc_stats. Structures and meanings are
- * those of glibc's <malloc.h>; what has no counterpart here is zero. */
+ * those of glibc's <malloc.h>; what has no counterpart here is zero. musl's header has none of them: there,
+ * malloc_trim and malloc_stats are for who looks for them. */
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ EXPORT int PUBLIC(malloc_trim)(size_t keep) {
 	return harden_purge_all(keep) > 0;
 }
 
+#ifdef __GLIBC__
 EXPORT int PUBLIC(mallopt)(int option, int value) {
 	ensure_started();
 	switch (option) {
@@ -42,11 +44,11 @@ EXPORT int PUBLIC(mallopt)(int option, int value) {
 	}
 }
 
+#ifndef ARENAL_PREFIX
 struct mallinfo2 mallinfo2(void) __attribute__((visibility("default")));
 struct mallinfo mallinfo(void) __attribute__((visibility("default")));
 int malloc_info(int options, FILE *file) __attribute__((visibility("default")));
 
-#ifndef ARENAL_PREFIX
 struct mallinfo2 mallinfo2(void) {
 	struct arenal_stats s;
 	ensure_started();
@@ -109,6 +111,7 @@ int malloc_info(int options, FILE *file) {
 	        system, system);
 	return 0;
 }
+#endif
 #endif
 
 EXPORT void PUBLIC(malloc_stats)(void) {

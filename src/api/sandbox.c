@@ -2,7 +2,6 @@
  * here (base/sandbox.h).
  *
  * Part of the shared library only. What calls the kernel directly goes unseen. */
-#include <dlfcn.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -10,6 +9,7 @@
 #include "api/api.h"
 #include "api/fork.h"
 #include "base/conf.h"
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/process.h"
 #include "base/sandbox.h"
@@ -25,8 +25,7 @@ static _Atomic int process;
 static void look_at_process(void) { atomic_store(&process, os_process_id()); }
 
 __attribute__((constructor)) static void find_next(void) {
-	*(void *_Atomic *)&next_prctl = dlsym(RTLD_NEXT, "prctl");
-	dlerror(); /* nobody is to hear of that */
+	*(void *_Atomic *)&next_prctl = libc_next("prctl");
 	look_at_process();
 }
 

@@ -5,15 +5,11 @@
  * else happens here. What libc does inside (posix_spawn, system, abort) does not come here.
  *
  * Part of the shared library only. */
-#include <dlfcn.h>
 #include <signal.h>
 
 #include "api/api.h"
+#include "base/libc.h"
 #include "harden/action.h"
-
-/* The second name that libc has for its own. */
-extern int libc_sigaction(int signal, const struct sigaction *action,
-                          struct sigaction *earlier) __asm__("__sigaction");
 
 /* Looked up when the library is loaded, or by the first call before that: a handler cannot. */
 static struct {
@@ -25,7 +21,7 @@ static struct {
 	int (*_Atomic siginterrupt)(int signal, int interrupt);
 } next;
 
-#define FIND(name, symbol) *(void *_Atomic *)&next.name = dlsym(RTLD_NEXT, symbol)
+#define FIND(name, symbol) *(void *_Atomic *)&next.name = libc_next(symbol)
 
 __attribute__((constructor(101))) static void find_next(void) { /* before blocks are guarded */
 	FIND(signal, "signal");
@@ -34,14 +30,15 @@ __attribute__((constructor(101))) static void find_next(void) { /* before blocks
 	FIND(sigignore, "sigignore");
 	FIND(siginterrupt, "siginterrupt");
 	FIND(sigaction, "sigaction");
-	dlerror(); /* a libc that lacks one: nobody is to hear of that */
 }
 
 #define NEXT(name) (likely(next.name != NULL) ? next.name : (find_next(), next.name))
 
 static int next_sigaction(int signal, const struct sigaction *action, struct sigaction *earlier) {
 	int (*function)(int, const struct sigaction *, struct sigaction *) = next.sigaction;
-	return (function != NULL ? function : libc_sigaction)(signal, action, earlier);
+	if (likely(function != NULL)) return function(signal, action, earlier);
+	libc_find();
+	return libc.sigaction(signal, action, earlier);
 }
 
 /* The addresses may be none: they are touched where the program's own handler can say so, and not in the
@@ -118,6 +115,7 @@ EXPORT int siginterrupt(int signal, int interrupt) {
 	return change_in_another_way(NEXT(siginterrupt), NULL, signal, interrupt);
 }
 
+#ifdef __GLIBC__
 /* No header has it any more, but libc has the function, for old programs; it can only be asked for by the
  * version of the symbol, which each machine has another one of. */
 struct sigvec {
@@ -145,3 +143,4 @@ EXPORT int sigvec(int signal, const struct sigvec *vector, struct sigvec *earlie
 	                 (before.sa_flags & (int)SA_RESETHAND ? SIGVEC_RESETHAND : 0);
 	return 0;
 }
+#endif

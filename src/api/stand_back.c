@@ -11,7 +11,6 @@
  * A thread that libc knows nothing of would have no part in all this, and be a way back to root's rights.
  *
  * Part of the shared library only. What calls the kernel directly goes unseen. */
-#include <dlfcn.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/nsfs.h>
@@ -21,6 +20,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/libc.h"
 #include "base/os.h"
 #include "cache/own_thread.h"
 
@@ -58,7 +58,7 @@ static void *find(enum call call) {
 	void *function = atomic_load_explicit(&next[call].function, memory_order_relaxed);
 	if (likely(function != NULL)) return function;
 	const int saved = errno;
-	function = dlsym(RTLD_NEXT, next[call].name);
+	function = libc_next(next[call].name);
 	atomic_store_explicit(&next[call].function, function, memory_order_relaxed);
 	errno = saved;
 	return function;
@@ -66,7 +66,6 @@ static void *find(enum call call) {
 
 __attribute__((constructor)) static void find_all(void) {
 	for (enum call call = 0; call < CALLS; call++) find(call);
-	dlerror(); /* nobody is to hear of that */
 }
 
 static bool stand_back_if_differing(void) { return own_threads_differ() && own_threads_stand_back(); }

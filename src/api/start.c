@@ -4,6 +4,7 @@
 #include "arena/pressure.h"
 #include "base/conf.h"
 #include "base/cpus.h"
+#include "base/libc.h"
 #include "base/print.h"
 #include "cache/own_thread.h"
 #include "harden/guard.h"
@@ -62,6 +63,7 @@ static void be_in_sandbox(void) {
 }
 
 void start(void) {
+	libc_find();
 	lock_take(&start_lock, RANK_INIT);
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();

@@ -1,18 +1,15 @@
 /* System calls about signals. */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/syscall.h"
 
-/* The second name that libc has for its sigaction: the first is ours in the shared library
- * (api/signals.c). */
-extern int libc_sigaction(int signal, const struct sigaction *action,
-                          struct sigaction *earlier) __asm__("__sigaction");
-
 bool os_signal_action(int signal, const struct sigaction *action, struct sigaction *earlier) {
 	int saved = errno;
-	bool done = libc_sigaction(signal, action, earlier) == 0;
+	bool done = libc.sigaction(signal, action, earlier) == 0;
 	errno = saved;
 	return done;
 }
@@ -29,11 +26,18 @@ static bool kernel_action(int signal, const struct kernel_action *action, struct
 	return CALL(SYS_rt_sigaction, signal, action, earlier, sizeof action->mask) == 0;
 }
 
+/* All that the kernel has. */
+static uint64_t first_signals(const sigset_t *set) {
+	uint64_t first;
+	memcpy(&first, set, sizeof first);
+	return first;
+}
+
 bool os_signal_ask(int signal, struct sigaction *action) {
 	struct kernel_action told;
 	if (!kernel_action(signal, NULL, &told)) return false;
 	*action = (struct sigaction){
-		.sa_handler = (__sighandler_t)told.handler,
+		.sa_handler = (sighandler_t)told.handler,
 		.sa_flags = (int)told.flags,
 		.sa_restorer = (void (*)(void))told.restorer,
 		.sa_mask = { { told.mask } },
@@ -46,16 +50,17 @@ bool os_signal_restore(int signal, const struct sigaction *action) {
 		.handler = (void *)action->sa_handler,
 		.flags = (unsigned)action->sa_flags,
 		.restorer = (void *)action->sa_restorer,
-		.mask = action->sa_mask.__val[0],
+		.mask = first_signals(&action->sa_mask),
 	};
 	return kernel_action(signal, &exact, NULL);
 }
 
-/* The signals that libc's threads send each other: it lets nobody block them. */
+/* The signals that libc's threads send each other: it lets nobody block them. musl has a third one, which its
+ * sigfillset leaves out. */
 #define SIGNALS_OF_LIBC (UINT64_C(3) << 31)
 
 void os_signal_mask(int how, const sigset_t *set, sigset_t *earlier) {
-	uint64_t mask = set != NULL ? set->__val[0] & ~SIGNALS_OF_LIBC : 0, before;
+	uint64_t mask = set != NULL ? first_signals(set) & ~SIGNALS_OF_LIBC : 0, before;
 	const bool done = CALL(SYS_rt_sigprocmask, how, set != NULL ? &mask : NULL, &before, sizeof mask) == 0;
 	if (done && earlier != NULL) *earlier = (sigset_t){ { before } };
 }

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/sandbox.h"
 #include "base/syscall.h"
@@ -51,9 +52,7 @@ bool os_barrier_in_all_threads(void) {
 }
 #endif
 
-/* glibc's, since 2.32. */
-extern char __libc_single_threaded __attribute__((weak));
-bool os_is_single_threaded(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
+bool os_is_single_threaded(void) { return libc.single_threaded != NULL && *libc.single_threaded != 0; }
 
 int os_thread_id(void) { return sandbox_is_on() ? -1 : (int)CALL(SYS_gettid, 0); }
 

@@ -51,9 +51,19 @@ long system_call(long number, long a, long b, long c, long d, long e, long f) {
 }
 #endif
 
+#ifdef __GLIBC__
 /* The second names. */
 extern void *libc_sbrk(intptr_t delta) __asm__("__sbrk");
 extern unsigned long libc_getauxval(unsigned long type) __asm__("__getauxval");
+#else
+#include <sys/auxv.h>
+#include <unistd.h>
+
+/* musl's sbrk moves nothing. Nor may we, past it: its own malloc, which the loader goes on using, takes the
+ * break for its own, and lowers it into what lies above. */
+static void *libc_sbrk(intptr_t delta) { return delta == 0 ? sbrk(0) : (void *)-1; }
+static unsigned long libc_getauxval(unsigned long type) { return getauxval(type); }
+#endif
 
 void *system_break(intptr_t delta) {
 	const int saved = errno;

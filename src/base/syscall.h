@@ -19,7 +19,8 @@ long system_call(long number, long a, long b, long c, long d, long e, long f);
 
 static inline int is_error(long result) { return (unsigned long)result > -4096UL; }
 
-/* libc's sbrk: other libraries use it too, and libc keeps where the break is. NULL where it fails. */
+/* libc's sbrk: other libraries use it too, and libc keeps where the break is. NULL where it fails: musl's
+ * moves nothing, and only tells where it is. */
 void *system_break(intptr_t delta);
 
 /* libc's getauxval. */

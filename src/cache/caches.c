@@ -6,6 +6,7 @@
 #include "arena/pressure.h"
 #include "base/annotate.h"
 #include "base/conf.h"
+#include "base/libc.h"
 #include "base/meta.h"
 #include "base/node.h"
 #include "cache/heap_cache.h"
@@ -23,9 +24,19 @@ static_assert(PTHREAD_DESTRUCTOR_ITERATIONS >= 4, "libc runs the destructors so 
 
 static void thread_exit(void *cache);
 
-/* The second name that libc has for it: somebody may have taken the first, and this is called under the
- * lock of the start. */
-extern int libc_key_create(pthread_key_t *key, void (*destructor)(void *)) __asm__("__pthread_key_create");
+/* Under the lock of the start, or that of the threads. */
+static void make_key(void) {
+	if (libc.pthread_key_create == NULL) return;
+	atomic_store(&caches.has_key, libc.pthread_key_create(&caches.key, thread_exit) == 0);
+}
+
+/* The functions for threads may have come with a plugin. */
+static COLD void make_key_late(void) {
+	if (!libc_has_threads()) return;
+	lock_take(&caches.lock, RANK_THREADS);
+	if (!atomic_load(&caches.has_key)) make_key();
+	lock_drop(&caches.lock, RANK_THREADS);
+}
 
 void tcache_init(void) {
 	/* Nothing for a size of 0: its blocks have no bytes, and take the slow path. */
@@ -34,7 +45,7 @@ void tcache_init(void) {
 	/* Not where they are declared: a process would start with a copy of a page for each of them. */
 	no_cache_any_more.magazines[0] = no_cache_now.magazines[0] = tcache_hiding.magazines[0] =
 	    no_cache_yet.magazines[0];
-	caches.has_key = libc_key_create(&caches.key, thread_exit) == 0;
+	make_key();
 	purger_expect();
 }
 
@@ -151,7 +162,8 @@ static struct tcache *make(void) {
 
 /* May call malloc itself: the cache is in place. */
 static void notice_exit(struct tcache *tc) {
-	if (caches.has_key) pthread_setspecific(caches.key, tc);
+	if (unlikely(!caches.has_key)) make_key_late();
+	if (likely(caches.has_key)) libc.pthread_setspecific(caches.key, tc);
 }
 
 struct tcache *create_cache(void) {
@@ -214,7 +226,7 @@ static bool end_cache(struct tcache *tc) {
 
 static void thread_exit(void *cache) {
 	struct tcache *tc = cache;
-	if (tc->exit_rounds++ < LAST_ROUND && pthread_setspecific(caches.key, tc) == 0) return;
+	if (tc->exit_rounds++ < LAST_ROUND && libc.pthread_setspecific(caches.key, tc) == 0) return;
 	tcache_current = &no_cache_any_more;
 	tcache_hidden = NULL;
 	end_attached(tc);

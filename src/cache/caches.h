@@ -18,7 +18,7 @@ struct caches {
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	pthread_key_t key; /* its destructor tells that a thread ends */
-	bool has_key;
+	_Atomic bool has_key;
 	_Atomic bool led_away; /* new caches are led away, too (tcache_lead). Written under the lock */
 	/* Written at start-up or soon after. */
 	bool hardened;       /* threads have quarantines, and arenas of hardened blocks */

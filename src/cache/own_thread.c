@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "base/cpus.h"
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/process.h"
 #include "base/sandbox.h"
@@ -31,16 +32,6 @@ enum state {
 	LEFT,    /* it ended by itself, and is about to be gone */
 	TOLD,    /* it shall end, and somebody has to join it */
 	JOINING, /* and somebody does */
-};
-
-struct own_thread_calls own_thread_calls = {
-	.attr_init = pthread_attr_init,
-	.attr_setstacksize = pthread_attr_setstacksize,
-	.attr_destroy = pthread_attr_destroy,
-	.create = pthread_create,
-	.join = pthread_join,
-	.detach = pthread_detach,
-	.setcancelstate = pthread_setcancelstate,
 };
 
 static struct own_thread *_Atomic all;
@@ -74,7 +65,7 @@ static void *run(void *thread) {
 	t->body();
 	atomic_store(&t->left_at, os_milliseconds());
 	if (change(t, PRESENT, LEFT)) {
-		own_thread_calls.detach(pthread_self());
+		libc.pthread_detach(pthread_self());
 	} else {
 		atomic_store(&t->over, 1);
 		os_futex_wake_all((uint32_t *)&t->over);
@@ -83,15 +74,14 @@ static void *run(void *thread) {
 }
 
 static bool create(struct own_thread *t) {
-	const struct own_thread_calls *calls = &own_thread_calls;
 	pthread_attr_t attributes;
-	if (calls->attr_init(&attributes) != 0) return false;
-	calls->attr_setstacksize(&attributes, STACK);
-	int error = calls->create(&t->handle, &attributes, run, t);
+	if (libc.pthread_attr_init(&attributes) != 0) return false;
+	libc.pthread_attr_setstacksize(&attributes, STACK);
+	int error = libc.pthread_create(&t->handle, &attributes, run, t);
 	/* Thread-local variables of the program's libraries may not fit. */
-	if (error == EINVAL && calls->attr_setstacksize(&attributes, STACK_MOST) == 0)
-		error = calls->create(&t->handle, &attributes, run, t);
-	calls->attr_destroy(&attributes);
+	if (error == EINVAL && libc.pthread_attr_setstacksize(&attributes, STACK_MOST) == 0)
+		error = libc.pthread_create(&t->handle, &attributes, run, t);
+	libc.pthread_attr_destroy(&attributes);
 	return error == 0;
 }
 
@@ -135,17 +125,17 @@ static void be_quiet(struct quiet *before) {
 	before->error = errno;
 	sigfillset(&all_signals);
 	os_signal_mask(SIG_SETMASK, &all_signals, &before->signals);
-	own_thread_calls.setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancelable);
+	libc.pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancelable);
 }
 
 static void be_as_before(const struct quiet *before) {
-	own_thread_calls.setcancelstate(before->cancelable, NULL);
+	libc.pthread_setcancelstate(before->cancelable, NULL);
 	os_signal_mask(SIG_SETMASK, &before->signals, NULL);
 	errno = before->error;
 }
 
 enum own_start own_thread_start(struct own_thread *t) {
-	if (sandbox_is_on()) return OWN_REFUSED;
+	if (sandbox_is_on() || !libc_has_threads()) return OWN_REFUSED;
 	const int process = os_process_id();
 	struct quiet before;
 	/* Where one was started before, a child finds out that it is one; or it is one by vfork. */
@@ -179,7 +169,7 @@ static bool join(struct own_thread *t, uint64_t until) {
 		if (t->wake != NULL) t->wake();
 		os_futex_wait_for((uint32_t *)&t->over, 0, IMPATIENCE);
 	}
-	own_thread_calls.join(t->handle, NULL);
+	libc.pthread_join(t->handle, NULL);
 	await_gone(t, until);
 	return true;
 }

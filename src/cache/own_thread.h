@@ -31,21 +31,6 @@ struct own_thread {
 	_Atomic bool listed;
 };
 
-/* What starts and ends them: libc's own functions. The program, or a library of it, may have others of
- * these names, which take locks of their own, and the thread that starts one of ours may hold them: it may
- * be allocating in just such a function. By name until api/own_calls.c has found them, and in the static
- * library. */
-struct own_thread_calls {
-	int (*attr_init)(pthread_attr_t *attributes);
-	int (*attr_setstacksize)(pthread_attr_t *attributes, size_t size);
-	int (*attr_destroy)(pthread_attr_t *attributes);
-	int (*create)(pthread_t *handle, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
-	int (*join)(pthread_t handle, void **result);
-	int (*detach)(pthread_t handle);
-	int (*setcancelstate)(int state, int *before);
-};
-extern struct own_thread_calls own_thread_calls;
-
 enum own_start {
 	OWN_STARTED,
 	OWN_NOT_NOW, /* it is on its way out, or is not to be seen in the process: try again later */

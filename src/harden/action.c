@@ -39,7 +39,7 @@ static struct kept *kept_of(int signal) {
 }
 
 static struct sigaction as_asked(const struct kept *k) {
-	return (struct sigaction){ .sa_handler = (__sighandler_t)atomic_load(&k->handler),
+	return (struct sigaction){ .sa_handler = (sighandler_t)atomic_load(&k->handler),
 		                       .sa_flags = atomic_load(&k->flags),
 		                       .sa_mask = k->mask,
 		                       .sa_restorer = k->restorer };
@@ -236,7 +236,7 @@ void action_hide(int signal, struct sigaction *shown) {
 	if (own) leave(&mask);
 }
 
-__sighandler_t action_hide_handler(int signal, __sighandler_t shown) {
+sighandler_t action_hide_handler(int signal, sighandler_t shown) {
 	struct sigaction action = { .sa_handler = shown };
 	action_hide(signal, &action);
 	return action.sa_handler;

@@ -42,7 +42,7 @@ void action_close(int signal, const struct action_change *change);
 /* What the kernel told of a signal's action becomes what the program asked for, where it is ours: the whole
  * of it, or the handler alone. */
 void action_hide(int signal, struct sigaction *shown);
-__sighandler_t action_hide_handler(int signal, __sighandler_t shown);
+sighandler_t action_hide_handler(int signal, sighandler_t shown);
 
 /* In the child of a fork, which has one thread. */
 void action_after_fork(void);

@@ -2,6 +2,9 @@
 
 #include <link.h>
 
+#include "base/gate.h"
+#include "base/libc.h"
+
 /* What glibc tells about the object that an address lies in, from 2.35 on: struct dl_find_object, which older
  * headers do not have. The function is missing there, too. */
 struct object {
@@ -11,8 +14,6 @@ struct object {
 	const struct header *header;
 	uint64_t reserved[7];
 };
-extern int find_object(uintptr_t address, struct object *out) __asm__("_dl_find_object")
-    __attribute__((weak));
 
 /* .eh_frame_hdr, as all linkers make it. Both columns of the table are relative to the header, and sorted by
  * `code`. */
@@ -48,14 +49,18 @@ static int look_at_object(struct dl_phdr_info *info, size_t size, void *argument
 
 NOINLINE const struct header *fde_header_by_list(uintptr_t address) {
 	struct search search = { address, NULL };
+	/* The list has a lock that older versions of glibc leave as it is in the child of a fork: nobody may be
+	 * at it then. While a fork is under way, the stack ends here. */
+	if (!gate_try_enter()) return NULL;
 	dl_iterate_phdr(look_at_object, &search);
+	gate_leave();
 	return search.header;
 }
 
 NOINLINE const struct header *fde_header(uintptr_t address) {
 	struct object object;
-	if (find_object == NULL) return fde_header_by_list(address);
-	return find_object(address, &object) == 0 ? object.header : NULL;
+	if (libc.find_object == NULL) return fde_header_by_list(address);
+	return libc.find_object(address, &object) == 0 ? object.header : NULL;
 }
 
 /* The last entry whose code begins at the address or before it; NULL when there is none. */

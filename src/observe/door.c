@@ -23,6 +23,12 @@ void door_interrupt(void);
 #define INTERRUPT 0
 #endif
 
+#ifdef __GLIBC__
+#define LOADED (uint64_t) & _r_debug
+#else
+#define LOADED 0 /* musl has no name for it */
+#endif
+
 struct arenal_door arenal_door = {
 	.magic = DOOR_MAGIC,
 	.version = DOOR_VERSION,
@@ -31,7 +37,7 @@ struct arenal_door arenal_door = {
 	.sandbox = (uint64_t)&sandbox_on,
 	.enter = ENTER,
 	.interrupt = INTERRUPT,
-	.loaded = (uint64_t)&_r_debug,
+	.loaded = LOADED,
 };
 
 /* A thread is on the door's stack. */

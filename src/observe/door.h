@@ -53,7 +53,7 @@ struct arenal_door {
 	uint64_t libc[2];        /* where the file of libc lies, from and to; the tool writes it */
 	uint64_t loader[2];      /* and that of the loader */
 	uint64_t loaded;         /* the address of the loader's list, struct r_debug, where those whose malloc is
-	                            found before ours stand before us */
+	                            found before ours stand before us; 0: not known */
 };
 extern struct arenal_door arenal_door __attribute__((visibility("default")));
 

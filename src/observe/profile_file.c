@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/conf.h"
+#include "base/error_text.h"
 #include "base/lock.h"
 #include "base/print.h"
 #include "base/sandbox.h"
@@ -153,7 +154,7 @@ static int write_to(struct names *n, bool filtered) {
 }
 
 static void complain(const char *name, int error, bool filtered) {
-	const char *why = error != EEXIST ? strerrordesc_np(error)
+	const char *why = error != EEXIST ? error_text(error)
 	                  : filtered      ? "Under a filter of system calls, what is there is not replaced"
 	                                  : "It is a link, or no plain file";
 	print_fd(2, "arenal: the heap profile could not be written (%s): %s\n", why, name);

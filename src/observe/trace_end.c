@@ -48,6 +48,9 @@ bool trace_end_expect(const char *path, const struct os_file *file, struct trace
 static bool can_write(void *piece) { return os_back_file(piece, os_page_size); }
 
 static void note_exit(int status) {
+#ifndef __GLIBC__
+	return; /* musl tells nobody the status */
+#endif
 	struct trace_chunk *chunk = atomic_load(traced.latest);
 	if (chunk == NULL || !can_write(chunk)) return;
 	__atomic_store_n(&chunk->status, (uint32_t)status, __ATOMIC_RELAXED);

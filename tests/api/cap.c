@@ -103,6 +103,7 @@ static size_t fill(struct link **chain, size_t size) {
 
 		refused = added ? 0 : refused + 1;
 		total += added ? size : 0;
+		CHILD_CHECK(total < 8 * ROOM);
 	}
 	return total;
 }
@@ -217,8 +218,8 @@ static void fill_the_gaps(void *argument) {
 	}
 	CHILD_CHECK(add(&chain, ROOM / 3, by_malloc));
 	check_count();
-	while (add(&again, 200, by_malloc))
-		;
+	for (size_t total = 0; add(&again, 200, by_malloc); total += 200)
+		CHILD_CHECK(total < 8 * ROOM);
 	check_count();
 	CHILD_CHECK(resident_bytes() <= before + ROOM + SLACK);
 	free_all(&chain);
@@ -244,7 +245,7 @@ static void *fill_and_free(void *argument) {
 	for (int round = 0; round < 3; round++) {
 		const size_t size = sizes[((size_t)(uintptr_t)argument + (size_t)round) % COUNT_OF(sizes)];
 		while (add(&chain, size, by_malloc))
-			thread_bytes += size;
+			CHILD_CHECK((thread_bytes += size) < 8 * ROOM);
 		pthread_barrier_wait(&barrier);
 		if (argument == NULL) {
 			CHILD_CHECK(thread_bytes <= ROOM + THREADS * MIB && thread_bytes >= ROOM / 8);

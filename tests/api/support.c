@@ -75,7 +75,7 @@ size_t resident_bytes(void) {
 	return pages[1] * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static void set_soft_limit(__rlimit_resource_t resource, size_t bytes) {
+static void set_soft_limit(int resource, size_t bytes) {
 	struct rlimit limits;
 
 	CHILD_CHECK(getrlimit(resource, &limits) == 0);

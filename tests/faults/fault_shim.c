@@ -10,7 +10,7 @@
 #undef system_break
 #undef system_auxiliary
 #include "base/syscall.h"
-#include "cache/own_thread.h"
+#include "base/libc.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -196,7 +196,7 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 
 /* For threads of its own, the library has found libc's function by now. */
 __attribute__((constructor(102))) static void wrap_create(void) {
-	own_thread_calls.create = pthread_create;
+	libc.pthread_create = pthread_create;
 }
 
 /* What the foreign moves claimed. Guarded by the allocator's own lock around its growth. */

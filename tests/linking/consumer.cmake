@@ -33,7 +33,7 @@ endif()
 # All that it has brought has its name; its tests, that of their folder.
 set(names "arenal")
 if(ARENAL_TESTS)
-  string(APPEND names "|(api|benchmarks|compare|deepbind|emulated|fault|helgrind|jemalloc|linking|programs|stress|tools|unit)_")
+  string(APPEND names "|(api|benchmarks|compare|deepbind|emulated|fault|helgrind|jemalloc|linking|programs|stress|systems|tools|unit)_")
 endif()
 function(check_targets directory)
   get_property(targets DIRECTORY ${directory} PROPERTY BUILDSYSTEM_TARGETS)

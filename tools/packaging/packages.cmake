@@ -39,7 +39,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
 endif()
 # Which libc is new enough, dpkg-shlibdeps tells of this machine's own; for others it is said here (packages.contents compares the two).
 if(CMAKE_CROSSCOMPILING)
-  set(libc "libc6 (>= 2.35)")
+  set(libc "libc6 (>= 2.28)")
 else()
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
   set(libc "")
