@@ -1,9 +1,7 @@
 /* Blocks with an alignment: aligned_alloc and its older relatives. */
 #include "api/malloc.h"
-#include "arena/large.h"
 #include "arena/pressure.h"
 #include "base/os.h"
-#include "cache/hooks.h"
 #include "harden/harden.h"
 
 /* The class of a small block; 0: it is no small one. Spans start at slice boundaries, so a block is aligned
@@ -14,14 +12,10 @@ static inline unsigned class_of(size_t align, size_t size) {
 }
 
 static NOINLINE void *aligned_large(size_t align, size_t size) {
-	const enum region_kind kind = (enum region_kind)tcache_arena()->kind;
 	const size_t bytes = max_size(size, SMALL_MAX + 1);
-	const uint64_t begin = slow_call_begins();
-	void *block = large_alloc(bytes, align, false, kind);
-	if (unlikely(block == NULL) && harden_reclaim(bytes)) block = large_alloc(bytes, align, false, kind);
+	void *block = tcache_alloc_large(bytes, align, false);
+	if (unlikely(block == NULL) && harden_reclaim(bytes)) block = tcache_alloc_large(bytes, align, false);
 	if (unlikely(block == NULL)) pressure_failed();
-	cache_hook_call(&cache_hooks.slow_moment);
-	slow_call_ends(SLOW_MALLOC_LARGE, begin);
 	return sample_allocated(block, size);
 }
 
@@ -36,6 +30,9 @@ NOINLINE void *allocate_aligned(size_t align, size_t size, enum family family) {
 		/* While the heap profile is on, malloc_medium takes it from there. */
 		struct tcache *tc = tcache_current;
 		void *block = magazine_take(tc, TAG_OF_CLASS(class_ & tc->class_mask));
+		if (likely(block != NULL)) return block;
+	} else if (align <= SLICE_SIZE) {
+		void *block = take_run(max_size(size, SMALL_MAX + 1));
 		if (likely(block != NULL)) return block;
 	}
 	ensure_started();

@@ -22,8 +22,8 @@ static inline void *clear(void *block, size_t size) {
 }
 
 static void *calloc_large(size_t size) {
-	void *block = tcache_alloc_large(size, true);
-	if (unlikely(block == NULL) && harden_reclaim(size)) block = tcache_alloc_large(size, true);
+	void *block = tcache_alloc_large(size, MIN_ALIGN, true);
+	if (unlikely(block == NULL) && harden_reclaim(size)) block = tcache_alloc_large(size, MIN_ALIGN, true);
 	if (unlikely(block == NULL)) {
 		pressure_failed();
 		errno = ENOMEM;

@@ -49,7 +49,7 @@ static inline __attribute__((always_inline)) void *take(size_t size) {
 		if (likely(!sample_passes(&tc->sample, size))) return NULL;
 		return take_counted(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN], size);
 	}
-	if (unlikely(size > SMALL_MAX)) return NULL;
+	if (unlikely(size > SMALL_MAX)) return take_run(size);
 	const unsigned class_ = class_of_size(size);
 	void *block = magazine_take(tc, TAG_OF_CLASS(class_ & tc->class_mask));
 	if (unlikely(block == NULL) && sample_passes(&tc->sample, size))
@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) void *fetch_small(size_t size, bool
 
 /* From below the thread's cache, which may be refilled for it. */
 static inline __attribute__((always_inline)) void *fetch(size_t size, bool sampled) {
-	if (size > SMALL_MAX) return tcache_alloc_large(size, false);
+	if (size > SMALL_MAX) return tcache_alloc_large(size, MIN_ALIGN, false);
 	void *block = likely(size > 0) ? NULL : zero_alloc(FAMILY_MALLOC);
 	return block != NULL ? block : fetch_small(size, sampled);
 }
@@ -138,7 +138,16 @@ EXPORT void PUBLIC(cfree)(void *block) {
 
 /* ---- free, medium ---- */
 
-static NOINLINE void free_slow(void *block, const struct claim *claim);
+/* `s`: where the block lies, NULL when that is none of ours. */
+static NOINLINE void free_slow(void *block, const struct claim *claim, struct span *s);
+
+/* Large blocks of up to 1 MiB go to what the thread keeps of them. */
+static inline __attribute__((always_inline)) void free_by_span(void *block, const struct claim *claim) {
+	struct span *s = span_of(block);
+	if (unlikely(s == NULL || s->kind != SPAN_RUN || s->start != block || s->altered || sample_is_told()) ||
+	    unlikely(!run_keep(&tcache_current->run_cache, s)))
+		free_slow(block, claim, s);
+}
 
 NOINLINE void free_medium(void *block, const struct claim *claim) {
 	if (block == NULL) return;
@@ -146,11 +155,11 @@ NOINLINE void free_medium(void *block, const struct claim *claim) {
 	if (unlikely(instead != NULL))
 		instead->release(block, claim);
 	else
-		free_slow(block, claim);
+		free_by_span(block, claim);
 }
 
 void plain_release(void *block, const struct claim *claim) {
-	if (!free_fast(block, &page_map.length)) free_slow(block, claim);
+	if (!free_fast(block, &page_map.length)) free_by_span(block, claim);
 }
 
 /* ---- free, slow ---- */
@@ -178,8 +187,7 @@ static bool free_huge_or_guarded(void *block) {
 }
 
 /* What kind of block it is, and whether it is one at all. */
-static NOINLINE void free_slow(void *block, const struct claim *claim) {
-	struct span *s = span_of(block);
+static NOINLINE void free_slow(void *block, const struct claim *claim, struct span *s) {
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
 		check_small(s, block, claim->function);
 		/* Spans of several slices are not for the fast path, see block_starts_at. */

@@ -23,6 +23,18 @@ static inline __attribute__((always_inline)) void *malloc_fast(size_t size, size
 	return magazine_take(tc, tc->tag_of_size[(size + MIN_ALIGN - 1) / MIN_ALIGN]);
 }
 
+/* Medium, for more than SMALL_MAX bytes, with any alignment up to a slice: a kept run. NULL: there is
+ * none; or the slow path is to be taken all the same, as for all sizes, or since somebody waits for such a
+ * moment, or since the block may have to be guarded, as none longer than a slice is. */
+static inline __attribute__((always_inline)) void *take_run(size_t size) {
+	struct tcache *tc = tcache_current;
+	if (unlikely(size > RUN_CACHE_BYTES)) return NULL;
+	if (unlikely(tc->class_mask == 0 || cache_hook_waits(&cache_hooks.slow_moment))) return NULL;
+	if (unlikely(tc->guard.due) && size <= SLICE_SIZE) return NULL;
+	const struct span *run = run_take(&tc->run_cache, size);
+	return likely(run != NULL) ? run->start : NULL;
+}
+
 /* All that follows: any size, errno set on failure. */
 NOINLINE void *malloc_medium(size_t size, enum family family);
 

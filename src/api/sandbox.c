@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "base/sandbox.h"
 #include "cache/own_thread.h"
+#include "cache/tcache.h"
 
 /* libc's, or that of another library. Looked up when the library is loaded; until then, the kernel is
  * called. */
@@ -39,6 +40,7 @@ static COLD bool expect_filter(void) {
 	ensure_started();
 	if (conf.sandbox == 0) return false;
 	os_expect_sandbox();
+	tcache_flush_all(); /* what other threads keep, nobody can take away afterwards */
 	return true;
 }
 

@@ -47,7 +47,7 @@ struct arena {
 	struct random random[CLASS_COUNT];   /* for the choice of hardened blocks. Owner: the bin's lock */
 	struct span *full[CLASS_COUNT];      /* apart: spans without a free block. Owner: the bin's lock */
 	struct times slow_calls[SLOW_CALLS]; /* of its threads: those that were timed */
-	uint32_t number;                   /* its place in arena_list. Owner: threads lock */
+	uint32_t number;                     /* its place in arena_list. Owner: threads lock */
 	/* apart: 1 more with each reset. What a thread has kept since an earlier one is no block any more */
 	_Atomic uint32_t epoch;
 	/* apart, and a heap of the program's: what stands for it there (jemalloc/made_arenas.h); 0: it is none */

@@ -291,7 +291,8 @@ static void *resize(void *block, size_t size, bool may_move, const char *functio
 		moved = grow(block, old, roomy, may_move);
 		if (moved != NULL) size = roomy;
 	}
-	if (moved == NULL) moved = size > old ? grow(block, old, size, may_move) : os_remap(block, old, size, may_move);
+	if (moved == NULL)
+		moved = size > old ? grow(block, old, size, may_move) : os_remap(block, old, size, may_move);
 	if (moved != NULL && size < old) cap_give(old - size);
 	if (moved != NULL && moved != block) more.origin = 0;
 	put_back(moved != NULL ? moved : block, moved != NULL ? size : old, more);

@@ -339,6 +339,8 @@ bool os_is_single_threaded(void);
 /* Every other thread of the process passes a memory barrier before this returns. False when the kernel
  * does not offer that. */
 bool os_barrier_in_all_threads(void);
+/* Does it offer that? Asks the kernel. */
+bool os_has_barrier(void);
 
 /* Is the calling thread the only one left, while the first thread has ended? False when that cannot be
  * found out. */

@@ -153,8 +153,7 @@ static int write_within_limit(int fd, const char *text, size_t length) {
 	const uint64_t bit = UINT64_C(1) << (SIGXFSZ - 1), earlier = os_pending_signals() & bit;
 	const int error = write_all(fd, text, length);
 	const struct timespec at_once = { 0, 0 };
-	if (error == EFBIG && earlier == 0)
-		CALL(SYS_rt_sigtimedwait, &mask, NULL, &at_once, sizeof bit);
+	if (error == EFBIG && earlier == 0) CALL(SYS_rt_sigtimedwait, &mask, NULL, &at_once, sizeof bit);
 	os_signal_mask(SIG_SETMASK, &before, NULL);
 	return error;
 }

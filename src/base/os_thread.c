@@ -40,6 +40,7 @@ void os_futex_wake_all(uint32_t *word) { futex(word, FUTEX_WAKE_PRIVATE, INT_MAX
  * both the block's contents and the slot of the magazine. The protocol around it is checked by
  * tests/models/drain.pml and, with barriers, by the stress tests of the other builds. */
 bool os_barrier_in_all_threads(void) { return false; }
+bool os_has_barrier(void) { return false; }
 #else
 static bool barrier(int command) { return CALL(SYS_membarrier, command, 0, 0) == 0; }
 
@@ -49,6 +50,11 @@ bool os_barrier_in_all_threads(void) {
 	if (sandbox_is_on()) return false;
 	return barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) ||
 	       (barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
+}
+
+bool os_has_barrier(void) {
+	const long known = sandbox_is_on() ? 0 : CALL(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+	return known > 0 && (known & MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0;
 }
 #endif
 

@@ -47,6 +47,7 @@ void tcache_init(void) {
 	    no_cache_yet.magazines[0];
 	make_key();
 	purger_expect();
+	runs_init();
 }
 
 /* ---- the first slow path of a thread ---- */
@@ -123,11 +124,13 @@ static struct tcache *link_new(void) {
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
 	annotate_unchecked(&tc->sample, sizeof tc->sample);
+	annotate_unchecked(&tc->run_cache, sizeof tc->run_cache);
 	if (caches.hardened && (tc->quarantine = quarantine_create()) == NULL) {
 		meta_free(tc, sizeof *tc);
 		return NULL;
 	}
 	magazines_init(tc);
+	run_cache_init(&tc->run_cache);
 	draw_turns(tc);
 	lock_take(&caches.lock, RANK_THREADS);
 	enter(tc);
@@ -209,6 +212,7 @@ void free_cache(struct tcache *tc) {
 	lock_drop(&tc->lock, RANK_CACHE);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	annotate_checked(&tc->sample, sizeof tc->sample);
+	annotate_checked(&tc->run_cache, sizeof tc->run_cache);
 	meta_free(tc, sizeof *tc);
 }
 

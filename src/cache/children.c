@@ -60,6 +60,7 @@ bool adopt_orphan(void) {
 	if (tc != NULL) {
 		tc->lock = (struct lock){ 0 };
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
+		run_cache_inherit(&tc->run_cache);
 		empty_cache(tc);
 		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
 		end_attached(tc);

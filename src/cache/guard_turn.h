@@ -1,6 +1,7 @@
 /* When the next allocation of a thread is to be guarded: one in conf.guard_sample, on average. A refill of
- * a magazine counts for as many allocations as it brings blocks, a large block for one. The allocation
- * whose turn it is gets its block from above (cache_hooks.guard): from harden/guard.c. */
+ * a magazine counts for as many allocations as it brings blocks, a large block for one, unless the thread
+ * kept it itself. The allocation whose turn it is gets its block from above (cache_hooks.guard): from
+ * harden/guard.c. */
 #ifndef CACHE_GUARD_TURN_H
 #define CACHE_GUARD_TURN_H
 

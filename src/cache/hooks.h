@@ -44,4 +44,8 @@ static inline void cache_hook_call(void (*_Atomic *hook)(void)) {
 	if (unlikely(function != NULL)) function();
 }
 
+static inline bool cache_hook_waits(void (*_Atomic *hook)(void)) {
+	return atomic_load_explicit(hook, memory_order_relaxed) != NULL;
+}
+
 #endif

@@ -1,70 +1,149 @@
 #include "cache/runs.h"
 
-#include <string.h>
-
 #include "arena/heap.h"
+#include "arena/pressure.h"
+#include "arena/wave.h"
+#include "base/sandbox.h"
 #include "cache/caches.h"
 
-/* Takes out the entry; the caller holds the lock, and frees the run before it drops it: no fork comes in
- * between. */
-static struct span *take_out(struct run_cache *rc, size_t i) {
-	struct span *run = rc->runs[i];
+static_assert(RUN_CACHE_BYTES % SLICE_SIZE == 0, "the longest run that is kept is one of whole slices");
+
+/* What others keep can be taken away, by the barrier. Not in a sandbox, nor where the kernel has none, or
+ * refuses it from some time on: then only a thread that is alone keeps anything. */
+static _Atomic bool others_can_drain;
+
+void runs_init(void) { atomic_store(&others_can_drain, os_has_barrier()); }
+
+void run_cache_init(struct run_cache *rc) { rc->turn = RUN_OUTSIDE; }
+
+/* The first one of its list leaves it. Whoever calls this frees it before the cache's lock is dropped: no
+ * fork comes in between. */
+static struct span *take_out(struct run_cache *rc, size_t list) {
+	struct span *run = rc->first[list];
+	annotate_found(run);
+	rc->first[list] = run->next;
 	rc->bytes -= run->slices * SLICE_SIZE;
-	rc->count--;
-	memmove(&rc->runs[i], &rc->runs[i + 1], (rc->count - i) * sizeof *rc->runs);
 	return run;
 }
 
-struct span *run_cache_take(struct tcache *tc, size_t slices) {
-	struct run_cache *rc = &tc->run_cache;
-	struct span *run = NULL;
-	lock_take(&tc->lock, RANK_CACHE);
-	rc->idle_looks = 0;
-	for (size_t i = rc->count; i-- > 0 && run == NULL;)
-		if (rc->runs[i]->slices == slices) run = take_out(rc, i);
-	if (run != NULL) run->kind = SPAN_RUN;
-	lock_drop(&tc->lock, RANK_CACHE);
-	return run;
+static void free_all(struct run_cache *rc) {
+	for (size_t list = 0; list < RUN_CACHE_SLICES; list++)
+		while (rc->first[list] != NULL) heap_free(take_out(rc, list));
+}
+
+/* With 0, nothing more is kept, or taken, until its thread has come by under the lock. */
+static void set_limit(struct run_cache *rc, size_t limit) {
+	__atomic_store_n(&rc->limit, limit, __ATOMIC_RELAXED);
+}
+
+/* ---- of the calling thread ---- */
+
+/* Its share: whoever comes first has no more of it. Less where no purger sees to threads that sleep. */
+static size_t most_bytes(void) {
+	const size_t threads = max_size(tcache_count(), 1);
+	const bool watched = atomic_load_explicit(&purged_in_background, memory_order_relaxed);
+	const size_t all = atomic_load_explicit(&pressure.caches, memory_order_relaxed) /
+	                   (watched ? RUN_CACHE_SHARE : RUN_CACHE_SHARE_UNWATCHED);
+	if (threads > 1 && (!atomic_load_explicit(&others_can_drain, memory_order_relaxed) || sandbox_is_on()))
+		return 0;
+	return min_size(min_size(RUN_CACHE_BYTES, tcache_room()), all / threads);
+}
+
+/* Runs of other lengths go, one of each in turn, until there is room for so many bytes. */
+static void make_room(struct run_cache *rc, size_t size) {
+	for (size_t looked = 0; rc->bytes + size > rc->limit && looked < RUN_CACHE_SLICES; looked++) {
+		const size_t list = rc->next_length++ % RUN_CACHE_SLICES;
+		if (rc->first[list] == NULL || (list + 1) * SLICE_SIZE == size) continue;
+		heap_free(take_out(rc, list));
+		looked = 0;
+	}
 }
 
 void run_cache_put(struct tcache *tc, struct span *run) {
 	struct run_cache *rc = &tc->run_cache;
-	struct span *dropped[RUN_CACHE_ENTRIES + 1];
 	const size_t size = run->slices * SLICE_SIZE;
-	const size_t limit = min_size(RUN_CACHE_BYTES, tcache_room() / RUN_CACHE_SHARE);
-	size_t count = 0;
+	if (run_keep(rc, run)) return;
+	if (size > RUN_CACHE_BYTES || rc->turn == RUN_INSIDE) {
+		heap_free(run);
+		return;
+	}
+	const uint64_t begin = slow_call_of(tc);
 	lock_take(&tc->lock, RANK_CACHE);
-	rc->idle_looks = 0;
-	if (size <= limit) {
-		while (rc->count == RUN_CACHE_ENTRIES || rc->bytes + size > limit) dropped[count++] = take_out(rc, 0);
-		run->kind = SPAN_KEPT;
-		rc->runs[rc->count++] = run;
-		rc->bytes += size;
-	} else {
-		dropped[count++] = run;
-	}
-	if (count > 0) {
-		const uint64_t begin = slow_call_of(tc);
-		while (count > 0) heap_free(dropped[--count]);
-		slow_call_ends(SLOW_FREE_LARGE, begin);
-	}
+	run_enter(rc);
+	const size_t most = most_bytes();
+	set_limit(rc, most);
+	if (size <= most)
+		make_room(rc, size);
+	else if (most == 0)
+		free_all(rc);
+	run_leave(rc);
+	if (!run_keep(rc, run)) heap_free(run);
 	lock_drop(&tc->lock, RANK_CACHE);
+	slow_call_ends(SLOW_FREE_LARGE, begin);
 }
 
-bool run_cache_drain(struct tcache *tc, unsigned looks) {
-	struct run_cache *rc = &tc->run_cache;
-	struct span *dropped[RUN_CACHE_ENTRIES];
-	size_t count = 0;
-	if (rc->idle_looks >= looks)
-		while (rc->count > 0) dropped[count++] = take_out(rc, 0);
-	const bool left = rc->count > 0;
-	rc->idle_looks += left;
-	while (count > 0) heap_free(dropped[--count]);
-	return left;
-}
+/* ---- of any thread ---- */
 
 void run_cache_dispose(struct tcache *tc) {
+	struct run_cache *rc = &tc->run_cache;
 	lock_take(&tc->lock, RANK_CACHE);
-	run_cache_drain(tc, 0);
+	if (run_enter(rc)) {
+		set_limit(rc, 0);
+		free_all(rc);
+		run_leave(rc);
+	}
 	lock_drop(&tc->lock, RANK_CACHE);
+}
+
+/* Stores to the cache and to records of runs may be in different pages, of which the child has one as it
+ * was a little earlier. The kind of a run tells; and a list ends there. */
+static void inherit_list(struct run_cache *rc, size_t list) {
+	struct span **link = &rc->first[list];
+	while (*link != NULL && (*link)->kind == SPAN_KEPT && (*link)->slices == list + 1 &&
+	       rc->bytes < RUN_CACHE_BYTES) {
+		rc->bytes += (list + 1) * SLICE_SIZE;
+		link = &(*link)->next;
+	}
+	*link = NULL;
+}
+
+void run_cache_inherit(struct run_cache *rc) {
+	const bool inside = rc->turn == RUN_INSIDE;
+	rc->turn = RUN_OUTSIDE;
+	rc->bytes = 0;
+	for (size_t list = 0; list < RUN_CACHE_SLICES; list++) {
+		if (inside) rc->first[list] = NULL;
+		inherit_list(rc, list);
+	}
+}
+
+/* Without ThreadSanitizer, which knows no membarrier: see drain in magazine.c. */
+__attribute__((no_sanitize("thread"))) static bool drain(struct run_cache *rc) {
+	const size_t limit = rc->limit;
+	set_limit(rc, 0);
+	const bool passed = os_barrier_in_all_threads();
+	const bool inside = __atomic_load_n(&rc->turn, __ATOMIC_ACQUIRE) == RUN_INSIDE;
+	if (passed && inside) set_limit(rc, limit);
+	if (!passed)
+		atomic_store(&others_can_drain, false); /* its thread frees them, when it frees the next run */
+	if (!passed || inside) return false;
+	free_all(rc);
+	return true;
+}
+
+__attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, unsigned looks) {
+	struct run_cache *rc = &tc->run_cache;
+	if (rc->limit == 0) return false;
+	if (rc->used) rc->idle_looks = 0;
+	rc->used = false;
+	/* Where there are more threads by now, or less memory, each may keep less. */
+	if (rc->idle_looks < looks && rc->limit <= most_bytes()) {
+		rc->idle_looks++;
+		return true;
+	}
+	return !drain(rc);
+}
+
+__attribute__((no_sanitize("thread"))) size_t run_cache_bytes(const struct run_cache *rc) {
+	return rc->bytes;
 }

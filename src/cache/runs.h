@@ -1,32 +1,118 @@
-/* Freed runs that wait in a thread's cache for the next large block of the same length: a program that
- * takes and returns one buffer again and again needs no lock of the page heap for it. */
+/* Freed runs that wait in a thread's cache for the next large block of the same length: kept runs. A
+ * program that takes and returns buffers again and again needs no lock of the page heap for them.
+ *
+ * A run's kind tells whether it is kept: so a second free is found at once, whatever came in between.
+ *
+ * Their thread takes no lock for them, and no atomic operation, and yet others take all of them away when
+ * it sleeps: a lock that is biased to one side. The thread says that it is inside (`turn`), and then looks
+ * whether the way is open (`limit`). Who drains holds the cache's lock, closes the way, waits until each
+ * thread has passed a barrier, and looks then whether the thread is inside. If not, it will find the way
+ * closed. If it is, the runs stay until the next look. The slow paths of the thread hold the cache's lock.
+ * tests/models/runs.pml tries every interleaving.
+ *
+ * The handler of a signal that came while its thread was inside has nothing from here. In the child of a
+ * fork, the runs of a thread that was inside are lost. */
 #ifndef CACHE_RUNS_H
 #define CACHE_RUNS_H
 
+#include <stdatomic.h>
+
 #include "arena/policy.h"
 #include "arena/region.h"
+#include "base/annotate.h"
 
 struct tcache;
 
-/* Owner: the cache's lock. */
-struct run_cache {
-	struct span *runs[RUN_CACHE_ENTRIES]; /* oldest first; their kind is SPAN_KEPT */
-	size_t bytes;                         /* of all of them */
-	uint8_t count;
-	uint8_t idle_looks; /* of the purger, since the thread last came by */
+#define RUN_CACHE_SLICES (RUN_CACHE_BYTES / SLICE_SIZE)
+
+enum run_turn {
+	RUN_NEVER, /* in what stands for a cache where a thread has none: nothing is written there */
+	RUN_OUTSIDE,
+	RUN_INSIDE, /* in the middle of run_take, run_keep or a slow path for runs */
 };
 
-/* A run of exactly so many slices, its kind SPAN_RUN again; NULL when none is kept. */
-struct span *run_cache_take(struct tcache *tc, size_t slices);
+/* Owner: its thread, while it is inside; and the cache's lock, where the way is closed or the thread is not
+ * there. */
+struct run_cache {
+	struct span *first[RUN_CACHE_SLICES]; /* by slices, less one: the run that was freed last; the others
+	                                         follow at ->next. Their kind is SPAN_KEPT */
+	size_t bytes;                         /* of all of them */
+	size_t limit;                         /* they may be so many bytes; 0: the way is closed. Written under
+	                                         the cache's lock */
+	uint8_t turn;                         /* enum run_turn. Written by its thread only */
+	uint8_t next_length;                  /* whose run is the next to go, where another one needs room */
+	bool used;                            /* since the last look. A hint: others clear it */
+	uint8_t idle_looks;                   /* looks that found it unused. Owner: the cache's lock */
+};
 
-/* Keeps the run, and frees what has no place any more: the oldest ones, or this one. See also tcache_room. */
+/* False: something else has to do. Else run_leave is to follow. */
+static inline __attribute__((always_inline)) bool run_enter(struct run_cache *rc) {
+	if (unlikely(rc->turn != RUN_OUTSIDE)) return false;
+	__atomic_store_n(&rc->turn, RUN_INSIDE, __ATOMIC_RELAXED);
+	atomic_signal_fence(memory_order_seq_cst); /* the CPU's part is the barrier of who drains */
+	return true;
+}
+
+static inline __attribute__((always_inline)) void run_leave(struct run_cache *rc) {
+	__atomic_store_n(&rc->turn, RUN_OUTSIDE, __ATOMIC_RELEASE);
+}
+
+static inline __attribute__((always_inline)) size_t run_limit(const struct run_cache *rc) {
+	return __atomic_load_n(&rc->limit, __ATOMIC_RELAXED);
+}
+
+/* For malloc: a kept run that holds so many bytes, more than none; its kind is SPAN_RUN again. NULL: there is
+ * none. */
+static inline __attribute__((always_inline)) struct span *run_take(struct run_cache *rc, size_t size) {
+	if (unlikely(size > RUN_CACHE_BYTES) || unlikely(!run_enter(rc))) return NULL;
+	const size_t slices = (size + SLICE_SIZE - 1) >> SLICE_SHIFT;
+	struct span *run = NULL;
+	if (likely(run_limit(rc) != 0) && likely((run = rc->first[slices - 1]) != NULL)) {
+		rc->first[slices - 1] = run->next;
+		rc->bytes -= slices * SLICE_SIZE;
+		run->kind = SPAN_RUN;
+	}
+	run_leave(rc);
+	return run;
+}
+
+/* For free: keeps the run. False: there is no room for it, see run_cache_put. */
+static inline __attribute__((always_inline)) bool run_keep(struct run_cache *rc, struct span *run) {
+	if (unlikely(!run_enter(rc))) return false;
+	const size_t slices = run->slices, bytes = rc->bytes + slices * SLICE_SIZE;
+	const bool fits = bytes <= run_limit(rc);
+	if (likely(fits)) {
+		run->next = rc->first[slices - 1];
+		run->kind = SPAN_KEPT;
+		rc->first[slices - 1] = run;
+		rc->bytes = bytes;
+		rc->used = true;
+		annotate_freed(run);
+	}
+	run_leave(rc);
+	return fits;
+}
+
+/* Once, at start-up. */
+void runs_init(void);
+
+/* Of a new cache. */
+void run_cache_init(struct run_cache *rc);
+
+/* For the calling thread's cache: keeps the run, and frees what has no place any more, others or this one. */
 void run_cache_put(struct tcache *tc, struct span *run);
 
-/* Frees all of them. */
+/* Frees all of them. For the calling thread's cache, or one whose thread is not there. */
 void run_cache_dispose(struct tcache *tc);
 
-/* For any thread's cache, under the threads lock: frees runs that were not asked for during `looks` calls.
- * True when there are runs that may turn out to be idle later. */
+/* In a child, of a thread that is not there: wherever it was, run_cache_dispose may follow. */
+void run_cache_inherit(struct run_cache *rc);
+
+/* For any thread's cache, under its lock: frees runs when none came and went during `looks` calls. True when
+ * there are runs, or may be without that anybody hears of it, that may turn out to be idle later. */
 bool run_cache_drain(struct tcache *tc, unsigned looks);
+
+/* Bytes of all of them: true a moment ago, if its thread is at work. */
+size_t run_cache_bytes(const struct run_cache *rc);
 
 #endif

@@ -63,6 +63,11 @@ static inline void *sample_allocated(void *block, size_t size) {
 	return block;
 }
 
+/* Is somebody to be told of blocks that are freed? */
+static inline bool sample_is_told(void) {
+	return atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed) != NULL;
+}
+
 /* The block is about to be freed, or to become another one. For all blocks that may be samples. */
 static inline void sample_freed(const void *block) {
 	void (*function)(const void *) = atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed);

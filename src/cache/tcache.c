@@ -3,7 +3,6 @@
 
 #include "arena/clear.h"
 #include "arena/large.h"
-#include "base/conf.h"
 #include "cache/caches.h"
 #include "cache/magazine.h"
 
@@ -57,24 +56,22 @@ void tcache_free(unsigned class_, void *block) {
 	slow_call_ends(SLOW_FREE_SMALL, begin);
 }
 
-void *tcache_alloc_large(size_t size, bool zero) {
+void *tcache_alloc_large(size_t size, size_t align, bool zero) {
 	struct tcache *tc = get_cache();
-	if (tc != NULL) {
+	if (tc != NULL && align <= MIN_ALIGN) {
 		void *guarded = alloc_guarded(tc, size);
 		if (guarded != NULL) return guarded; /* it reads as zero */
 		guard_count(&tc->guard, 1);
 	}
-	if (tc != NULL && size <= RUN_CACHE_BYTES && size <= (size_t)conf.mmap_threshold) {
-		struct span *run = run_cache_take(tc, ALIGN_UP(size, SLICE_SIZE) >> SLICE_SHIFT);
-		if (run != NULL) {
-			cache_hook_call(&cache_hooks.slow_moment);
-			if (zero) clear_stale(run->start, size, true);
-			return run->start;
-		}
+	struct span *run = tc != NULL && align <= SLICE_SIZE ? run_take(&tc->run_cache, size) : NULL;
+	if (run != NULL) {
+		cache_hook_call(&cache_hooks.slow_moment);
+		if (zero) clear_stale(run->start, size, true);
+		return run->start;
 	}
 	const uint64_t begin = slow_call_of(tc);
 	const struct arena *arena = tc != NULL ? tc->arena : arena_list[0];
-	void *block = large_alloc(size, MIN_ALIGN, zero, (enum region_kind)arena->kind);
+	void *block = large_alloc(size, align, zero, (enum region_kind)arena->kind);
 	cache_hook_call(&cache_hooks.slow_moment);
 	slow_call_ends(SLOW_MALLOC_LARGE, begin);
 	return block;

@@ -116,8 +116,11 @@ void tcache_free(unsigned class_, void *block);
  * of memory. */
 void *tcache_alloc_sampled(unsigned class_, size_t size);
 
-/* A large block: a run from the thread's cache, or whatever large_alloc gives. NULL when out of memory. */
-void *tcache_alloc_large(size_t size, bool zero);
+/* A large block: a kept run from the thread's cache, or whatever large_alloc gives. NULL when out of
+ * memory. */
+void *tcache_alloc_large(size_t size, size_t align, bool zero);
+
+/* A run that run_keep did not keep. */
 void tcache_free_run(struct span *run);
 
 /* For blocks that come from elsewhere, `count` of them now: the guarded one that is due, or NULL. It reads as

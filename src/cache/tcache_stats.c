@@ -30,14 +30,14 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	for (struct tcache *tc; (tc = cache_walk_next(&walk)) != NULL; cache_walk_leave(tc)) {
 		count_blocks(tc, blocks);
 		*bytes += quarantined_bytes(tc);
-		*run_bytes += tc->run_cache.bytes;
+		*run_bytes += run_cache_bytes(&tc->run_cache);
 	}
 	*count = caches.count;
 	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) {
 		count_blocks(tc, blocks);
 		*bytes += quarantined_bytes(tc);
-		*run_bytes += tc->run_cache.bytes;
+		*run_bytes += run_cache_bytes(&tc->run_cache);
 	}
 	heap_caches_count_all(blocks);
 	lock_drop(&caches.lock, RANK_THREADS);

@@ -593,7 +593,7 @@ static void few_runs_are_kept(void **state) {
 		for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(size);
 		for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
 		assert_true(kept_run_bytes() <= RUN_CACHE_BYTES);
-		assert_true(kept_run_bytes() <= RUN_CACHE_ENTRIES * size);
+		assert_true(kept_run_bytes() <= RUN_CACHE_SLICES * size);
 		assert_true(size > RUN_CACHE_BYTES || kept_run_bytes() > 0);
 	}
 	conf.tcache_max = 0;
@@ -605,6 +605,7 @@ static void few_runs_are_kept(void **state) {
 
 static void idle_runs_go_back(void **state) {
 	(void)state;
+	need_barrier();
 	tcache_flush();
 	arenal_test_free(arenal_test_malloc(100 * KIB));
 	for (int look = 0; look < IDLE_LOOKS; look++) {
