@@ -118,12 +118,12 @@ size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {
 	return purged;
 }
 
-void arena_release_all(void) {
+void arena_release_all(size_t wanted) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++)
 		for (unsigned c = 1; c < CLASS_COUNT; c++) bin_retire_empty(&arena_list[a]->bins[c], c);
 	huge_purge();
-	heap_release();
+	heap_release(wanted);
 }
 
 size_t arena_purge_all(size_t keep_top) {

@@ -37,8 +37,18 @@ enum slow_call {
 	SLOW_CALLS,
 };
 
+/* Has all gone back to the kernel that can, of a bin's spans, and has nothing changed since? Values of
+ * bin.flushes; a change that does not count there makes both BIN_CHANGED. Owner: the bin's lock. */
+#define BIN_CHANGED UINT64_MAX
+struct bin_purged {
+	uint64_t begun; /* when somebody began to purge all of it */
+	uint64_t done;  /* the same, when the last one came to the end. It is still flushes: all has gone */
+};
+
 struct arena {
 	struct bin bins[CLASS_COUNT];
+	struct bin_purged purged[CLASS_COUNT];
+
 	uint32_t threads;                    /* that use this arena. Owner: threads lock (cache/) */
 	uint32_t node;                       /* of the threads that use it (base/node.h). Owner: threads lock */
 	uint32_t kind;                       /* enum region_kind: where it likes its spans */
@@ -149,8 +159,9 @@ static inline void arena_give_alone(unsigned class_, void *block) {
 bool arena_has_free(const struct span *s, const void *block);
 
 /* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. For when
- * an allocation is about to fail: nothing is purged, for addresses and mappings are what it wants for. */
-void arena_release_all(void);
+ * an allocation of `wanted` bytes is about to fail: nothing is purged, for addresses and mappings are what it
+ * wants for. */
+void arena_release_all(size_t wanted);
 
 /* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty
  * slices, the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */

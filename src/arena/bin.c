@@ -109,6 +109,18 @@ static size_t take_random(struct span *s, const struct size_class *c, void **end
 	return taken;
 }
 
+/* Blocks of a span that has some, as bare_take gives them, or of a hardened one by chance. None as well when
+ * its holes are not to be filled: that would pass the cap. */
+static inline size_t take_from(struct span *s, const struct size_class *c, void **end, size_t count,
+                               enum second_word *word) {
+	size_t holes;
+	if (unlikely(!holes_reserve(s, &holes))) return 0;
+	const size_t taken =
+	    unlikely(s->hard) ? take_random(s, c, end, count) : bare_take(s, c, end, count, word);
+	cap_give(holes);
+	return taken;
+}
+
 size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t few, size_t most,
                       struct bare_blocks *bare) {
 	struct bin *bin = &arena->bins[class_];
@@ -118,8 +130,8 @@ size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t f
 	lock_take(&bin->lock, RANK_BIN);
 	struct span *s = bin->partial != NULL ? bin->partial : create_span(bin, class_);
 	if (s != NULL) {
-		taken = bare_take(s, c, end, few, NULL);
-		if (taken == 0) taken = bare_take(s, c, end, most, &word);
+		taken = take_from(s, c, end, few, NULL);
+		if (taken == 0) taken = take_from(s, c, end, most, &word);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 	}
 	bin->blocks_out += taken;
@@ -144,11 +156,7 @@ size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t 
 		/* A new span, or bare blocks, for the first block only: what the batch has got by then is enough. */
 		if (bin->partial == NULL && (taken > 0 || create_span(bin, class_) == NULL)) break;
 		struct span *s = bin->partial;
-		size_t holes;
-		if (unlikely(!holes_reserve(s, &holes))) break;
-		taken += unlikely(s->hard) ? take_random(s, c, end - taken, count - taken)
-		                           : bare_take(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
-		cap_give(holes);
+		taken += take_from(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}
@@ -280,7 +288,7 @@ void bin_retire_empty(struct bin *bin, unsigned class_) {
 	struct span *retired = NULL;
 	if (!gate_try_enter()) return; /* no fork comes while they are retired */
 	lock_take(&bin->lock, RANK_BIN);
-	for (struct span *s = bin->partial, *next; s != NULL; s = next) {
+	for (struct span *s = bin_is_purged(bin) ? NULL : bin->partial, *next; s != NULL; s = next) {
 		next = s->next;
 		if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, &retired);
 	}

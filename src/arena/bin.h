@@ -7,7 +7,21 @@
 #include "arena/page_map.h"
 #include "base/meta.h"
 
+static inline struct bin_purged *bin_purged(const struct bin *bin) {
+	return &bin->arena->purged[bin - bin->arena->bins];
+}
+
+/* Something may go back that was not there, or stayed, when all was purged; other than by arena_give, which
+ * counts its batches. */
+static inline void bin_changed(const struct bin *bin) {
+	*bin_purged(bin) = (struct bin_purged){ BIN_CHANGED, BIN_CHANGED };
+}
+
+/* Nothing of the bin can go back. */
+static inline bool bin_is_purged(const struct bin *bin) { return bin_purged(bin)->done == bin->flushes; }
+
 static inline void bin_link_first(struct bin *bin, struct span *s) {
+	bin_changed(bin);
 	s->prev = NULL;
 	s->next = bin->partial;
 	if (s->next != NULL)

@@ -63,9 +63,10 @@ size_t heap_purge(void);
  * bytes given back. */
 size_t heap_trim(size_t keep);
 
-/* Trims without leaving anything: an allocation is about to fail. The break is tried again then, even if it
- * was refused a moment ago. */
-void heap_release(void);
+/* Trims without leaving anything: an allocation of `wanted` bytes is about to fail. The break is tried again
+ * then, even if it was refused a moment ago. Where there is a cap, the reserved ends of regions stay as long
+ * as so much can be mapped without them. */
+void heap_release(size_t wanted);
 
 /* Time goes by: when an interval is over, half of the dirty slices that nobody needed during all of it are
  * purged; and a region that was free and clean for some of them is unmapped, but for one of each kind.

@@ -225,12 +225,16 @@ bool heap_grow_behind(struct region *r, size_t at, size_t slices) {
 	return grow_brk(slices - (end - at)) && bits_count(r->free, at, slices) == slices;
 }
 
-/* Can a region be mapped, and opened? At the limit of a process's mappings (vm.max_map_count) or addresses,
- * each run that is cut from a longer one may be missed: then all runs are looked at for the best. Otherwise
- * that is not worth its time. */
+bool heap_can_map(size_t size) {
+	char *p = os_reserve(size, os_page_size);
+	const bool opened = p != NULL && os_commit(p, os_page_size);
+	if (p != NULL) os_unmap(p, size);
+	return opened;
+}
+
+/* At the limit of a process's mappings (vm.max_map_count) or addresses, each run that is cut from a longer
+ * one may be missed: then all runs are looked at for the best. Otherwise that is not worth its time. */
 void heap_try_to_map(void) {
 	heap.try_due = false;
-	char *p = os_reserve(REGION_SIZE, os_page_size);
-	heap.scarce = p == NULL || !os_commit(p, os_page_size);
-	if (p != NULL) os_unmap(p, REGION_SIZE);
+	heap.scarce = !heap_can_map(REGION_SIZE);
 }

@@ -84,6 +84,9 @@ bool heap_grow(enum region_kind kind, size_t slices);
  * further, until so many are free there. False: something else lies there, or the kernel gives none. */
 bool heap_grow_behind(struct region *r, size_t at, size_t slices);
 
+/* Asks the kernel: can so many bytes (whole pages) be mapped, and a page of them be opened? */
+bool heap_can_map(size_t size);
+
 /* Asks the kernel whether a region could be mapped, and notes the answer in heap.scarce. */
 void heap_try_to_map(void);
 

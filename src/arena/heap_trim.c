@@ -210,15 +210,19 @@ size_t heap_trim(size_t keep) {
 	return trimmed;
 }
 
-void heap_release(void) {
+void heap_release(size_t wanted) {
 	lock_take(&heap.lock, RANK_HEAP);
+	/* Without its reserved end, a region never grows again, and the next one needs a record, which stays: so
+	 * it is kept when it was not addresses that were missing, but the cap that refused. */
+	const bool addresses_lack =
+	    conf.cap == 0 || !heap_can_map(ALIGN_UP(wanted, os_page_size) + 2 * REGION_SIZE);
 	brk_forget_refusals();
 	heap_lower_break(0, 0);
 	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
 	     r = r->next) {
 		unmap_free(r, false);
 		close_tail(r);
-		if (r->committed > 0) unmap_rest(r);
+		if (addresses_lack && r->committed > 0) unmap_rest(r);
 	}
 	lock_drop(&heap.lock, RANK_HEAP);
 }

@@ -59,12 +59,23 @@ static bool is_scrap(const struct span *s, uint64_t pages) {
 	       thp_covers(r, slice_number((uintptr_t)s->start));
 }
 
-/* Takes spans with free pages out of the list: up to GO of them. Returns how many. */
+/* The free pages that are to go; scraps stay, unless it is `now`. */
+static uint64_t pages_to_purge(const struct span *s, const struct size_class *c, bool now) {
+	const uint64_t found = free_pages(s, c) & ~s->purged;
+	if (now || found == 0 || !is_scrap(s, found)) return found;
+	bin_changed(s->bin);
+	return 0;
+}
+
+/* Takes spans with free pages out of the list: up to GO of them. Returns how many. Who purges all of it,
+ * `now`, has come to the end when the list has: what could not be purged, or was away, is a change when it
+ * comes back. */
 static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, struct span **spans,
                         uint64_t *pages, struct span **retired, bool *more_later) {
 	const struct size_class *c = &size_classes[class_];
 	size_t count = 0;
-	for (struct span *s = bin->partial, *next; s != NULL && count < GO; s = next) {
+	struct span *s = bin->partial, *next;
+	for (; s != NULL && count < GO; s = next) {
 		next = s->next;
 		if (s->touched == 0) continue;
 		if ((uint8_t)(holes_tick() - s->touched) < idle_ticks) {
@@ -76,14 +87,15 @@ static size_t take_away(struct bin *bin, unsigned class_, unsigned idle_ticks, b
 			continue;
 		}
 		s->touched = 0;
-		uint64_t found = free_pages(s, c) & ~s->purged;
-		if (found == 0 || (!now && is_scrap(s, found))) continue;
+		const uint64_t found = pages_to_purge(s, c, now);
+		if (found == 0) continue;
 		bin_unlink(bin, s);
 		s->away = true;
 		bare_add(s, c, found); /* whatever the kernel says of it */
 		pages[count] = found;
 		spans[count++] = s;
 	}
+	if (now && s == NULL) bin_purged(bin)->done = bin_purged(bin)->begun;
 	return count;
 }
 
@@ -119,6 +131,7 @@ static void note_purged(struct span *s, uint64_t purged, bool lazily) {
 
 static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_t purged, bool whole,
                        bool lazily, struct span **retired) {
+	if (!whole || lazily || s->touched != 0) bin_changed(bin);
 	s->away = false;
 	s->clean &= whole;
 	note_purged(s, purged, lazily);
@@ -126,9 +139,15 @@ static void bring_back(struct bin *bin, unsigned class_, struct span *s, uint64_
 	if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, retired);
 }
 
-/* All spans are worth a look again, and what was purged lazily counts as there. */
-static void recall(struct bin *bin) {
+/* All spans are worth a look again, and what was purged lazily counts as there. False: nothing of the bin can
+ * go back. */
+static bool recall(struct bin *bin) {
 	lock_take(&bin->lock, RANK_BIN);
+	if (bin_is_purged(bin)) {
+		lock_drop(&bin->lock, RANK_BIN);
+		return false;
+	}
+	bin_purged(bin)->begun = bin->flushes;
 	for (struct span *s = bin->partial; s != NULL; s = s->next) {
 		s->touched = holes_tick();
 		if (!s->lazy) continue;
@@ -137,6 +156,7 @@ static void recall(struct bin *bin) {
 		s->lazy = s->clean = false;
 	}
 	lock_drop(&bin->lock, RANK_BIN);
+	return true;
 }
 
 size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later) {
@@ -144,7 +164,7 @@ size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool n
 	uint64_t pages[GO];
 	bool lazily[GO], whole[GO];
 	size_t total = 0, count;
-	if (now) recall(bin);
+	if (now && !recall(bin)) return 0;
 	do {
 		/* In this way no fork comes while spans are away or retired. What is left now will be found again. */
 		if (!gate_try_enter()) {

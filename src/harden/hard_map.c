@@ -120,7 +120,7 @@ bool large_hard_release(void) {
 
 size_t large_hard_purge(void) {
 	size_t bytes = 0;
-	for (uint32_t i = 0; i < WAITING_PLACES; i++) bytes += drop_waiting(i, true);
+	for (uint32_t i = 0; i < WAITING_PLACES && waiting_kept_bytes > 0; i++) bytes += drop_waiting(i, true);
 	return bytes;
 }
 

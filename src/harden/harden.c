@@ -128,7 +128,7 @@ bool harden_reclaim(size_t size) {
 	if (size >> ADDRESS_BITS != 0 || (conf.cap > 0 && size > (size_t)conf.cap)) return false;
 	tcache_flush_all();
 	large_hard_release();
-	arena_release_all();
+	arena_release_all(size);
 	if (conf.cap == 0) return true;
 	/* Only memory counts for the cap. Inside of the gate: while a fork is under way, nobody else would purge
 	 * anything, and the program would be told that there is no memory. */

@@ -233,6 +233,42 @@ static void purged_memory_is_had_again(void **state) {
 	assert_int_equal(run_in_child(fill_the_gaps, NULL), 0);
 }
 
+/* The same with the blocks of a heap, which come from its arena in another way. */
+static void fill_the_gaps_of_a_heap(void *argument) {
+	(void)argument;
+	enum { SIZE = 200, KEPT_EACH = 300, MOST = ROOM / SIZE };
+	static void *blocks[MOST];
+	struct link *chain = NULL;
+	size_t count = 0, again = 0;
+
+	set_cap(ROOM);
+	const size_t before = resident_bytes();
+	arenal_heap *heap = arenal_heap_create("gaps");
+	CHILD_CHECK(heap);
+	for (; count < MOST && (blocks[count] = arenal_heap_alloc(heap, SIZE)) != NULL; count++)
+		memset(blocks[count], 1, SIZE);
+	CHILD_CHECK(count >= ROOM / 4 / SIZE && count < MOST);
+	for (size_t i = 0; i < count; i++)
+		if (i % KEPT_EACH != 0)
+			arenal_heap_free(heap, blocks[i]);
+	CHILD_CHECK(add(&chain, ROOM / 3, by_malloc));
+	check_count();
+	for (void *block; (block = arenal_heap_alloc(heap, SIZE)) != NULL; again++) {
+		CHILD_CHECK(again < count);
+		memset(block, 1, SIZE);
+	}
+	CHILD_CHECK(stats_now().cap_used <= stats_now().cap + MIB);
+	CHILD_CHECK(resident_bytes() <= before + ROOM + SLACK);
+	free_all(&chain);
+	CHILD_CHECK(arenal_heap_alloc(heap, SIZE));
+	arenal_heap_destroy(heap);
+}
+
+static void a_heap_fills_no_gaps_beyond_it(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(fill_the_gaps_of_a_heap, NULL), 0);
+}
+
 /* ---- threads ---- */
 
 enum { THREADS = 8 };
@@ -275,6 +311,46 @@ static void fill_by_threads(void *argument) {
 static void threads_share_it(void **state) {
 	(void)state;
 	assert_int_equal(run_in_child(fill_by_threads, NULL), 0);
+}
+
+/* Of one that goes on and on at the cap, with blocks that come and go: its refusals cost no records, which would stay, and count. The main
+ * thread lives on the break, another one in mapped regions. */
+static void *go_on_at_the_cap(void *argument) {
+	(void)argument;
+	enum { BLOCKS = 80, CALLS = 8000, FIRST = 2000 };
+	static void *blocks[BLOCKS];
+	uint32_t number = 1;
+	size_t refused = 0;
+	struct arenal_stats then = { 0 };
+
+	for (int call = 0; call < CALLS; call++) {
+		number = number * 1103515245 + 12345;
+		void **place = &blocks[(number >> 8) % BLOCKS];
+		free(*place);
+		*place = malloc((number >> 20) % 4 ? 30000 + (number >> 9) % 500000 : (number >> 9) % 3000000);
+		refused += *place == NULL;
+		if (call == FIRST)
+			then = stats_now();
+	}
+	CHILD_CHECK(refused >= CALLS / 20 && refused < CALLS);
+	CHILD_CHECK(stats_now().metadata < then.metadata + 256 * KIB);
+	for (size_t i = 0; i < BLOCKS; i++)
+		free(blocks[i]);
+	return NULL;
+}
+
+static void go_on_in_a_thread(void *argument) {
+	(void)argument;
+	pthread_t thread;
+
+	set_cap(ROOM + MIB);
+	CHILD_CHECK(pthread_create(&thread, NULL, go_on_at_the_cap, NULL) == 0);
+	CHILD_CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void refusals_cost_no_records(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(go_on_in_a_thread, NULL), 0);
 }
 
 /* A thread that starts when all is taken gets no memory, but may free, and has some then. */
@@ -454,7 +530,9 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(no_function_goes_beyond),
 		cmocka_unit_test(realloc_keeps_the_block),
 		cmocka_unit_test(purged_memory_is_had_again),
+		cmocka_unit_test(a_heap_fills_no_gaps_beyond_it),
 		cmocka_unit_test(threads_share_it),
+		cmocka_unit_test(refusals_cost_no_records),
 		cmocka_unit_test(a_thread_starts_at_the_cap),
 		cmocka_unit_test(children_have_the_same),
 		cmocka_unit_test(it_changes_while_the_process_runs),

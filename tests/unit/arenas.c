@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/bin.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
 #include "base/conf.h"
@@ -143,9 +144,11 @@ static void purged_pages_are_used_last(void **state) {
 
 /* In place of the library's (--wrap): as a kernel before Linux 5.18 does it with locked memory. */
 static bool refuses;
+static void (*meanwhile)(void); /* what others do while the kernel takes memory back; or NULL */
 long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
+	if (number == SYS_madvise && meanwhile != NULL) meanwhile();
 	return refuses && number == SYS_madvise ? -EINVAL : __real_system_call(number, a, b, c, d, e, f);
 }
 
@@ -192,6 +195,102 @@ static void idle_spans_only(void **state) {
 	assert_int_equal(arena_purge_holes(2, false, &more_later), SLICE_SIZE - os_page_size);
 	assert_false(more_later);
 	arena_give(c, blocks, 1);
+}
+
+/* ---- who purges all looks only at what has changed since ---- */
+
+/* A tick that is none of today's: any look wipes it. */
+#define NOT_LOOKED_AT 77
+
+static void what_has_gone_is_left_alone(void **state) {
+	(void)state;
+	unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512 };
+	void *blocks[BLOCKS];
+	bool more_later;
+	arena_purge_all(0);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	void *last = blocks[BLOCKS - 1], *again;
+	struct span *s = span_of(last);
+	assert_ptr_equal(s, span_of(blocks[0]));
+	arena_give(c, blocks, BLOCKS - 1);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), SLICE_SIZE - os_page_size);
+	s->touched = NOT_LOOKED_AT;
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	bin_retire_empty(&arena_list[0]->bins[c], c);
+	assert_int_equal(s->touched, NOT_LOOKED_AT);
+	/* Blocks that leave change nothing; one that comes back does. */
+	assert_int_equal(take_up_to(arena_list[0], c, &again, 1), 1);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(s->touched, NOT_LOOKED_AT);
+	arena_give_alone(c, again);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(s->touched, 0);
+	arena_give_alone(c, last);
+}
+
+static void what_went_lazily_goes_again(void **state) {
+	(void)state;
+	unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512 };
+	void *blocks[BLOCKS];
+	bool more_later;
+	const bool usual = conf.lazy_purge;
+	arena_purge_all(0);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	arena_give(c, blocks, BLOCKS - 1);
+	conf.lazy_purge = true;
+	const size_t lazily = arena_purge_holes(0, false, &more_later);
+	conf.lazy_purge = usual;
+	assert_int_equal(lazily, SLICE_SIZE - os_page_size);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), lazily);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	arena_give_alone(c, blocks[BLOCKS - 1]);
+}
+
+static void *given_meanwhile; /* or NULL */
+
+/* While a span is away: a block comes back to it, and somebody else purges all that is there. */
+static void purge_meanwhile(void) {
+	const unsigned c = class_of_size(512);
+	bool more_later;
+	meanwhile = NULL;
+	if (given_meanwhile != NULL) arena_give_alone(c, given_meanwhile);
+	assert_int_equal(holes_purge(&arena_list[0]->bins[c], c, 0, true, &more_later), 0);
+}
+
+/* Of a span, the first block stays, and one in the middle comes back while it is purged. */
+static void span_that_was_away(bool now, bool lazily, bool given) {
+	unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512, MIDDLE = BLOCKS / 2 };
+	void *blocks[BLOCKS], *batch[BLOCKS];
+	size_t count = 0;
+	bool more_later;
+	const bool usual = conf.lazy_purge;
+	arena_purge_all(0);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	for (size_t n = 1; n < BLOCKS; n++)
+		if (n != MIDDLE || !given) batch[count++] = blocks[n];
+	arena_give(c, batch, count);
+	given_meanwhile = given ? blocks[MIDDLE] : NULL;
+	meanwhile = purge_meanwhile;
+	conf.lazy_purge = lazily;
+	const size_t first = arena_purge_holes(0, now, &more_later), all = SLICE_SIZE - os_page_size;
+	conf.lazy_purge = usual;
+	assert_null(meanwhile);
+	assert_int_equal(first, given ? all - os_page_size : all);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), lazily ? all : given ? os_page_size : 0);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	arena_give_alone(c, blocks[0]);
+}
+
+static void spans_that_were_away_are_seen(void **state) {
+	(void)state;
+	span_that_was_away(true, false, false);
+	span_that_was_away(true, false, true);
+	span_that_was_away(false, false, true);
+	span_that_was_away(false, true, false);
+	span_that_was_away(false, true, true);
 }
 
 /* Runs `misuse` in a child: it must end by SIGABRT with the expected words on stderr. */
@@ -242,6 +341,8 @@ int main(void) {
 		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
 		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only),
 		cmocka_unit_test(refused_pages_are_tried_again_when_told),
+		cmocka_unit_test(what_has_gone_is_left_alone), cmocka_unit_test(what_went_lazily_goes_again),
+		cmocka_unit_test(spans_that_were_away_are_seen),
 		cmocka_unit_test(misuse_is_found),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);

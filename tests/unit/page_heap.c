@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,6 +18,7 @@
 #include "arena/thp.h"
 #include "arena/wave.h"
 #include "base/bitmap.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/os.h"
 
@@ -354,7 +356,7 @@ static void free_regions_are_unmapped(void **state) {
 		assert_int_equal(mapped, 2);
 		assert_int_equal(stats().regions, regions - 2);
 		/* None. */
-		heap_release();
+		heap_release(SLICE_SIZE);
 		for (size_t i = 0; i < HALVES; i++) {
 			assert_false(is_mapped(starts[i]));
 			assert_null(page_map_region((uintptr_t)starts[i]));
@@ -363,7 +365,7 @@ static void free_regions_are_unmapped(void **state) {
 		take_halves(halves, (enum region_kind)kind);
 		assert_int_equal(stats().metadata, metadata);
 		free_halves(halves, (enum region_kind)kind);
-		heap_release();
+		heap_release(SLICE_SIZE);
 	}
 }
 
@@ -384,7 +386,7 @@ static void what_stays_free_is_unmapped_by_time(void **state) {
 
 static void what_is_opened_follows_what_is_used(void **state) {
 	(void)state;
-	heap_release();
+	heap_release(SLICE_SIZE);
 	const size_t before = stats().mapped;
 	struct span *one = run(1, 1, REGION_MAPPED);
 	assert_true(stats().mapped - before <= MIB);
@@ -402,19 +404,42 @@ static void what_is_opened_follows_what_is_used(void **state) {
 static void a_neighbour_stays(void **state) {
 	(void)state;
 	heap_purge(); /* dirty slices would come first, wherever they are */
-	heap_release();
+	heap_release(SLICE_SIZE);
 	struct span *low = run(RUN_MAX / SLICE_SIZE, 1, REGION_MAPPED), *high = run(RUN_MAX / SLICE_SIZE, 1, REGION_MAPPED);
 	struct span *next = run(2, 1, REGION_MAPPED);
 	assert_ptr_equal(high->start, low->start + RUN_MAX);
 	assert_ptr_equal(next->start, (char *)ALIGN_UP((uintptr_t)high->start, REGION_SIZE));
 	memset(next->start, 7, 2 * SLICE_SIZE);
 	heap_free(high);
-	heap_release();
+	heap_release(SLICE_SIZE);
 	assert_false(is_mapped(low->start + REGION_SIZE - os_page_size));
 	for (size_t i = 0; i < 2 * SLICE_SIZE; i += os_page_size / 2) assert_int_equal(next->start[i], 7);
 	heap_free(next);
 	heap_free(low);
-	heap_release();
+	heap_release(SLICE_SIZE);
+}
+
+/* Where there is a cap, what is reserved only stays as long as there are addresses. */
+static void the_cap_takes_no_addresses(void **state) {
+	(void)state;
+	struct rlimit usual, none;
+	assert_int_equal(getrlimit(RLIMIT_AS, &usual), 0);
+	heap_purge();
+	heap_release(SLICE_SIZE);
+	struct span *one = run(1, 1, REGION_MAPPED);
+	char *end = (char *)ALIGN_DOWN((uintptr_t)one->start, REGION_SIZE) + REGION_SIZE - os_page_size;
+	assert_true(is_mapped(end));
+	conf.cap = (int64_t)(cap_bytes + GIB);
+	heap_release(SLICE_SIZE);
+	assert_true(is_mapped(end));
+	none = (struct rlimit){ MIB, usual.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	heap_release(SLICE_SIZE);
+	assert_int_equal(setrlimit(RLIMIT_AS, &usual), 0);
+	assert_false(is_mapped(end));
+	conf.cap = 0;
+	heap_free(one);
+	heap_release(SLICE_SIZE);
 }
 
 /* The first slice that is touched brings all of its huge page into memory, clean slices as well. When it is broken up, these still
@@ -464,7 +489,7 @@ int main(void) {
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(free_regions_are_unmapped), cmocka_unit_test(what_stays_free_is_unmapped_by_time), cmocka_unit_test(what_is_opened_follows_what_is_used),
 		cmocka_unit_test(no_overlap), cmocka_unit_test(break_goes_down), cmocka_unit_test(somebody_moves_the_break),
-		cmocka_unit_test(a_neighbour_stays),
+		cmocka_unit_test(a_neighbour_stays), cmocka_unit_test(the_cap_takes_no_addresses),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
