@@ -23,7 +23,11 @@ if grep -v '/libarenal\.so[.0-9]*$' "$work/library.files" ||
     echo "these are in the wrong component" >&2
     exit 1
 fi
-"$cmake" --install "$build" --config "$configuration" --prefix "$work/first" >"$work/install.log"
+# It is for all users, whatever the umask says.
+(umask 077 && "$cmake" --install "$build" --config "$configuration" --prefix "$work/first" >"$work/install.log")
+(umask 077 && "$cmake" --install "$build" --config "$configuration" --prefix "$work/tools_closed" --component tools >"$work/install.log")
+closed=$(find "$work/first" "$work/tools_closed" ! -type l ! -perm -a=r -o -type d ! -perm -a=x)
+[ -z "$closed" ] || { echo "after an installation with umask 077, others cannot read" $closed >&2; exit 1; }
 (cd "$work/first" && find . ! -type d | sort) >"$work/all.files"
 sort "$work/library.files" "$work/dev.files" "$work/tools.files" | diff "$work/all.files" - >&2 || {
     echo "the components are not the whole" >&2

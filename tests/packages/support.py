@@ -10,6 +10,7 @@ import unittest
 FOLDER = os.environ["TEST_PACKAGES"]
 CC = os.environ["TEST_CC"]
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILT = os.path.join(ROOT, "build", "package")         # where tools/packages builds
 PACKAGES = ("libarenal0", "libarenal-dev", "arenal-tools")
 
 

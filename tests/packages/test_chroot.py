@@ -78,6 +78,7 @@ class Chroot(PackageTest):
         self.the_tools()
         self.install(*PACKAGES)             # over itself, as an upgrade
         self.assertEqual(self.script("dpkg --audit"), "")
+        self.another_library()
         self.run_("dpkg", "--remove", "arenal-tools", "libarenal-dev", "libarenal0")
         self.assertEqual(set(self.ours(self.listing())) ^ before, set())
         self.run_("dpkg", "--purge", "arenal-tools", "libarenal-dev", "libarenal0")
@@ -93,6 +94,16 @@ class Chroot(PackageTest):
         done = self.run_("python3", "-c", "print(sum(len(str(i)) for i in range(100000)))", LD_PRELOAD="libarenal.so.0", ARENAL_STATS="1")
         self.assertEqual(done.stdout, "488890\n")
         self.assertRegex(done.stderr, r"^arenal [0-9.]+ statistics")
+
+    def another_library(self):
+        """One that the loader finds first, from an installation by CMake, is told of."""
+        path = "/usr/local/lib/libarenal.so.0"
+        os.makedirs(self.root + os.path.dirname(path))
+        with open(self.root + path, "w", encoding="utf-8"):
+            pass
+        self.assertRegex(self.run_("dpkg", "-i", "/packages/libarenal0.deb").stderr, rf"libarenal0: warning: {path} is there")
+        os.unlink(self.root + path)
+        os.removedirs(self.root + os.path.dirname(path))
 
     def development(self):
         """A program is built with what the package has, and runs on it. The compiler is this machine's, all else is there."""

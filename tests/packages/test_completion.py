@@ -101,16 +101,21 @@ class Bash(CompletionTest):
     def script(self):
         return shlex.quote(f"{self.root}/usr/share/bash-completion/completions/arenal")
 
-    def complete(self, *words):
+    def complete(self, *words, before=""):
         line = " ".join(map(shlex.quote, ("arenal", *words)))
         done = ran(["bash", "--norc", "--noprofile", "-c",
-                    f'. {self.script()}; COMP_WORDS=({line}) COMP_CWORD={len(words)}; _arenal 2>/dev/null; printf "%s\\n" "${{COMPREPLY[@]}}"'],
+                    f'. {self.script()}; {before} COMP_WORDS=({line}) COMP_CWORD={len(words)}; _arenal 2>/dev/null; printf "%s\\n" "${{COMPREPLY[@]}}"'],
                    cwd=self.place)
         return done.stdout.split("\n")[:-1] if done.stdout != "\n" else []
 
     def test_words(self):
         self.check(self.complete)
         self.assertEqual(self.complete("report", "--output", "=", "ano"), ["another"])
+
+    def test_separators(self):
+        """Whatever the user has set, words are taken apart at spaces, and the setting stays."""
+        for words in (("st",), ("ctl", "1", "profile", "")):
+            self.assertEqual(self.complete(*words, before="IFS=:;"), self.complete(*words))
 
     def test_typed(self):
         shell = Terminal(self, ["bash", "--norc", "--noprofile", "-i"], environment(TERM="dumb", PS1="$ ", HISTFILE=""))

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 
-from support import FOLDER, PACKAGES, ROOT, PackageTest, environment, file_of, main, ran
+from support import BUILT, FOLDER, PACKAGES, ROOT, PackageTest, environment, file_of, main, ran
 
 
 def sections(path):
@@ -28,6 +28,13 @@ class Debian(PackageTest):
         for pattern in patterns:
             self.assertTrue(any(re.fullmatch(pattern, name) for name in names), f"{package} has no {pattern} but {names}")
 
+    def assert_not_newer(self, path, version):
+        """No symbol of libc that a file needs came after this version."""
+        symbols = set(re.findall(r"\bGLIBC_([0-9.]+)", ran(["readelf", "--version-info", "--wide", path]).stdout))
+        self.assertTrue(symbols)
+        for symbol in symbols:
+            ran(["dpkg", "--compare-versions", symbol, "le", version])
+
     def test_fields(self):
         with open(f"{ROOT}/include/arenal/arenal.h", encoding="utf-8") as file:
             version = re.search(r'ARENAL_VERSION_STRING "(.*)"', file.read())[1]
@@ -36,14 +43,23 @@ class Debian(PackageTest):
             self.assertEqual(self.field(package, "Source"), "arenal")
             self.assertEqual(self.field(package, "Architecture"), ran(["dpkg", "--print-architecture"]).stdout.strip())
             self.assertNotIn("\n", self.field(package, "Description").partition("\n")[0])
+        for package, value in (("libarenal0", "same"), ("libarenal-dev", "same"), ("arenal-tools", "foreign")):
+            self.assertEqual(self.field(package, "Multi-Arch"), value)
         same = rf"libarenal0 \(= {re.escape(version)}-1\)"
-        self.assertRegex(self.field("libarenal0", "Depends"), r"^libc6 \(>= 2\.[0-9]+\)$")
+        # What the README says; no function is of a newer one.
+        with open(f"{ROOT}/README.md", encoding="utf-8") as file:
+            oldest = re.search(r"with glibc ([0-9.]+) or newer", file.read())[1]
+        self.assertEqual(self.field("libarenal0", "Depends"), f"libc6 (>= {oldest})")
+        root = self.unpacked()
+        self.assert_not_newer(self.library_in(root), oldest)
         self.assertRegex(self.field("libarenal-dev", "Depends"), rf"^{same}, libc6-dev$")
         self.assertRegex(self.field("arenal-tools", "Depends"), rf"^{same}, python3 \(>= 3\.8\), libc6 \(>= 2\.[0-9]+\)$")
+        needed = re.search(r"libc6 \(>= ([0-9.]+)\)", self.field("arenal-tools", "Depends"))[1]
+        self.assert_not_newer(f"{root}/usr/libexec/arenal/arenal-trace", needed)
         # That of packages for other machines, where nothing can tell.
         with open(f"{ROOT}/tools/packaging/packages.cmake", encoding="utf-8") as file:
-            said = re.search(r'"libc6 \(>= ([0-9.]+)\)"', file.read())[1]
-        ran(["dpkg", "--compare-versions", said, "ge", re.search(r"libc6 \(>= ([0-9.]+)\)", self.field("libarenal0", "Depends"))[1]])
+            said = re.search(r'program_libc "libc6 \(>= ([0-9.]+)\)"', file.read())[1]
+        ran(["dpkg", "--compare-versions", said, "ge", needed])
         # What the tools go without, saying so.
         self.assertEqual(set(self.field("arenal-tools", "Recommends").split(", ")), {"binutils", "libjs-chart.js", "python3-jinja2"})
 
@@ -87,11 +103,22 @@ class Debian(PackageTest):
                 named.update(re.findall(r"(?:usdt|probe):(/[^:]*)", file.read()))
         self.assertEqual({os.path.exists(without_dev + library) for library in named}, {True}, named)
 
+    def test_documents(self):
+        """A link leads to what is there."""
+        folder = f"{self.unpacked()}/usr/share/doc/arenal-tools"
+        documents = glob.glob(f"{glob.escape(folder)}/*.md")
+        self.assertIn("FIGURES.md", map(os.path.basename, documents))
+        for document in documents:
+            with open(document, encoding="utf-8") as file:
+                text = file.read()
+            for target in re.findall(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)", text):
+                self.assertTrue("://" in target or os.path.exists(f"{folder}/{target}"), f"{os.path.basename(document)}: {target}")
+
     def test_symbols(self):
         """The library is stripped, but for what its own package of debug symbols has, by its build ID; tracers find its probes."""
         root = self.unpacked("libarenal0")
         library = self.library_in(root)
-        built, = glob.glob(f"{glob.escape(FOLDER)}/build/src/libarenal.so.0.*")
+        built, = glob.glob(f"{glob.escape(BUILT)}/src/libarenal.so.0.*")
         self.assertNotRegex(sections(library), r"\.debug_|\.symtab")
         self.assertEqual(build_id(library), build_id(built))
         self.assertEqual(ran(["readelf", "-n", library]).stdout.count("stapsdt"), ran(["readelf", "-n", built]).stdout.count("stapsdt"))

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from support import PackageTest, environment, main, ran
+from support import ROOT, PackageTest, environment, main, ran
 
 
 def help_of(tool, *words):
@@ -76,6 +76,15 @@ class Manual(PackageTest):
         names = [line.split()[0] for line in done.stdout.splitlines()[1:]]
         self.assertIn("dirty_max", names, done.stderr)
         self.assert_words(names, self.text("arenal", 7), "arenal(7)")
+
+    def test_links(self):
+        """What only leads elsewhere in the README is not in the page, at the begin of a line either."""
+        with open(f"{ROOT}/README.md", encoding="utf-8") as file:
+            chapter = re.search(r"^## Tune it\n(.*?)(?=^## )", file.read(), re.S | re.M)[1]
+        words = re.findall(r"\(\[([^]]*)\]\(", chapter)
+        self.assertTrue(words)
+        for one in words:
+            self.assertNotIn(f"({one})", self.text("arenal", 7))
 
     def preloadable(self):
         """LD_PRELOAD takes no name with spaces."""

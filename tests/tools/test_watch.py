@@ -8,10 +8,13 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
+
+from arenal import errors, watch
 
 # Takes a block of 200 MiB, touches it, gives it back, and goes on for a moment with little memory.
 PEAK_IN_THE_MIDDLE = """
@@ -53,6 +56,28 @@ def exists(pid):
         return True
     except ProcessLookupError:
         return False
+
+
+class Loading(ToolTest):
+    """A process whose libraries are not there yet: its loader waits for somebody to write to a pipe."""
+
+    def test_no_malloc_is_made_up(self):
+        with tempfile.TemporaryDirectory(prefix="arenal-loading-") as folder:
+            os.mkfifo(f"{folder}/pipe")
+            process = subprocess.Popen(["true"], env=environment(LD_PRELOAD=f"{folder}/pipe"))
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            self.await_(lambda: "ld-linux" in self.maps(process.pid) and "libc" not in self.maps(process.pid), "it does not load")
+            done = self.arenal("maps", str(process.pid))
+            self.assert_sentence(done, "(true) is not on Arenal: it seems to be on no malloc yet, for its libraries are still being loaded")
+            watcher = watch.Watch(process.pid, None, None, False)
+            self.assertIsNone(watcher.look(True))
+            with self.assertRaisesRegex(errors.Failure, "^the command ended before it could be looked at$"):
+                watcher.finish()
+
+    def maps(self, pid):
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+            return file.read()
 
 
 class Watch(ToolTest):

@@ -10,6 +10,7 @@ set(CPACK_PACKAGE_FILE_NAME arenal-${PROJECT_VERSION}-${system}-${CMAKE_SYSTEM_P
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 set(CPACK_PROJECT_CONFIG_FILE ${CMAKE_CURRENT_SOURCE_DIR}/generator.cmake)
 set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_SOURCE_DIR}/stage.cmake)
+set(CPACK_POST_BUILD_SCRIPTS ${CMAKE_CURRENT_SOURCE_DIR}/multi_arch.cmake)
 
 # Who has made the packages, and answers for them: as Debian's tools take it from the environment.
 set(CPACK_PACKAGE_CONTACT "Whoever built this package <nobody@arenal.invalid>")
@@ -37,12 +38,13 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
 elseif(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
   set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE arm64)
 endif()
-# Which libc is new enough, dpkg-shlibdeps tells of this machine's own; for others it is said here (packages.contents compares the two).
-if(CMAKE_CROSSCOMPILING)
-  set(libc "libc6 (>= 2.28)")
-else()
-  set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-  set(libc "")
+# Which libc is new enough. Of the library, it is said here: it looks some functions up at its start, which dpkg-shlibdeps does not see. Of
+# programs, dpkg-shlibdeps tells of this machine's own; for others it is said here, too (packages.contents compares).
+set(library_libc "libc6 (>= 2.28)")
+set(program_libc "libc6 (>= 2.34)")
+if(NOT CMAKE_CROSSCOMPILING)
+  set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
+  set(program_libc "")
 endif()
 set(CPACK_DEBIAN_DEBUGINFO_PACKAGE ON)
 set(same "(= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE})")
@@ -54,7 +56,7 @@ set(debian ${CMAKE_CURRENT_SOURCE_DIR}/debian)
 
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libarenal${ARENAL_SOVERSION})
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "${libc}")
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "${library_libc}")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_RECOMMENDS "")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SUGGESTS "arenal-tools")
 set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "malloc for multithreaded servers (library)
@@ -62,9 +64,9 @@ ${about}
 This package has the library. It is used by programs that are linked with
 it, and by those that are started with LD_PRELOAD=libarenal.so.${ARENAL_SOVERSION};
 by no others.")
-# Where no postinst and postrm are given, CPack writes some that call ldconfig, which a trigger does here. So files of these names are given,
-# which are not there and left out.
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${debian}/library/triggers ${CMAKE_CURRENT_BINARY_DIR}/none/postinst
+# Where no postinst and postrm are given, CPack writes some that call ldconfig, which a trigger does here. So a postrm is given which is not
+# there and left out.
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${debian}/library/triggers ${debian}/library/postinst
   ${CMAKE_CURRENT_BINARY_DIR}/none/postrm ${CMAKE_CURRENT_BINARY_DIR}/shlibs)
 # Programs that are linked with this version need it or a newer one.
 file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/shlibs "libarenal ${ARENAL_SOVERSION} libarenal${ARENAL_SOVERSION} (>= ${PROJECT_VERSION})\n")
@@ -72,7 +74,6 @@ file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/shlibs "libarenal ${ARENAL_SOVERSION} lib
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libarenal-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libarenal${ARENAL_SOVERSION} ${same}, libc6-dev")
-set(CPACK_DEBIAN_DEV_PACKAGE_SHLIBDEPS OFF)
 set(CPACK_DEBIAN_DEV_DEBUGINFO_PACKAGE OFF)
 set(CPACK_DEBIAN_DEV_DESCRIPTION "malloc for multithreaded servers (development files)
 ${about}
@@ -83,8 +84,8 @@ and files for pkg-config and CMake.")
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME arenal-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "libarenal${ARENAL_SOVERSION} ${same}, python3 (>= 3.8)")
-if(libc)
-  string(APPEND CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS ", ${libc}")
+if(program_libc)
+  string(APPEND CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS ", ${program_libc}")
 endif()
 # Pages and their charts, names of lines, units of systemd.
 set(CPACK_DEBIAN_TOOLS_PACKAGE_RECOMMENDS "binutils, libjs-chart.js, python3-jinja2")

@@ -82,7 +82,7 @@ def files_in_environment():
 
 def _without_links(markdown):
     """What only leads elsewhere in the README goes; other links leave their words."""
-    markdown = re.sub(r",? \(\[[^]]*\]\([^)]*\)\)", "", markdown)
+    markdown = re.sub(r",?\s\(\[[^]]*\]\([^)]*\)\)", "", markdown)
     return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown).replace("**", "")
 
 

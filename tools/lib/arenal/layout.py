@@ -40,6 +40,7 @@ ALLOCATORS = (
     (r"libscudo", "scudo"), (r"lib[at]san", "a sanitizer's malloc"), (r"ld-musl", "musl's malloc"),
     (r"libc\.so\.6|libc-2", "glibc's malloc"),
 )
+LOADING = "no malloc yet, for its libraries are still being loaded"     # the loader is there, and libc is not
 
 
 def locate(process, symbol="arenal_layout"):
@@ -220,4 +221,6 @@ def allocator(process):
     for pattern, name in ALLOCATORS:
         if any(re.match(pattern, n) for n in names):
             return name
+    if any(n.startswith(("ld-linux", "ld-2")) for n in names):
+        return LOADING
     return "a malloc of its own, linked statically"

@@ -137,10 +137,8 @@ def _tunable(word):
 
 
 def version(tool):
-    """The installation's; of a source tree, the version in its header; else what the library says, which makes this process look like one
-    on Arenal."""
-    if installed.VERSION:
-        return installed.VERSION
+    """That in the header, where it is installed, as in a source tree; else the one that the installation wrote down; else what the library says,
+    which makes this process look like one on Arenal."""
     try:
         with open(os.path.join(os.path.dirname(tool), installed.HEADERS, "arenal.h"), encoding="utf-8") as file:
             found = re.search(r'#define\s+ARENAL_VERSION_STRING\s+"([^"]+)"', file.read())
@@ -148,6 +146,8 @@ def version(tool):
             return found.group(1)
     except OSError:
         pass
+    if installed.VERSION:
+        return installed.VERSION
     try:
         ask = ctypes.CDLL(find(tool)).arenal_version
     except (OSError, AttributeError) as error:

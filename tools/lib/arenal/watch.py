@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 
+from arenal import layout
 from arenal import library
 from arenal import look
 from arenal import start
@@ -52,6 +53,8 @@ class Watch:
             snapshot = look.look(self.child, self.guess, self.peak_weight if compare else None)
         except Failure:
             return None
+        if snapshot and snapshot.allocator == layout.LOADING:
+            return None             # nothing is known of it yet
         self.looks += 1
         if snapshot and snapshot.allocator != "arenal":
             self.other = snapshot

@@ -25,7 +25,8 @@ arenal ctl PID open
        arenal ctl PID trace start FILE [--seconds N] [--max BYTES] | stop | status"""
 OPEN = """\
 Opens a window in a process that has none, having one thread or little memory, without a restart. It has a thread more from then on, and
-so have its children. A process that sleeps is stopped for a millisecond or so (ptrace, on x86-64); its system call goes on. One
+so have its children. A process that sleeps is stopped for a millisecond or so (ptrace, on x86-64); its system call goes on. One that computes
+is stopped in its own code, for as long, again and again for up to 5 seconds, until that was not in the middle of something. One
 that cannot be stopped safely is asked, and opens its window as soon as it takes or gives back a little memory: the status is 1 until then."""
 TRACE = """\
 Records every call of malloc, free and their relatives from now on, as arenal trace does from the start: of all threads, and of the children

@@ -7,7 +7,8 @@ from arenal.trace import replay
 
 HELP = """\
 Does again what a trace recorded, with as many threads and in the same order, as fast as it can, under each allocator,
-and compares time, peak memory and memory at rest."""
+and compares time, peak memory and memory at rest. The table comes when all is done: each allocator is run --rounds times, and rests for
+--rest seconds each time, so that a small trace takes some 6 seconds for each, too."""
 
 
 def count(text):
