@@ -32,10 +32,12 @@ extern "C" {
 ARENAL_API const char *arenal_version(void);
 
 /* Gives every free page back to the kernel now, whatever lazy_purge says: the caches of all threads are
- * emptied (of others, one block of each size class stays; what they keep for heaps stays until a reset), free
- * runs and the free pages inside partly used spans are purged, the break is lowered, regions that are free
- * are unmapped but for one of each kind. Returns the number of bytes that were given back (an upper bound of
- * what the resident set loses). Takes the time of a walk over the heap; other threads go on meanwhile. */
+ * emptied (of others, one block of each size class stays, and what they keep for the heaps that they used
+ * last, eight at most, up to 32 KiB of a size class, until they use others, end, or the heap is reset),
+ * free runs and the free pages inside partly used spans are purged, the break is lowered, regions that are
+ * free are unmapped but for one of each kind. Returns the number of bytes that were given back (an upper
+ * bound of what the resident set loses). Takes the time of a walk over the heap; other threads go on
+ * meanwhile. */
 ARENAL_API size_t arenal_purge(void);
 
 /* How long something took: counts[0] times up to 128 ns, counts[i] times up to (128 << i) ns and longer than
@@ -173,10 +175,12 @@ ARENAL_API size_t arenal_expand(void *block, size_t size);
  * are no blocks any more. That is for the program to see to. What follows mistakes:
  * - A function that is given a heap which was destroyed ends the program with a message (but for
  *   arenal_heap_of, which is given none).
- * - Who frees a block after the reset, or twice, ends the program, unless its memory is in use again. What
- *   was used since the last reset stays with the heap, so the block that he frees then is one of the same
- *   heap, and until the heap is destroyed nobody else's. In hardened mode, and of guarded blocks, it is found
- *   like any second free.
+ * - Who frees a block after the reset, or twice, ends the program, unless its memory is in use again, or
+ *   about to be: a block that waits for another thread is found later, when it would be handed out twice,
+ *   but after a reset it may be not. What was used since the last reset stays with the heap, so the block
+ *   that he frees then is one of the same heap: until the next reset, a purge, or some time in which it
+ *   is not used. From then on, that memory may be anybody's. In hardened mode, and of guarded blocks, it
+ *   is found like any second free.
  * - Who uses a block after the reset reads and writes what may be another block of the heap. Of guarded
  *   blocks it is reported, with the stack of who has reset.
  * - Who allocates during a reset may get memory that others have.
@@ -186,7 +190,8 @@ typedef struct arenal_heap arenal_heap;
 
 /* A new heap. `name`, of which 23 bytes are kept, is shown in the table of arenal_stats_print; NULL: none.
  * Returns NULL with ENOMEM when there is no memory, or when there are as many as may be. It takes some KB of
- * records; its memory comes in pieces of 64 KiB for each size of blocks. */
+ * records, and 16 KiB for each thread that uses it at the same time; its memory comes in pieces of 64 KiB for
+ * each size of blocks. */
 ARENAL_API arenal_heap *arenal_heap_create(const char *name);
 
 /* As malloc, calloc and aligned_alloc (any power of two, any size), from the heap. A block of 0 bytes is one,
@@ -203,10 +208,11 @@ ARENAL_API void *arenal_heap_aligned_alloc(arenal_heap *heap, size_t align, size
 ARENAL_API void *arenal_heap_realloc(arenal_heap *heap, void *block, size_t size);
 ARENAL_API void arenal_heap_free(arenal_heap *heap, void *block);
 
-/* Frees all blocks of the heap. It keeps the memory that was used since the last reset, for the next blocks.
- * The rest goes back as all free memory does; and so does what it keeps, when it is not used for some time,
- * or by arenal_purge. Takes a time that grows with the memory, not with the number of small blocks, and a
- * free for each block above 32 KiB. */
+/* Frees all blocks of the heap. It keeps the memory that was used since the last reset, for the next
+ * blocks. The rest goes back as all free memory does; and so does what it keeps, when it is not used for
+ * some time (in a program without a background thread: and others call meanwhile), or by arenal_purge.
+ * Takes a time that grows with the memory, not with the number of small blocks, and a free for each block
+ * above 32 KiB. */
 ARENAL_API void arenal_heap_reset(arenal_heap *heap);
 
 /* The same, and the heap is none any more. Its memory is for all. */

@@ -186,7 +186,8 @@ class heap
     }
     heap &operator=(heap &&other) noexcept
     {
-        std::swap(heap_, other.heap_);
+        heap moved(std::move(other)); // the old one ends, or goes on if it is moved to itself
+        std::swap(heap_, moved.heap_);
         return *this;
     }
     heap(const heap &) = delete;

@@ -85,7 +85,7 @@ struct arena *arena_create_apart(void);
  * lock, or NULL. Nobody may use one of them any more, nor take others meanwhile. Without any lock.
  * `keep`: spans that had blocks out stay, empty, for who asks next; those that had none go, as all do
  * otherwise. So it keeps what was used since the last reset, and a block that is freed afterwards by mistake
- * is found, or at worst is one of this arena's. */
+ * is found, or at worst is one of this arena's, until these spans go, too: by the next reset, or as idle. */
 void arena_reset(struct arena *arena, void (*freed)(const void *block), bool keep);
 
 /* The one apart whose blocks are those that the heap profile has sampled. NULL until the profile is on for

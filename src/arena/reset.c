@@ -102,7 +102,14 @@ static void reset_class(struct arena *arena, unsigned class_, void (*freed)(cons
 	}
 }
 
+static bool has_spans(struct bin *bin) {
+	lock_take(&bin->lock, RANK_BIN);
+	const bool has = bin->spans > 0;
+	lock_drop(&bin->lock, RANK_BIN);
+	return has;
+}
+
 void arena_reset(struct arena *arena, void (*freed)(const void *block), bool keep) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++)
-		if (arena->bins[c].spans > 0) reset_class(arena, c, freed, keep);
+		if (has_spans(&arena->bins[c])) reset_class(arena, c, freed, keep);
 }

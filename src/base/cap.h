@@ -7,8 +7,8 @@
  * paths, by one atomic addition, whether there is a cap or not, so that a cap may be set at any time.
  * cap_count (harden/cap_count.h) finds the same number in the records of all layers.
  *
- * Records are not refused, but for long tables: a thread can start, and free can always be called, at the
- * cap. They use up what is left for blocks. */
+ * Records are not refused, but for long tables: free can always be called at the cap, and a thread that libc
+ * has memory to start (it calls calloc for that) gets its cache. They use up what is left for blocks. */
 #ifndef BASE_CAP_H
 #define BASE_CAP_H
 

@@ -8,6 +8,7 @@
  * The fast paths rely on it, which need no atomics for that. Wrong variants of it fail in
  * tests/models/drain.pml; what is handed over, helgrind.drain watches. */
 #include "cache/caches.h"
+#include "cache/heap_cache.h"
 #include "cache/magazine.h"
 #include "cache/walk.h"
 
@@ -18,7 +19,9 @@ void empty_cache(struct tcache *tc) {
 
 void tcache_flush(void) {
 	struct tcache *tc = get_cache();
-	if (tc != NULL) empty_cache(tc);
+	if (tc == NULL) return;
+	heap_caches_leave(tc);
+	empty_cache(tc);
 }
 
 /* Returns whether some stay for now. */
@@ -46,6 +49,7 @@ bool tcache_drain(unsigned looks) {
 		more_later |= run_cache_drain(tc, looks);
 		cache_walk_leave(tc);
 	}
+	more_later |= heap_caches_drain(looks);
 	return more_later || busy;
 }
 

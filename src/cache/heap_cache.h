@@ -10,7 +10,8 @@
  * allocates from a heap, or frees to it, while it is reset or destroyed; the program sees to that.
  *
  * What a thread leaves, since it ends or uses other heaps, waits with the heap for the next one, blocks and
- * all. Records are never unmapped. */
+ * all, until the purger finds that nobody comes, or memory is wanted back (heap_caches_drain). Then they go
+ * back to their bins; the record stays with the heap. */
 #ifndef CACHE_HEAP_CACHE_H
 #define CACHE_HEAP_CACHE_H
 
@@ -41,6 +42,9 @@ struct heap_cache {
 	struct arena *arena;     /* this and `epoch`: owner as of `heap` */
 	struct heap_cache *next; /* of the arena's, or of those without one. This and `owned`: the threads lock */
 	bool owned;              /* a thread has it */
+	uint8_t looks;           /* of heap_caches_drain, since a thread had it. Owner: the threads lock */
+	/* bit c: there may be blocks of class c. Owner: its thread; without one, the threads lock */
+	uint64_t begun[(CLASS_COUNT + 63) / 64];
 	struct heap_blocks classes[CLASS_COUNT];
 };
 
@@ -61,13 +65,18 @@ void heap_caches_detach(struct arena *arena);
 /* The thread of this cache ends, or does without from now on. */
 void heap_caches_leave(struct tcache *tc);
 
+/* Gives back what no thread has, and none had for so many calls. True when there is more, for later. Without
+ * any lock. */
+bool heap_caches_drain(unsigned looks);
+
 /* In the child of a fork, whose only thread has the cache, or none. Under the threads lock. */
 void heap_caches_after_fork(const struct tcache *own);
 
-/* Does a thread keep the freed block of this span for its heap? It may be missed. */
+/* Does a thread keep the block of this span, which is free, for its heap? It may be missed. */
 bool heap_caches_hold(const struct span *s, const void *block);
 
-/* Adds the blocks that are kept of an arena, or of all, by class. Under the threads lock. */
+/* Adds the blocks that are kept of an arena, or of all, by class. The first under the threads lock, the
+ * second takes it, for one heap at a time. */
 void heap_caches_count(const struct arena *arena, size_t blocks[CLASS_COUNT]);
 void heap_caches_count_all(size_t blocks[CLASS_COUNT]);
 
@@ -102,36 +111,43 @@ static inline __attribute__((always_inline)) void *heap_cache_take(uintptr_t hea
 	return block;
 }
 
-/* What the calling thread keeps of the block's class, if it is a small one of the heap that the thread used
- * last; NULL: it is not. */
-static inline struct heap_blocks *heap_blocks_of(const struct heap_cache *cache, const void *block) {
+/* The span of a small block of the cache's heap; NULL: it is none. */
+static inline const struct span *heap_span_of(const struct heap_cache *cache, const void *block) {
 	const struct span *s = span_of(block);
 	if (unlikely(s == NULL || s->kind != SPAN_SMALL || s->bin == NULL || s->bin->arena != cache->arena))
 		return NULL;
-	if (unlikely(!span_has_block_at(s, block))) return NULL;
-	struct heap_blocks *b = (struct heap_blocks *)&cache->classes[s->class_];
-	return likely(heap_blocks_are_of(b, cache)) ? b : NULL;
+	return likely(span_has_block_at(s, block)) ? s : NULL;
 }
 
-static inline bool heap_blocks_have(const struct heap_blocks *b, const void *block) {
-	for (uint32_t i = 0; i < b->freed_count; i++)
-		if (b->freed[i] == block) return true;
-	return false;
+/* Is it in the run? Nobody had it since the last reset. */
+static inline bool heap_blocks_run_has(const struct heap_blocks *b, const void *block) {
+	return (uintptr_t)block - (uintptr_t)b->next < (uintptr_t)b->end - (uintptr_t)b->next;
+}
+
+/* Is the block free in its bin? Without the bin's lock, and so without ThreadSanitizer: of a block that is
+ * out nobody changes the bit. The start of a block of this span of small ones. */
+__attribute__((no_sanitize("thread"))) static inline bool heap_block_is_back(const struct span *s,
+                                                                             const void *block) {
+	const size_t number = block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start));
+	return *(const volatile uint64_t *)&s->free_blocks[number / 64] >> number % 64 & 1;
 }
 
 /* Half of the freed ones go back, and this one is kept. Returns true. */
 NOINLINE bool heap_blocks_flush(struct heap_blocks *b, void *block);
 
-/* Keeps a block that is free from now on. False: it is none of this heap's small ones, or the one that was
- * kept last, or may be a sample. */
+/* Keeps a block that is free from now on. False: it is none of this heap's small ones, or may be a sample; or
+ * it is free, in its bin, in the run or as the one that was kept last: who frees it ends the program. */
 static inline bool heap_cache_give(uintptr_t heap, void *block) {
 	struct heap_cache *cache = heap_cache_current;
 	if (unlikely(!heap_cache_is_of(cache, heap))) return false;
 	if (unlikely(atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed) != NULL)) return false;
-	struct heap_blocks *b = heap_blocks_of(cache, block);
-	if (unlikely(b == NULL)) return false;
+	const struct span *s = heap_span_of(cache, block);
+	if (unlikely(s == NULL)) return false;
+	struct heap_blocks *b = &cache->classes[s->class_];
+	if (unlikely(!heap_blocks_are_of(b, cache))) return false;
 	const uint32_t count = b->freed_count;
 	if (likely(count > 0) && unlikely(b->freed[count - 1] == block)) return false;
+	if (unlikely(heap_blocks_run_has(b, block) || heap_block_is_back(s, block))) return false;
 	if (unlikely(count >= b->freed_most)) return heap_blocks_flush(b, block);
 	mark_set(block);
 	b->freed[count] = block;
@@ -139,13 +155,8 @@ static inline bool heap_cache_give(uintptr_t heap, void *block) {
 	return true;
 }
 
-/* Has the calling thread kept this block? Then it is free. */
-static inline bool heap_cache_has(const void *block) {
-	const struct heap_cache *cache = heap_cache_current;
-	if (likely(cache->arena == NULL) || heap_cache_is_of(cache, 0)) return false;
-	const struct heap_blocks *b = heap_blocks_of(cache, block);
-	return b != NULL && heap_blocks_have(b, block);
-}
+/* Does the calling thread keep this block, for whichever heap? Then it is free. The address may be any. */
+bool heap_cache_has(const void *block);
 
 /* heap_cache_give for a block of whichever heap, or of none. */
 static inline bool heap_cache_give_any(void *block) {

@@ -39,8 +39,8 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 		*bytes += quarantined_bytes(tc);
 		*run_bytes += run_cache_bytes(&tc->run_cache);
 	}
-	heap_caches_count_all(blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
+	heap_caches_count_all(blocks);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks[c] * size_classes[c].size;
 }
 
@@ -52,6 +52,6 @@ void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 		count_blocks(tc, blocks);
 	lock_take(&caches.lock, RANK_THREADS);
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) count_blocks(tc, blocks);
-	heap_caches_count_all(blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
+	heap_caches_count_all(blocks);
 }

@@ -127,9 +127,9 @@ static void *resize(uint32_t arena, void *block, size_t size) {
 	const uint32_t number = made_take_out(block);
 	void *moved = behind->resize(block, size);
 	if (moved != block && moved != NULL) {
-		if (arena != 0) made_put(arena, moved, size_of(moved), FAMILY_MALLOC);
+		if (arena != 0) made_put_back(arena, moved, size_of(moved));
 	} else if (number != 0) {
-		made_put(number, block, size_of(block), FAMILY_MALLOC);
+		made_put_back(number, block, size_of(block));
 	}
 	return moved;
 }

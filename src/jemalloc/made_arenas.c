@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/malloc.h"
+#include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/large.h"
 #include "arena/mark.h"
@@ -11,6 +13,7 @@
 #include "base/address_table.h"
 #include "cache/heap_cache.h"
 #include "cache/magazine.h"
+#include "cache/purger.h"
 #include "cache/tcache.h"
 #include "harden/guard.h"
 #include "harden/hard_large.h"
@@ -28,6 +31,7 @@ struct written {
 /* By the arena's number. Owner: the threads lock, which fork takes as well. */
 struct made {
 	bool exists, destroyed;
+	pid_t destroys;      /* the process that is about to; 0: none is */
 	uint32_t generation; /* so many had this number so far */
 	uintptr_t first;     /* of the blocks that are written down */
 	struct made_figures figures;
@@ -35,6 +39,8 @@ struct made {
 static struct made made[ARENAS_MAX];
 static struct address_table written = { .record = sizeof(struct written) };
 _Atomic size_t made_blocks_count;
+static _Atomic uint32_t
+    destroying; /* how many have made.destroys. Changed under the lock, or by its thread */
 
 /* ---- arenas ---- */
 
@@ -58,8 +64,39 @@ static uint32_t create(void) {
 	return number;
 }
 
+static void free_all(uint32_t number, bool keep);
+
+/* One that somebody destroys, who is not in this process: another thread of the parent's, at the fork. Who
+ * calls this is to finish it. 0: there is none. */
+static uint32_t find_interrupted(void) {
+	uint32_t found = 0;
+	const pid_t process = getpid();
+	tcache_lock();
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	for (uint32_t i = 1; i < count && found == 0; i++)
+		if (made[i].destroys != 0 && made[i].destroys != process) found = i;
+	if (found != 0) made[found].destroys = process;
+	tcache_unlock();
+	return found;
+}
+
+static void finish_destroying(uint32_t number) {
+	free_all(number, false);
+	tcache_lock();
+	made[number].destroys = 0;
+	made[number].destroyed = true;
+	tcache_unlock();
+	atomic_fetch_sub_explicit(&destroying, 1, memory_order_relaxed);
+}
+
+static void finish_interrupted(void) {
+	if (likely(atomic_load_explicit(&destroying, memory_order_relaxed) == 0)) return;
+	for (uint32_t number; (number = find_interrupted()) != 0;) finish_destroying(number);
+}
+
 uint32_t made_create(void) {
 	if (!counting_front_begin()) return 0;
+	finish_interrupted();
 	tcache_lock();
 	const uint32_t number = create();
 	tcache_unlock();
@@ -68,6 +105,7 @@ uint32_t made_create(void) {
 
 uintptr_t made_create_heap(const char *name) {
 	if (!counting_front_begin()) return 0;
+	finish_interrupted();
 	uintptr_t heap = 0;
 	tcache_lock();
 	const uint32_t number = create();
@@ -99,20 +137,31 @@ static struct written *record_at(uintptr_t address) {
 	return record_of(address_table_find(&written, address));
 }
 
+/* There is room for it. Under the lock. */
+static void put(uint32_t number, void *block, size_t size, enum family family) {
+	const struct address_entry *e = address_table_add(&written, (uintptr_t)block, size);
+	*record_of(e) = (struct written){ .next = made[number].first, .arena = number, .family = family };
+	if (made[number].first != 0) record_at(made[number].first)->prev = (uintptr_t)block;
+	made[number].first = (uintptr_t)block;
+	made[number].figures.bytes += size;
+	made[number].figures.blocks++;
+	atomic_fetch_add_explicit(&made_blocks_count, 1, memory_order_relaxed);
+}
+
 bool made_put(uint32_t number, void *block, size_t size, enum family family) {
 	tcache_lock();
 	const bool exists = made[number].exists, done = !exists || address_table_room(&written, 1);
-	if (exists && done) {
-		const struct address_entry *e = address_table_add(&written, (uintptr_t)block, size);
-		*record_of(e) = (struct written){ .next = made[number].first, .arena = number, .family = family };
-		if (made[number].first != 0) record_at(made[number].first)->prev = (uintptr_t)block;
-		made[number].first = (uintptr_t)block;
-		made[number].figures.bytes += size;
-		made[number].figures.blocks++;
-		atomic_fetch_add_explicit(&made_blocks_count, 1, memory_order_relaxed);
-	}
+	if (exists && done) put(number, block, size, family);
 	tcache_unlock();
 	return done;
+}
+
+/* Half of the table is more than ever is under way at once. */
+void made_put_back(uint32_t number, void *block, size_t size) {
+	tcache_lock();
+	if (made[number].exists && (address_table_room(&written, 1) || written.filled + 1 < written.capacity))
+		put(number, block, size, FAMILY_MALLOC);
+	tcache_unlock();
 }
 
 /* Under the lock. */
@@ -191,17 +240,31 @@ static void *take_first(uint32_t number, enum family *family) {
 	return block;
 }
 
-/* What threads keep of it is forgotten first: it is free with all others. */
+/* What threads keep of it is forgotten first: it is free with all others. Under the lock, so that nobody is
+ * giving some of it back (heap_caches_drain). */
 static void free_all(uint32_t number, bool keep) {
 	struct claim claim = { "arena.<i>.reset", FAMILY_MALLOC, SIZE_UNKNOWN };
 	struct arena *arena = arena_list[number];
+	tcache_lock();
 	atomic_fetch_add_explicit(&arena->epoch, 1, memory_order_relaxed);
+	tcache_unlock();
 	for (void *block; (block = take_first(number, &claim.family)) != NULL;) release(block, &claim);
 	if (arena->inherited) return; /* of a hardened parent: nothing was taken from it */
 	arena_reset(arena, atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed), keep);
 }
 
-void made_reset(uint32_t number) { free_all(number, true); }
+/* As after a free: the purger wakes up; without one, it is looked at what was idle for a while. */
+static void see_to_memory(void) {
+	bool more_later;
+	if (wave_is_large() && holes_time_passed())
+		allowance_charge(arena_purge_holes(IDLE_TICKS, false, &more_later));
+	purger_start();
+}
+
+void made_reset(uint32_t number) {
+	free_all(number, true);
+	see_to_memory();
+}
 
 /* Under the lock. */
 static void end_heap(struct arena *arena) {
@@ -214,13 +277,15 @@ bool made_destroy(uint32_t number) {
 	tcache_lock();
 	const bool existed = made[number].exists;
 	made[number].exists = false;
-	if (existed) end_heap(arena_list[number]);
+	if (existed) {
+		end_heap(arena_list[number]);
+		made[number].destroys = getpid();
+		atomic_fetch_add_explicit(&destroying, 1, memory_order_relaxed);
+	}
 	tcache_unlock();
 	if (!existed) return false;
-	free_all(number, false);
-	tcache_lock();
-	made[number].destroyed = true;
-	tcache_unlock();
+	finish_destroying(number);
+	see_to_memory();
 	return true;
 }
 
@@ -303,9 +368,9 @@ static void *take_other(const struct front *serves, size_t size, size_t align, b
 	return block;
 }
 
-static void *write_down(uint32_t number, void *block, size_t size, enum family family) {
+static void *write_down(uint32_t number, void *block, enum family family) {
 	const struct claim claim = { "mallocx", family, SIZE_UNKNOWN };
-	if (block == NULL || made_put(number, block, size, family)) return block;
+	if (block == NULL || made_put(number, block, usable_size(block, "mallocx"), family)) return block;
 	release(block, &claim);
 	return NULL;
 }
@@ -313,13 +378,12 @@ static void *write_down(uint32_t number, void *block, size_t size, enum family f
 static void *take(uint32_t number, size_t size, size_t align, bool zero, enum family family) {
 	struct arena *arena = arena_list[number];
 	const struct front *serves = front_behind_counting();
-	if (serves != NULL)
-		return write_down(number, take_other(serves, size, align, zero, family), size, family);
+	if (serves != NULL) return write_down(number, take_other(serves, size, align, zero, family), family);
 	const size_t rounded = ALIGN_UP(max_size(size, 1), align);
 	if (rounded <= SMALL_MAX)
 		return take_small(arena, class_of_aligned(align, rounded), max_size(size, 1), zero);
 	size = max_size(size, SMALL_MAX + 1);
-	return write_down(number, take_large(arena, size, align, zero), size, family);
+	return write_down(number, take_large(arena, size, align, zero), family);
 }
 
 /* What is allocated on the way, by libc for a thread of ours perhaps, is none of the program's. */

@@ -81,4 +81,7 @@ static inline uint32_t made_take_out(const void *block) {
 /* Writes it down, if the program made the arena. False: out of memory. */
 bool made_put(uint32_t number, void *block, size_t size, enum family family);
 
+/* The same for one that was taken out since it was to move or be resized, also if the table cannot grow. */
+void made_put_back(uint32_t number, void *block, size_t size);
+
 #endif

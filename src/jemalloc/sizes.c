@@ -38,7 +38,7 @@ bool resize_in_place(void *block, size_t usable, size_t size, const char *functi
 	if (done) slow_call_ends(SLOW_REALLOC_LARGE, begin);
 	const size_t now = usable_size(block, function);
 	sample_allocated(block, done ? size : usable);
-	if (number != 0) made_put(number, block, now, FAMILY_MALLOC);
+	if (number != 0) made_put_back(number, block, now);
 	if (unlikely(thread_counts.counts) && now != usable) thread_count(now, usable);
 	return done;
 }

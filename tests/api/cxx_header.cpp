@@ -120,6 +120,14 @@ static void check_heap()
     CHECK(blocks_in(moved.get()) == 0);
     heap = std::move(moved);
     CHECK(heap.get() != nullptr && moved.get() == nullptr);
+    arenal::heap other("other");
+    void *const last = other.allocate(100);
+    arenal_heap *const kept = heap.get();
+    other = std::move(heap);
+    CHECK(other.get() == kept && heap.get() == nullptr && arenal_heap_of(last) == nullptr);
+    arenal::heap &same = other;
+    other = std::move(same);
+    CHECK(other.get() == kept);
 }
 
 static void check_resource()

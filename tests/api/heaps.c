@@ -25,8 +25,10 @@ static void blocks_come_from_the_heap(void **state) {
 		memset(block, 1, sizes[i]);
 		memset(other, 2, sizes[i]);
 		assert_true(holds_only((unsigned char *)block, sizes[i], 1));
-		if (i % 2 == 0) arenal_heap_free(first, block);
-		else free(block);
+		if (i % 2 == 0)
+			arenal_heap_free(first, block);
+		else
+			free(block);
 		assert_true(holds_only((unsigned char *)other, sizes[i], 2));
 	}
 	char *plain = malloc(100);
@@ -154,7 +156,8 @@ static void reset_frees_all(void **state) {
 /* What threads keep for a heap is cached, not allocated. */
 static void figures_are_exact(void **state) {
 	(void)state;
-	if (blocks_lie_elsewhere() || is_guarded() || is_profiled()) return; /* then it is elsewhere, or not kept */
+	if (blocks_lie_elsewhere() || is_guarded() || is_profiled())
+		return; /* then it is elsewhere, or not kept */
 	arenal_heap *heap = arenal_heap_create("figures");
 	struct arenal_stats before, with, after;
 	assert_int_equal(arenal_stats_get(&before, sizeof before), 0);
@@ -166,6 +169,25 @@ static void figures_are_exact(void **state) {
 	assert_true(with.cached > before.cached || environment_is("ARENAL_TCACHE_MAX", "0"));
 	assert_int_equal(after.allocated, before.allocated);
 	assert_int_equal(after.cached, with.cached + (environment_is("ARENAL_TCACHE_MAX", "0") ? 0 : 16));
+	arenal_heap_destroy(heap);
+}
+
+/* Large blocks count as they are, from the first moment on. */
+static void figures_of_large_blocks(void **state) {
+	(void)state;
+	arenal_heap *heap = arenal_heap_create("large");
+	const size_t large[] = { 33000, 100001, 300001, 2000001 };
+	for (size_t i = 0; i < COUNT_OF(large); i++) {
+		void *block = arenal_heap_alloc(heap, large[i]);
+		assert_int_equal(stats_of(heap).allocated, malloc_usable_size(block));
+		assert_int_equal(stats_of(heap).memory, malloc_usable_size(block));
+		arenal_expand(block, large[i] + 100000);
+		assert_int_equal(stats_of(heap).allocated, malloc_usable_size(block));
+		block = arenal_heap_realloc(heap, block, 2 * large[i] + 1);
+		assert_int_equal(stats_of(heap).allocated, malloc_usable_size(block));
+		arenal_heap_free(heap, block);
+		assert_int_equal(stats_of(heap).allocated, 0);
+	}
 	arenal_heap_destroy(heap);
 }
 
@@ -206,6 +228,38 @@ static void what_it_keeps_goes_back_on_request(void **state) {
 }
 
 /* Freed blocks are handed out again, and by nobody else. */
+/* What threads keep for heaps which they have left, too, and what this one keeps. */
+static void *use_and_free(void *heaps) {
+	for (arenal_heap **heap = heaps; *heap != NULL; heap++) {
+		char *blocks[50];
+		for (size_t i = 0; i < COUNT_OF(blocks); i++) blocks[i] = arenal_heap_alloc(*heap, i * 20);
+		for (size_t i = 0; i < COUNT_OF(blocks); i++) arenal_heap_free(*heap, blocks[i]);
+	}
+	return NULL;
+}
+static size_t memory_of(arenal_heap **heap) {
+	size_t memory = 0;
+	for (; *heap != NULL; heap++) memory += stats_of(*heap).memory;
+	return memory;
+}
+static void nothing_is_kept_on_request(void **state) {
+	(void)state;
+	arenal_heap *heaps[51] = { NULL };
+	for (size_t i = 0; i < 50; i++) heaps[i] = arenal_heap_create("many");
+	for (int round = 0; round < 3; round++) {
+		pthread_t thread;
+		assert_int_equal(pthread_create(&thread, NULL, use_and_free, heaps), 0);
+		use_and_free(heaps);
+		pthread_join(thread, NULL);
+		arenal_purge();
+		assert_int_equal(memory_of(heaps), 0);
+		use_and_free(heaps);
+		malloc_trim(0);
+		assert_int_equal(memory_of(heaps), 0);
+	}
+	for (size_t i = 0; i < 50; i++) arenal_heap_destroy(heaps[i]);
+}
+
 static void freed_blocks_stay_there(void **state) {
 	(void)state;
 	arenal_heap *heap = arenal_heap_create("again");
@@ -377,8 +431,10 @@ static _Atomic bool stop;
 static void *allocate_all_the_time(void *heap) {
 	for (size_t i = 0; !stop; i++) {
 		void *block = arenal_heap_alloc(heap, 100);
-		if (i % 2 == 0) arenal_heap_free(heap, block);
-		else free(block);
+		if (i % 2 == 0)
+			arenal_heap_free(heap, block);
+		else
+			free(block);
 	}
 	return NULL;
 }
@@ -391,7 +447,8 @@ static void children_have_them_too(void **state) {
 	memset(large, 7, 100000);
 	pthread_t threads[2];
 	stop = false;
-	for (size_t t = 0; t < 2; t++) assert_int_equal(pthread_create(&threads[t], NULL, allocate_all_the_time, heap), 0);
+	for (size_t t = 0; t < 2; t++)
+		assert_int_equal(pthread_create(&threads[t], NULL, allocate_all_the_time, heap), 0);
 	for (int i = 0; i < 5; i++) assert_int_equal(run_in_child(use_in_child, heap), 0);
 	stop = true;
 	for (size_t t = 0; t < 2; t++) pthread_join(threads[t], NULL);
@@ -450,8 +507,10 @@ int main(void) {
 		cmocka_unit_test(realloc_stays_in_the_heap),
 		cmocka_unit_test(reset_frees_all),
 		cmocka_unit_test(figures_are_exact),
+		cmocka_unit_test(figures_of_large_blocks),
 		cmocka_unit_test(memory_stays_as_long_as_it_is_used),
 		cmocka_unit_test(what_it_keeps_goes_back_on_request),
+		cmocka_unit_test(nothing_is_kept_on_request),
 		cmocka_unit_test(freed_blocks_stay_there),
 		cmocka_unit_test(one_thread_uses_many),
 		cmocka_unit_test(threads_share_a_heap),

@@ -135,6 +135,35 @@ static void heap_free_twice(void *unused) {
 	arenal_heap_free(heap, block);
 	arenal_heap_free(heap, block);
 }
+/* With others freed in between, so many that it is back in its bin. */
+static void heap_free_twice_late(void *unused) {
+	(void)unused;
+	static char *others[400];
+	for (size_t i = 0; i < COUNT_OF(others); i++) others[i] = arenal_heap_alloc(heap, 100);
+	arenal_heap_free(heap, block);
+	for (size_t i = 0; i < COUNT_OF(others); i++) arenal_heap_free(heap, others[i]);
+	arenal_heap_free(heap, block);
+}
+/* Blocks that are ready to be handed out: none of them is anybody's. */
+static void heap_free_of_the_next_after_reset(void *unused) {
+	(void)unused;
+	static char *stale[100];
+	for (size_t i = 0; i < COUNT_OF(stale); i++) stale[i] = arenal_heap_alloc(heap, 100);
+	arenal_heap_reset(heap);
+	char *first = arenal_heap_alloc(heap, 100);
+	for (size_t i = 0; i < COUNT_OF(stale); i++)
+		if (stale[i] != first) arenal_heap_free(heap, stale[i]);
+}
+static void heap_free_of_none_yet(void *unused) {
+	(void)unused;
+	arenal_heap_free(heap, block + 5 * malloc_usable_size(block));
+}
+static void free_of_none_yet(void *unused) {
+	(void)unused;
+	arenal_heap *other = arenal_heap_create("other");
+	free(arenal_heap_alloc(other, 100));
+	free(block + 5 * malloc_usable_size(block));
+}
 static void resize_after_reset(void *unused) {
 	(void)unused;
 	arenal_heap_reset(heap);
@@ -148,7 +177,16 @@ static void second_frees_are_found(void **state) {
 	ends(free_after_destroy, "free(");
 	ends(free_twice, "free(");
 	ends(heap_free_twice, "arenal_heap_free(");
+	ends(heap_free_twice_late, "was freed already");
+	ends(heap_free_of_the_next_after_reset, "was freed already, and waits for its heap");
 	ends(resize_after_reset, "was freed already");
+}
+
+static void blocks_that_nobody_has_yet_are_found(void **state) {
+	(void)state;
+	if (blocks_lie_elsewhere() || is_guarded() || is_profiled()) return; /* no such blocks lie side by side */
+	ends(heap_free_of_none_yet, "and waits for its heap");
+	ends(free_of_none_yet, "and waits for its heap");
 }
 
 /* When others were freed in between, the second one is found before the block would be handed out twice. */
@@ -217,6 +255,7 @@ int main(void) {
 		TEST(destroyed_heaps_are_found),
 		TEST(blocks_of_others_are_found),
 		TEST(second_frees_are_found),
+		TEST(blocks_that_nobody_has_yet_are_found),
 		TEST(blocks_freed_twice_are_not_handed_out_twice),
 		TEST(late_frees_harm_nobody_else),
 		TEST(guarded_blocks_are_closed),

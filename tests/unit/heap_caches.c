@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/conf.h"
 #include "cache/heap_cache.h"
 #include "jemalloc/made_arenas.h"
 
@@ -15,7 +16,8 @@ static void *take(uintptr_t heap, size_t size) {
 	if (block != NULL) return block;
 	struct heap_cache *cache = heap_cache_of(heap, made_arena_of_heap(heap));
 	block = heap_cache_refill(cache, class_of_size(size));
-	if (block == NULL || !mark_take(block)) abort(); /* also in threads, where an assertion cannot jump back */
+	if (block == NULL || !mark_take(block))
+		abort(); /* also in threads, where an assertion cannot jump back */
 	return block;
 }
 
@@ -152,6 +154,67 @@ static void threads_come_and_go(void **state) {
 	end(heap);
 }
 
+static void *take_and_give(void *heap) {
+	void *blocks[100];
+	for (size_t i = 0; i < 100; i++) blocks[i] = take((uintptr_t)heap, 64);
+	for (size_t i = 0; i < 100; i++)
+		if (!heap_cache_give((uintptr_t)heap, blocks[i])) abort();
+	return NULL;
+}
+
+/* Once it was looked at often enough. Whoever takes what is left over begins anew. */
+static void what_nobody_has_goes_back(void **state) {
+	(void)state;
+	const uintptr_t heap = made_create_heap("left");
+	for (int round = 0; round < 10; round++) {
+		pthread_t thread;
+		assert_int_equal(pthread_create(&thread, NULL, take_and_give, (void *)heap), 0);
+		pthread_join(thread, NULL);
+		const size_t kept = kept_of(heap);
+		assert_true(kept > 0);
+		assert_int_equal(out_of(heap, 64), kept);
+		for (int look = 0; look < 3; look++) assert_true(heap_caches_drain(3));
+		assert_int_equal(kept_of(heap), kept);
+		assert_false(heap_caches_drain(3));
+		assert_int_equal(kept_of(heap), 0);
+		assert_int_equal(out_of(heap, 64), 0);
+		take_and_give((void *)heap);
+		assert_int_equal(out_of(heap, 64), kept_of(heap));
+		assert_false(heap_caches_drain(0)); /* this thread has it */
+		assert_true(kept_of(heap) > 0);
+		tcache_flush();
+		heap_caches_drain(0);
+		assert_int_equal(out_of(heap, 64), 0);
+		if (round % 2 == 0) made_reset(made_arena_of_heap(heap)->number);
+	}
+	end(heap);
+}
+
+static _Atomic bool stop;
+
+static void *drain_all_the_time(void *unused) {
+	while (!stop) heap_caches_drain(0);
+	return unused;
+}
+
+/* A reset and what is given back just then do not meet. */
+static void drains_go_on_while_heaps_are_reset(void **state) {
+	(void)state;
+	const uintptr_t heap = made_create_heap("drained");
+	pthread_t drains;
+	stop = false;
+	assert_int_equal(pthread_create(&drains, NULL, drain_all_the_time, NULL), 0);
+	for (int round = 0; round < 200; round++) {
+		for (size_t size = 16; size <= TABLE_MAX; size += 16) take(heap, size);
+		tcache_leave_heaps();
+		made_reset(made_arena_of_heap(heap)->number);
+		for (unsigned c = 1; c < CLASS_COUNT; c++) assert_int_equal(out_of(heap, size_classes[c].size), 0);
+	}
+	stop = true;
+	pthread_join(drains, NULL);
+	end(heap);
+}
+
 /* A thread keeps blocks of a few, and leaves the others where they are found again. */
 static void many_heaps_by_turns(void **state) {
 	(void)state;
@@ -209,14 +272,87 @@ static void a_child_finds_what_others_kept(void **state) {
 	end(heap);
 }
 
+/* ---- what is under way ---- */
+
+static _Atomic bool waits;
+
+static void wait_while_it_is_freed(const void *block) {
+	(void)block;
+	if (!waits) return;
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+}
+
+static void *destroy_it(void *heap) {
+	end((uintptr_t)heap);
+	return NULL;
+}
+
+/* Nobody destroys it there: who makes the next heap finishes it. */
+static void a_child_finishes_what_others_destroyed(void **state) {
+	(void)state;
+	const uintptr_t heap = made_create_heap("half gone");
+	struct arena *arena = made_arena_of_heap(heap);
+	pthread_t thread;
+	int status;
+	take(heap, 64);
+	assert_non_null(made_allocate(arena->number, 100000, MIN_ALIGN, false, FAMILY_MALLOC));
+	assert_non_null(made_allocate(arena->number, 100000, MIN_ALIGN, false, FAMILY_MALLOC));
+	pthread_barrier_init(&barrier, NULL, 2);
+	waits = true;
+	atomic_store(&sample_hooks.freed, wait_while_it_is_freed);
+	assert_int_equal(pthread_create(&thread, NULL, destroy_it, (void *)heap), 0);
+	pthread_barrier_wait(&barrier);
+	waits = false;
+	const pid_t child = fork();
+	if (child == 0) {
+		const uintptr_t next = made_create_heap("next");
+		const bool finished = made_arena_of_heap(next) == arena && made_figures(arena->number).blocks == 0 &&
+		                      out_of(next, 64) == 0 && take(next, 64) != NULL;
+		_exit(finished ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	atomic_store(&sample_hooks.freed, NULL);
+	pthread_barrier_destroy(&barrier);
+	assert_int_equal(status, 0);
+}
+
+/* While one moves, others take the room in the table, which cannot grow. */
+static void a_block_that_moves_is_not_forgotten(void **state) {
+	(void)state;
+	const uintptr_t heap = made_create_heap("moves");
+	const uint32_t number = made_arena_of_heap(heap)->number;
+	enum { BLOCKS = 5000, MOST = 20000 };
+	static void *blocks[BLOCKS];
+	size_t others = 0;
+	const int64_t before = conf.cap;
+	for (size_t i = 0; i < BLOCKS; i++) blocks[i] = made_allocate(number, 33000, 16, false, FAMILY_MALLOC);
+	for (size_t i = 0; i < 100; i++) assert_int_equal(made_take_out(blocks[i]), number);
+	conf.cap = 1; /* a long table is refused */
+	while (others < MOST && made_put(number, (void *)(16 * (others + 1)), 16, FAMILY_MALLOC)) others++;
+	assert_true(others < MOST);
+	for (size_t i = 0; i < 100; i++) made_put_back(number, blocks[i], 33000);
+	for (size_t i = 0; i < 100; i++) assert_ptr_equal(made_heap_of_block(blocks[i]), arena_list[number]);
+	for (; others > 0; others--) assert_int_equal(made_take_out((void *)(16 * others)), number);
+	conf.cap = before;
+	end(heap);
+	assert_int_equal(made_figures(number).blocks, 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blocks_are_handed_out_once),
 		cmocka_unit_test(a_reset_forgets_what_is_kept),
 		cmocka_unit_test(marks_of_earlier_epochs_do_no_harm),
 		cmocka_unit_test(threads_come_and_go),
+		cmocka_unit_test(what_nobody_has_goes_back),
+		cmocka_unit_test(drains_go_on_while_heaps_are_reset),
 		cmocka_unit_test(many_heaps_by_turns),
 		cmocka_unit_test(a_child_finds_what_others_kept),
+		cmocka_unit_test(a_child_finishes_what_others_destroyed),
+		cmocka_unit_test(a_block_that_moves_is_not_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
