@@ -110,11 +110,14 @@ __attribute__((constructor(101))) void libc_find(void) {
 	FIND(&t, libc, pthread_setcancelstate);
 	FIND(&t, libc, sigaction);
 	*(void **)&libc.single_threaded = find(&t, "__libc_single_threaded");
+	*(void **)&libc.find_object = find(&t, "_dl_find_object");
 	find_threads(&t);
 	find_loader(&t);
 	if (libc.pthread_create == NULL && read_table(LIBPTHREAD_SO, &t)) find_threads(&t);
 	if (loader.dlsym == NULL && read_table(LIBDL_SO, &t)) find_loader(&t);
-	if (read_table(LD_SO, &t)) *(void **)&libc.find_object = find(&t, "_dl_find_object");
+	/* glibc has had it in either. */
+	if (libc.find_object == NULL && read_table(LD_SO, &t))
+		*(void **)&libc.find_object = find(&t, "_dl_find_object");
 }
 
 /* Later on, when plugins come and go, the list is read only while the loader says that it is whole. */

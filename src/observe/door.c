@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <link.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "base/libc.h"
 #include "base/os.h"
 #include "base/sandbox.h"
 #include "cache/hooks.h"
@@ -51,7 +53,23 @@ static void open_window(void) {
 	atomic_store(&arenal_door.answer, window_ask_to_open());
 }
 
-void door_start(void) { atomic_store(&cache_hooks.knocked, open_window); }
+#if defined(__x86_64__)
+static __thread struct door_record record __attribute__((tls_model("initial-exec")));
+
+static uint64_t place_of_record(void) {
+	uintptr_t thread;
+	__asm__("movq %%fs:0, %0" : "=r"(thread));
+	return (uintptr_t)&record - thread;
+}
+#else
+static uint64_t place_of_record(void) { return 0; }
+#endif
+
+void door_start(void) {
+	/* Before glibc 2.35, walking a stack takes a lock of the loader's, which somebody interrupted may hold. */
+	arenal_door.record = libc.find_object != NULL ? place_of_record() : 0;
+	atomic_store(&cache_hooks.knocked, open_window);
+}
 
 #if defined(__x86_64__)
 /* What door_enter leaves on the thread's stack, from its low end, and take from there again. */
@@ -65,12 +83,14 @@ struct door_frame {
 };
 
 static_assert(sizeof(struct door_frame) == 20 * 8, "door_enter leaves it, and the tool its last word");
+static_assert(offsetof(struct door_record, r15) == 2 * 8 && offsetof(struct door_record, rax) == 16 * 8 &&
+                  offsetof(struct door_record, ss) == 21 * 8,
+              "door_interrupt takes it, and the tool leaves it");
 
 /* What the kernel has in a register of a thread whose system call it will make again, negative. */
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513 };
 
 #define SYSCALL_LENGTH 2
-#define RED_ZONE 128
 
 /* A signal came meanwhile. Had the thread been asleep in its system call, would that have failed with EINTR?
  * The thread may be waiting for just that. */
@@ -122,13 +142,13 @@ static bool is_within(const uint64_t range[2], uintptr_t pc) { return pc >= rang
 /* Does the thread, which was interrupted anywhere, hold no lock of libc's, the loader's or ours? So it is
  * where its whole stack can be walked, and leads through none of them, nor through a signal's frame, which
  * may have interrupted them. */
-static bool holds_nothing(const struct door_frame *f) {
+static bool holds_nothing(const struct door_record *f) {
 	struct unwind at = {
 		.pc = f->pc,
 		.exact = true,
 		.steps = UNWIND_STEPS,
 		.pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE },
-		.registers = { f->rax, f->rdx, f->rcx, f->rbx, f->rsi, f->rdi, f->rbp, (uintptr_t)(f + 1) + RED_ZONE,
+		.registers = { f->rax, f->rdx, f->rcx, f->rbx, f->rsi, f->rdi, f->rbp, f->sp,
 		               f->r8, f->r9, f->r10, f->r11, f->r12, f->r13, f->r14, f->r15, f->pc },
 	};
 	unsigned start = 0, behind = 0;
@@ -147,10 +167,7 @@ static bool holds_nothing(const struct door_frame *f) {
 __attribute__((used)) static void door_serve(struct door_frame *frame) {
 	const int saved = errno;
 	const uint64_t call = frame->call & 0xffff, slept = frame->call >> 16;
-	if (call != 0 || holds_nothing(frame))
-		open_window();
-	else
-		atomic_store(&arenal_door.answer, DOOR_BUSY);
+	open_window();
 	errno = saved;
 	if (slept > 0) shorten(frame, slept);
 	if (is_interrupted(os_pending_signals() & ~frame->mask, call)) {
@@ -159,15 +176,32 @@ __attribute__((used)) static void door_serve(struct door_frame *frame) {
 	}
 }
 
-/* The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind
+__attribute__((used)) static void door_serve_interrupted(const struct door_record *interrupted) {
+	const int saved = errno;
+	if (holds_nothing(interrupted))
+		open_window();
+	else
+		atomic_store(&arenal_door.answer, DOOR_BUSY);
+	errno = saved;
+}
+
+/* Of door_enter. The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind
  * the 128 bytes that belong to its code (the red zone) the tool has written where it shall go on, which is
  * the instruction of its system call. rax is the number of the call; rcx holds what `call` above says, for
- * system calls leave nothing in it. Who comes by door_interrupt was in none: all else is his.
+ * system calls leave nothing in it.
  *
  * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes.
  * Only one thread comes through at a time, for there is one stack; another one goes on at once. Vector
  * registers are saved, too: an inlined system call leaves them alone. The frame is described to unwinders all
- * the way: a thread may be cancelled when signals are let through again. */
+ * the way: a thread may be cancelled when signals are let through again.
+ *
+ * Of door_interrupt. The thread was anywhere, and its stack pointer, which it still has, may point to anything:
+ * code of a program's own may use it to read a table, or have less room below it than we need. rbx is the address of
+ * its door_record, where all registers are. Each such thread gets a stack of its own from the kernel, once, and
+ * keeps it: that is still in use when the last signal mask is set, after which nobody can tell any more
+ * whether the thread has left it; and a signal that comes just then has room there. Where the kernel has no memory,
+ * the thread goes back at once, from its record. iretq takes all five registers that a jump needs in one. */
+#define INTERRUPTED_STACK "65536"
 __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".balign 64\n"
         "door_stack: .skip 65536\n"
@@ -179,17 +213,136 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".popsection\n"
         ".pushsection .text.door,\"ax\",@progbits\n"
         ".balign 16\n"
+        ".type door_with_vectors,@function\n"
+        "door_with_vectors:\n" /* calls rdx with rdi; takes r12, r13 and r14 */
+        ".cfi_startproc\n"
+        "pushq %rbp\n"
+        ".cfi_def_cfa_offset 16\n"
+        ".cfi_offset rbp, -16\n"
+        "movq %rsp, %rbp\n"
+        ".cfi_def_cfa_register rbp\n"
+        "pushq %rbx\n"
+        ".cfi_offset rbx, -24\n"
+        "movq %rdi, %r13\n"
+        "movq %rdx, %r14\n"
+        "movl $1, %eax\n" /* has it xsave, and the system switched it on? */
+        "cpuid\n"
+        "btl $27, %ecx\n"
+        "setc %r12b\n"
+        "movl $512, %ebx\n"
+        "jnc 1f\n"
+        "movl $13, %eax\n"
+        "xorl %ecx, %ecx\n"
+        "cpuid\n" /* ebx: bytes of all that is switched on */
+        "1: subq %rbx, %rsp\n"
+        "andq $-64, %rsp\n"
+        "testb %r12b, %r12b\n"
+        "jz 2f\n"
+        "leaq 512(%rsp), %rdi\n" /* its header has to be zero */
+        "xorl %eax, %eax\n"
+        "movl $8, %ecx\n"
+        "rep stosq\n"
+        "movl $-1, %eax\n"
+        "movl %eax, %edx\n"
+        "xsave64 (%rsp)\n"
+        "jmp 3f\n"
+        "2: fxsave64 (%rsp)\n"
+        "3: movq %r13, %rdi\n"
+        "call *%r14\n"
+        "movl $-1, %eax\n"
+        "movl %eax, %edx\n"
+        "testb %r12b, %r12b\n"
+        "jz 5f\n"
+        "xrstor64 (%rsp)\n"
+        "jmp 6f\n"
+        "5: fxrstor64 (%rsp)\n"
+        "6: movq -8(%rbp), %rbx\n"
+        "leave\n"
+        ".cfi_def_cfa rsp, 8\n"
+        "ret\n"
+        ".cfi_endproc\n"
+        ".size door_with_vectors, . - door_with_vectors\n"
+        ".balign 16\n"
         ".hidden door_interrupt\n"
         ".globl door_interrupt\n"
         ".type door_interrupt,@function\n"
         "door_interrupt:\n"
         ".cfi_startproc\n"
         ".cfi_signal_frame\n"
-        ".cfi_def_cfa rsp, 136\n"
-        ".cfi_offset rip, -136\n"
-        "pushq $0\n"
-        ".cfi_adjust_cfa_offset 8\n"
-        "jmp door_entered\n"
+        ".cfi_def_cfa rbx, 0\n"
+        ".cfi_offset rip, 136\n"
+        ".cfi_offset rsp, 160\n"
+        ".cfi_offset rbx, 104\n"
+        ".cfi_offset rbp, 96\n"
+        ".cfi_offset r12, 40\n"
+        ".cfi_offset r13, 32\n"
+        ".cfi_offset r14, 24\n"
+        ".cfi_offset r15, 16\n"
+        "movq (%rbx), %rdx\n"
+        "testq %rdx, %rdx\n"
+        "jnz 1f\n"
+        "movl $9, %eax\n" /* mmap, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK */
+        "xorl %edi, %edi\n"
+        "movl $" INTERRUPTED_STACK ", %esi\n"
+        "movl $3, %edx\n"
+        "movl $0x20022, %r10d\n"
+        "movq $-1, %r8\n"
+        "xorl %r9d, %r9d\n"
+        "syscall\n"
+        "cmpq $-4096, %rax\n"
+        "ja 2f\n"
+        "leaq " INTERRUPTED_STACK "(%rax), %rdx\n"
+        "movq %rdx, (%rbx)\n"
+        "1: movq %rdx, %rsp\n"
+        "pushq $2\n"
+        "popfq\n" /* no direction, no alignment check */
+        "movl $14, %eax\n"
+        "movl $2, %edi\n"
+        "leaq door_all_signals(%rip), %rsi\n"
+        "leaq 8(%rbx), %rdx\n"
+        "movl $8, %r10d\n"
+        "syscall\n"
+        "movq %rbx, %rdi\n"
+        "leaq door_serve_interrupted(%rip), %rdx\n"
+        "call door_with_vectors\n"
+        "movl $14, %eax\n"
+        "movl $2, %edi\n"
+        "leaq 8(%rbx), %rsi\n"
+        "xorl %edx, %edx\n"
+        "movl $8, %r10d\n"
+        "syscall\n"
+        "pushq 168(%rbx)\n"
+        "pushq 160(%rbx)\n"
+        "pushq 152(%rbx)\n"
+        "pushq 144(%rbx)\n"
+        "pushq 136(%rbx)\n"
+        "jmp 3f\n"
+        "2: leaq 136(%rbx), %rsp\n"
+        "3: movq 16(%rbx), %r15\n"
+        "movq 24(%rbx), %r14\n"
+        "movq 32(%rbx), %r13\n"
+        "movq 40(%rbx), %r12\n"
+        "movq 48(%rbx), %r11\n"
+        "movq 56(%rbx), %r10\n"
+        "movq 64(%rbx), %r9\n"
+        "movq 72(%rbx), %r8\n"
+        "movq 80(%rbx), %rdi\n"
+        "movq 88(%rbx), %rsi\n"
+        "movq 96(%rbx), %rbp\n"
+        "movq 112(%rbx), %rdx\n"
+        "movq 120(%rbx), %rcx\n"
+        "movq 128(%rbx), %rax\n"
+        "movq 104(%rbx), %rbx\n"
+        ".cfi_def_cfa rsp, 0\n"
+        ".cfi_offset rip, 0\n"
+        ".cfi_offset rsp, 24\n"
+        ".cfi_restore rbx\n"
+        ".cfi_restore rbp\n"
+        ".cfi_restore r12\n"
+        ".cfi_restore r13\n"
+        ".cfi_restore r14\n"
+        ".cfi_restore r15\n"
+        "iretq\n"
         ".cfi_endproc\n"
         ".size door_interrupt, . - door_interrupt\n"
         ".balign 16\n"
@@ -203,7 +356,6 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".cfi_offset rip, -136\n"
         "pushq %rcx\n"
         ".cfi_adjust_cfa_offset 8\n"
-        "door_entered:\n"
         "pushfq\n"
         "pushq %rax\n"
         "pushq %rcx\n"
@@ -243,38 +395,10 @@ __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         "movq %rsp, %rbp\n"
         ".cfi_def_cfa_register rbp\n"
         "leaq door_stack_end(%rip), %rsp\n"
-        "movl $1, %eax\n" /* has it xsave, and the system switched it on? */
-        "cpuid\n"
-        "btl $27, %ecx\n"
-        "setc %r12b\n"
-        "movl $512, %ebx\n"
-        "jnc 1f\n"
-        "movl $13, %eax\n"
-        "xorl %ecx, %ecx\n"
-        "cpuid\n" /* ebx: bytes of all that is switched on */
-        "1: subq %rbx, %rsp\n"
-        "andq $-64, %rsp\n"
-        "testb %r12b, %r12b\n"
-        "jz 2f\n"
-        "leaq 512(%rsp), %rdi\n" /* its header has to be zero */
-        "xorl %eax, %eax\n"
-        "movl $8, %ecx\n"
-        "rep stosq\n"
-        "movl $-1, %eax\n"
-        "movl %eax, %edx\n"
-        "xsave64 (%rsp)\n"
-        "jmp 3f\n"
-        "2: fxsave64 (%rsp)\n"
-        "3: movq %rbp, %rdi\n"
-        "call door_serve\n"
-        "movl $-1, %eax\n"
-        "movl %eax, %edx\n"
-        "testb %r12b, %r12b\n"
-        "jz 5f\n"
-        "xrstor64 (%rsp)\n"
-        "jmp 6f\n"
-        "5: fxrstor64 (%rsp)\n"
-        "6: movq %rbp, %rsp\n"
+        "movq %rbp, %rdi\n"
+        "leaq door_serve(%rip), %rdx\n"
+        "call door_with_vectors\n"
+        "movq %rbp, %rsp\n"
         ".cfi_def_cfa_register rsp\n"
         "movl $0, door_busy(%rip)\n"
         "4: movl $14, %eax\n"

@@ -14,7 +14,9 @@
  *      door.c for what the tool passes. x86-64 only.
  *   3. It interrupts a thread that computes, and makes few system calls or none, in the same way: that goes
  *      on at `interrupt`. Whether the thread is in the middle of malloc, or of anything else that has locks,
- *      is found out here, by walking up its stack. Then nothing is done, and the tool comes again.
+ *      is found out here, by walking up its stack. Then nothing is done, and the tool comes again. Whatever
+ *      its stack pointer is at that moment, nothing is written there: the tool leaves the thread's registers
+ *      in a struct door_record of the thread's own, and all else happens on a stack of ours.
  *
  * Then the tool reads `answer`. */
 #ifndef OBSERVE_DOOR_H
@@ -26,8 +28,8 @@
 
 #define DOOR_MAGIC "ARENALD"
 /* Changes when a tool that knows the earlier one would do harm, or has to know what there is. Those of
- * version 2 ended behind `enter`, and knew no time in `call` (door.c). */
-#define DOOR_VERSION 3
+ * version 2 ended behind `enter`, and knew no time in `call` (door.c). Those of version 3 were not released. */
+#define DOOR_VERSION 4
 
 enum door_answer {
 	DOOR_NOBODY,    /* nobody has come by yet */
@@ -54,6 +56,17 @@ struct arenal_door {
 	uint64_t loader[2];      /* and that of the loader */
 	uint64_t loaded;         /* the address of the loader's list, struct r_debug, where those whose malloc is
 	                            found before ours stand before us; 0: not known */
+	uint64_t record;         /* where the struct door_record of a thread is, from its thread pointer on (fs); 0:
+	                            not known yet, or no thread can be interrupted here */
+};
+
+/* What a thread that is interrupted has of its own, in thread-local memory. The tool writes all but `stack`
+ * and `mask` while it holds the thread; only the thread reads it. */
+struct door_record {
+	uint64_t stack; /* the high end of the stack that it has for that, once it has come by; 0: none yet */
+	uint64_t mask;  /* of signals, of before */
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+	uint64_t pc, cs, flags, sp, ss; /* in the order in which iretq takes them */
 };
 extern struct arenal_door arenal_door __attribute__((visibility("default")));
 

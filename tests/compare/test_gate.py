@@ -338,7 +338,8 @@ class Gate(unittest.TestCase):
         for mode in EXACT:
             self.assertAlmostEqual(one[mode].library, other[mode].library, delta=0.02)
             self.assertAlmostEqual(one[mode].all, other[mode].all, delta=0.02)
-        self.assertAlmostEqual(one["threads"].library, other["threads"].library, delta=2)
+        # Of a thread's slow calls, one of 16 is timed: which one is drawn anew in each run.
+        self.assertTrue(math.isclose(one["threads"].library, other["threads"].library, rel_tol=0.001), (one, other))
         # libc's part of starting a thread varies a little: whether it has ended when the other one waits for it.
         self.assertTrue(math.isclose(one["threads"].all, other["threads"].all, rel_tol=0.004), (one, other))
         # As the README says.

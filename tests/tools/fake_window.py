@@ -49,6 +49,8 @@ def made():
     """What is answered."""
     if mode == "escape":
         return put(put(page, 24, b"0.1\x1b]0;pwned\x07\x1b[31m\xff\0"), page.index(b"arena_max\0"), b"a\x1b[2J\x07\xff\0")
+    if mode == "cut":               # behind the second of the histograms, as an older library's might end
+        return table(page, 0, struct.unpack_from("<I", page, answer + TABLES)[0], 8 * (27 + 2 * 25), 1)
     if mode == "short":
         return table(page, 0, 1024, 8, 1)
     if mode == "stride":

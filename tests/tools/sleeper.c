@@ -259,6 +259,19 @@ static void in_loop(void) {
 	}
 }
 
+/* Long system calls that end early where one is stopped in them. */
+static void in_zeros(void) {
+	const size_t size = 64 << 20;
+	const int zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	char *area = malloc(size);
+	CHECK(zeros >= 0 && area != NULL);
+	ready();
+	while (signals == 0) {
+		const ssize_t got = read(zeros, area, size);
+		CHECK(got == (ssize_t)size || signals != 0);
+	}
+}
+
 /* Each thread computes. */
 static void *loop(void *unused) {
 	in_loop();
@@ -453,6 +466,59 @@ static void in_registers_loop(void) {
 	CHECK(!wide || memcmp(upper, vectors, 64) == 0);
 }
 
+/* Reads a table on its own stack by pop: what is below the stack pointer is what it has read already, and reads again. */
+static void in_pops(void) {
+	static char handlers[1 << 16];
+	CHECK(sigaltstack(&(stack_t){ .ss_sp = handlers, .ss_size = sizeof handlers }, NULL) == 0);
+	handle(SA_ONSTACK);
+	const uint64_t count = 4096;
+	uint64_t *table = __builtin_alloca(count * sizeof *table);
+	for (uint64_t i = 0; i < count; i++) table[i] = i;
+	while (signals == 0) {
+		uint64_t sum;
+		__asm__ volatile(
+		    "movq %%rsp, %%r15\n movl $100, %%r8d\n"
+		    "2: movq %[table], %%rsp\n xorl %%eax, %%eax\n movl $4096, %%ecx\n"
+		    "1: popq %%rdx\n addq %%rdx, %%rax\n decl %%ecx\n jnz 1b\n decl %%r8d\n jnz 2b\n"
+		    "movq %%r15, %%rsp\n"
+		    : "=&a"(sum)
+		    : [table] "b"(table)
+		    : "rcx", "rdx", "r8", "r15", "memory", "cc");
+		CHECK(sum == (count - 1) * count / 2);
+	}
+}
+
+/* Right above the end of a stack that has no guard page: below is somebody's data. */
+static char area[8 << 14] __attribute__((aligned(4096)));
+
+static void *compute_low(void *stack) {
+	__asm__ volatile("movq %%rsp, %%r15\n movq %[stack], %%rsp\n"
+	                 "1: cmpl $0, %[signals]\n je 1b\n"
+	                 "movq %%r15, %%rsp\n"
+	                 :
+	                 : [stack] "r"((char *)stack + 64), [signals] "m"(signals)
+	                 : "r15", "memory", "cc");
+	return NULL;
+}
+
+static void in_low_stack(void) {
+	pthread_t thread;
+	pthread_attr_t attributes;
+	char *stack = area + sizeof area / 2;
+	sigset_t blocked;
+	memset(area, 7, sizeof area);
+	CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setstack(&attributes, stack, sizeof area / 2) == 0);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	CHECK(pthread_create(&thread, &attributes, compute_low, stack) == 0);
+	sigprocmask(SIG_UNBLOCK, &blocked, NULL);
+	ready();
+	while (signals == 0) continue;
+	pthread_join(thread, NULL);
+	for (size_t i = 0; i < sizeof area / 2; i++) CHECK(area[i] == 7);
+}
+
 /* Other ways to end a handler than libc's. */
 void return_b8(void), return_6a(void);
 __asm__(".pushsection .text\n"
@@ -479,6 +545,8 @@ static void in_handler_6a(void) { handler_with(return_6a); }
 #else
 static void in_registers(void) { in_read(); }
 static void in_registers_loop(void) { in_loop(); }
+static void in_pops(void) { in_loop(); }
+static void in_low_stack(void) { in_loop(); }
 static void in_handler_b8(void) { in_handler(); }
 static void in_handler_6a(void) { in_handler(); }
 #endif
@@ -535,6 +603,9 @@ static const struct {
 	{ "vfork", in_vfork, true },
 	{ "loop", in_loop, false },
 	{ "loops", in_loops, true },
+	{ "zeros", in_zeros, true },
+	{ "pops", in_pops, false },
+	{ "low-stack", in_low_stack, true },
 	{ "registers-loop", in_registers_loop, false },
 	{ "handler-loop", in_handler_loop, true },
 	{ "coroutine-loop", in_coroutine_loop, true },

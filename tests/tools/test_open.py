@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ import time
 import unittest
 from unittest import mock
 
-from open_support import HANDLERS, HERE, SLEEPS, WORKS, OpenTest
+from open_support import HANDLERS, HERE, SLEEPS, STACKS, WORKS, OpenTest
 from support import LIBRARY, TOOL, environment
 
-from arenal import asleep, at_work, door, facts, ptrace, slept, window_file
+from arenal import asleep, at_work, door, facts, files, ptrace, slept, window_file
 from arenal.errors import Failure
 
 
@@ -96,6 +97,7 @@ class Doing(OpenTest):
             self.goes_on(what)
         self.goes_on("loop", ARENAL_HARDEN="1")
 
+    @mock.patch.object(at_work, "COMPUTED", 0)
     def test_in_the_middle_of_something(self):
         """Of a handler, of libc's: the thread is interrupted, finds that out, and goes on as it was."""
         often = 10 ** 6
@@ -103,6 +105,50 @@ class Doing(OpenTest):
         self.is_left_alone("qsort", "in the middle of something", often)
         self.is_left_alone("coroutine-loop", "a stack that is not its own", often)
 
+    def test_in_a_long_system_call(self):
+        """The kernel says of it what it says of a loop: that it runs. A stop would end the call early."""
+        self.is_left_alone("zeros", "makes system calls")
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    def test_with_a_shadow_stack(self):
+        """As the kernel says from Linux 6.6 on. Who goes on elsewhere needs another one."""
+        head = files.head
+
+        def told(path, *limit):
+            found = head(path, *limit)
+            return found + b"x86_Thread_features:\tshstk\n" if path.endswith("/status") and "/task/" in path else found
+        with mock.patch.object(files, "head", told):
+            for what in ("read", "loop"):
+                self.is_left_alone(what, "a shadow stack")
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    def test_with_an_older_libc(self):
+        """Its library says that no thread may be interrupted: nobody is stopped."""
+        process = self.sleeper("loop")
+        with door._Now(process.pid) as now:                     # pylint: disable=protected-access
+            place = door._find(now)[1]                          # pylint: disable=protected-access
+            self.assertNotEqual(now.read(place + door.RECORD_AT, 8), bytes(8))
+            now.write(place + door.RECORD_AT, bytes(8))
+        with mock.patch.object(ptrace, "Stopped", side_effect=AssertionError), mock.patch.object(door, "LIMIT", 0.5), \
+                self.assertRaisesRegex(Failure, "has no window yet.*glibc 2.35"):
+            door.open_window(process.pid)
+        self.is_unharmed(process, "loop")
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    def test_with_many_mappings(self):
+        """Which are read while it is held."""
+        with mock.patch.object(asleep, "MAPPINGS_LIMIT", 3):
+            for what in ("read", "loop"):
+                self.is_left_alone(what, "too many mappings")
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    def test_interrupted_in_a_system_call_once(self):
+        """Which may just have begun. Such a thread is not stopped again."""
+        registers = ptrace.Stopped.registers
+        with mock.patch.object(ptrace.Stopped, "registers", lambda held: {**registers(held), "call": 1}):
+            self.is_left_alone("loop", "makes system calls", 1)
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
     def test_who_may_not_be_interrupted(self):
         """In a restartable sequence, with system calls that go to a handler, with thread-local variables of his own: nothing is done to him."""
         for name, value, words in (("restarted_sequence", lambda held: held.registers()["rsp"] & ~7, "begins anew"),
@@ -113,12 +159,20 @@ class Doing(OpenTest):
                 mock.patch.object(ptrace.Stopped, "set_registers", side_effect=AssertionError):
             self.is_left_alone("loop", "Linux 5.13", 10 ** 6)
         process = self.sleeper("loop")
-        self.await_(lambda: at_work.threads(process.pid, [process.pid]), "it does not compute")
+        with mock.patch.object(at_work, "COMPUTED", 1):
+            self.await_(lambda: self.computes(process.pid), "it does not compute")
         with ptrace.Stopped(process.pid, 10) as held:
             registers = {**held.registers(), "fs_base": held.registers()["rsp"] & ~7}
             with door._Now(process.pid) as now, self.assertRaisesRegex(asleep.Unsafe, "thread-local"):     # pylint: disable=protected-access
                 at_work.check_place(now, held, registers)
         self.is_unharmed(process, "loop")
+
+    @staticmethod
+    def computes(pid):
+        try:
+            return at_work.threads(pid, [pid])
+        except at_work.AtWork:
+            return []
 
     def test_in_the_handler_of_a_signal(self):
         """That may have interrupted malloc."""
@@ -282,6 +336,7 @@ class Doing(OpenTest):
         self.assertEqual(len(os.listdir(f"/proc/{child}/task")), 1)
         self.is_unharmed(process, "vfork")
 
+    @mock.patch.object(at_work, "COMPUTED", 0)      # which takes its time
     def test_again_and_again(self):
         """Threads are sent through a hundred times, those that have a window as well."""
         for what, often, threads in (("threads", 100, 2), ("loop", 100, 2), ("read", 30, 2), ("epoll", 30, 2), ("registers", 30, 2),
@@ -299,6 +354,37 @@ class Doing(OpenTest):
                 self.assertIsNone(process.poll(), process.stderr)
                 self.is_unharmed(process, what)
 
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    @mock.patch.object(asleep, "ROOM", 0)
+    @mock.patch.object(asleep, "RED_ZONE", 0)
+    def test_nothing_is_written_to_the_stack(self):
+        """Of a thread that computes: nobody knows what its stack pointer points to."""
+        for what in STACKS:
+            with self.subTest(what=what):
+                process = self.sleeper(what)
+                with door._Now(process.pid) as now:             # pylint: disable=protected-access
+                    place = door._find(now)[1]                  # pylint: disable=protected-access
+                with mock.patch.object(ptrace.Stopped, "set_registers", autospec=True, side_effect=ptrace.Stopped.set_registers) as sent:
+                    self.await_(lambda place=place, process=process, sent=sent: sent.call_count >= 10 or
+                                door._send_through(process.pid, place, set()) and None, "nobody is sent")           # pylint: disable=protected-access
+                self.is_unharmed(process, what)
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
+    def test_without_memory(self):
+        """Where the kernel has none for the door's stack, the thread goes back as it was."""
+        process = self.sleeper("registers-loop")
+        with door._Now(process.pid) as now:                     # pylint: disable=protected-access
+            place = door._find(now)[1]                          # pylint: disable=protected-access
+        before = resource.prlimit(process.pid, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+        with mock.patch.object(ptrace.Stopped, "set_registers", autospec=True, side_effect=ptrace.Stopped.set_registers) as sent, \
+                mock.patch.object(door, "PASSED", 0.01):
+            self.await_(lambda: door._send_through(process.pid, place, set()) == (True, None) or sent.call_count >= 10, "nobody is sent")   # pylint: disable=protected-access
+        self.assertNotIn(window_file.NAME, window_file.threads_of_arenal(process.pid))
+        resource.prlimit(process.pid, resource.RLIMIT_AS, before)
+        self.opens(process)
+        self.is_unharmed(process, "registers-loop")
+
+    @mock.patch.object(at_work, "COMPUTED", 0)
     def test_the_tool_is_killed_in_the_middle(self):
         source = random.Random(1)
         for what, threads in (("read", 0), ("loop", 2), ("registers", 0), ("registers-loop", 0)):

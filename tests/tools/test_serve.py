@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as old_famil
 from serve_support import SOON, WORDS, ServeTest
 from support import DEADLINE, MIB, TOOL, WORKLOAD, as_nobody, environment
 
-from arenal import facts, fleet, found, library, openmetrics
+from arenal import endpoint, facts, fleet, found, library, openmetrics, serve
 
 
 class Metrics(ServeTest):
@@ -128,6 +128,46 @@ class Hostile(ServeTest):
         self.assertFalse([c for c in page if not c.isprintable() and c != "\n"])
         for process in processes:
             self.assertIn(str(process.pid), page)
+
+    def test_histograms_that_are_cut(self):
+        """Some of them are there: these are told, and nobody else's is lost."""
+        cut, ours = self.fake_window("cut"), self.on_arenal(*WORDS)
+        self.assertEqual({str(cut.pid), str(ours.pid)} - self.seconds(self.arenal("stats", str(cut.pid), "--openmetrics").stdout), {str(ours.pid)})
+        self.assertNotIn("slow_call", self.arenal("stats", str(cut.pid), "--prometheus").stdout)
+        _, address = self.serve()
+        status, _, text = self.ask(address, Accept=openmetrics.CONTENT_TYPE)
+        self.assertEqual(status, 200, text)
+        self.assertLessEqual({str(cut.pid), str(ours.pid)}, self.seconds(text))
+        self.assertIn(f'slow_call_duration_seconds_count{{pid="{ours.pid}"', text)
+        self.assertNotIn(f'slow_call_duration_seconds_count{{pid="{cut.pid}"', text)
+
+    @staticmethod
+    def seconds(text):
+        """Of which processes the time of system calls is told."""
+        return {sample.labels["pid"] for family in text_string_to_metric_families(text) for sample in family.samples
+                if sample.name == "arenal_purge_duration_seconds_count"}
+
+    def test_what_cannot_be_shown_is_one_process(self):
+        """Were there another such mistake in the tool."""
+        bad, ours = self.on_arenal(*WORDS), self.on_arenal(*WORDS)
+        everything, answers = openmetrics.figures.values, endpoint.Endpoint("1", 4096, False, False)
+
+        def values(snapshot):
+            if snapshot is of_bad[0]:
+                raise KeyError("purge")
+            return everything(snapshot)
+        looks = self.await_(lambda: {look.target.pid: look.snapshot for look in answers._fleet.look().looks}        # pylint: disable=protected-access
+                            if {bad.pid, ours.pid} <= {look.target.pid for look in answers._fleet.look().looks} else None,  # pylint: disable=protected-access
+                            "they are not found")
+        of_bad = [looks[bad.pid]]
+        with mock.patch.object(openmetrics.figures, "values", values), mock.patch.object(fleet, "FRESH", 3600):
+            for path in ("/metrics", "/"):
+                response = answers.answer(serve.parse(f"GET {path} HTTP/1.0\r\n\r\n".encode()))
+                text = response.body if isinstance(response.body, str) else response.body.decode()
+                self.assertIn(f'allocated_bytes{{pid="{ours.pid}"' if path == "/metrics" else str(ours.pid), text)
+                if path == "/metrics":
+                    self.assertNotIn(f'allocated_bytes{{pid="{bad.pid}"', text)
+                    self.assertRegex(text, 'scrape_failed{reason="damaged"} [1-9]')
 
     def test_one_user_does_not_take_all_places(self):
         """He has as many as there are, and another one gets one all the same, as soon as he comes."""

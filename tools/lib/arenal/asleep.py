@@ -62,14 +62,19 @@ def call(process, thread, fresh=False):
     seen = _seen(process.pid, thread)
     if not seen:
         return None
-    if b"shstk" in files.head(f"/proc/{process.pid}/task/{thread}/status", 1 << 16):
-        raise Unsafe("it has a shadow stack")
-    if len(process.mappings) > MAPPINGS_LIMIT:
-        raise Unsafe("it has too many mappings")
+    check_ahead(process, thread)
     check_place(process, thread, seen, fresh)
     if seen["call"] == FUTEX and not _rests(process.pid, thread):
         raise Unsafe("it waits for a lock")
     return seen
+
+
+def check_ahead(process, thread):
+    """Raises Unsafe for a thread that must not be held, whatever it does."""
+    if b"shstk" in files.head(f"/proc/{process.pid}/task/{thread}/status", 1 << 16):
+        raise Unsafe("it has a shadow stack")
+    if len(process.mappings) > MAPPINGS_LIMIT:
+        raise Unsafe("it has too many mappings")
 
 
 def _seen(pid, thread):

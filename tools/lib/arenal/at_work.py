@@ -9,7 +9,10 @@ import time
 from arenal import asleep, files
 from arenal.errors import Torn
 
-LOOKED = 0.005          # seconds in which a thread that computes does nothing else
+COMPUTED = 2            # ticks that it has computed, without one in the kernel, nor a call that reads or writes
+LOOKED = 0.2            # seconds in which it may have done so,
+PAUSE = 0.005           # and between two looks whether it has
+UTIME, STIME = 11, 12   # fields of /proc/PID/task/TID/stat behind the name
 NO_CALL = (1 << 64) - 1
 CS_AT = 8               # of struct rseq: the sequence that it is in
 
@@ -18,21 +21,57 @@ class AtWork(asleep.Later):
     """It was in the middle of something."""
 
 
+class InCall(asleep.Unsafe):
+    """It was stopped in a system call, which may have told of that: it is not stopped again."""
+
+
 def threads(pid, candidates):
-    """Those that are at work, and were all the time for a moment: they hardly ever sleep in a system call, which
-    might tell of being stopped."""
-    def looked():
-        return {task: asleep.switches(pid, task) for task in candidates
-                if files.head(f"/proc/{pid}/task/{task}/syscall", 256).startswith(b"running")}
+    """Those that are at work, and compute: for a while, they were neither asleep nor in the kernel. A long system
+    call, as a read of /dev/zero is, ends early where one is stopped in it. Raises AtWork when there are only others."""
+    running = [task for task in candidates if is_running(pid, task)]
+    before = {task: _work(pid, task) for task in running}
+    waiting, found, until = {task for task in before if before[task]}, [], time.monotonic() + LOOKED
+    while True:
+        for task in sorted(waiting):
+            now = _work(pid, task)
+            if now is None or now[1:] != before[task][1:]:
+                waiting.remove(task)
+            elif now[0] - before[task][0] >= COMPUTED:
+                waiting.remove(task)
+                if is_running(pid, task):
+                    found.append(task)
+        if found or not waiting or time.monotonic() > until:
+            break
+        time.sleep(PAUSE)
+    if running and not found:
+        raise AtWork("it works, but makes system calls all the time")
+    return found
+
+
+def is_running(pid, thread):
+    """Whether it is at work, be it in the kernel."""
     try:
-        before = looked()
-        if before:
-            time.sleep(LOOKED)
-            after = looked()
-            return [task for task, count in before.items() if after.get(task) == count]
+        return files.head(f"/proc/{pid}/task/{thread}/syscall", 256).startswith(b"running")
     except (FileNotFoundError, ProcessLookupError):
-        pass                    # one has ended
-    return []
+        return False            # it has ended
+
+
+def _work(pid, thread):
+    """Its ticks of its own code; those in the kernel, how often it fell asleep, and what it has read and written so far.
+    None: it has ended."""
+    folder = f"/proc/{pid}/task/{thread}"
+    try:
+        fields = files.head(f"{folder}/stat", 4096).rpartition(b")")[2].split()
+        return int(fields[UTIME]), int(fields[STIME]), asleep.switches(pid, thread), _read_and_written(folder)
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return None
+
+
+def _read_and_written(folder):
+    try:
+        return files.head(f"{folder}/io", 4096)
+    except FileNotFoundError:
+        return b""              # a kernel that does not count that
 
 
 def files_of_libc(process):
@@ -50,7 +89,7 @@ def _span(process, names):
 def check_place(process, held, registers):
     """Raises Unsafe, Torn."""
     if registers["call"] != NO_CALL:
-        raise AtWork("it makes system calls all the time")
+        raise InCall("it makes system calls")
     if asleep.has_signal(process.pid, held.thread):
         raise AtWork("it is just getting a signal")
     code = process.at(registers["rip"])

@@ -23,10 +23,13 @@ from arenal import asleep, at_work, facts, files, layout, proc, ptrace, slept, t
 from arenal.errors import Failure, Gone, Torn
 
 DOOR = struct.Struct("<8sIIQQQQ")       # magic, version, answer, self, knock, sandbox, enter
-MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 3, 12
+MAGIC, VERSION, ANSWER_AT = b"ARENALD\0", 4, 12
 OLDER = 2               # another version that we know: it ends there, and shortens no time
 # Where a thread at work goes on; of libc's file and the loader's, from and to; the loader's list.
-INTERRUPT_AT, CLOSED_AT, LIST_AT = DOOR.size, DOOR.size + 8, DOOR.size + 40
+INTERRUPT_AT, CLOSED_AT, LIST_AT, RECORD_AT = DOOR.size, DOOR.size + 8, DOOR.size + 40, DOOR.size + 48
+# What a thread finds in its struct door_record there, and where in it.
+RECORDED = "r15 r14 r13 r12 r11 r10 r9 r8 rdi rsi rbp rbx rdx rcx rax rip cs flags rsp ss".split()
+RECORDED_AT, RECORDED_STACK = 16, 1 << 16
 FIRST_AT, OBJECT = 8, struct.Struct("<4Q")      # of struct r_debug; struct link_map: shift, name, dynamic section, next
 OBJECTS_LIMIT = 1024
 NOBODY, OPEN, LATER, NEVER, LOCKED_IN, REFUSED, BUSY = range(7)
@@ -288,7 +291,7 @@ def _send_through(pid, place, held):
                 except (ProcessLookupError, FileNotFoundError):
                     continue            # it has ended
             if is_new:
-                passed, error = _interrupt_one(process, others, place)
+                passed, error = _interrupt_one(process, others, place, held)
                 why = error if error and not isinstance(why, asleep.Later) else why
                 if passed:
                     return True, None
@@ -314,13 +317,19 @@ def _shorten(process, task, place, held):
     return bool(seen)
 
 
-def _interrupt_one(process, candidates, place):
-    """Tries the threads that are at work: whether one went through, and why not."""
+def _interrupt_one(process, candidates, place, held):
+    """Tries the threads that are at work: whether one went through, and why not. Those in a system call come into `held`."""
     why = None
     if not layout.has_library(process):
         return False, asleep.Unsafe("it does not sleep, and Arenal is part of its program")
-    for task in at_work.threads(process.pid, candidates):
+    try:
+        tasks = at_work.threads(process.pid, candidates)
+    except at_work.AtWork as error:
+        return False, error
+    for task in tasks:
         try:
+            asleep.check_ahead(process, task)
+            _interrupt_at(process, place)
             process.write(place + ANSWER_AT, bytes(4))
             process.write(place + CLOSED_AT, struct.pack("<4Q", *at_work.files_of_libc(process)))
             _interrupt(process.pid, task, place)
@@ -330,6 +339,9 @@ def _interrupt_one(process, candidates, place):
             if answer not in (NOBODY, BUSY):
                 return True, None
             raise at_work.AtWork("whenever it was looked at, it was in the middle of something")
+        except at_work.InCall as error:
+            held.add(task)
+            why = error
         except (asleep.Unsafe, ptrace.Busy) as error:
             why = error
         except Torn:
@@ -337,6 +349,15 @@ def _interrupt_one(process, candidates, place):
         except (ProcessLookupError, FileNotFoundError):
             continue
     return False, why
+
+
+def _interrupt_at(process, place):
+    """Where a thread goes on, and its record is behind its thread pointer. Raises Unsafe."""
+    interrupt, = struct.unpack("<Q", process.read(place + INTERRUPT_AT, 8))
+    record, = struct.unpack("<Q", process.read(place + RECORD_AT, 8))
+    if not interrupt or not record:
+        raise asleep.Unsafe("it computes: such a thread is interrupted where it has glibc 2.35 or later")
+    return interrupt, record
 
 
 def _interrupt(pid, thread, place):
@@ -349,10 +370,14 @@ def _interrupt(pid, thread, place):
             door = _door(process, place)
             _check_kind(process, registers, door)
             at_work.check_place(process, held, registers)
-            interrupt, = struct.unpack("<Q", process.read(place + INTERRUPT_AT, 8))
-            if not interrupt:
-                raise asleep.Unsafe("it does not sleep")
-            _go_on_at(process, held, dict(registers), interrupt, registers["rip"])
+            interrupt, record = _interrupt_at(process, place)
+            # Nothing is written to its stack, of which nobody knows what it is.
+            record = registers["fs_base"] + record & (1 << 64) - 1
+            stack, = struct.unpack("<Q", process.read(record, 8))
+            if stack - RECORDED_STACK <= registers["rsp"] < stack:
+                raise asleep.Unsafe("it may be in the handler of a signal")     # which came when it was about to go back
+            process.write(record + RECORDED_AT, struct.pack("<20Q", *(registers[name] for name in RECORDED)))
+            held.set_registers({**registers, "rip": interrupt, "rbx": record})
 
 
 def _send_as_it_falls_asleep(process, threads, place, held):

@@ -15,6 +15,21 @@ from arenal.serve import Response, refusal
 PROFILES = ("/debug/pprof/heap", "/debug/pprof/allocs")
 
 
+def _shown(seen, show):
+    """show(seen). Should it fail for what a process says in its window, that process has failed, and all others are shown."""
+    try:
+        return show(seen)
+    except Exception:                           # pylint: disable=broad-except
+        good, failed = [], dict(seen.failed)
+        for look in seen.looks:
+            try:
+                show(seen._replace(looks=[look]))
+                good.append(look)
+            except Exception:                   # pylint: disable=broad-except
+                failed[look.target] = "damaged"
+        return show(seen._replace(looks=good, failed=failed))
+
+
 class Endpoint:
     def __init__(self, version, most, remote, profiles):
         self._version, self._remote = version, remote
@@ -36,7 +51,7 @@ class Endpoint:
         if request.path == "/metrics":
             return self._metrics(request)
         if request.path == "/":
-            return index_page.page(self._fleet.look(), self._version, self._profiles is not None)
+            return _shown(self._fleet.look(), lambda seen: index_page.page(seen, self._version, self._profiles is not None))
         if request.path == "/healthz":
             return Response("ok\n")
         if request.path in PROFILES and self._profiles:
@@ -66,7 +81,7 @@ class Endpoint:
             seen = self._fleet.look()
             made = self._texts.get((old, details))
             if made is None or made[0] is not seen:
-                made = self._texts[old, details] = seen, self._text(seen, old, details).encode()
+                made = self._texts[old, details] = seen, _shown(seen, lambda seen: self._text(seen, old, details)).encode()
         return Response(made[1], openmetrics.OLD_CONTENT_TYPE if old else openmetrics.CONTENT_TYPE)
 
     def _text(self, seen, old, details):

@@ -115,14 +115,17 @@ def seconds(nanoseconds):
 
 def histograms(processes, old):
     """The lines of those that processes know, with every second bucket: the others are in these."""
-    known = [(one.labels, one.snapshot.times) for one in processes if one.snapshot.times]
-    for name, (meaning, members) in TIMES.items() if known else ():
+    for name, (meaning, members) in TIMES.items():
+        known = [(one.labels, one.snapshot.times) for one in processes if not one.snapshot.times.keys().isdisjoint(members.values())]
         title = f"arenal_{name}"
-        yield from head(title, "histogram", "seconds", meaning, old)
+        if known:
+            yield from head(title, "histogram", "seconds", meaning, old)
         ends = [(figure, more, [f'{more},le="{limit}"}}' for limit in LIMITS]) for more, figure in members.items()]
         for pairs, times in known:
             begin = f"{title}_bucket{{{pairs}"
             for figure, more, limits in ends:
+                if figure not in times:
+                    continue            # of an older library, or what its window says is cut
                 seen = list(itertools.accumulate(times[figure].counts))[1::2]
                 for limit, count in zip(limits, seen):
                     yield f"{begin}{limit} {count}"
