@@ -66,7 +66,8 @@ static uint64_t place_of_record(void) { return 0; }
 #endif
 
 void door_start(void) {
-	/* Before glibc 2.35, walking a stack takes a lock of the loader's, which somebody interrupted may hold. */
+	/* Before glibc 2.35, walking a stack takes a lock of the loader's, which who is interrupted may
+	 * hold. */
 	arenal_door.record = libc.find_object != NULL ? place_of_record() : 0;
 	atomic_store(&cache_hooks.knocked, open_window);
 }
@@ -148,8 +149,8 @@ static bool holds_nothing(const struct door_record *f) {
 		.exact = true,
 		.steps = UNWIND_STEPS,
 		.pages = { UNWIND_NO_PAGE, UNWIND_NO_PAGE },
-		.registers = { f->rax, f->rdx, f->rcx, f->rbx, f->rsi, f->rdi, f->rbp, f->sp,
-		               f->r8, f->r9, f->r10, f->r11, f->r12, f->r13, f->r14, f->r15, f->pc },
+		.registers = { f->rax, f->rdx, f->rcx, f->rbx, f->rsi, f->rdi, f->rbp, f->sp, f->r8, f->r9, f->r10,
+		               f->r11, f->r12, f->r13, f->r14, f->r15, f->pc },
 	};
 	unsigned start = 0, behind = 0;
 	if (stack_own_code == NULL || is_within(arenal_door.libc, f->pc)) return false;
@@ -185,22 +186,23 @@ __attribute__((used)) static void door_serve_interrupted(const struct door_recor
 	errno = saved;
 }
 
-/* Of door_enter. The thread's registers are its own, but for three. The stack pointer is 136 bytes lower than it was: behind
- * the 128 bytes that belong to its code (the red zone) the tool has written where it shall go on, which is
- * the instruction of its system call. rax is the number of the call; rcx holds what `call` above says, for
- * system calls leave nothing in it.
+/* Of door_enter. The thread's registers are its own, but for three. The stack pointer is 136 bytes lower
+ * than it was: behind the 128 bytes that belong to its code (the red zone) the tool has written where it
+ * shall go on, which is the instruction of its system call. rax is the number of the call; rcx holds
+ * what `call` above says, for system calls leave nothing in it.
  *
- * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread takes.
- * Only one thread comes through at a time, for there is one stack; another one goes on at once. Vector
- * registers are saved, too: an inlined system call leaves them alone. The frame is described to unwinders all
- * the way: a thread may be cancelled when signals are let through again.
+ * All signals are blocked but libc's SIGSETXID, whose sender waits under a lock that starting a thread
+ * takes. Only one thread comes through at a time, for there is one stack; another one goes on at once.
+ * Vector registers are saved, too: an inlined system call leaves them alone. The frame is described to
+ * unwinders all the way: a thread may be cancelled when signals are let through again.
  *
- * Of door_interrupt. The thread was anywhere, and its stack pointer, which it still has, may point to anything:
- * code of a program's own may use it to read a table, or have less room below it than we need. rbx is the address of
- * its door_record, where all registers are. Each such thread gets a stack of its own from the kernel, once, and
- * keeps it: that is still in use when the last signal mask is set, after which nobody can tell any more
- * whether the thread has left it; and a signal that comes just then has room there. Where the kernel has no memory,
- * the thread goes back at once, from its record. iretq takes all five registers that a jump needs in one. */
+ * Of door_interrupt. The thread was anywhere, and its stack pointer, which it still has, may point to
+ * anything: code of a program's own may use it to read a table, or have less room below it than we need.
+ * rbx is the address of its door_record, where all registers are. Each such thread gets a stack of its
+ * own from the kernel, once, and keeps it: that is still in use when the last signal mask is set, after
+ * which nobody can tell any more whether the thread has left it; and a signal that comes just then has
+ * room there. Where the kernel has no memory, the thread goes back at once, from its record. iretq takes
+ * all five registers that a jump needs in one. */
 #define INTERRUPTED_STACK "65536"
 __asm__(".pushsection .bss.door,\"aw\",@nobits\n"
         ".balign 64\n"

@@ -28,7 +28,8 @@
 
 #define DOOR_MAGIC "ARENALD"
 /* Changes when a tool that knows the earlier one would do harm, or has to know what there is. Those of
- * version 2 ended behind `enter`, and knew no time in `call` (door.c). Those of version 3 were not released. */
+ * version 2 ended behind `enter`, and knew no time in `call` (door.c). Those of version 3 were not
+ * released. */
 #define DOOR_VERSION 4
 
 enum door_answer {
@@ -56,7 +57,7 @@ struct arenal_door {
 	uint64_t loader[2];      /* and that of the loader */
 	uint64_t loaded;         /* the address of the loader's list, struct r_debug, where those whose malloc is
 	                            found before ours stand before us; 0: not known */
-	uint64_t record;         /* where the struct door_record of a thread is, from its thread pointer on (fs); 0:
+	uint64_t record; /* where the struct door_record of a thread is, from its thread pointer on (fs); 0:
 	                            not known yet, or no thread can be interrupted here */
 };
 

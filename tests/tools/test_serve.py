@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as old_famil
 from serve_support import SOON, WORDS, ServeTest
 from support import DEADLINE, MIB, TOOL, WORKLOAD, as_nobody, environment
 
-from arenal import endpoint, facts, fleet, found, library, openmetrics, serve
+from arenal import endpoint, facts, files, fleet, found, library, openmetrics, origin, serve
 
 
 class Metrics(ServeTest):
@@ -168,6 +169,15 @@ class Hostile(ServeTest):
                 if path == "/metrics":
                     self.assertNotIn(f'allocated_bytes{{pid="{bad.pid}"', text)
                     self.assertRegex(text, 'scrape_failed{reason="damaged"} [1-9]')
+
+    def test_whose_a_connection_is(self):
+        """However many connections there are: the kernel's list of them is not read."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.create_server((host, 0), family=family) as listener, socket.create_connection(listener.getsockname()[:2]) as _, \
+                    mock.patch.object(files, "head", side_effect=AssertionError):
+                connection, _ = listener.accept()
+                with connection:
+                    self.assertEqual(origin.who(connection), ("user", os.getuid()))
 
     def test_one_user_does_not_take_all_places(self):
         """He has as many as there are, and another one gets one all the same, as soon as he comes."""

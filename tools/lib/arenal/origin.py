@@ -1,14 +1,13 @@
 """Who is at the other end of a connection: his user, or the address of his machine."""
 
 import ipaddress
-import re
 import socket
 import struct
-import sys
 
-from arenal import files
-
-LIMIT = 4 << 20         # bytes of the kernel's list of connections
+WAIT = 0.1              # seconds; the kernel answers at once
+# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h: struct nlmsghdr; where struct inet_diag_msg has the user.
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, ALL_STATES, UID_AT = 4, 20, 1, 0xffffffff, 64
+_HEAD = struct.Struct("=IHHII")
 
 
 def who(connection):
@@ -26,15 +25,21 @@ def who(connection):
 
 
 def _user(family, there, here):
-    """The kernel lists his end with his user."""
-    ends = f"{_as_listed(family, there)} {_as_listed(family, here)}".encode()
-    listed = files.head("/proc/thread-self/net/tcp6" if family == socket.AF_INET6 else "/proc/thread-self/net/tcp", LIMIT)
-    found = re.search(rb"^ *\d+: " + ends + rb" \S+ \S+ \S+ \S+ +(\d+) ", listed, re.M)
-    return ("user", int(found[1])) if found else None
+    """The kernel knows his end, and its user: it is asked for this one alone (sock_diag(7)), however many there are."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as kernel:
+        kernel.settimeout(WAIT)
+        asked = _asked(family, there, here)
+        kernel.send(_HEAD.pack(_HEAD.size + len(asked), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 1, 0) + asked)
+        answer = kernel.recv(4096)
+    _, kind, _, _, _ = _HEAD.unpack_from(answer)
+    if kind != SOCK_DIAG_BY_FAMILY or len(answer) < _HEAD.size + UID_AT + 4:
+        return None
+    return "user", struct.unpack_from("=I", answer, _HEAD.size + UID_AT)[0]
 
 
-def _as_listed(family, address):
-    """Words in the machine's order of bytes."""
-    packed = socket.inet_pton(family, address[0].partition("%")[0])
-    words = [packed[at:at + 4][::-1 if sys.byteorder == "little" else 1] for at in range(0, len(packed), 4)]
-    return f"{b''.join(words).hex().upper()}:{address[1]:04X}"
+def _asked(family, there, here):
+    """struct inet_diag_req_v2."""
+    ends = [socket.inet_pton(family, address[0].partition("%")[0]).ljust(16, b"\0") for address in (there, here)]
+    interface = there[3] if family == socket.AF_INET6 else 0
+    return struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, ALL_STATES) + struct.pack(">HH", there[1], here[1]) + b"".join(ends) + \
+        struct.pack("=I8s", interface, b"\xff" * 8)
