@@ -9,6 +9,7 @@ static const struct {
 } known[] = {
 	{ EACCES, "Permission denied" },
 	{ EBADF, "Bad file descriptor" },
+	{ EBUSY, "Device or resource busy" },
 	{ EDQUOT, "Disk quota exceeded" },
 	{ EEXIST, "File exists" },
 	{ EFBIG, "File too large" },
@@ -20,6 +21,7 @@ static const struct {
 	{ EMFILE, "Too many open files" },
 	{ ENAMETOOLONG, "File name too long" },
 	{ ENFILE, "Too many open files in system" },
+	{ ENODEV, "No such device" },
 	{ ENOENT, "No such file or directory" },
 	{ ENOMEM, "Cannot allocate memory" },
 	{ ENOSPC, "No space left on device" },
@@ -30,6 +32,8 @@ static const struct {
 	{ EPERM, "Operation not permitted" },
 	{ EPIPE, "Broken pipe" },
 	{ EROFS, "Read-only file system" },
+	{ ESTALE, "Stale file handle" },
+	{ ETIMEDOUT, "Connection timed out" },
 	{ ETXTBSY, "Text file busy" },
 	{ EXDEV, "Invalid cross-device link" },
 };

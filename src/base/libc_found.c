@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/libc.h"
+#include "base/os.h"
+#include "base/print.h"
 
 struct libc libc;
 
@@ -28,14 +30,55 @@ struct table {
 	const uint32_t *hash;
 };
 
-static bool is_called(const struct link_map *map, const char *name) {
+/* The lists of the loader: the program's, and since glibc 2.35 those of other namespaces (dlmopen), which have
+ * a libc of their own each. They do not change while the loader runs constructors. */
+struct lists {
+	struct r_debug list;
+	const struct lists *next; /* is there from version 2 on */
+};
+
+extern const Elf64_Dyn own_dynamic_section[] __asm__("_DYNAMIC")
+    __attribute__((visibility("hidden")));
+
+/* The list in which this library is. */
+static const struct link_map *first_beside_us(void) {
+	const struct lists *at = (const struct lists *)&_r_debug;
+	while (at != NULL) {
+		const struct link_map *map = at->list.r_map;
+		while (map != NULL && map->l_ld != own_dynamic_section) map = map->l_next;
+		if (map != NULL) return at->list.r_map;
+		at = at->list.r_version >= 2 ? at->next : NULL;
+	}
+	return _r_debug.r_map;
+}
+
+static bool is_file(const struct link_map *map, const char *name) {
 	const char *last = strrchr(map->l_name, '/');
 	return strcmp(last != NULL ? last + 1 : map->l_name, name) == 0;
 }
 
-/* By the name of the file, in the loader's list, which does not change while it runs constructors. */
+static const void *place_of(const struct link_map *map, const Elf64_Dyn *entry) {
+	/* The loader has put addresses there. */
+	return (const void *)(entry->d_un.d_ptr < map->l_addr ? map->l_addr + entry->d_un.d_ptr
+	                                                      : entry->d_un.d_ptr);
+}
+
+/* By its DT_SONAME: its file may have another name. */
+static bool is_called(const struct link_map *map, const char *name) {
+	const char *names = NULL;
+	uint64_t own = 0;
+	for (const Elf64_Dyn *entry = map->l_ld; entry->d_tag != DT_NULL; entry++) {
+		if (entry->d_tag == DT_STRTAB) names = place_of(map, entry);
+		if (entry->d_tag == DT_SONAME) own = entry->d_un.d_val;
+	}
+	return names != NULL && own != 0 && strcmp(names + own, name) == 0;
+}
+
 static const struct link_map *library(const char *name) {
-	const struct link_map *map = _r_debug.r_map;
+	const struct link_map *const first = first_beside_us(), *map = first;
+	while (map != NULL && !is_file(map, name)) map = map->l_next;
+	if (map != NULL) return map;
+	map = first;
 	while (map != NULL && !is_called(map, name)) map = map->l_next;
 	return map;
 }
@@ -46,9 +89,7 @@ static bool read_table(const char *name, struct table *table) {
 	if (map == NULL) return false;
 	table->shift = map->l_addr;
 	for (const Elf64_Dyn *entry = map->l_ld; entry->d_tag != DT_NULL; entry++) {
-		/* The loader has put addresses there. */
-		const void *place = (const void *)(entry->d_un.d_ptr < map->l_addr ? map->l_addr + entry->d_un.d_ptr
-		                                                                   : entry->d_un.d_ptr);
+		const void *place = place_of(map, entry);
 		if (entry->d_tag == DT_STRTAB) table->names = place;
 		if (entry->d_tag == DT_SYMTAB) table->symbols = place;
 		if (entry->d_tag == DT_VERSYM) table->versions = place;
@@ -104,7 +145,11 @@ static void find_loader(const struct table *t) {
 /* Before all constructors that lean on it. */
 __attribute__((constructor(101))) void libc_find(void) {
 	struct table t;
-	if (libc.pthread_attr_init != NULL || !read_table(LIBC_SO, &t)) return;
+	if (libc.pthread_attr_init != NULL) return;
+	if (!read_table(LIBC_SO, &t)) {
+		print_fd(2, "arenal: the libc of this program is not known: it cannot be preloaded here\n");
+		os_abort();
+	}
 	FIND(&t, libc, pthread_attr_init);
 	FIND(&t, libc, pthread_attr_destroy);
 	FIND(&t, libc, pthread_setcancelstate);

@@ -182,13 +182,14 @@ static void free_a_top_across_windows(void *argument) {
 
 	CHILD_CHECK(mallopt(M_TRIM_THRESHOLD, MIB) == 1);
 	CHILD_CHECK(mallopt(M_TOP_PAD, 0) == 1);
+	CHILD_CHECK(mallopt(M_MMAP_THRESHOLD, 4 * MIB) == 1);
 	/* The break goes to 20 MiB below a boundary, and the blocks fill the heap to a little beyond it. */
 	uintptr_t boundary = ((uintptr_t)sbrk(0) + 20 * MIB + window - 1) / window * window;
 	CHILD_CHECK(sbrk((intptr_t)(boundary - 20 * MIB - (uintptr_t)sbrk(0))) != (void *)-1);
 	uintptr_t start = (uintptr_t)sbrk(0);
 	while ((uintptr_t)sbrk(0) < boundary + MIB / 4) {
 		CHILD_CHECK(count < MOST);
-		blocks[count] = malloc(600000); /* longer than what a thread keeps for itself */
+		blocks[count] = malloc(1200000); /* longer than what a thread keeps for itself */
 		CHILD_CHECK(blocks[count]);
 		count++;
 	}

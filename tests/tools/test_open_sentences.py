@@ -167,7 +167,7 @@ class Sentences(OpenTest):
         found = door._find                      # pylint: disable=protected-access
         with door._Now(process.pid) as now:     # pylint: disable=protected-access
             place = found(now)[1]
-            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\0"), (24, b"\xff" * 8), (24, bytes(8)), (32, b"\xff" * 8), (32, bytes(8))):
+            for at, data in ((0, b"x"), (8, b"\7"), (16, b"\1"), (24, b"\xff" * 8), (24, bytes(8)), (32, b"\xff" * 8), (32, bytes(8))):
                 before = now.read(place + at, len(data))
                 now.write(place + at, data)
                 self.refuses(process.pid, "opens no window from outside")
