@@ -30,15 +30,14 @@ struct table {
 	const uint32_t *hash;
 };
 
-/* The lists of the loader: the program's, and since glibc 2.35 those of other namespaces (dlmopen), which have
- * a libc of their own each. They do not change while the loader runs constructors. */
+/* The lists of the loader: the program's, and since glibc 2.35 those of other namespaces (dlmopen), each of
+ * which has a libc of its own. They do not change while the loader runs constructors. */
 struct lists {
 	struct r_debug list;
 	const struct lists *next; /* is there from version 2 on */
 };
 
-extern const Elf64_Dyn own_dynamic_section[] __asm__("_DYNAMIC")
-    __attribute__((visibility("hidden")));
+extern const Elf64_Dyn own_dynamic_section[] __asm__("_DYNAMIC") __attribute__((visibility("hidden")));
 
 /* The list in which this library is. */
 static const struct link_map *first_beside_us(void) {

@@ -115,7 +115,7 @@ static void in_epoll_ticks(void) {
 
 /* ---- waits for a time, which end when they should: how long they lasted is on standard output ---- */
 
-#define WAIT 3
+#define WAIT 6
 
 static void waits(long wait(void)) {
 	ready();

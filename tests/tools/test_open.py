@@ -206,13 +206,13 @@ class Doing(OpenTest):
         begun = time.monotonic()
         for process in processes:
             self.await_(lambda process=process: facts.thread_state(process.pid, process.pid) == "S", "it does not fall asleep")
-        self.await_(lambda: time.monotonic() - begun > 1.5, "the clock stands still")
+        self.await_(lambda: time.monotonic() - begun > 3, "the clock stands still")
         for process, name in zip(processes, names):
             self.opens(process)
         for process, name in zip(processes, names):
             lasted = float(self.is_unharmed(process, name))
-            self.assertGreaterEqual(lasted, 3)
-            self.assertLess(lasted, 4.4, name)
+            self.assertGreaterEqual(lasted, 6)
+            self.assertLess(lasted, 8.9, name)
 
     def test_held_only_when_it_has_just_fallen_asleep(self):
         process = self.sleeper("epoll-ticks")
