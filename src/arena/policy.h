@@ -240,8 +240,8 @@ static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads ke
 /* All threads together keep one part in so many of what all caches may hold in magazines; and of the other
  * where no purger sees to threads that sleep. Each has the same share, by the number of threads when it came
  * to free a run by its slow path, or was looked at. */
-#define RUN_CACHE_SHARE 2
-#define RUN_CACHE_SHARE_UNWATCHED 4
+#define RUN_CACHE_SHARE 4
+#define RUN_CACHE_SHARE_UNWATCHED 8
 static_assert(RUN_CACHE_BYTES >= SLICE_SIZE && RUN_CACHE_BYTES <= CONF_MMAP_THRESHOLD, "there are such runs");
 static_assert(RUN_CACHE_BYTES <= CONF_TCACHE_MAX &&
                   RUN_CACHE_BYTES <= PRESSURE_CACHES / RUN_CACHE_SHARE_UNWATCHED,
