@@ -82,10 +82,10 @@ static void reseed(void) {
 static void after_fork_in_child(void) {
 	os_after_fork(true);
 	if (sandbox_after_fork != NULL) sandbox_after_fork();
+	gate_open_in_child(); /* also of one thread: it may get others, and they wait by this process's number */
 	if (locked) {
 		unlock();
 		tcache_after_fork();
-		gate_open_in_child();
 		cap_after_fork();
 		if (stdio_reset != NULL) stdio_reset();
 	}

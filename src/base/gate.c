@@ -13,7 +13,7 @@
 
 static _Atomic uint32_t word;
 /* whose threads are counted: a child by clone, which no handler hears of, has none of them */
-static _Atomic int process = -1;
+static _Atomic int process; /* 0: not known */
 /* how often the thread has entered */
 static __thread __attribute__((tls_model("initial-exec"))) uint32_t depth;
 

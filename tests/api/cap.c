@@ -442,12 +442,6 @@ static void fork_while_others_take(void *argument) {
 
 static void children_have_the_same(void **state) {
 	(void)state;
-	/* TODO: with every block guarded, forks wait long at the gate now and then, in debug builds for minutes. */
-	const char *guarded = getenv("ARENAL_GUARD_SAMPLE");
-	if (guarded != NULL && strcmp(guarded, "1") == 0) {
-		print_message("skipped: forks beside threads that guard every block take too long\n");
-		skip();
-	}
 	assert_int_equal(run_in_child(fork_while_others_take, NULL), 0);
 }
 

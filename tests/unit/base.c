@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "api/fork.h"
 #include "base/bitmap.h"
 #include "base/build_id.h"
 #include "base/conf.h"
@@ -200,6 +201,51 @@ static void a_closed_gate(void **state) {
 	gate_close(); /* a handler of a signal: not for its own thread */
 	gate_open();
 	gate_leave();
+}
+
+/* How many waits are over at once, as if nobody had come for long, from the library's calls (--wrap). */
+static _Atomic int short_waits;
+
+long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
+	if (number == SYS_futex && atomic_load(&short_waits) > 0) {
+		atomic_fetch_sub(&short_waits, 1);
+		return -ETIMEDOUT;
+	}
+	return __real_system_call(number, a, b, c, d, e, f);
+}
+
+static void *close_and_open(void *unused) {
+	gate_close();
+	if (atomic_load(&inside) != 1) _exit(4);
+	gate_open();
+	return unused;
+}
+
+/* Its parent had one thread, and it has more: they count, however long they are inside. The first test, before there are threads. */
+static void a_gate_in_a_child_of_one_thread(void **state) {
+	(void)state;
+	int status;
+	if (!os_is_single_threaded()) SKIP("glibc does not tell (before 2.32)");
+	fork_expect();
+	const pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		pthread_t staying, closing;
+		alarm(30);
+		if (pthread_create(&staying, NULL, stay_inside, NULL) != 0) _exit(2);
+		await_step(1);
+		atomic_store(&short_waits, 3);
+		if (pthread_create(&closing, NULL, close_and_open, NULL) != 0) _exit(3);
+		while (atomic_load(&short_waits) > 0) sched_yield();
+		atomic_store(&step, 2);
+		pthread_join(closing, NULL);
+		pthread_join(staying, NULL);
+		_exit(gate_try_enter() ? 0 : 5);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
 }
 
 /* By clone, while a thread that it does not have is inside. */
@@ -502,6 +548,7 @@ static void answers_in_a_sandbox(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_gate_in_a_child_of_one_thread),
 		cmocka_unit_test(cpus_of_large_machines),
 		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
 		cmocka_unit_test(metadata), cmocka_unit_test(locks), cmocka_unit_test(waits_are_counted),
