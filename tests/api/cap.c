@@ -278,6 +278,7 @@ static _Atomic size_t thread_bytes;
 static void *fill_and_free(void *argument) {
 	struct link *chain = NULL;
 
+	pthread_barrier_wait(&barrier); /* all are there: to start one takes memory, too */
 	for (int round = 0; round < 3; round++) {
 		const size_t size = sizes[((size_t)(uintptr_t)argument + (size_t)round) % COUNT_OF(sizes)];
 		while (add(&chain, size, by_malloc))
@@ -389,6 +390,7 @@ static void a_thread_starts_at_the_cap(void **state) {
 static _Atomic bool stop;
 
 static void *map_and_unmap(void *argument) {
+	pthread_barrier_wait(&barrier);
 	while (!stop) {
 		struct link *chain = NULL;
 
@@ -429,6 +431,7 @@ static void fork_while_others_take(void *argument) {
 	(void)argument;
 	pthread_t threads[THREADS];
 
+	pthread_barrier_init(&barrier, NULL, THREADS);
 	set_cap(2 * ROOM);
 	CHILD_CHECK(add(&inherited, 5 * MIB, by_malloc));
 	for (size_t i = 0; i < THREADS; i++)
