@@ -121,6 +121,21 @@ static inline size_t take_from(struct span *s, const struct size_class *c, void 
 	return taken;
 }
 
+/* Drops the bin's lock. The word is that of bare blocks, if these were taken. */
+static inline size_t end_refill(struct bin *bin, unsigned class_, void **end, size_t taken,
+                                enum second_word word, struct bare_blocks *bare) {
+	const struct size_class *c = &size_classes[class_];
+	bin->blocks_out += taken;
+	bin->refills++;
+	holes_watch_take(bin, class_);
+	lock_drop(&bin->lock, RANK_BIN);
+	PROBE(refill, c->size, taken);
+	pressure_poke();
+	bare->count = 0;
+	if (taken > 0 && word != WORD_IS_MARK) *bare = (struct bare_blocks){ end[-1], taken, c->size, word };
+	return taken;
+}
+
 size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t few, size_t most,
                       struct bare_blocks *bare) {
 	struct bin *bin = &arena->bins[class_];
@@ -134,15 +149,7 @@ size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t f
 		if (taken == 0) taken = take_from(s, c, end, most, &word);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 	}
-	bin->blocks_out += taken;
-	bin->refills++;
-	holes_watch_take(bin, class_);
-	lock_drop(&bin->lock, RANK_BIN);
-	PROBE(refill, c->size, taken);
-	pressure_poke();
-	bare->count = 0;
-	if (taken > 0 && word != WORD_IS_MARK) *bare = (struct bare_blocks){ end[-1], taken, c->size, word };
-	return taken;
+	return end_refill(bin, class_, end, taken, word, bare);
 }
 
 size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
@@ -160,15 +167,7 @@ size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t 
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}
-	bin->blocks_out += taken;
-	bin->refills++;
-	holes_watch_take(bin, class_);
-	lock_drop(&bin->lock, RANK_BIN);
-	PROBE(refill, c->size, taken);
-	pressure_poke();
-	bare->count = 0;
-	if (word != WORD_IS_MARK) *bare = (struct bare_blocks){ end[-1], taken, c->size, word };
-	return taken;
+	return end_refill(bin, class_, end, taken, word, bare);
 }
 
 /* Empty spans go back, but for the last one. Of hardened ones more stay, until they are purged as idle. */

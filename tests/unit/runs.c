@@ -1,10 +1,8 @@
 /* cache/runs.c: freed large blocks that wait in their thread's cache, and go when others want them back. */
+#include "barrier.h"
 #include "unit.h"
 
-#include <linux/membarrier.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "arena/heap.h"
 #include "arena/policy.h"
@@ -26,26 +24,6 @@ static void *take(size_t slices) {
 	void *block = arenal_test_malloc(slices * SLICE_SIZE);
 	assert_non_null(block);
 	return block;
-}
-
-/* Without it, nothing is taken from a thread. ThreadSanitizer does not know it, see os_thread.c. */
-static void need_barrier(void) {
-#ifdef __SANITIZE_THREAD__
-	SKIP("ThreadSanitizer does not know membarrier");
-#endif
-	const long known = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
-	if (known < 0 || (known & MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) SKIP("membarrier is missing (Linux 4.14) or forbidden");
-}
-
-/* What happens while somebody waits for a barrier; returns whether the kernel offers that. */
-static bool (*during_barrier)(void);
-
-/* In place of the library's (--wrap). */
-long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
-long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
-long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
-	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) return -ENOSYS;
-	return __real_system_call(number, a, b, c, d, e, f);
 }
 
 /* ---- of one thread ---- */

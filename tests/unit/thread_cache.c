@@ -1,12 +1,10 @@
 /* cache/: magazines and the life of thread caches. */
+#include "barrier.h"
 #include "unit.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -487,15 +485,6 @@ static void none_are_parked_without_a_purger(void **state) {
 	assert_int_equal(caches.parked_count, 0);
 }
 
-/* Without it, nothing is drained. ThreadSanitizer does not know it, see os_thread.c. */
-static void need_barrier(void) {
-#ifdef __SANITIZE_THREAD__
-	SKIP("ThreadSanitizer does not know membarrier");
-#endif
-	const long known = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
-	if (known < 0 || (known & MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) SKIP("membarrier is missing (Linux 4.14) or forbidden");
-}
-
 static void drain_when_idle(void) {
 	need_barrier();
 	for (int look = 0; look < 10; look++) tcache_drain(IDLE_LOOKS);
@@ -671,17 +660,6 @@ static void a_drain_spares_an_interrupted_free(void **state) {
 	arenal_test_free(block);
 	tcache_flush();
 	assert_int_equal(tcache_current->arena->bins[class_of_size(112)].blocks_out, 0);
-}
-
-/* What happens while a drain waits for its barrier; returns whether the kernel offers that. */
-static bool (*during_barrier)(void);
-
-/* In place of the library's (--wrap). */
-long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
-long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
-long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
-	if (number == SYS_membarrier && during_barrier != NULL && !during_barrier()) return -ENOSYS;
-	return __real_system_call(number, a, b, c, d, e, f);
 }
 
 static void *taken[3];
