@@ -36,9 +36,19 @@ static struct {
 	bool stalled;
 	int64_t held;       /* what we held at that moment */
 	int64_t left_then;  /* pressure.left after the last look */
+	size_t limit;       /* bytes: what that is left of */
 	uint64_t purged_at; /* milliseconds: when all was given back last */
 	bool worth_it;      /* and that was a good part of what it takes to get here again */
 } state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
+
+/* Bytes of free memory that the page heap and the cache of mappings have and need not walk for. */
+static size_t kept_now(void) {
+	struct heap_stats heap;
+	struct huge_stats huge;
+	heap_stats_get(&heap);
+	huge_stats_get(&huge);
+	return heap.dirty + heap.unsure + huge.cached;
+}
 
 /* Bytes that may be in memory for us. */
 static int64_t held_now(void) {
@@ -107,6 +117,7 @@ static enum pressure_level settle(uint64_t now) {
 	    left / PRESSURE_STEP_SHARE > PRESSURE_STEP_LEAST ? left / PRESSURE_STEP_SHARE : PRESSURE_STEP_LEAST;
 	const uint64_t pause = left < limit / 2 ? PRESSURE_SOON : PRESSURE_LATER;
 	state.left_then = left;
+	state.limit = (size_t)limit;
 	atomic_store_explicit(&state.measure_from, now + pause, memory_order_relaxed);
 	atomic_store_explicit(&pressure.look_below, limited ? left - step : INT64_MIN, memory_order_relaxed);
 	atomic_store_explicit(&pressure.left, left, memory_order_relaxed);
@@ -158,9 +169,11 @@ static void look(uint64_t now, bool measured) {
 	}
 	const enum pressure_level level = settle(now);
 	gate_leave();
-	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. */
+	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. What is surely free
+	 * and much goes at once; a walk through all holes is not done again and again for little. */
 	if ((level == PRESSURE_CRITICAL || (level == PRESSURE_NEAR && !was_on)) &&
-	    (now - state.purged_at >= PRESSURE_PATIENCE || state.worth_it))
+	    (state.worth_it || now - state.purged_at >= PRESSURE_PATIENCE ||
+	     kept_now() >= state.limit / PRESSURE_CRITICAL_SHARE))
 		give_all_back(now);
 	atomic_store(&busy, 0);
 }

@@ -1,0 +1,71 @@
+/* arena/pressure: when free memory is given back near a limit. The clock stands still, so no patience passes. */
+#include "unit.h"
+
+#include "arena/heap.h"
+#include "arena/pressure.h"
+#include "base/conf.h"
+#include "base/limits.h"
+
+#define MIB ((size_t)1 << 20)
+
+/* The linker leads the library here. */
+uint64_t __wrap_os_milliseconds(void);
+uint64_t __wrap_os_milliseconds(void) { return 1000000; }
+
+enum { BLOCKS = 64 };
+
+static void *blocks[BLOCKS]; /* of a MiB each */
+
+static void take_all(void) {
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = arenal_test_malloc(MIB);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], 1, MIB);
+	}
+}
+
+static void free_all(void) {
+	for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+}
+
+static size_t free_and_kept(void) {
+	struct heap_stats heap;
+	heap_stats_get(&heap);
+	return heap.dirty + heap.unsure;
+}
+
+/* So much is left of a limit that is far above it. */
+static void leave(size_t bytes) {
+	conf.memory_limit = (int64_t)(limits_resident("") + bytes);
+	pressure_measure(true);
+}
+
+static int far_from_any_limit(void **state) {
+	conf.dirty_max = INT64_MAX; /* what is given back is so for the limit's sake */
+	conf.trim_threshold = -1;
+	conf.decay = -1;
+	start_arenal(state);
+	leave(1024 * MIB);
+	return 0;
+}
+
+/* When it became critical first there was nothing to give back. Then much was freed, and it is critical again: that goes at
+ * once, however short the time between. */
+static void what_is_surely_free_goes_at_once(void **state) {
+	(void)state;
+	take_all();
+	leave(0);
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_CRITICAL);
+	leave(1024 * MIB);
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_NONE);
+	free_all();
+	assert_true(free_and_kept() >= (BLOCKS - 8) * MIB);
+	leave(0);
+	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_surely_free_goes_at_once) };
+
+	return cmocka_run_group_tests(tests, far_from_any_limit, NULL);
+}
