@@ -169,8 +169,8 @@ static void look(uint64_t now, bool measured) {
 	}
 	const enum pressure_level level = settle(now);
 	gate_leave();
-	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. What is surely free
-	 * and much goes at once; a walk through all holes is not done again and again for little. */
+	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. What is much and
+	 * surely free goes at once; a walk through all holes is not done again and again for little. */
 	if ((level == PRESSURE_CRITICAL || (level == PRESSURE_NEAR && !was_on)) &&
 	    (state.worth_it || now - state.purged_at >= PRESSURE_PATIENCE ||
 	     kept_now() >= state.limit / PRESSURE_CRITICAL_SHARE))
