@@ -1,5 +1,6 @@
 """Tests of `arenal serve`: whom it answers, and what else it answers: profiles, a page, Prometheus."""
 
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -192,6 +193,45 @@ class Profiles(ServeTest):
         self.assertEqual(peer.getresponse().status, 200)
         peer.close()
 
+    def test_who_only_stops_sending_gets_his_answer(self):
+        """As `nc -N` does: by TCP and in a Unix socket, also where the kernel does not tell who has left, and before the request is whole."""
+        path = os.path.join(self.folder, "socket")
+        self.serve("--listen", path)
+        program = f"import argparse, sys\nsys.path.insert(0, {os.path.join(os.path.dirname(TOOL), 'lib')!r})\n" \
+                  "from arenal import origin\nfrom arenal.commands import serve\norigin._asked = lambda *_: b''\n" \
+                  f"serve.main(argparse.Namespace(listen=['127.0.0.1:0'], remote=False, profiles=True, tool={TOOL!r}), [])\n"
+        blind = subprocess.Popen([sys.executable, "-B", "-c", program], stderr=subprocess.PIPE, text=True, env=environment())
+        self.addCleanup(self.stop, blind)
+
+        def place(address):
+            host, port = address.split("/")[2].split(":")
+            return socket.AF_INET, (host, int(port))
+        here, there, by_path = place(self.address), place(blind.stderr.readline().split()[-1]), (socket.AF_UNIX, path)
+
+        def asks(family, where, words, leaves=False):
+            with socket.socket(family) as peer:
+                peer.settimeout(DEADLINE)
+                peer.connect(where)
+                peer.sendall(f"GET /debug/pprof/allocs?pid={self.process.pid}&seconds={600 if leaves else 0.5} {words}".encode())
+                if leaves:
+                    self.await_(lambda: self.sampling() > 0, "no profile is on")
+                    return b""
+                peer.shutdown(socket.SHUT_WR)
+                return peer.makefile("rb").read()
+        cases = ((here, "HTTP/1.1\r\n\r\n", b"HTTP/1.0 200"), (here, "HTTP/1.0\r\n", b"HTTP/1.0 200"),
+                 (by_path, "HTTP/1.0\r\n\r\n", b"HTTP/1.0 200"), (there, "HTTP/1.0\r\n\r\n", b"HTTP/1.0 200"),
+                 (there, "HTTP/1.1\r\n\r\n", serve.GO_ON + b"HTTP/1.0 200"))
+        with concurrent.futures.ThreadPoolExecutor(len(cases)) as threads:
+            answers = list(threads.map(lambda case: asks(*case[0], case[1]), cases))
+        for (where, words, answer), said in zip(cases, answers):
+            with self.subTest(where=where, words=words):
+                self.assertTrue(said.startswith(answer), said[:200])
+                self.assertIn(b"\x1f\x8b", said)
+        for where in (here, there):
+            with self.subTest(leaves=where):
+                asks(*where, "HTTP/1.1\r\n\r\n", leaves=True)
+                self.await_(lambda: self.sampling() == 0, "it goes on for nobody")
+
     def test_names_are_nobodys_worry_either(self):
         """What names functions goes when whoever asked has left, or serve ends; and comes after others."""
         begun = os.path.join(self.folder, "begun")
@@ -258,7 +298,13 @@ class Profiles(ServeTest):
         self.assertIsNone(asks(one, "second"))
         one = server()                      # of these, nobody knows who they are
         first = [asks(one, None) for _ in range(serve.SLOW_WORKERS + 1)]
-        self.assertEqual([leave is not None for leave in first], [True] * serve.SLOW_WORKERS + [False])
+        self.assertEqual([leave is not None for leave in first], [True] * (serve.SLOW_WORKERS - 1) + [False] * 2, "they are one user")
+        self.assertTrue(asks(one, "known"))
+        self.assertTrue(asks(one, "other"))
+        self.assertEqual([leave.is_set() for leave in first[:-2]], [True, False, False])
+        self.assertIsNone(asks(one, None))
+        one = server()
+        first = [asks(one, None) for _ in range(serve.SLOW_WORKERS - 1)]
         with mock.patch.object(serve.time, "monotonic", lambda now=time.monotonic(): now + serve.FAIR + 1):
             self.assertTrue(asks(one, None))
         self.assertTrue(first[0].is_set())
@@ -275,8 +321,15 @@ class Profiles(ServeTest):
                     here = listener.accept()[0]
                     with here:
                         self.assertEqual(origin.who(here), ("user", os.getuid()))
+                        there.shutdown(socket.SHUT_WR)
+                        self.assertEqual(here.recv(1), b"")
+                        self.assertEqual((origin.who(here), origin.has_left(here)), (("user", os.getuid()), False))
                         with mock.patch.object(origin, "_asked", lambda *_: b""):        # the kernel refuses that
                             self.assertEqual(origin.who(here), ("user", os.getuid()) if family == socket.AF_UNIX else None)
+                            self.assertEqual(origin.has_left(here), False if family == socket.AF_UNIX else None)
+                        there.close()
+                        self.await_(lambda connection=here: origin.has_left(connection), "nobody notices")
+                        self.assertEqual(origin.who(here), ("user", os.getuid()) if family == socket.AF_UNIX else None)    # not root
 
     def test_one_who_loses_his_place(self):
         """He is told so, and the process's profile is off again."""

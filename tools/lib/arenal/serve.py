@@ -26,6 +26,7 @@ REQUEST_MAX = 16384
 WORKERS = 4             # answers that are worked out at once,
 SLOW_WORKERS = 4        # and those that take their time by intent: one is kept for who has none of them,
 FAIR = 60.0             # and who had one for so many seconds may lose it to somebody who finds none
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 PLAIN = "text/plain; charset=utf-8"
 
 # `gone`: a Leave.
@@ -39,7 +40,8 @@ class Leave(threading.Event):
     why = "whoever asked has closed the connection"
 
 
-# An answer that takes its time. `who`: a user or an address, None where that is not known; `begin`: by time.monotonic().
+# An answer that takes its time. `who`: a user or an address; None: all those of whom that is not known, as one user. `begin`: by
+# time.monotonic().
 Place = collections.namedtuple("Place", "who begin gone")
 
 
@@ -48,12 +50,14 @@ def refusal(status, sentence):
 
 
 class Peer:
-    """A connection. `out`: what is left of the answer, None before there is one."""
+    """A connection. `out`: what is left of the answer, None before there is one. `said_all`: while it waits, nothing that it says counts, and
+    it may have closed its sending side: whether it has left is looked at now and then."""
 
     def __init__(self, connection, loopback):
         self.socket, self.loopback = connection, loopback
         self.data, self.out = b"", None
-        self.gone = None                            # the Event of a request that takes its time
+        self.gone = None                            # the Leave of a request that takes its time
+        self.said_all = False
         self.deadline = time.monotonic() + ASK      # None: we are working for it
 
 
@@ -92,6 +96,8 @@ class Server:
                 self._drop(peer)
             if now - looked >= LOOK:
                 looked = now
+                for peer in [p for p in self._peers.values() if p.said_all and origin.has_left(p.socket)]:
+                    peer.gone.set()
                 if not alive():
                     return
 
@@ -164,10 +170,12 @@ class Server:
             self._reply(peer, None, refusal(400, "that is no request of HTTP, or too long"))
             return
         slow = self._is_slow(request)
-        if slow and part:
+        if slow:
             peer.gone = request.gone                # it is watched
-        else:
+            origin.keep_asking(peer.socket)
+        if not slow or not part:
             self._leave_alone(peer)
+            peer.said_all = slow
         if slow and not self._has_place(origin.who(peer.socket), request.gone):
             self._reply(peer, request, refusal(503, f"{SLOW_WORKERS} of these are being made: try again later"))
         elif not slow and self._busy[False] >= WORKERS:
@@ -178,32 +186,41 @@ class Server:
     def _has_place(self, who, gone):
         """Whether there is one for a slow answer, of which it is a Place then. Nobody has all of them while others have none, and nobody
         for ever."""
-        held = collections.Counter(place.who for place in self._places if place.who is not None)
+        held = collections.Counter(place.who for place in self._places)
         now = time.monotonic()
-        if len(self._places) >= SLOW_WORKERS - 1 and held[who] and who is not None:
-            return False
-        if len(self._places) >= SLOW_WORKERS:
-            most = max(held, key=held.get, default=None)
-            loser = next((place for place in self._places if (most is not None and held[most] > 1 and place.who == most) or
-                          now - place.begin > FAIR), None)
-            if loser is None:
+
+        def loses(may):
+            loser = next((place for place in self._places if may(place)), None)
+            if loser:
+                self._places.remove(loser)
+                loser.gone.why = "somebody else had no place for a profile, and gets this one"
+                loser.gone.set()
+            return loser is not None
+        if len(self._places) >= SLOW_WORKERS - 1 and held[who]:
+            # He has his share already. Among those of whom nobody knows who they are, it may be another one.
+            if who is not None or not loses(lambda place: place.who is None and now - place.begin > FAIR):
                 return False
-            self._places.remove(loser)
-            loser.gone.why = "somebody else had no place for a profile, and gets this one"
-            loser.gone.set()
+        elif len(self._places) >= SLOW_WORKERS:
+            most = max(held, key=held.get)
+            if not loses(lambda place: held[most] > 1 and place.who == most or now - place.begin > FAIR):
+                return False
         self._places.append(Place(who, now, gone))
         return True
 
     def _watch(self, peer):
-        """While an answer takes its time: has he who wants it left?"""
+        """While an answer takes its time: has he who wants it left? Who has only closed his sending side, as `nc -N` does, still listens."""
         try:
-            left = not peer.socket.recv(4096)
+            part = peer.socket.recv(4096)
+            left = origin.has_left(peer.socket)
+            if left is None and not part and b" HTTP/1.1" in peer.data.partition(b"\n")[0]:
+                peer.socket.send(GO_ON)             # who has left refuses it; others have to pass over it (RFC 9110, 15.2)
         except BlockingIOError:
             return
         except OSError:
             left = True
         if left:
             peer.gone.set()
+        peer.said_all = True
         self._leave_alone(peer)                     # nothing else that he says counts
 
     def _leave_alone(self, peer):
@@ -237,6 +254,7 @@ class Server:
         head = "\r\n".join(lines + ["", ""]).encode("ascii", "backslashreplace")
         # The body is not copied: many peers may be given the same.
         self._leave_alone(peer)
+        peer.said_all = False
         peer.out = [memoryview(head)] + ([] if request and request.method == "HEAD" else [memoryview(body)])
         peer.deadline = time.monotonic() + LISTEN
         try:
