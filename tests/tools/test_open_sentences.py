@@ -1,5 +1,6 @@
 """Tests of what `arenal ctl PID open` says where it opens no window, and of whom it leaves alone."""
 
+import argparse
 import os
 import signal
 import sys
@@ -11,7 +12,8 @@ from open_support import HERE, SLEEPER, YAMA, OpenTest
 from support import FAKE_LAYOUT, TOOL, WORKLOAD, Freezer, as_nobody
 from test_places import IS_ROOT, NO_NAMESPACES, ROOT, UNSHARE
 
-from arenal import door, facts, ptrace, window_file
+from arenal import door, facts, look, proc, ptrace, window_file
+from arenal.commands import ps
 from arenal.errors import Failure
 
 # A process that holds another one, as a debugger does, and says so.
@@ -31,6 +33,10 @@ assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
 print("ready", flush=True)
 sys.stdin.read()
 """
+
+
+def ps_options(pid):
+    return argparse.Namespace(pid=pid, resident=False, json=False)
 
 
 class Sentences(OpenTest):
@@ -63,6 +69,14 @@ class Sentences(OpenTest):
         process = self.start([FAKE_LAYOUT, "magic"])            # and linked statically
         self.refuses(process.pid, "process")
         self.refuses(2147483647, "there is no process")
+
+    def test_a_map_that_is_too_long(self):
+        """What is behind the part that is read may be Arenal: so it is not said that it is not."""
+        for process in (self.sleeper("read"), self.start([SLEEPER, "read"])):
+            with mock.patch.object(proc, "MAPS_LIMIT", 300), mock.patch.object(ps, "MAPS_LIMIT", 300):
+                for look_at in (door.open_window, window_file.find, look.look, lambda pid: ps.main(ps_options(pid), [])):
+                    self.assertRaisesRegex(Failure, "map of process .* is longer .*: what it has is not known", look_at, process.pid)
+            self.is_unharmed_without(process)
 
     def is_unharmed_without(self, process):
         self.assertIsNone(process.poll())

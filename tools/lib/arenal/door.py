@@ -99,6 +99,7 @@ def _open(pid, until):
     with _Now(pid) as process:
         name = process.name
         if not (layout.has_library(process) or layout.locate(process)):
+            process.check_whole()
             raise window_file.NoWindow(f"process {pid} ({name}) is not on Arenal: it seems to be on "
                                        f"{layout.allocator(process)}", False)
         _check_state(pid)

@@ -20,6 +20,7 @@ def look(pid, guess=False, least=None):
         if attempt:
             time.sleep(0.002)
         with proc.Process(pid) as process:
+            process.check_whole()
             address = layout.locate(process)
             if not address:
                 why = "the library of this process is not readable, it may have been replaced since (root can read it)"
@@ -32,6 +33,7 @@ def look(pid, guess=False, least=None):
             except Torn as torn:
                 why = f"the records that Arenal keeps in the process are not readable: {torn}"
     with proc.Process(pid) as process:
+        process.check_whole()
         if layout.has_library(process) or layout.locate(process):
             name, notes = "arenal", [f"guessed from the memory map alone: {why}"]
         else:

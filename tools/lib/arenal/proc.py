@@ -35,10 +35,11 @@ def parse_mappings(text):
 
 
 class Process:
-    """One look at a process. Use it as a context manager: it keeps files open."""
+    """One look at a process. Use it as a context manager: it keeps files open. `is_cut`: its map is longer than what we read of it, and
+    nobody knows what is mapped behind that; libraries are, most of the time."""
 
-    def __init__(self, pid, limit=MAPS_LIMIT):
-        self.pid, self._limit = pid, limit
+    def __init__(self, pid, limit=None):
+        self.pid, self._limit, self.is_cut = pid, limit or MAPS_LIMIT, False
         self.root = facts.folder(pid)
         self._memory = None
         self._pagemap = None        # -1 when the kernel does not let us have it
@@ -79,7 +80,15 @@ class Process:
         if not text:
             # A zombie and a kernel thread have a maps file with nothing in it.
             raise Gone(self.pid, f"process {self.pid} has no memory of its own: it has ended, or is a kernel thread")
+        if len(text) >= self._limit:
+            self.is_cut, text = True, text[:text.rfind(b"\n") + 1]
         return parse_mappings(text)
+
+    def check_whole(self):
+        """Raises Failure, where what is not in `mappings` is not known to be missing."""
+        if self.is_cut:
+            raise Failure(f"the memory map of process {self.pid} ({self.name}) is longer than {self._limit >> 20} MiB, and is read no further: "
+                          "what it has is not known")
 
     def executable(self):
         """The path of the program, or "" when that is hidden from us."""

@@ -107,6 +107,7 @@ def _no_window(pid):
             return NoWindow(f"process {pid} ({process.name}) is on Arenal, but has no window: arenal ctl "
                             f"{pid} open opens one, as ARENAL_WINDOW=1 and arenal run do from the start "
                             "(before Linux 5.9 there is none)", True)
+        process.check_whole()
         return NoWindow(f"process {pid} ({process.name}) is not on Arenal: it seems to be on "
                         f"{layout.allocator(process)}", False)
 

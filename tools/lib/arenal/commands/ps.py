@@ -35,6 +35,7 @@ def main(options, _command):
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit()) if wanted is None else wanted.processes
     rows = look_at_all(pids, options.resident)
     if wanted and not rows:
+        _check_maps(wanted.processes)
         raise Failure(f"{targets.label(wanted)}: {'it is' if wanted.kind == 'process' else 'none of its processes is'} not on Arenal, "
                       "as far as this user may know, or has ended")
     if options.json:
@@ -56,6 +57,17 @@ def _sizes(rows):
         known = [size for size in known if size is not None]
         columns.append(f"{figures.human(sum(known)) if known else '-':>10}")
     return " ".join(columns)
+
+
+def _check_maps(pids):
+    """Raises Failure when one is so long that nobody knows whether the process is on Arenal."""
+    for pid in pids:
+        try:
+            process = proc.Process(pid, MAPS_LIMIT)
+        except (Failure, OSError):
+            continue
+        with process:
+            process.check_whole()
 
 
 def look_at_all(pids, resident=False):
