@@ -21,8 +21,11 @@
 #include <sys/ipc.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -162,6 +165,45 @@ static long wait_in_semtimedop(void) {
 	return result;
 }
 
+/* Of a time that is the socket's, or the terminal's, and not in the call. */
+static long wait_in_recv(void) {
+	int ends[2];
+	char byte;
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	CHECK(setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ WAIT, 0 }, sizeof(struct timeval)) == 0);
+	return recv(ends[0], &byte, 1, 0);
+}
+
+static long wait_in_terminal(void) {
+	char byte;
+	struct termios how;
+	const int there = posix_openpt(O_RDWR | O_NOCTTY);
+	CHECK(there >= 0 && grantpt(there) == 0 && unlockpt(there) == 0);
+	const int here = open(ptsname(there), O_RDWR | O_NOCTTY);
+	CHECK(here >= 0 && tcgetattr(here, &how) == 0);
+	cfmakeraw(&how);
+	how.c_cc[VMIN] = 0;
+	how.c_cc[VTIME] = WAIT * 10;
+	CHECK(tcsetattr(here, TCSANOW, &how) == 0);
+	return read(here, &byte, 1);
+}
+
+/* As a client that asks again and again: each wait lasts as long as it should. */
+static void in_recv_ticks(void) {
+	const struct timeval time = { 0, 40000 };
+	char byte;
+	int ends[2];
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) == 0 && setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0);
+	ready();
+	while (signals == 0) {
+		const double start = now();
+		const ssize_t got = recv(ends[0], &byte, 1, 0);
+		CHECK(got == -1 && (signals != 0 || (errno == EAGAIN && now() - start >= 0.0355)));
+	}
+}
+
+static void in_recv_lasts(void) { waits(wait_in_recv); }
+static void in_terminal_lasts(void) { waits(wait_in_terminal); }
 static void in_epoll_lasts(void) { waits(wait_in_epoll); }
 static void in_epoll_pwait2_lasts(void) { waits(wait_in_epoll_pwait2); }
 static void in_sigtimedwait_lasts(void) { waits(wait_in_sigtimedwait); }
@@ -594,6 +636,9 @@ static const struct {
 	{ "epoll_pwait2-lasts", in_epoll_pwait2_lasts, true },
 	{ "sigtimedwait-lasts", in_sigtimedwait_lasts, true },
 	{ "semtimedop-lasts", in_semtimedop_lasts, true },
+	{ "recv-lasts", in_recv_lasts, true },
+	{ "terminal-lasts", in_terminal_lasts, true },
+	{ "recv-ticks", in_recv_ticks, true },
 	{ "epoll-interrupted", in_epoll_interrupted, true },
 	{ "read-interrupted", in_read_interrupted, true },
 	{ "sigsuspend", in_sigsuspend, true },

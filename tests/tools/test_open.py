@@ -198,6 +198,23 @@ class Doing(OpenTest):
             self.goes_on("epoll-ticks")
         self.goes_on("epoll-timed")
 
+    def test_the_time_of_a_descriptor(self):
+        """Of a socket (SO_RCVTIMEO) or a terminal: it would begin anew, and cannot be shortened. Such a thread is left alone, unless it has just
+        fallen asleep, and others are chosen."""
+        for what in ("recv-lasts", "terminal-lasts"):
+            for others in (0, 2):
+                with self.subTest(what=what, others=others), mock.patch.object(door, "LIMIT", 0.5 + others), mock.patch.object(door, "WAKING", 0.5), \
+                        mock.patch.object(ptrace, "Stopped", side_effect=ptrace.Stopped) as stopped:
+                    process = self.sleeper(what, others)
+                    self.await_(lambda process=process: facts.thread_state(process.pid, process.pid) == "S", "it does not fall asleep")
+                    if others:
+                        self.opens(process)
+                    else:
+                        self.assertRaisesRegex(Failure, "would begin anew", door.open_window, process.pid)
+                    self.assertNotIn(process.pid, [call[0][0] for call in stopped.call_args_list])
+                    self.assertIsNone(process.poll())
+        self.goes_on("recv-ticks")
+
     @unittest.skipUnless(os.path.exists("/proc/self/sched"), "this kernel does not say when a thread fell asleep (/proc/PID/sched)")
     def test_the_rest_of_a_time(self):
         """Long waits end when they would have ended: neither earlier, nor as late as if they had begun anew."""

@@ -10,7 +10,7 @@ import os
 import re
 import time
 
-from arenal import facts, files, layout
+from arenal import descriptors, facts, files, layout
 
 MAPPINGS_LIMIT = 8192   # that are read while a thread is held
 
@@ -30,6 +30,9 @@ EPOLL = (232, 281)
 SHORTENED = (128, 220, 232, 281, 441)
 # Those that may have a part of what they shall bring, and where their flags are.
 FLAGS, WAIT_ALL = {45: "r10", 47: "rdx"}, 0x100
+# Those that read from a descriptor, which may have a time of its own, and none that could be shortened: read, readv, accept, recvfrom,
+# recvmsg, accept4.
+READS = {0, 19, 43, 45, 47, 288}
 FUTEX = 202
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
@@ -127,6 +130,8 @@ def check_place(process, thread, registers, fresh=False):
     _check_stack(process, registers)
     if registers["call"] in TIMES and not fresh:
         _check_time(registers)
+    if registers["call"] in READS and not fresh:
+        _check_descriptor(process.pid, thread, registers["rdi"])
 
 
 def _check_call(process, registers, code):
@@ -152,6 +157,15 @@ def _check_time(registers):
     lasts = registers[TIMES[number]]
     if not (lasts >> 31 & 1 if number in EPOLL else lasts == 0):
         raise Timed("it sleeps for a time that would begin anew, and did not wake meanwhile")
+
+
+def _check_descriptor(pid, thread, number):
+    try:
+        has_time = descriptors.has_time(pid, thread, number & 0xffffffff)
+    except OSError as error:
+        raise Unsafe(f"it reads, and whether for a time only cannot be told: {error.strerror}") from error
+    if has_time:
+        raise Timed("it reads for a time that would begin anew (SO_RCVTIMEO, or a terminal's), and did not wake meanwhile")
 
 
 def _is_arenal(process, code):
