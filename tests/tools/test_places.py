@@ -152,6 +152,18 @@ class Places(ToolTest):
                       ["report", "/\udcff"]):
             self.assertNotEqual(self.arenal(*words).returncode, 0)
 
+    def test_modules_of_others(self):
+        """PYTHONPATH leads to the folder of a program, or, where a part of it is empty, to that where the user happens to be."""
+        for name in ("json", "resource", "ctypes", "argparse"):
+            with open(os.path.join(self.folder, f"{name}.py"), "w", encoding="ascii") as file:
+                file.write("raise SystemExit('somebody else')\n")
+        for path in (self.folder, "/nowhere:"):
+            with self.subTest(path=path):
+                done = self.arenal("run", "--", "sh", "-c", 'echo "$PYTHONPATH"', env=environment(PYTHONPATH=path), cwd=self.folder)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{path}\n", ""))
+                done = self.arenal("ps", "--json", "1", env=environment(PYTHONPATH=path), cwd=self.folder)
+                self.assertNotIn("somebody else", done.stderr)
+
     def test_with_a_closed_or_full_output(self):
         pid = str(self.on_arenal(*WORDS).pid)
         cases = [(words, ">&-") for words in (*self.looking(pid), *self.making(), ["--help"], ["--version"])]
