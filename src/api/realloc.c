@@ -83,12 +83,21 @@ static inline __attribute__((always_inline)) void *resize_block(void *block, siz
 
 void *plain_resize(void *block, size_t size) { return resize_block(block, size); }
 
+/* Size 0 is what it is for libc: glibc frees the block and returns NULL. musl returns a block, and its
+ * programs take NULL for a failure that leaves them the old one, and free that: again, if we had. */
+#ifdef __GLIBC__
+enum { ZERO_FREES = true };
+#else
+enum { ZERO_FREES = false };
+#endif
+
 EXPORT NOINLINE void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
-	if (size == 0) { /* as glibc does */
+	if (size == 0 && ZERO_FREES) {
 		release(block, &claim);
 		return NULL;
 	}
+	if (!ZERO_FREES) size = max_size(size, 1);
 	const struct front *instead = front_instead();
 	return unlikely(instead != NULL) ? instead->resize(block, size) : resize_block(block, size);
 }

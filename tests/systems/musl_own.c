@@ -1,5 +1,5 @@
-/* What is musl's own way: its malloc, which the loader goes on using, and the break; handlers of fork; a program's handlers of signals;
- * users that change while there are threads of Arenal's; plugins. */
+/* What is musl's own way: its malloc, which the loader goes on using, and the break; realloc to no bytes; handlers of fork; a program's
+ * handlers of signals; users that change while there are threads of Arenal's; plugins. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,6 +34,23 @@ static void nobody_moves_the_break(void) {
 	for (int i = 0; i < 1000; i++)
 		block(10000);
 	CHECK((uintptr_t)syscall(SYS_brk, 0) == before);
+}
+
+/* NULL means that there is no memory, and that the block is still the program's, which frees it. */
+static void resized_to_nothing_is_a_block(void) {
+	static const size_t sizes[] = { 0, 10, 5000, 100000, 5000000 };
+
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+		for (int round = 0; round < 50; round++) {
+			char *p = block(sizes[i]), *other = block(sizes[i]);
+			p = realloc(p, strlen(""));
+			other = reallocarray(other, strlen(""), 8);
+			CHECK(p != NULL && other != NULL && p != other);
+			p = realloc(p, 300), other = realloc(other, 70000);
+			CHECK(p != NULL && other != NULL);
+			memset(p, 2, 300), memset(other, 3, 70000);
+			free(p), free(other);
+		}
 }
 
 /* The loader allocates by functions that nobody has replaced. */
@@ -127,6 +144,7 @@ static void users_change(void) {
 int main(void) {
 	CHECK(dlsym(RTLD_DEFAULT, "arenal_version") != NULL);
 	nobody_moves_the_break();
+	resized_to_nothing_is_a_block();
 	libraries_come_and_go();
 	fork_handlers_allocate();
 	handlers_are_the_programs();
