@@ -134,6 +134,15 @@ class Run(ToolTest):
         self.assertEqual(done.returncode, 0)
         self.assertIn("statically linked", done.stderr)
 
+    @unittest.skipIf(shutil.which("musl-gcc") is None, "there is no musl-gcc (Debian: musl-tools)")
+    def test_a_program_of_another_libc_is_warned_about(self):
+        program = os.path.join(self.folder, "of musl")
+        subprocess.run(["musl-gcc", "-x", "c", "-", "-o", program], input="int main(void) { return 0; }", text=True, check=True)
+        done = self.arenal("run", "--", program)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("is a program for musl", done.stderr)
+        self.assertNotIn("is a program for", self.arenal("run", "--", "/bin/true").stderr)
+
 
 class Library(ToolTest):
     def preloaded(self, tool=TOOL, env=None, prefix=()):

@@ -248,3 +248,16 @@ def is_static_program(path):
             return head.type in (ET_EXEC, ET_DYN) and all(s.type != PT_INTERP for s in segments(file, head))
     except (NotElf, OSError, struct.error):
         return False
+
+
+def libc(path):
+    """"musl" or "glibc": whose loader starts the program, or which one the shared library was linked with. None: it does not say."""
+    try:
+        with _open(path) as file:
+            loader = next((s for s in segments(file, header(file)) if s.type == PT_INTERP), None)
+            names = contents(file, ".dynstr") if loader is None else _read(file, loader.offset, loader.filesz)
+    except (NotElf, OSError, struct.error):
+        return None
+    if loader is not None:
+        return "musl" if b"/ld-musl-" in names else "glibc" if b"/ld-linux-" in names else None
+    return "glibc" if b"\0libc.so.6\0" in names else "musl" if b"\0libc.so\0" in names or b"\0libc.musl-" in names else None

@@ -37,6 +37,16 @@ def warn_if_static(path):
           file=sys.stderr)
 
 
+def warn_of_other_libc(path, env):
+    """The loader refuses the program then, and tells only which symbols are missing."""
+    wanted = elf.libc(path)
+    for preloaded in re.split(rb"[ :]+", env.get(b"LD_PRELOAD", b"")):
+        built = elf.libc(os.fsdecode(preloaded)) if preloaded else None
+        if wanted and built and built != wanted:
+            print(f"arenal: {path} is a program for {wanted}, and {os.fsdecode(preloaded)} is built for {built}: it cannot be preloaded there. "
+                  f"ARENAL_LIBRARY names another one (for musl, the preset musl builds it)", file=sys.stderr)
+
+
 def restore_signals():
     """Python ignores these two, and an ignored signal stays ignored over exec."""
     for name in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -52,6 +62,7 @@ def child(command, env):
     """Starts the command as a child of ours. Returns its process ID, for `wait`."""
     path = find_command(command[0], env)
     warn_if_static(path)
+    warn_of_other_libc(path, env)
     held = hold_signals()
 
     def start(words, executable):
@@ -112,6 +123,7 @@ def run(tool, command, settings, stats, variables=()):
     env.update(variables)
     path = find_command(command[0], env)
     warn_if_static(path)
+    warn_of_other_libc(path, env)
     sys.stdout.flush()
     sys.stderr.flush()
     restore_signals()
