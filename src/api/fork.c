@@ -31,8 +31,9 @@ extern void stdio_lock(void) __asm__("_IO_list_lock") __attribute__((weak));
 extern void stdio_unlock(void) __asm__("_IO_list_unlock") __attribute__((weak));
 extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak));
 
-/* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. A process with one
- * thread has no need of it, and writes to no page for it. */
+/* Nobody is in the middle of anything then: neither inside of the gate nor under a lock. Of arenas and
+ * caches, no memory is written to. A process with one thread has no need of it, and writes to no page for
+ * it. */
 static void before_fork(void) {
 	if (os_is_single_threaded() || lock_is_ignored()) return;
 	if (stdio_lock != NULL) stdio_lock();
@@ -66,6 +67,7 @@ static void after_fork(void) {
 	if (locked) {
 		unlock();
 		tcache_unlock_all();
+		lock_open_all();
 		gate_open();
 		if (stdio_unlock != NULL) stdio_unlock();
 	}
@@ -85,6 +87,8 @@ static void after_fork_in_child(void) {
 	gate_open_in_child(); /* also of one thread: it may get others, and they wait by this process's number */
 	if (locked) {
 		unlock();
+		lock_open_all_in_child();
+		arena_after_fork();
 		tcache_after_fork();
 		cap_after_fork();
 		if (stdio_reset != NULL) stdio_reset();

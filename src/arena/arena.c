@@ -11,6 +11,7 @@
 
 struct arena *arena_list[ARENAS_MAX];
 _Atomic uint32_t arena_count;
+uint32_t arena_generation;
 
 static struct arena main_arena;
 struct arena *_Atomic arena_of_samples;
@@ -134,14 +135,17 @@ size_t arena_purge_all(size_t keep_top) {
 
 void arena_lock_all(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	lock_close(RANK_BIN);
 	for (uint32_t a = 0; a < count; a++)
-		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_take(&arena_list[a]->bins[c].lock, RANK_BIN);
+		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_await(&arena_list[a]->bins[c].lock);
 	heap_lock();
 }
 
-void arena_unlock_all(void) {
-	heap_unlock();
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
-	for (uint32_t a = count; a-- > 0;)
-		for (unsigned c = CLASS_COUNT; c-- > 1;) lock_drop(&arena_list[a]->bins[c].lock, RANK_BIN);
+void arena_unlock_all(void) { heap_unlock(); }
+
+void arena_after_fork(void) {
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
+	arena_generation++;
+	for (uint32_t a = 0; a < count; a++)
+		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_found(&arena_list[a]->bins[c].lock);
 }

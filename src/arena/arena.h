@@ -49,7 +49,8 @@ struct arena {
 	struct bin bins[CLASS_COUNT];
 	struct bin_purged purged[CLASS_COUNT];
 
-	uint32_t threads;                    /* that use this arena. Owner: threads lock (cache/) */
+	uint32_t threads;                    /* see arena_threads. This and the next: threads lock (cache/) */
+	uint32_t generation;                 /* of the process that they are counted in */
 	uint32_t node;                       /* of the threads that use it (base/node.h). Owner: threads lock */
 	uint32_t kind;                       /* enum region_kind: where it likes its spans */
 	bool apart;                          /* no thread uses it of itself: arena_create_apart */
@@ -173,8 +174,24 @@ size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later);
 /* From now on, hardened blocks are chosen by other random numbers. */
 void arena_reseed(void);
 
-/* Around fork: every lock of this layer. */
+/* Grows in the child of a fork: no thread that was counted before is there. */
+extern uint32_t arena_generation;
+
+/* Threads that use the arena. All three under the threads lock. */
+static inline uint32_t arena_threads(const struct arena *a) {
+	return a->generation == arena_generation ? a->threads : 0;
+}
+static inline void arena_thread_comes(struct arena *a) {
+	a->threads = arena_threads(a) + 1;
+	a->generation = arena_generation;
+}
+static inline void arena_thread_goes(struct arena *a) { a->threads--; }
+
+/* Around fork: nobody is under a lock of this layer. The second in both processes, and in the child the
+ * third one follows, when lock_open_all_in_child was called: no thread is counted in any arena. It reads
+ * all bins, and writes to no arena. */
 void arena_lock_all(void);
 void arena_unlock_all(void);
+void arena_after_fork(void);
 
 #endif

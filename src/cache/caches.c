@@ -61,7 +61,8 @@ static struct arena *least_used(unsigned node, bool of_all) {
 	for (uint32_t i = 0; i < count; i++) {
 		struct arena *a = arena_list[i];
 		const bool fits = (a->kind == REGION_GUARDED) == hardens && !a->apart && !a->inherited;
-		if (fits && (of_all || a->node == node) && (best == NULL || a->threads < best->threads)) best = a;
+		if (fits && (of_all || a->node == node) && (best == NULL || arena_threads(a) < arena_threads(best)))
+			best = a;
 	}
 	return best;
 }
@@ -71,10 +72,10 @@ static struct arena *least_used(unsigned node, bool of_all) {
 static struct arena *choose_arena(void) {
 	const unsigned node = node_enter();
 	struct arena *chosen = least_used(node, !node_matters()), *near = chosen;
-	if (near == NULL || near->threads > 0) chosen = arena_create();
+	if (near == NULL || arena_threads(near) > 0) chosen = arena_create();
 	if (chosen == NULL) chosen = least_used(node, true);
-	if (near != NULL && chosen->threads > 0) chosen = near;
-	if (chosen->threads == 0) chosen->node = node;
+	if (near != NULL && arena_threads(chosen) > 0) chosen = near;
+	if (arena_threads(chosen) == 0) chosen->node = node;
 	return chosen;
 }
 
@@ -101,7 +102,7 @@ static void draw_turns_of_next(struct tcache *tc) {
 /* It is a thread's. Under the threads lock. */
 static void enter(struct tcache *tc) {
 	tc->arena = choose_arena();
-	tc->arena->threads++;
+	arena_thread_comes(tc->arena);
 	caches.count++;
 }
 
@@ -118,17 +119,34 @@ static struct tcache *enter_parked(void) {
 	return tc;
 }
 
+/* The memory of a cache that is in no list. */
+static void release(struct tcache *tc) {
+	lock_take(&caches.lock, RANK_THREADS);
+	if (tc->lock != NULL) cache_lock_free(tc->lock);
+	lock_drop(&caches.lock, RANK_THREADS);
+	meta_free(tc, sizeof *tc);
+}
+
+static struct tcache *allocate(void) {
+	struct tcache *tc = meta_alloc(sizeof *tc);
+	if (tc == NULL) return NULL;
+	lock_take(&caches.lock, RANK_THREADS);
+	tc->lock = cache_lock_alloc();
+	lock_drop(&caches.lock, RANK_THREADS);
+	if (caches.hardened) tc->quarantine = quarantine_create();
+	if (tc->lock != NULL && (!caches.hardened || tc->quarantine != NULL)) return tc;
+	if (tc->quarantine != NULL) quarantine_destroy(tc->quarantine);
+	release(tc);
+	return NULL;
+}
+
 /* A new cache in the list. Inside of the gate. */
 static struct tcache *link_new(void) {
-	struct tcache *tc = meta_alloc(sizeof *tc);
+	struct tcache *tc = allocate();
 	if (tc == NULL) return NULL;
 	annotate_unchecked(tc, WRITTEN_BY_OTHERS);
 	annotate_unchecked(&tc->sample, sizeof tc->sample);
 	annotate_unchecked(&tc->run_cache, sizeof tc->run_cache);
-	if (caches.hardened && (tc->quarantine = quarantine_create()) == NULL) {
-		meta_free(tc, sizeof *tc);
-		return NULL;
-	}
 	magazines_init(tc);
 	run_cache_init(&tc->run_cache);
 	draw_turns(tc);
@@ -137,7 +155,10 @@ static struct tcache *link_new(void) {
 	tc->led_away = caches.led_away;
 	sample_lead_sizes(tc);
 	tc->next = caches.first;
-	if (tc->next != NULL) tc->next->prev = tc;
+	if (tc->next != NULL)
+		tc->next->prev = tc;
+	else
+		caches.last = tc;
 	caches.first = tc;
 	lock_drop(&caches.lock, RANK_THREADS);
 	return tc;
@@ -183,7 +204,10 @@ void unlink_cache(struct tcache *tc) {
 		tc->prev->next = tc->next;
 	else
 		caches.first = tc->next;
-	if (tc->next != NULL) tc->next->prev = tc->prev;
+	if (tc->next != NULL)
+		tc->next->prev = tc->prev;
+	else
+		caches.last = tc->prev;
 	tc->next = tc->prev = NULL;
 }
 
@@ -192,9 +216,9 @@ static void end_quarantine(struct tcache *tc) {
 	struct quarantine *q = tc->quarantine;
 	if (q == NULL) return;
 	gate_enter();
-	lock_take(&tc->lock, RANK_CACHE); /* others read there for statistics */
+	lock_take(tc->lock, RANK_CACHE); /* others read there for statistics */
 	tc->quarantine = NULL;
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	quarantine_destroy(q);
 	gate_leave();
 }
@@ -206,14 +230,16 @@ void end_attached(struct tcache *tc) {
 }
 
 void free_cache(struct tcache *tc) {
+	lock_take(&caches.lock, RANK_THREADS);
 	unlink_cache(tc);
-	/* A walk that is at it leaves at once, since nothing is in it. */
-	lock_take(&tc->lock, RANK_CACHE);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(&caches.lock, RANK_THREADS);
+	/* A walk may be at it; only this thread waits for that. */
+	lock_take(tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	annotate_checked(&tc->run_cache, sizeof tc->run_cache);
-	meta_free(tc, sizeof *tc);
+	release(tc);
 }
 
 /* Returns whether it was the last one. */
@@ -221,10 +247,11 @@ static bool end_cache(struct tcache *tc) {
 	end_quarantine(tc);
 	empty_cache(tc);
 	lock_take(&caches.lock, RANK_THREADS);
-	tc->arena->threads--;
+	arena_thread_goes(tc->arena);
 	const bool last = !tc->uncounted && --caches.count == 0;
-	free_cache(tc);
+	tc->uncounted = true;
 	lock_drop(&caches.lock, RANK_THREADS);
+	free_cache(tc);
 	return last;
 }
 
@@ -249,9 +276,9 @@ bool tcache_exit_is_noticed(void) { return get_cache() != NULL && caches.has_key
 
 /* Which is of hardened blocks by now. Under the threads lock. */
 static void move_to_first_arena(struct tcache *tc) {
-	tc->arena->threads--;
+	arena_thread_goes(tc->arena);
 	tc->arena = arena_list[0];
-	tc->arena->threads++;
+	arena_thread_comes(tc->arena);
 }
 
 bool tcache_harden(void) {
@@ -303,9 +330,9 @@ bool tcache_move_to(struct arena *arena) {
 	if (tc == NULL) return false;
 	empty_cache(tc);
 	lock_take(&caches.lock, RANK_THREADS);
-	tc->arena->threads--;
+	arena_thread_goes(tc->arena);
 	tc->arena = arena;
-	tc->arena->threads++;
+	arena_thread_comes(tc->arena);
 	lock_drop(&caches.lock, RANK_THREADS);
 	return true;
 }

@@ -11,8 +11,9 @@
 struct caches {
 	struct lock lock;     /* RANK_THREADS: of the lists, and of what says so in struct tcache */
 	struct tcache *first; /* of the threads that are there, by ->next */
+	struct tcache *last;
 	/* Of threads that were there when this process was forked, by ->next. Nobody uses them: they may be
-	 * read without their own locks, which were held then and stay so. */
+	 * read without their own locks. */
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
@@ -70,7 +71,7 @@ static inline uint64_t slow_call_of(struct tcache *tc) {
 /* Out of the list of those whose threads are there. Under the threads lock. */
 void unlink_cache(struct tcache *tc);
 
-/* The same, and its memory is free: nothing is in it any more. */
+/* It leaves the list, and its memory is free: nothing is in it any more. Without a lock. */
 void free_cache(struct tcache *tc);
 
 /* Its turns are by random numbers of its own: for a new thread, or the child's only one. */
@@ -78,6 +79,17 @@ void draw_turns(struct tcache *tc);
 
 /* What a layer above has attached to it ends. */
 void end_attached(struct tcache *tc);
+
+/* ---- cache_locks.c; all under the threads lock ---- */
+
+/* The lock of a new cache; NULL when out of memory. */
+struct lock *cache_lock_alloc(void);
+
+/* Nobody holds it. */
+void cache_lock_free(struct lock *lock);
+
+/* For a fork: nobody is under the lock of a cache, once RANK_CACHE is closed. */
+void cache_locks_await(void);
 
 /* ---- parked.c ---- */
 
@@ -87,12 +99,9 @@ bool park_cache(struct tcache *tc);
 /* One for a new thread, whose it is not yet: no arena. NULL when there is none. Under the threads lock. */
 struct tcache *take_parked(void);
 
-/* A parked cache goes back that nobody took over during `looks` calls. False: it stays, for now. Under the
- * threads lock. */
-bool end_parked(struct tcache *tc, unsigned looks);
-
-/* All of them. Under the threads lock. */
-void end_all_parked(void);
+/* Parked caches go back that nobody took over during `looks` calls; 0: all of them. True when some stay, for
+ * now. Without a lock. */
+bool end_parked(unsigned looks);
 
 /* In the child of a fork: they are orphans like all others. */
 void forget_parked(void);

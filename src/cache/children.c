@@ -15,37 +15,32 @@ static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted
 
 void tcache_lock_all(void) {
 	lock_take(&caches.lock, RANK_THREADS);
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) lock_take(&tc->lock, RANK_CACHE);
+	lock_close(RANK_CACHE);
+	cache_locks_await();
 }
 
-void tcache_unlock_all(void) {
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) lock_drop(&tc->lock, RANK_CACHE);
-	lock_drop(&caches.lock, RANK_THREADS);
-}
+void tcache_unlock_all(void) { lock_drop(&caches.lock, RANK_THREADS); }
 
-/* The orphans are not written to, but for a link or two: each is a page that the child would get a copy
- * of. */
+/* The orphans are neither written to, but for a link or two, nor looked at: each is a page that the child
+ * would get a copy of, and there may be ten thousand. */
 void tcache_after_fork(void) {
-	struct tcache *own = own_cache(), *last = NULL;
+	struct tcache *own = own_cache();
 	cache_walks_forget();
 	if (own != NULL) unlink_cache(own);
-	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		lock_check_order(RANK_CACHE, false); /* of this thread's account only */
-		last = tc;
-	}
-	if (last != NULL) {
-		last->next = caches.orphans;
+	if (caches.last != NULL) {
+		caches.last->next = caches.orphans;
 		caches.orphans = caches.first;
 		adopt_from = os_milliseconds() + ADOPTION_PACE;
 	}
-	caches.first = own;
+	caches.first = caches.last = own;
 	heap_caches_after_fork(own);
 	forget_parked();
 	caches.count = own != NULL;
-	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
-	for (uint32_t i = 0; i < count; i++) arena_list[i]->threads = own != NULL && own->arena == arena_list[i];
-	if (own != NULL) own->uncounted = false;
-	if (own != NULL) lock_drop(&own->lock, RANK_CACHE);
+	if (own != NULL) {
+		arena_thread_comes(own->arena);
+		own->uncounted = false;
+		lock_found(own->lock);
+	}
 	lock_drop(&caches.lock, RANK_THREADS);
 }
 
@@ -58,13 +53,14 @@ bool adopt_orphan(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	struct tcache *tc = atomic_load_explicit(&caches.orphans, memory_order_relaxed);
 	if (tc != NULL) {
-		tc->lock = (struct lock){ 0 };
+		lock_found(tc->lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
 		run_cache_inherit(&tc->run_cache);
 		empty_cache(tc);
 		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
 		end_attached(tc);
 		atomic_store_explicit(&caches.orphans, tc->next, memory_order_relaxed);
+		cache_lock_free(tc->lock);
 		meta_free(tc, sizeof *tc);
 	}
 	const bool more = atomic_load_explicit(&caches.orphans, memory_order_relaxed) != NULL;

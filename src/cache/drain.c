@@ -24,22 +24,10 @@ void tcache_flush(void) {
 	empty_cache(tc);
 }
 
-/* Returns whether some stay for now. */
-static bool look_at_parked(unsigned looks) {
-	bool stay = false;
-	lock_take(&caches.lock, RANK_THREADS);
-	for (struct tcache *tc = caches.parked, *next; tc != NULL; tc = next) {
-		next = tc->next_parked;
-		stay |= !end_parked(tc, looks);
-	}
-	lock_drop(&caches.lock, RANK_THREADS);
-	return stay;
-}
-
 bool tcache_drain(unsigned looks) {
 	bool more_later = adopt_orphan();
 	while (looks == 0 && more_later) more_later = adopt_orphan();
-	more_later |= look_at_parked(looks);
+	more_later |= end_parked(looks);
 	struct cache_walk walk;
 	bool busy = false;
 	cache_walk_begin(&walk);

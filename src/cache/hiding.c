@@ -36,12 +36,12 @@ void tcache_lead(bool lead) {
 	lock_take(&caches.lock, RANK_THREADS);
 	caches.led_away = !lead;
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		lock_take(&tc->lock, RANK_CACHE);
+		lock_take(tc->lock, RANK_CACHE);
 		tc->led_away = !lead;
 		sample_lead_sizes(tc);
 		/* While the heap profile is on, a malloc that is no sample finds its magazine nevertheless. */
 		if (!lead) sample_forget(&tc->sample);
-		lock_drop(&tc->lock, RANK_CACHE);
+		lock_drop(tc->lock, RANK_CACHE);
 	}
 	heap_lock();
 	page_map_lead(lead);
@@ -54,10 +54,10 @@ bool tcache_is_led_away(void) { return atomic_load_explicit(&caches.led_away, me
 /* The thread's own cache, which it uses from now on as one that was hidden when it was made. */
 void lead_own(struct tcache *tc) {
 	if (!tc->led_away) return;
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	tc->led_away = false;
 	sample_lead_sizes(tc);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 }
 
 void tcache_lead_own(void) { lead_own(tcache_current); }

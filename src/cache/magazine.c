@@ -210,37 +210,37 @@ static void mark_and_push(struct tcache *tc, unsigned class_, const struct bare_
 
 void *magazine_refill(struct tcache *tc, unsigned class_) {
 	struct bare_blocks bare = { .count = 0 };
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	void *block = pop_or_refill(tc, class_, &bare);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	if (bare.count > 0) mark_and_push(tc, class_, &bare);
 	cache_hook_call(&cache_hooks.slow_moment);
 	return block;
 }
 
 void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	push_or_flush(tc, class_, block);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	purger_poke();
 }
 
 void magazines_shorten(struct tcache *tc) {
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		const size_t most = slots_in(MAGAZINE_START_BYTES, MAGAZINE_START_SLOTS, c);
 		if (tc->slots[c].count > most) shrink(tc, c, most);
 	}
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 }
 
 void magazine_dispose(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	settle(tc, class_);
 	flush(tc, class_, (size_t)(m->top - m->empty));
 	resize(tc, class_, 0);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 }
 
 /* Below the top there are free blocks at any moment: malloc lowers it before it hands one out, free raises it

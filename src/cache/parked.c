@@ -42,7 +42,7 @@ bool park_cache(struct tcache *tc) {
 	const bool stays =
 	    may && may_park() && !tc->uncounted && caches.count > 2 && caches.parked_count < PARKED_MOST;
 	if (stays) {
-		tc->arena->threads--;
+		arena_thread_goes(tc->arena);
 		caches.count--;
 		tc->exit_rounds = 0;
 		tc->parked = true;
@@ -50,10 +50,10 @@ bool park_cache(struct tcache *tc) {
 		tc->next_parked = caches.parked;
 		caches.parked = tc;
 		caches.parked_count++;
-	} else if (caches.count <= 2) {
-		end_all_parked();
 	}
+	const bool is_alone_soon = caches.count <= 2;
 	lock_drop(&caches.lock, RANK_THREADS);
+	if (!stays && is_alone_soon) end_parked(0);
 	return stays;
 }
 
@@ -64,23 +64,31 @@ struct tcache *take_parked(void) {
 	return tc;
 }
 
-bool end_parked(struct tcache *tc, unsigned looks) {
-	if (looks > 0 && !pressure_is_on() && ++tc->parked_looks <= looks) return false;
-	take_out(tc);
-	empty_cache(tc);
-	free_cache(tc);
-	return true;
-}
-
-void end_all_parked(void) {
-	while (caches.parked != NULL) end_parked(caches.parked, 0);
-}
-
-void tcache_end_parked(void) {
+/* Nobody takes them over any more when the lock is dropped, so they are emptied without it. */
+bool end_parked(unsigned looks) {
+	struct tcache *due[PARKED_MOST];
+	size_t count = 0;
+	bool stay = false;
 	lock_take(&caches.lock, RANK_THREADS);
-	end_all_parked();
+	for (struct tcache *tc = caches.parked, *next; tc != NULL; tc = next) {
+		next = tc->next_parked;
+		if (looks > 0 && !pressure_is_on() && ++tc->parked_looks <= looks) {
+			stay = true;
+		} else {
+			take_out(tc);
+			tc->uncounted = true;
+			due[count++] = tc;
+		}
+	}
 	lock_drop(&caches.lock, RANK_THREADS);
+	for (size_t i = 0; i < count; i++) {
+		empty_cache(due[i]);
+		free_cache(due[i]);
+	}
+	return stay;
 }
+
+void tcache_end_parked(void) { end_parked(0); }
 
 void forget_parked(void) {
 	caches.parked = NULL;

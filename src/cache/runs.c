@@ -68,7 +68,7 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 		return;
 	}
 	const uint64_t begin = slow_call_of(tc);
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	run_enter(rc);
 	const size_t most = most_bytes();
 	set_limit(rc, most);
@@ -78,7 +78,7 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 		free_all(rc);
 	run_leave(rc);
 	if (!run_keep(rc, run)) heap_free(run);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	slow_call_ends(SLOW_FREE_LARGE, begin);
 }
 
@@ -86,13 +86,13 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 
 void run_cache_dispose(struct tcache *tc) {
 	struct run_cache *rc = &tc->run_cache;
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	if (run_enter(rc)) {
 		set_limit(rc, 0);
 		free_all(rc);
 		run_leave(rc);
 	}
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 }
 
 /* Stores to the cache and to records of runs may be in different pages, of which the child has one as it

@@ -27,9 +27,9 @@ __attribute__((no_sanitize("thread"))) static bool holds(const struct tcache *tc
 
 /* Does the magazine of a thread that may be in a slow path hold the block? */
 static bool holds_locked(struct tcache *tc, unsigned class_, const void *block) {
-	lock_take(&tc->lock, RANK_CACHE);
+	lock_take(tc->lock, RANK_CACHE);
 	const bool found = holds(tc, class_, block);
-	lock_drop(&tc->lock, RANK_CACHE);
+	lock_drop(tc->lock, RANK_CACHE);
 	return found;
 }
 

@@ -58,7 +58,7 @@ struct tcache {
 	uint32_t events;     /* refills and flushes, to look for idle magazines now and then */
 	size_t room;         /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
-	struct lock lock;
+	struct lock *lock; /* RANK_CACHE. It lies elsewhere: cache_locks.c */
 	struct run_cache run_cache;
 	/* Whose turn is next is counted here, where blocks are handed out. What is done then, harden/guard.c
 	 * and observe/profile.c know. Owner: its thread. */
@@ -231,9 +231,9 @@ const char *tcache_where_free(const struct span *s, const void *block);
 
 /* ---- children.c ---- */
 
-/* Around fork: the threads lock, and those of all caches. In the child, the last of the three: only the
- * calling thread's cache goes on. The others become orphans: what is in them counts as cached, until it is
- * given back. */
+/* Around fork: the threads lock, and nobody is under that of a cache. In the child, the last of the three,
+ * after arena_after_fork: only the calling thread's cache goes on. The others become orphans: what is in
+ * them counts as cached, until it is given back. */
 void tcache_lock_all(void);
 void tcache_unlock_all(void);
 void tcache_after_fork(void);

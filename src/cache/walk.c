@@ -32,7 +32,7 @@ struct tcache *cache_walk_next(struct cache_walk *walk) {
 	struct tcache *tc = walk->next;
 	if (tc != NULL) {
 		walk->next = tc->next;
-		lock_take(&tc->lock, RANK_CACHE);
+		lock_take(tc->lock, RANK_CACHE);
 	} else {
 		end(walk);
 	}
@@ -46,7 +46,7 @@ struct tcache *cache_walk_next_idle(struct cache_walk *walk, bool *busy) {
 	while ((tc = walk->next) != NULL) {
 		walk->next = tc->next;
 		if (tc->parked) continue;
-		if (lock_try(&tc->lock, RANK_CACHE)) break;
+		if (lock_try(tc->lock, RANK_CACHE)) break;
 		*busy = true;
 	}
 	if (tc == NULL) end(walk);
@@ -54,7 +54,7 @@ struct tcache *cache_walk_next_idle(struct cache_walk *walk, bool *busy) {
 	return tc;
 }
 
-void cache_walk_leave(struct tcache *tc) { lock_drop(&tc->lock, RANK_CACHE); }
+void cache_walk_leave(struct tcache *tc) { lock_drop(tc->lock, RANK_CACHE); }
 
 void cache_walks_pass(const struct tcache *tc) {
 	for (struct cache_walk *walk = walks; walk != NULL; walk = walk->other)

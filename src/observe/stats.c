@@ -40,7 +40,7 @@ static void add_arena(struct arena *arena, struct arena_stats *sum) {
 		lock_drop(&bin->lock, RANK_BIN);
 	}
 	tcache_lock();
-	sum->threads += arena->threads;
+	sum->threads += arena_threads(arena);
 	tcache_unlock();
 }
 

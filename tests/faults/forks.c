@@ -18,6 +18,7 @@ static const struct {
 	{ "caches_of_others", caches_of_others },
 	{ "work_of_others", work_of_others },
 	{ "guarded_slots_of_others", guarded_slots_of_others },
+	{ "pages_of_others", pages_of_others },
 	{ "by_chance", children_choose_by_chance },
 	{ "by_chance_without_handlers", children_without_handlers_choose_by_chance },
 };
@@ -81,6 +82,13 @@ static void nothing_is_in_the_middle(void **state) {
 	run_body("guarded_slots_of_others", guarded);
 }
 
+static void caches_and_arenas_are_not_written_to(void **state) {
+	static const char *const many_arenas[] = { "ARENAL_GUARD_SAMPLE=0", "ARENAL_ARENA_MAX=64", NULL };
+
+	(void)state;
+	run_body("pages_of_others", many_arenas);
+}
+
 static void children_do_not_choose_alike(void **state) {
 	static const char *const some_guarded[] = { "ARENAL_GUARD_SAMPLE=20", NULL };
 
@@ -98,6 +106,7 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(streams_wait_for_nobody),
 		cmocka_unit_test(caches_of_threads_that_are_not_there_go_back),
 		cmocka_unit_test(nothing_is_in_the_middle),
+		cmocka_unit_test(caches_and_arenas_are_not_written_to),
 		cmocka_unit_test(children_do_not_choose_alike),
 	};
 

@@ -34,6 +34,7 @@ void streams(void);
 void caches_of_others(void);
 void work_of_others(void);
 void guarded_slots_of_others(void);
+void pages_of_others(void);
 void children_choose_by_chance(void);
 void children_without_handlers_choose_by_chance(void);
 

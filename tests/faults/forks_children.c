@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -186,6 +187,58 @@ void guarded_slots_of_others(void) {
 	atomic_store(&stopped, true);
 	for (int i = 0; i < TAKERS; i++)
 		CHILD_CHECK(pthread_join(takers[i], NULL) == 0);
+}
+
+/* Each page that one of two processes writes to after a fork is copied. Nobody's fork may copy one for each
+ * thread, or for each arena. */
+enum { PAGES_THREADS = 300, PAGES_ROUNDS = 3 };
+
+static void *hold_a_cache(void *unused) {
+	allocate();
+	pthread_barrier_wait(&ready);
+	while (!atomic_load(&stopped))
+		usleep(50000);
+	return unused;
+}
+
+static long page_faults(void) {
+	struct rusage usage;
+
+	CHILD_CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+	return usage.ru_minflt;
+}
+
+void pages_of_others(void) {
+	static pthread_t threads[PAGES_THREADS];
+	pthread_attr_t small;
+	long most = 0;
+
+	CHILD_CHECK(pthread_attr_init(&small) == 0);
+	CHILD_CHECK(pthread_attr_setstacksize(&small, 128 * KIB) == 0);
+	CHILD_CHECK(pthread_barrier_init(&ready, NULL, PAGES_THREADS + 1) == 0);
+	for (int i = 0; i < PAGES_THREADS; i++)
+		CHILD_CHECK(pthread_create(&threads[i], &small, hold_a_cache, NULL) == 0);
+	pthread_barrier_wait(&ready);
+	CHILD_CHECK(stats().threads >= PAGES_THREADS && stats().arenas >= 64);
+	for (int i = 0; i < PAGES_ROUNDS; i++) {
+		const long before = page_faults();
+		pid_t child = fork();
+		if (child == 0) {
+			/* Its own first call is what a child may do, too. */
+			free(malloc(100));
+			CHILD_CHECK(page_faults() < 64);
+			_exit(0);
+		}
+		const long faults = page_faults() - before;
+		if (i == 0 || faults < most)
+			most = faults;
+		expect_success(child);
+	}
+	/* The others may have had some meanwhile. */
+	CHILD_CHECK(most < 64);
+	atomic_store(&stopped, true);
+	for (int i = 0; i < PAGES_THREADS; i++)
+		CHILD_CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
 /* ---- chance ---- */

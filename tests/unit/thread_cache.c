@@ -788,11 +788,11 @@ static void a_walk_meets_those_that_stay(void **state) {
 	end_keeper(&keepers[4]);
 	/* One whose lock somebody has is busy. */
 	bool busy = false;
-	atomic_store(&keepers[1].cache->lock.state, 1);
+	atomic_store(&keepers[1].cache->lock->state, 1);
 	assert_ptr_equal(cache_walk_next_idle(&walk, &busy), keepers[0].cache);
 	assert_true(busy);
 	cache_walk_leave(keepers[0].cache);
-	atomic_store(&keepers[1].cache->lock.state, 0);
+	atomic_store(&keepers[1].cache->lock->state, 0);
 	assert_ptr_equal(cache_walk_next(&walk), tcache_current);
 	cache_walk_leave(tcache_current);
 	assert_null(cache_walk_next(&walk));
