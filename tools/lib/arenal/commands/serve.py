@@ -20,7 +20,7 @@ profiles: of root's, all users of the machine. So other machines are refused wit
 With systemd, arenal.socket and arenal.service start it when the first one asks.
 
     arenal serve --listen 127.0.0.1:9257 --listen /run/arenal.sock
-    go tool pprof http://127.0.0.1:9257/debug/pprof/heap?pid=1234"""
+    go tool pprof 'http://127.0.0.1:9257/debug/pprof/heap?pid=1234'"""
 DEFAULT = "127.0.0.1:9257"
 HANDLES_KEPT = 768      # descriptors for peers, and for what is looked into for a moment
 HANDLES_MOST = 16384    # descriptors that we want
