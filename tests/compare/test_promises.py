@@ -1,6 +1,7 @@
 """Tests of the promises that the gate holds a build against: they are kept, and breaking each is seen."""
 
 import os
+import shutil
 import tempfile
 import unittest
 
@@ -39,6 +40,11 @@ class Promises(unittest.TestCase):
 
     def test_a_larger_idle_process(self):
         self.assertEqual(broken("idle", ARENAL_PROFILE="1"), ["idle"])
+
+    def test_a_library_that_the_disk_has_not_got_yet(self):
+        with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+            fresh = shutil.copy(LIBRARY, folder)
+            self.assertEqual(broken("idle", library=fresh), [])
 
     def test_more_address_space(self):
         self.assertEqual(broken("idle_space", ARENAL_HARDEN="1"), ["idle_space"])
