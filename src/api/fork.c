@@ -66,8 +66,8 @@ static void after_fork(void) {
 	os_after_fork(false);
 	if (locked) {
 		unlock();
-		tcache_unlock_all();
 		lock_open_all();
+		tcache_unlock_all();
 		gate_open();
 		if (stdio_unlock != NULL) stdio_unlock();
 	}

@@ -54,9 +54,9 @@ static inline void lock_await(struct lock *lock);
 /* All ranks are open again. */
 void lock_open_all(void);
 
-/* The same in the child of a fork, which has no other thread. Then lock_found for the locks that it goes
- * on to use: a thread of its parent's may have been about to drop one again, when it saw that it was
- * closed. Writes to it only then. */
+/* The same in the child of a fork, which has no other thread. Then lock_found for all locks of these ranks,
+ * since its own forks wait for each: a thread of its parent's may have been about to drop one again, when it
+ * saw that it was closed. Writes to it only then. */
 void lock_open_all_in_child(void);
 static inline void lock_found(struct lock *lock) {
 	if (unlikely(atomic_load_explicit(&lock->state, memory_order_relaxed) != 0))

@@ -50,6 +50,11 @@ void cache_lock_free(struct lock *lock) {
 	unused = own;
 }
 
+void cache_locks_found(void) {
+	for (struct chunk *chunk = chunks; chunk != NULL; chunk = chunk->next)
+		for (size_t i = 0; i < chunk->used; i++) lock_found(&chunk->locks[i].lock);
+}
+
 void cache_locks_await(void) {
 	for (struct chunk *chunk = chunks; chunk != NULL; chunk = chunk->next)
 		for (size_t i = 0; i < chunk->used; i++) lock_await(&chunk->locks[i].lock);

@@ -229,7 +229,9 @@ void end_attached(struct tcache *tc) {
 	tc->attached = NULL;
 }
 
+/* Inside of the gate: a child would find it in no list. */
 void free_cache(struct tcache *tc) {
+	gate_enter();
 	lock_take(&caches.lock, RANK_THREADS);
 	unlink_cache(tc);
 	lock_drop(&caches.lock, RANK_THREADS);
@@ -240,6 +242,7 @@ void free_cache(struct tcache *tc) {
 	annotate_checked(&tc->sample, sizeof tc->sample);
 	annotate_checked(&tc->run_cache, sizeof tc->run_cache);
 	release(tc);
+	gate_leave();
 }
 
 /* Returns whether it was the last one. */

@@ -91,6 +91,9 @@ void cache_lock_free(struct lock *lock);
 /* For a fork: nobody is under the lock of a cache, once RANK_CACHE is closed. */
 void cache_locks_await(void);
 
+/* In its child: lock_found for all of them, those of orphans too, which the child's own forks look at. */
+void cache_locks_found(void);
+
 /* ---- parked.c ---- */
 
 /* For a thread that ends: leaves its cache to the next one. False: it is to go back. */

@@ -39,8 +39,8 @@ void tcache_after_fork(void) {
 	if (own != NULL) {
 		arena_thread_comes(own->arena);
 		own->uncounted = false;
-		lock_found(own->lock);
 	}
+	cache_locks_found();
 	lock_drop(&caches.lock, RANK_THREADS);
 }
 
@@ -53,7 +53,6 @@ bool adopt_orphan(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	struct tcache *tc = atomic_load_explicit(&caches.orphans, memory_order_relaxed);
 	if (tc != NULL) {
-		lock_found(tc->lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
 		run_cache_inherit(&tc->run_cache);
 		empty_cache(tc);

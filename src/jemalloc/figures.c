@@ -61,7 +61,7 @@ static void get_one(uint32_t number, struct arena_figures *out) {
 	out->memory.active += in_pages(out->large);
 	out->memory.resident = out->memory.mapped = out->memory.active;
 	tcache_lock();
-	out->threads = arena_list[number]->threads;
+	out->threads = arena_threads(arena_list[number]);
 	tcache_unlock();
 }
 

@@ -4,7 +4,9 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -829,6 +831,38 @@ static void a_walk_ends_with_a_fork(void **state) {
 	end_keeper(&keeper);
 }
 
+/* A thread that takes a lock of a closed rank has it until it looks at the word. Such locks are open in the child, for
+ * itself and for its own forks, also before the orphans have gone back. */
+static void locks_of_others_are_open_in_a_child(void **state) {
+	(void)state;
+	struct keeper keeper;
+	int status;
+	begin_keeper(&keeper);
+	struct lock *others[] = { keeper.cache->lock, &keeper.cache->arena->bins[class_of_size(112)].lock };
+	tcache_lock_all();
+	arena_lock_all();
+	for (int i = 0; i < 2; i++) atomic_store(&others[i]->state, 1);
+	const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child == 0) {
+		alarm(20);
+		arena_unlock_all();
+		lock_open_all_in_child();
+		arena_after_fork();
+		tcache_after_fork();
+		if (caches.orphans == NULL) _exit(2);
+		tcache_lock_all(); /* waits for nobody */
+		arena_lock_all();
+		_exit(0);
+	}
+	for (int i = 0; i < 2; i++) atomic_store(&others[i]->state, 0);
+	arena_unlock_all();
+	lock_open_all();
+	tcache_unlock_all();
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	end_keeper(&keeper);
+}
+
 #define PARKING(test) cmocka_unit_test_setup_teardown(test, with_another_thread, without)
 
 int main(void) {
@@ -846,7 +880,7 @@ int main(void) {
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),
 		cmocka_unit_test(threads_start_and_end_during_a_drain), cmocka_unit_test(a_walk_meets_those_that_stay),
-		cmocka_unit_test(a_walk_ends_with_a_fork),
+		cmocka_unit_test(a_walk_ends_with_a_fork), cmocka_unit_test(locks_of_others_are_open_in_a_child),
 		PARKING(the_next_thread_takes_a_cache_over),
 		PARKING(a_look_begins_anew_with_the_next_thread),
 		PARKING(parked_magazines_are_short),
