@@ -258,6 +258,31 @@ static void arenas_of_threads_may_go(void **state) {
 	assert_int_equal(act(of_arena(arena, "destroy")), 0);
 }
 
+static void *have_a_cache(void *unused) {
+	void *volatile block = malloc(100);
+	free(block);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	return unused;
+}
+
+/* Those of its parent are not there. */
+static void a_child_counts_its_own_threads(void **state) {
+	(void)state;
+	pthread_t thread;
+	int status;
+	pthread_barrier_init(&barrier, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, have_a_cache, NULL), 0);
+	pthread_barrier_wait(&barrier);
+	assert_true(READ(unsigned, "stats.arenas.4096.nthreads") >= 2);
+	const pid_t child = fork();
+	if (child == 0) _exit(READ(unsigned, "stats.arenas.4096.nthreads") == 1 ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+}
+
 /* Blocks of many threads, freed by others, while arenas come and go. */
 static void *use_own(void *argument) {
 	(void)argument;
@@ -326,7 +351,7 @@ int main(void) {
 		cmocka_unit_test(realloc_stays_in_a_chosen_arena),
 		cmocka_unit_test(rallocx_stays_when_it_shrinks),
 		cmocka_unit_test(any_block_is_found),
-		cmocka_unit_test(arenas_of_threads_may_go),
+		cmocka_unit_test(arenas_of_threads_may_go), cmocka_unit_test(a_child_counts_its_own_threads),
 		cmocka_unit_test(threads_make_and_destroy),
 		cmocka_unit_test(children_have_them_too),
 	};
