@@ -1,5 +1,6 @@
 """Tests of `arenal ctl PID open`: a window in a process that has none, whatever it is doing, which goes on as if nobody had come by."""
 
+import itertools
 import os
 import random
 import resource
@@ -403,25 +404,31 @@ class Doing(OpenTest):
 
     @mock.patch.object(at_work, "COMPUTED", 0)
     def test_the_tool_is_killed_in_the_middle(self):
+        """Forty times, and, on a busy machine, later and later, until one came so far that there is a window."""
         source = random.Random(1)
         for what, threads in (("read", 0), ("loop", 2), ("registers", 0), ("registers-loop", 0)):
             process = self.sleeper(what, threads)
             with door._Now(process.pid) as now:             # pylint: disable=protected-access
                 place = door._find(now)[1]                  # pylint: disable=protected-access
-            for _ in range(40):
+
+            def kills(longest, pid=process.pid, place=place):
                 tool = os.fork()
                 if tool == 0:
                     try:
                         while True:
-                            door._send_through(process.pid, place, set())   # pylint: disable=protected-access
+                            door._send_through(pid, place, set())           # pylint: disable=protected-access
                     finally:
                         os._exit(1)                         # pylint: disable=protected-access
-                time.sleep(source.random() / 40)
+                time.sleep(source.random() * longest)
                 os.kill(tool, signal.SIGKILL)
                 self.assertEqual(os.waitpid(tool, 0)[1], signal.SIGKILL)
+                return window_file.NAME in window_file.threads_of_arenal(pid)
+            for _ in range(40):
+                kills(1 / 40)
             if what == "registers-loop":        # whom nobody may have reached in so short a time
                 door.open_window(process.pid)
-            self.await_(lambda: window_file.NAME in window_file.threads_of_arenal(process.pid), "no window")
+            later = itertools.count(1)
+            self.await_(lambda kills=kills, later=later: kills(next(later) / 40), "no window")
             self.is_unharmed(process, what)
 
     def test_the_process_dies_meanwhile(self):
