@@ -238,7 +238,8 @@ class Profiles(ServeTest):
         wrapper = os.path.join(self.folder, "python3")
         with open(wrapper, "w", encoding="utf-8") as file:
             file.write(f"#!{sys.executable}\nimport os, sys, time\nsys.path.insert(0, {os.path.join(os.path.dirname(TOOL), 'lib')!r})\n"
-                       "import runpy, arenal.convert_profile, arenal.profile.dump\n"
+                       # Not later, when it has stepped back: on a busy machine, that takes half a minute.
+                       "import runpy, arenal.convert_profile, arenal.pprof_message, arenal.profile.dump, arenal.profile.pprof, arenal.profile.stacks\n"
                        f"def parse(*_):\n    open({begun!r} + str(os.getpid()), 'w').write(open('/proc/self/oom_score_adj').read() + ' ' + str(os.nice(0)))\n"
                        "    time.sleep(600)\narenal.profile.dump.parse = parse\nsys.argv = ['x', *sys.argv[4:]]\n"
                        "del sys.modules['arenal.convert_profile']\nrunpy.run_module('arenal.convert_profile', run_name='__main__')\n")
