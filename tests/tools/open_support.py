@@ -14,7 +14,9 @@ SLEEPER = os.environ["TEST_SLEEPER"]
 WORKS = ("loop", "loops", "registers-loop", "malloc")
 STACKS = ("pops", "low-stack")         # whose stack pointer points to what must stay as it is
 STUCK = ("handler-loop", "coroutine-loop", "qsort")
-BY_SIGNAL = ("recv-ticks", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "threads", "zeros", *STACKS, *WORKS, *STUCK)
+PARTS = ("socket-least", "terminal-least", "events-least")      # that a stop would end early,
+CLOSED = ("accept-closed", "epoll-closed")                      # and that would not be found again after it
+BY_SIGNAL = (*PARTS, *CLOSED, "recv-ticks", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "threads", "zeros", *STACKS, *WORKS, *STUCK)
 HANDLERS = ("handler", "handler-b8", "handler-6a")
 SLEEPS = ("read", "poll", "select", "epoll", "epoll-interrupted", "read-interrupted", "sigsuspend", "sigtimedwait", "futex", "wait", "registers")
 HERE = platform.machine() == "x86_64"

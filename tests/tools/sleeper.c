@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -174,18 +175,23 @@ static long wait_in_recv(void) {
 	return recv(ends[0], &byte, 1, 0);
 }
 
-static long wait_in_terminal(void) {
-	char byte;
+static int raw_terminal(unsigned char least, unsigned char tenths, int *there) {
 	struct termios how;
-	const int there = posix_openpt(O_RDWR | O_NOCTTY);
-	CHECK(there >= 0 && grantpt(there) == 0 && unlockpt(there) == 0);
-	const int here = open(ptsname(there), O_RDWR | O_NOCTTY);
+	*there = posix_openpt(O_RDWR | O_NOCTTY);
+	CHECK(*there >= 0 && grantpt(*there) == 0 && unlockpt(*there) == 0);
+	const int here = open(ptsname(*there), O_RDWR | O_NOCTTY);
 	CHECK(here >= 0 && tcgetattr(here, &how) == 0);
 	cfmakeraw(&how);
-	how.c_cc[VMIN] = 0;
-	how.c_cc[VTIME] = WAIT * 10;
+	how.c_cc[VMIN] = least;
+	how.c_cc[VTIME] = tenths;
 	CHECK(tcsetattr(here, TCSANOW, &how) == 0);
-	return read(here, &byte, 1);
+	return here;
+}
+
+static long wait_in_terminal(void) {
+	char byte;
+	int there;
+	return read(raw_terminal(0, WAIT * 10, &there), &byte, 1);
 }
 
 /* As a client that asks again and again: each wait lasts as long as it should. */
@@ -200,6 +206,68 @@ static void in_recv_ticks(void) {
 		const ssize_t got = recv(ends[0], &byte, 1, 0);
 		CHECK(got == -1 && (signals != 0 || (errno == EAGAIN && now() - start >= 0.0355)));
 	}
+}
+
+/* Who waits for two, and has one: a signal may end that, and a stop must not. */
+static void in_socket_least(void) {
+	const int least = 2;
+	char bytes[2];
+	int ends[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && setsockopt(ends[0], SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least) == 0);
+	CHECK(write(ends[1], "x", 1) == 1);
+	ready();
+	CHECK(recv(ends[0], bytes, 2, 0) == 1 && signals == 1);
+}
+
+static void in_terminal_least(void) {
+	char bytes[2];
+	int there;
+	const int here = raw_terminal(2, 0, &there);
+	CHECK(write(there, "x", 1) == 1);
+	ready();
+	CHECK(read(here, bytes, 2) == 1 && signals == 1);
+}
+
+static void in_events_least(void) {
+	aio_context_t set = 0;
+	struct io_event events[2];
+	int one[2], two[2];
+	CHECK(pipe(one) == 0 && pipe(two) == 0 && write(one[1], "x", 1) == 1 && syscall(SYS_io_setup, 2, &set) == 0);
+	struct iocb first = { .aio_lio_opcode = IOCB_CMD_POLL, .aio_buf = POLLIN, .aio_fildes = (unsigned)one[0] }, second = first;
+	second.aio_fildes = (unsigned)two[0];
+	CHECK(syscall(SYS_io_submit, set, 2L, (struct iocb *[]){ &first, &second }) == 2);
+	ready();
+	CHECK(syscall(SYS_io_getevents, set, 2L, 2L, events, NULL) == 1 && signals == 1);
+}
+
+/* Another thread closes what it waits for, which it does not notice. */
+static int closed;
+
+static void *close_when_asked(void *unused) {
+	char byte;
+	CHECK(read(STDIN_FILENO, &byte, 1) == 1 && close(closed) == 0);
+	return unused;
+}
+
+static void close_later(int file) {
+	pthread_t thread;
+	closed = file;
+	CHECK(file >= 0 && pthread_create(&thread, NULL, close_when_asked, NULL) == 0);
+	ready();
+}
+
+static void in_accept_closed(void) {
+	const int listener = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(listener >= 0 && listen(listener, 1) == 0);
+	close_later(listener);
+	CHECK(accept(listener, NULL, NULL) == -1 && errno == EINTR && signals == 1);
+}
+
+static void in_epoll_closed(void) {
+	struct epoll_event event;
+	const int set = epoll_create1(0);
+	close_later(set);
+	CHECK(epoll_wait(set, &event, 1, -1) == -1 && errno == EINTR && signals == 1);
 }
 
 static void in_recv_lasts(void) { waits(wait_in_recv); }
@@ -639,6 +707,11 @@ static const struct {
 	{ "recv-lasts", in_recv_lasts, true },
 	{ "terminal-lasts", in_terminal_lasts, true },
 	{ "recv-ticks", in_recv_ticks, true },
+	{ "socket-least", in_socket_least, true },
+	{ "terminal-least", in_terminal_least, true },
+	{ "events-least", in_events_least, true },
+	{ "accept-closed", in_accept_closed, true },
+	{ "epoll-closed", in_epoll_closed, true },
 	{ "epoll-interrupted", in_epoll_interrupted, true },
 	{ "read-interrupted", in_read_interrupted, true },
 	{ "sigsuspend", in_sigsuspend, true },

@@ -1,5 +1,6 @@
 """Tests of `arenal ctl PID open`: a window in a process that has none, whatever it is doing, which goes on as if nobody had come by."""
 
+import errno
 import itertools
 import os
 import random
@@ -11,10 +12,10 @@ import time
 import unittest
 from unittest import mock
 
-from open_support import HANDLERS, HERE, SLEEPS, STACKS, WORKS, OpenTest
+from open_support import CLOSED, HANDLERS, HERE, PARTS, SLEEPS, STACKS, WORKS, OpenTest
 from support import LIBRARY, TOOL, environment
 
-from arenal import asleep, at_work, door, facts, files, ptrace, slept, window_file
+from arenal import asleep, at_work, descriptors, door, facts, files, ptrace, slept, window_file
 from arenal.errors import Failure
 
 
@@ -215,6 +216,34 @@ class Doing(OpenTest):
                     self.assertNotIn(process.pid, [call[0][0] for call in stopped.call_args_list])
                     self.assertIsNone(process.poll())
         self.goes_on("recv-ticks")
+
+    def test_what_has_come_so_far(self):
+        """Who waits for more than one byte, or event, and has one."""
+        for what in PARTS:
+            self.is_left_alone(what, "when it is stopped")
+
+    def test_a_descriptor_that_was_closed_meanwhile(self):
+        """The thread that waits for it does not notice; after a stop, it would."""
+        for what in CLOSED:
+            with self.subTest(what=what):
+                process = self.sleeper(what)
+                self.await_(lambda process=process: facts.thread_state(process.pid, process.pid) == "S", "it does not fall asleep")
+                process.stdin.write("x")
+                process.stdin.flush()
+                self.await_(lambda process=process: len(os.listdir(f"/proc/{process.pid}/task")) == 1, "the other thread does not end")
+                with mock.patch.object(ptrace, "Stopped", side_effect=AssertionError), mock.patch.object(door, "LIMIT", 0.5), \
+                        self.assertRaisesRegex(Failure, "has been closed meanwhile"):
+                    door.open_window(process.pid)
+                self.is_unharmed(process, what)
+
+    def test_a_terminal_that_was_hung_up(self):
+        """Between two looks at it."""
+        there, here = os.openpty()
+        self.addCleanup(os.close, there)
+        self.addCleanup(os.close, here)
+        with mock.patch.object(descriptors.termios, "tcgetattr", side_effect=descriptors.termios.error(errno.EIO, "Input/output error")), \
+                self.assertRaises(OSError):
+            descriptors.look(os.getpid(), os.getpid(), here)
 
     @unittest.skipUnless(os.path.exists("/proc/self/sched"), "this kernel does not say when a thread fell asleep (/proc/PID/sched)")
     def test_the_rest_of_a_time(self):

@@ -30,9 +30,12 @@ EPOLL = (232, 281)
 SHORTENED = (128, 220, 232, 281, 441)
 # Those that may have a part of what they shall bring, and where their flags are.
 FLAGS, WAIT_ALL = {45: "r10", 47: "rdx"}, 0x100
+# Those that wait for so many events, and return fewer when they are stopped: io_getevents, io_pgetevents.
+LEAST = {208: "rsi", 333: "rsi"}
 # Those that read from a descriptor, which may have a time of its own, and none that could be shortened: read, readv, accept, recvfrom,
-# recvmsg, accept4.
+# recvmsg, accept4. Those that wait for one otherwise: fcntl, flock, epoll_wait, epoll_pwait, epoll_pwait2.
 READS = {0, 19, 43, 45, 47, 288}
+WAIT_FOR = {72, 73, 232, 281, 441}
 FUTEX = 202
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
@@ -130,8 +133,8 @@ def check_place(process, thread, registers, fresh=False):
     _check_stack(process, registers)
     if registers["call"] in TIMES and not fresh:
         _check_time(registers)
-    if registers["call"] in READS and not fresh:
-        _check_descriptor(process.pid, thread, registers["rdi"])
+    if registers["call"] in READS | WAIT_FOR:
+        _check_descriptor(process.pid, thread, registers, fresh)
 
 
 def _check_call(process, registers, code):
@@ -148,7 +151,7 @@ def _check_call(process, registers, code):
     elif number not in SLEEPS or os.path.basename(code.path).startswith("libarenal"):
         raise Unsafe("it is in a system call that libc, too, may have made, or that returns when it is "
                      "stopped")
-    elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL:
+    elif number in FLAGS and registers[FLAGS[number]] & WAIT_ALL or number in LEAST and registers[LEAST[number]] > 1:
         raise Unsafe("it is in a system call that returns when it is stopped")
 
 
@@ -159,12 +162,19 @@ def _check_time(registers):
         raise Timed("it sleeps for a time that would begin anew, and did not wake meanwhile")
 
 
-def _check_descriptor(pid, thread, number):
+def _check_descriptor(pid, thread, registers, fresh):
+    number, has_time, takes_part = registers["rdi"] & 0xffffffff, False, False
     try:
-        has_time = descriptors.has_time(pid, thread, number & 0xffffffff)
+        descriptors.check_open(pid, thread, number)
+        if registers["call"] in READS:
+            has_time, takes_part = descriptors.look(pid, thread, number)
+    except FileNotFoundError as error:
+        raise Unsafe("it waits for what has been closed meanwhile, and would fail when it is stopped") from error
     except OSError as error:
         raise Unsafe(f"it reads, and whether for a time only cannot be told: {error.strerror}") from error
-    if has_time:
+    if takes_part:
+        raise Unsafe("it reads more than one byte (SO_RCVLOWAT, or a terminal's VMIN), and would return a part when it is stopped")
+    if has_time and not fresh:
         raise Timed("it reads for a time that would begin anew (SO_RCVTIMEO, or a terminal's), and did not wake meanwhile")
 
 
