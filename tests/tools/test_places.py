@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
-from support import LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
+from support import DEADLINE, LIBRARY, TOOL, WORKLOAD, Freezer, ToolTest, as_nobody, environment
 
 WORDS = [WORKLOAD, "1", "1", "1", "0"]
 PROFILED = os.environ["TEST_PROFILED"]
@@ -152,17 +153,42 @@ class Places(ToolTest):
                       ["report", "/\udcff"]):
             self.assertNotEqual(self.arenal(*words).returncode, 0)
 
+    def folder_without_colon(self):
+        folder = tempfile.mkdtemp(prefix="arenal test ", dir="/tmp")
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
+
     def test_modules_of_others(self):
         """PYTHONPATH leads to the folder of a program, or, where a part of it is empty, to that where the user happens to be."""
+        folder = self.folder_without_colon()
         for name in ("json", "resource", "ctypes", "argparse"):
-            with open(os.path.join(self.folder, f"{name}.py"), "w", encoding="ascii") as file:
+            with open(os.path.join(folder, f"{name}.py"), "w", encoding="ascii") as file:
                 file.write("raise SystemExit('somebody else')\n")
-        for path in (self.folder, "/nowhere:"):
+        for path in (folder, "/nowhere:"):
             with self.subTest(path=path):
-                done = self.arenal("run", "--", "sh", "-c", 'echo "$PYTHONPATH"', env=environment(PYTHONPATH=path), cwd=self.folder)
+                done = self.arenal("run", "--", "sh", "-c", 'echo "$PYTHONPATH"', env=environment(PYTHONPATH=path), cwd=folder)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), (0, f"{path}\n", ""))
-                done = self.arenal("ps", "--json", "1", env=environment(PYTHONPATH=path), cwd=self.folder)
+                done = self.arenal("ps", "--json", "1", env=environment(PYTHONPATH=path), cwd=folder)
                 self.assertNotIn("somebody else", done.stderr)
+
+    def test_modules_of_python_that_pythonpath_names(self):
+        """They are where they are, whoever names their folder, too; and what is nowhere else is taken from a folder that is named by its path."""
+        of_python = os.path.dirname(os.__file__)
+        for path in (of_python, f"{of_python}/lib-dynload", ":".join(sys.path)):
+            with self.subTest(path=path):
+                self.assertEqual(self.arenal("--version", env=environment(PYTHONPATH=path)).stderr, "")
+        folder = self.folder_without_colon()
+        os.mkdir(os.path.join(folder, "jinja2"))
+        with open(os.path.join(folder, "jinja2", "__init__.py"), "w", encoding="ascii") as file:
+            file.write("raise ImportError('it is this one')\n")
+        program = f"import runpy, sys\nsys.path[:] = [path for path in sys.path[1:] if not path.endswith('-packages')]\n" \
+                  f"sys.argv[:] = {[TOOL, '--version']!r}\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n" \
+                  "except SystemExit:\n    import jinja2\n"
+        for path, words in ((folder, "it is this one"), (f"{folder}:", "it is this one"), (":/nowhere", "No module named"), (".", "No module named")):
+            with self.subTest(path=path):
+                done = subprocess.run([sys.executable, "-B", "-S", "-c", program], env=environment(PYTHONPATH=path), cwd=folder, text=True,
+                                      stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, timeout=DEADLINE, check=False)
+                self.assertIn(words, done.stderr)
 
     def test_with_a_closed_or_full_output(self):
         pid = str(self.on_arenal(*WORDS).pid)
