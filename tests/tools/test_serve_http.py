@@ -54,6 +54,23 @@ class Peers(ServeTest):
             self.assertEqual(slow[-1].recv(1), b"")
             self.assertTrue(dead[-1].recv(100).startswith(b"HTTP/1.0 200"))
 
+    def test_who_says_more_gets_all_of_his_answer(self):
+        """A client that sends its next request before it has read, or a body that nobody wants."""
+        listener, whole, ended = listen.on("127.0.0.1:0", False), 8 * MIB, threading.Event()
+        self.addCleanup(listener.close)
+        server = serve.Server([listener], lambda _: serve.Response(b"x" * whole), lambda request: request.path == "/slow")
+        running = threading.Thread(target=server.run, args=(lambda: not ended.is_set(),))
+        running.start()
+        self.addCleanup(running.join)
+        self.addCleanup(ended.set)
+        for path in ("", "slow"):
+            for more in (b"GET / HTTP/1.1\r\n\r\n", b"y" * 20000):
+                with self.subTest(path=path, more=more[:3]), socket.create_connection(listener.socket.getsockname()[:2], DEADLINE) as peer:
+                    peer.sendall(f"GET /{path} HTTP/1.1\r\n\r\n".encode())
+                    self.assertEqual(peer.recv(1), b"H")            # it is being written, and waits for us
+                    peer.sendall(more)
+                    self.assertEqual(len(peer.makefile("rb").read().partition(b"\r\n\r\n")[2]), whole)
+
     def test_what_is_no_request(self):
         tool, address = self.serve()
         place = address.rstrip("/").rpartition("/")[2].split(":")

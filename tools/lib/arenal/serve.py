@@ -18,7 +18,8 @@ from arenal.errors import Failure, Gone
 from arenal.text import printable
 
 ASK = 1.0               # seconds that a peer may take to ask,
-LISTEN = 10.0           # and to take its answer
+LISTEN = 10.0           # and to take its answer,
+REST = 2.0              # and, when that is sent, to close: what it has said that nobody reads would make the kernel throw away the answer
 PEERS = 256             # that are connected at once
 PAUSE = 0.02            # seconds, when there are no descriptors
 LOOK = 1.0              # seconds between two looks whether there is anything left to tell about
@@ -50,7 +51,7 @@ def refusal(status, sentence):
 
 
 class Peer:
-    """A connection. `out`: what is left of the answer, None before there is one. `said_all`: while it waits, nothing that it says counts, and
+    """A connection. `out`: what is left of the answer, None before there is one, empty when it is sent and we wait for the peer to close. `said_all`: while it waits, nothing that it says counts, and
     it may have closed its sending side: whether it has left is looked at now and then."""
 
     def __init__(self, connection, loopback):
@@ -140,8 +141,10 @@ class Server:
 
     def _go_on(self, peer):
         try:
-            if peer.out is not None:
+            if peer.out:
                 self._write(peer)
+            elif peer.out is not None:
+                self._pass_over(peer)
             elif peer.gone:
                 self._watch(peer)
             else:
@@ -270,7 +273,14 @@ class Server:
             if not peer.out[0]:
                 peer.out.pop(0)
         peer.socket.shutdown(socket.SHUT_WR)
-        self._drop(peer)
+        peer.deadline = time.monotonic() + REST
+        self._selector.modify(peer.socket, selectors.EVENT_READ, peer)
+        self._pass_over(peer)
+
+    def _pass_over(self, peer):
+        """What it says is for nobody: a further request, or the body of one that was refused."""
+        if not peer.socket.recv(1 << 16):
+            self._drop(peer)
 
 
 def parse(data, loopback=False):
