@@ -59,15 +59,10 @@ void lock_open_all(void) {
 
 void lock_open_all_in_child(void) { atomic_store_explicit(&lock_closed, 0, memory_order_relaxed); }
 
-static void drop(struct lock *lock) {
-	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
-		os_futex_wake((uint32_t *)&lock->state);
-}
-
 void lock_wait_for_holder(struct lock *lock) {
 	if (lock_is_ignored()) return;
 	lock_wait(lock);
-	drop(lock);
+	lock_release(lock);
 }
 
 static void sleep_until_open(enum lock_rank rank) {
@@ -83,7 +78,7 @@ static void sleep_until_open(enum lock_rank rank) {
 COLD void lock_back_off(struct lock *lock, enum lock_rank rank) {
 	if (lock_is_ignored()) return;
 	do {
-		drop(lock);
+		lock_release(lock);
 		sleep_until_open(rank);
 		if (!spin(lock)) lock_wait(lock);
 	} while (lock_is_closed(rank));
@@ -128,7 +123,7 @@ bool lock_try(struct lock *lock, enum lock_rank rank) {
 	if (lock_is_ignored()) return true;
 	if (!spin(lock)) return false;
 	if (lock_is_closed(rank)) {
-		drop(lock);
+		lock_release(lock);
 		return false;
 	}
 	lock_note(rank);

@@ -123,11 +123,16 @@ static inline void lock_take(struct lock *lock, enum lock_rank rank) {
  * signal that came while this very thread held it. Needs no order, for it never waits. */
 bool lock_try(struct lock *lock, enum lock_rank rank);
 
+/* The lock's own part of lock_drop. */
+static inline void lock_release(struct lock *lock) {
+	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
+		os_futex_wake((uint32_t *)&lock->state);
+}
+
 static inline void lock_drop(struct lock *lock, enum lock_rank rank) {
 	lock_check_order(rank, false);
 	if (lock_is_ignored()) return;
-	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)
-		os_futex_wake((uint32_t *)&lock->state);
+	lock_release(lock);
 }
 
 #endif

@@ -277,11 +277,11 @@ bool tcache_exit_is_noticed(void) { return get_cache() != NULL && caches.has_key
 
 /* ---- hardened mode ---- */
 
-/* Which is of hardened blocks by now. Under the threads lock. */
-static void move_to_first_arena(struct tcache *tc) {
+/* Under the threads lock. */
+static void move_to(struct tcache *tc, struct arena *arena) {
 	arena_thread_goes(tc->arena);
-	tc->arena = arena_list[0];
-	arena_thread_comes(tc->arena);
+	tc->arena = arena;
+	arena_thread_comes(arena);
 }
 
 bool tcache_harden(void) {
@@ -294,7 +294,7 @@ bool tcache_harden(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	const bool done = arena_harden();
 	if (done) {
-		move_to_first_arena(tc);
+		move_to(tc, arena_list[0]); /* which is of hardened blocks by now */
 		tc->quarantine = quarantine;
 		caches.hardened = true;
 		atomic_store_explicit(&caches.hiding, true, memory_order_relaxed);
@@ -312,7 +312,7 @@ void tcache_harden_anew(void) {
 	struct tcache *tc = own_cache();
 	lock_take(&caches.lock, RANK_THREADS);
 	const bool done = arena_harden_anew();
-	if (done && tc != NULL) move_to_first_arena(tc);
+	if (done && tc != NULL) move_to(tc, arena_list[0]); /* the same */
 	lock_drop(&caches.lock, RANK_THREADS);
 	if (!done || tc == NULL || tc->quarantine == NULL) return;
 	gate_enter();
@@ -333,9 +333,7 @@ bool tcache_move_to(struct arena *arena) {
 	if (tc == NULL) return false;
 	empty_cache(tc);
 	lock_take(&caches.lock, RANK_THREADS);
-	arena_thread_goes(tc->arena);
-	tc->arena = arena;
-	arena_thread_comes(tc->arena);
+	move_to(tc, arena);
 	lock_drop(&caches.lock, RANK_THREADS);
 	return true;
 }
