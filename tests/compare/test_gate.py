@@ -239,7 +239,7 @@ class Gate(unittest.TestCase):
         """The gate says of each what has become worse; nothing does of a comment."""
         root = self.repository()
         self.slow_down(root)
-        self.replace(root, "src/base/conf.c", "\t.guard_sample = 5000,\n", "\t.guard_sample = 1,\n")
+        self.replace(root, "src/base/conf.c", "\t.guard_sample = 5000,\n", "\t.guard_sample = 20,\n")
         self.replace(root, "src/base/conf.c", "\t.decay = CONF_DECAY,\n", "\t.decay = -1,\n")
         self.commit(root, "malloc is slower, guards more, and gives nothing back")
         done = self.gate(root, "HEAD~1", "HEAD", "--only", "counts/pair,counts/random by default,rest_10s", with_times=True)

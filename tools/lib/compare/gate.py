@@ -23,7 +23,7 @@ CONTENTION_BASELINE = os.path.join(ROOT, "benchmarks", "contention", "baseline.j
 # instruction, so that a slow path that is taken rarely does not fail a fast one.
 COUNT_RATIO = 1.01
 COUNT_DIFFERENCE = 0.5
-# In default settings, one guarded block more or less of the run is 3 instructions for each operation.
+# In default settings, one guarded block more or less of the run is 0.6 instructions for each operation.
 DEFAULT_RATIO = 1.1
 DEFAULT_DIFFERENCE = 12
 

@@ -81,12 +81,12 @@ def _run(results):
             f"{machine.get('transparent_hugepages') or 'unknown'}. {results['rounds']} rounds in "
             f"{results['seconds'] / 60:.0f} minutes, other programs used {results['other_load'] or 0:.0%} of the CPUs. "
             f"{versions}. `~`: may be chance; in brackets: lowest and highest round.")
+    if results["rounds"] < paired.LEAST_PAIRS:
+        text += f" It takes {paired.LEAST_PAIRS} rounds to tell a difference from chance."
     if results.get("suite"):
         missing = results["suite"]["missing"]
         text += f" {results['suite']['name']} {results['suite']['version']}"
         text += f", without {', '.join(missing)}." if missing else ", all tests."
-    if results["rounds"] < paired.LEAST_PAIRS:
-        text += f" It takes {paired.LEAST_PAIRS} rounds to tell a difference from chance."
     return text + "\n"
 
 
