@@ -335,15 +335,16 @@ class Gate(unittest.TestCase):
 
         one, other = count("a", "short"), count("another directory", "x" * 3000)
         # To a fiftieth of an instruction: some slow paths look at the clock, and do a little more when it has gone on.
+        by_the_clock = 0.02
         for mode in EXACT:
-            self.assertAlmostEqual(one[mode].library, other[mode].library, delta=0.02)
-            self.assertAlmostEqual(one[mode].all, other[mode].all, delta=0.02)
+            self.assertAlmostEqual(one[mode].library, other[mode].library, delta=by_the_clock)
+            self.assertAlmostEqual(one[mode].all, other[mode].all, delta=by_the_clock)
         # Of a thread's slow calls, one of 16 is timed: which one is drawn anew in each run.
         self.assertTrue(math.isclose(one["threads"].library, other["threads"].library, rel_tol=0.001), (one, other))
         # libc's part of starting a thread varies a little: whether it has ended when the other one waits for it.
         self.assertTrue(math.isclose(one["threads"].all, other["threads"].all, rel_tol=0.004), (one, other))
         # As the README says.
-        self.assertLessEqual(one["pair"].library, 39)
+        self.assertLessEqual(one["pair"].library, 39 + by_the_clock)
 
     def test_what_is_timed_exists(self):
         names = [name for name in timings.CASES if os.path.exists(os.path.join(BUILD, "benchmarks", timings.program(name)))]
