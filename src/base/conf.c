@@ -166,14 +166,10 @@ static bool parse_value(const struct tunable *t, const char *text, size_t length
 }
 
 static void complain_of_word(const struct tunable *t, const char *variable, const char *text, size_t length) {
-	char why[96] = "is none of ";
+	char why[96] = "is not one of";
 	for (int64_t i = 0; i <= t->max; i++) {
 		const size_t used = strlen(why);
-		print_text(why + used, sizeof why - used, "%s%s",
-		           i == 0       ? ""
-		           : i < t->max ? ", "
-		                        : " and ",
-		           t->words[i]);
+		print_text(why + used, sizeof why - used, "%s \"%s\"", i == 0 ? "" : ",", t->words[i]);
 	}
 	const size_t used = strlen(why);
 	print_text(why + used, sizeof why - used, ", nor a number");

@@ -46,12 +46,11 @@ static bool parse_bool(struct text t, bool *value) {
 	return *value || is(t, "false");
 }
 
-/* A number, cut to the range. False: it is none. */
+/* A number, cut to the most. False: it is none, or below the least; -5 is not -1, which may mean "never". */
 static bool parse_number(struct text t, int64_t min, int64_t max, int64_t *value) {
 	if (!conf_parse(t.start, t.length, value)) return false;
-	if (*value < min) *value = min;
 	if (*value > max) *value = max;
-	return true;
+	return *value >= min;
 }
 
 /* ---- options that have a counterpart ---- */
@@ -220,28 +219,41 @@ static bool set(struct text name, struct text value) {
 	return is_without_counterpart(name);
 }
 
-/* name:value,name:value. Returns the first entry that is none, or one without a text. */
-static struct text set_all(const char *list) {
-	struct text wrong = { NULL, 0 };
-	while (*list != 0) {
-		const struct text entry = { list, strcspn(list, ",") };
-		const char *colon = memchr(list, ':', entry.length);
-		const size_t length = colon != NULL ? (size_t)(colon - list) : entry.length;
-		const bool right = colon != NULL && set((struct text){ list, length },
+/* name:value,name:value. Sets what the list begins with, up to the first entry that is none, or one without a
+ * text: returns that; the list is what comes after it. */
+static struct text set_until_wrong(const char **list) {
+	while (**list != 0) {
+		const struct text entry = { *list, strcspn(*list, ",") };
+		const char *colon = memchr(entry.start, ':', entry.length);
+		const size_t length = colon != NULL ? (size_t)(colon - entry.start) : entry.length;
+		const bool right = colon != NULL && set((struct text){ entry.start, length },
 		                                        (struct text){ colon + 1, entry.length - length - 1 });
-		if (!right && entry.length > 0 && wrong.start == NULL) wrong = entry;
-		list += entry.length + (list[entry.length] == ',');
+		*list += entry.length + (entry.start[entry.length] == ',');
+		if (!right && entry.length > 0) return entry;
 	}
-	return wrong;
+	return (struct text){ NULL, 0 };
 }
 
-/* As there: only who asks for it (abort_conf) hears of mistakes, and is ended by them. */
-static void load(const char *where, const char *list) {
-	const struct text wrong = list != NULL ? set_all(list) : (struct text){ NULL, 0 };
-	if (wrong.start == NULL || !abort_conf) return;
-	print_fd(2, "arenal: %s: \"%.*s\" is no option of jemalloc's, and abort_conf is set\n", where,
-	         (int)min_size(wrong.length, 128), wrong.start);
-	abort();
+static void tell(const char *where, struct text wrong, const char *what_follows) {
+	print_fd(2, "arenal: %s: \"%.*s\" is no option of jemalloc's with a value that it may have%s\n", where,
+	         (int)min_size(wrong.length, 128), wrong.start, what_follows);
+}
+
+/* As there, the operator hears of his mistakes, and who asks for it (abort_conf) is ended by them. Not as
+ * there, a program's own are told only then: it may be written for another jemalloc. */
+static void load(const char *where, const char *list, bool by_operator) {
+	if (list == NULL) return;
+	const char *rest = list;
+	while (set_until_wrong(&rest).start != NULL) /* so abort_conf is known, wherever it stands */
+		;
+	rest = list;
+	for (struct text wrong; (wrong = set_until_wrong(&rest)).start != NULL;) {
+		if (abort_conf) {
+			tell(where, wrong, ", and abort_conf is set");
+			abort();
+		}
+		if (by_operator) tell(where, wrong, "; ignored");
+	}
 }
 
 /* What /etc/malloc.conf is a link to; NULL: there is none. Asked once. */
@@ -262,9 +274,9 @@ static const char *variable_of(char **environment) {
 }
 
 void conf_load_jemalloc(char **environment, bool may_look) {
-	load("malloc_conf", said_by_program());
-	load("/etc/malloc.conf", linked_to(may_look));
-	load("MALLOC_CONF", variable_of(environment));
+	load("malloc_conf", said_by_program(), false);
+	load("/etc/malloc.conf", linked_to(may_look), true);
+	load("MALLOC_CONF", variable_of(environment), true);
 	if (conf_jemalloc.prof && prof_active) conf.profile = 1;
 }
 

@@ -1,6 +1,7 @@
 /* What is said to jemalloc, where it has a counterpart here: in the program (its variable malloc_conf), in
  * the name that /etc/malloc.conf links to, and in MALLOC_CONF; each overrides the one before it. What has no
- * counterpart is ignored. */
+ * counterpart is ignored; what is no option, and what no value of one, too, but for a sentence when the
+ * operator said it. */
 #ifndef BASE_CONF_JEMALLOC_H
 #define BASE_CONF_JEMALLOC_H
 

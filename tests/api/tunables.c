@@ -94,7 +94,7 @@ static void words_stand_for_values(void **state) {
 	expect_one("ARENAL_CONF=misuse_family:report,stats:0", "misuse_family", 1);
 	static const char *const wrong[] = { "ARENAL_MISUSE=abort", NULL };
 	probe(wrong);
-	assert_string_equal(outcome.err, "arenal: ARENAL_MISUSE: \"abort\" is none of ignore, report and end, nor a number; ignored\n");
+	assert_string_equal(outcome.err, "arenal: ARENAL_MISUSE: \"abort\" is not one of \"ignore\", \"report\", \"end\", nor a number; ignored\n");
 	assert_int_equal(value_of("misuse"), -1);
 }
 

@@ -56,10 +56,17 @@ class Options(unittest.TestCase):
         self.assertEqual(read("u:opt.narenas", MALLOC_CONF="narenas:3", MALLOC_ARENA_MAX="7"), "3")
 
     def test_what_has_none_is_ignored(self):
-        """Also what is wrong: so it is with jemalloc, but for a word of its own."""
-        for conf in ("junk:true,retain:false,hpa:true,percpu_arena:percpu,bin_shards:1-4096:1", "nonsense", ",,", "nonsense:7", "narenas:0x",
-                     "thp:perhaps", "dirty_decay_ms:", "prof_prefix:" + "x" * 300, "lg_prof_sample:99", "a" * 5000):
+        for conf in "junk:true,retain:false,hpa:true,percpu_arena:percpu,bin_shards:1-4096:1", "prof_thread_active_init:false", ",,":
             self.assertEqual(read("i:opt.dirty_decay_ms", MALLOC_CONF=f"{conf},dirty_decay_ms:77"), "77", conf)
+
+    def test_what_is_wrong_is_told_and_ignored(self):
+        for conf in ("nonsense", "nonsense:7", "narenas:0x", "thp:perhaps", "dirty_decay_ms:", "prof_prefix:" + "x" * 300, "lg_prof_sample:",
+                     "dirty_decay_ms:-2", "muzzy_decay_ms:-2", "narenas:0", "prof:1", "a" * 5000):
+            lines, said = run("i:opt.dirty_decay_ms", MALLOC_CONF=f"junk:true,{conf},dirty_decay_ms:77")
+            self.assertEqual(lines, ["77"], conf)
+            self.assertEqual(said.splitlines(), [f'arenal: MALLOC_CONF: "{conf[:128]}" is no option of jemalloc\'s with a value that it may have; ignored'])
+        _, said = run("s:version", MALLOC_CONF="nonsense:7,narenas:3,thp:perhaps")
+        self.assertEqual(re.findall('"(.*?)"', said), ["nonsense:7", "thp:perhaps"])
 
     def test_abort_conf(self):
         _, said = run("s:version", status=-6, MALLOC_CONF="abort_conf:true,nonsense:7,narenas:3")

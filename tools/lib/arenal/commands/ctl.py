@@ -195,7 +195,7 @@ def _value(name, text):
     try:
         return number(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"it is none of {', '.join(MISUSE)}, nor a number: {error}") from None
+        raise argparse.ArgumentTypeError(f"it is not one of {', '.join(MISUSE)}, nor a number: {error}") from None
 
 
 def set_(options, _command):
