@@ -3,11 +3,11 @@
  *          fast (malloc.h: inlined)    medium                    slow
  *
  * malloc   up to 1 KiB: a table        up to 32 KiB: the class   the process starts; another front serves;
- *          leads to the thread's       is computed               the heap profile counts; then from below the
- *          magazine                                              thread's cache: a refill, a run, a mapping
+ *          leads to the thread's       is computed; up to        the heap profile counts; then from below the
+ *          magazine                    1 MiB: a kept run         thread's cache: a refill, a run, a mapping
  *
  * free     the address's tag leads     NULL; another front       by the kind of its span: the magazine, where
- *          to the thread's magazine    serves                    it has no tag; a flush; runs and mappings;
+ *          to the thread's magazine    serves; a run is kept     it has no tag; a flush; runs and mappings;
  *                                                                what is no block ends the program
  */
 #include "api/malloc.h"
@@ -24,7 +24,10 @@
 
 /* ---- malloc ---- */
 
+static NOINLINE void *malloc_computed(size_t size);
+
 EXPORT void *PUBLIC(malloc)(size_t size) {
+	if (unlikely(size > TABLE_MAX)) return malloc_computed(size);
 	void *block = malloc_fast(size, TABLE_MAX + 1);
 	return likely(block != NULL) ? block : malloc_medium(size, FAMILY_MALLOC);
 }
@@ -40,16 +43,10 @@ static inline __attribute__((always_inline)) void *take_counted(struct tcache *t
 	return block;
 }
 
-/* Sizes above TABLE_MAX come here too when their magazine has blocks: computing their class is most of the
- * extra cost. While the heap profile is on, all do: those that are no samples get their block as quickly as
- * they can. */
-static inline __attribute__((always_inline)) void *take(size_t size) {
-	struct tcache *tc = tcache_current;
-	if (size <= TABLE_MAX) {
-		if (likely(!sample_passes(&tc->sample, size))) return NULL;
-		return take_counted(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN], size);
-	}
+/* Sizes above TABLE_MAX: computing their class is most of the extra cost, when their magazine has blocks. */
+static inline __attribute__((always_inline)) void *take_computed(size_t size) {
 	if (unlikely(size > SMALL_MAX)) return take_run(size);
+	struct tcache *tc = tcache_current;
 	const unsigned class_ = class_of_size(size);
 	void *block = magazine_take(tc, TAG_OF_CLASS(class_ & tc->class_mask));
 	if (unlikely(block == NULL) && sample_passes(&tc->sample, size))
@@ -57,7 +54,22 @@ static inline __attribute__((always_inline)) void *take(size_t size) {
 	return block;
 }
 
+/* The others come here when their magazine has no blocks. While the heap profile is on, all do: those that
+ * are no samples get their block as quickly as they can. */
+static inline __attribute__((always_inline)) void *take(size_t size) {
+	struct tcache *tc = tcache_current;
+	if (size > TABLE_MAX) return take_computed(size);
+	if (likely(!sample_passes(&tc->sample, size))) return NULL;
+	return take_counted(tc, tcache_tags[(size + MIN_ALIGN - 1) / MIN_ALIGN], size);
+}
+
 static NOINLINE void *malloc_slow(size_t size, enum family family);
+
+/* For malloc, whose fast stage has seen that the table does not have the size. */
+static NOINLINE void *malloc_computed(size_t size) {
+	void *block = take_computed(size);
+	return likely(block != NULL) ? block : malloc_slow(size, FAMILY_MALLOC);
+}
 
 NOINLINE void *malloc_medium(size_t size, enum family family) {
 	void *block = take(size);
@@ -138,28 +150,45 @@ EXPORT void PUBLIC(cfree)(void *block) {
 
 /* ---- free, medium ---- */
 
-/* `s`: where the block lies, NULL when that is none of ours. */
+/* `s`: the record of the slice where it lies, NULL when that is in no region. */
 static NOINLINE void free_slow(void *block, const struct claim *claim, struct span *s);
 
 /* Large blocks of up to 1 MiB go to what the thread keeps of them. */
 static inline __attribute__((always_inline)) void free_by_span(void *block, const struct claim *claim) {
-	struct span *s = span_of(block);
-	if (unlikely(s == NULL || s->kind != SPAN_RUN || s->start != block || s->altered || sample_is_told()) ||
+	struct span *s = slice_record(block);
+	if (unlikely(s == NULL)) {
+		free_slow(block, claim, NULL);
+		return;
+	}
+	KEEP_IN_REGISTER(s);
+	if (unlikely(s->kind != SPAN_RUN || s->start != block || s->altered) ||
 	    unlikely(!run_keep(&tcache_current->run_cache, s)))
 		free_slow(block, claim, s);
 }
 
+/* The same where the heap profile may have to hear of it. */
+static void free_told(void *block, const struct claim *claim) {
+	if (unlikely(sample_is_told()))
+		free_slow(block, claim, slice_record(block));
+	else
+		free_by_span(block, claim);
+}
+
+static NOINLINE void free_seen(void *block, const struct claim *claim) {
+	const struct front *instead = front_instead();
+	instead != NULL ? instead->release(block, claim) : free_told(block, claim);
+}
+
 NOINLINE void free_medium(void *block, const struct claim *claim) {
 	if (block == NULL) return;
-	const struct front *instead = front_instead();
-	if (unlikely(instead != NULL))
-		instead->release(block, claim);
+	if (unlikely(frees_are_seen()))
+		free_seen(block, claim);
 	else
 		free_by_span(block, claim);
 }
 
 void plain_release(void *block, const struct claim *claim) {
-	if (!free_fast(block, &page_map.length)) free_by_span(block, claim);
+	if (!free_fast(block, &page_map.length)) free_told(block, claim);
 }
 
 /* ---- free, slow ---- */
@@ -188,6 +217,7 @@ static bool free_huge_or_guarded(void *block) {
 
 /* What kind of block it is, and whether it is one at all. */
 static NOINLINE void free_slow(void *block, const struct claim *claim, struct span *s) {
+	if (likely(s != NULL)) s = span_of_slice(s);
 	if (likely(s != NULL && s->kind == SPAN_SMALL)) {
 		check_small(s, block, claim->function);
 		/* Spans of several slices are not for the fast path, see block_starts_at. */

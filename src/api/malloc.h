@@ -32,7 +32,9 @@ static inline __attribute__((always_inline)) void *take_run(size_t size) {
 	if (unlikely(tc->class_mask == 0 || cache_hook_waits(&cache_hooks.slow_moment))) return NULL;
 	if (unlikely(tc->guard.due) && size <= SLICE_SIZE) return NULL;
 	const struct span *run = run_take(&tc->run_cache, size);
-	return likely(run != NULL) ? run->start : NULL;
+	if (unlikely(run == NULL)) return NULL;
+	if (run->start == NULL) __builtin_unreachable();
+	return run->start;
 }
 
 /* All that follows: any size, errno set on failure. */

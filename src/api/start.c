@@ -33,9 +33,9 @@ static void choose_front(void) {
 	const bool trace = conf_files.trace_file[0] != 0;
 	if (conf.harden) {
 		if (trace) print_fd(2, "arenal: calls are not recorded: there is no trace in hardened mode\n");
-		atomic_store_explicit(&front, harden_start(&plain_front), memory_order_release);
+		front_serve(&front, harden_start(&plain_front));
 	} else if (trace) {
-		atomic_store_explicit(&front, trace_start(&plain_front), memory_order_release);
+		front_serve(&front, trace_start(&plain_front));
 	}
 }
 
@@ -50,7 +50,7 @@ bool front_put_before(const struct front *other, const struct front **behind) {
 	if (conf_loaded && !chosen) choose_front();
 	if (conf_loaded && front_instead() != other) {
 		*behind = front_instead() != NULL ? front_instead() : &plain_front;
-		atomic_store_explicit(&front, other, memory_order_release);
+		front_serve(&front, other);
 	}
 	lock_drop(&start_lock, RANK_INIT);
 	if (conf_loaded && harden_is_on) tcache_started();

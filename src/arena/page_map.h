@@ -86,9 +86,9 @@ extern _Atomic(page_map_leaf *) page_map_root[LEVEL_SIZE] __attribute__((visibil
 
 /* The region that describes the window around `address`, NULL when there is none. */
 static inline struct region *page_map_region(uintptr_t address) {
-	const uintptr_t number = address >> REGION_SHIFT;
-	if (unlikely(number >> (2 * LEVEL_BITS) != 0)) return NULL;
-	page_map_leaf *leaf = atomic_load_explicit(&page_map_root[number >> LEVEL_BITS], memory_order_acquire);
+	const uintptr_t number = address >> REGION_SHIFT, upper = address >> (REGION_SHIFT + LEVEL_BITS);
+	if (unlikely(upper >= LEVEL_SIZE)) return NULL;
+	page_map_leaf *leaf = atomic_load_explicit(&page_map_root[upper], memory_order_acquire);
 	if (unlikely(leaf == NULL)) return NULL;
 	return atomic_load_explicit(&leaf[number & (LEVEL_SIZE - 1)], memory_order_acquire);
 }

@@ -42,6 +42,9 @@
 /* Makes the compiler use what is in memory, not a copy of it in a register: for fast paths, where an
  * instruction that reads and writes memory saves the one that loads it. */
 #define USE_IN_MEMORY(x) __asm__("" : "+m"(x))
+/* Makes the compiler compute x once, and forget what of: otherwise it may make parts of what follows of other
+ * parts of x, which takes more instructions. */
+#define KEEP_IN_REGISTER(x) __asm__("" : "+r"(x))
 /* What was stored to `before` so far is in memory before anything is stored to `after`, as far as the
  * compiler is concerned: for those who see a thread stopped at any instruction, as the child of a fork
  * does. */

@@ -10,7 +10,7 @@
 #ifndef CACHE_FRONT_H
 #define CACHE_FRONT_H
 
-#include "base/base.h"
+#include "cache/hooks.h"
 
 /* Which functions a block came from, and which ones it must therefore go to. */
 enum family {
@@ -44,5 +44,11 @@ struct front {
 	/* Bytes that the program may use in the block, for this function. */
 	size_t (*usable_size)(void *block, const char *function);
 };
+
+/* This one serves from now on. `place`: the front in api/malloc.h, for layers below it. */
+static inline void front_serve(const struct front *_Atomic *place, const struct front *other) {
+	frees_see();
+	atomic_store_explicit(place, other, memory_order_release);
+}
 
 #endif

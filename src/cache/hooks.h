@@ -17,6 +17,10 @@ struct cache_hooks {
 	/* A slow path of malloc or its like, not of free, without any lock: a moment at which a thread may be
 	 * started (purger.h says why). Set only while somebody waits for that. */
 	void (*_Atomic slow_moment)(void);
+	/* Somebody is to see each free of a large block: another front than plain serves (front_serve), or the
+	 * heap profile wants to hear of them (sample_hooks.freed). One word for both, which free looks at. Set
+	 * just before that is so, for good. */
+	_Atomic bool frees_seen;
 	/* Somebody outside wants something: not 0. A process of one thread looks there when it gives blocks
 	 * back or its heap grows; another one, while it has no background thread. The tool writes a byte of it
 	 * (observe/door.h). */
@@ -46,6 +50,14 @@ static inline void cache_hook_call(void (*_Atomic *hook)(void)) {
 
 static inline bool cache_hook_waits(void (*_Atomic *hook)(void)) {
 	return atomic_load_explicit(hook, memory_order_relaxed) != NULL;
+}
+
+/* See frees_seen. */
+static inline bool frees_are_seen(void) {
+	return atomic_load_explicit(&cache_hooks.frees_seen, memory_order_relaxed);
+}
+static inline void frees_see(void) {
+	atomic_store_explicit(&cache_hooks.frees_seen, true, memory_order_relaxed);
 }
 
 #endif

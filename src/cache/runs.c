@@ -18,62 +18,62 @@ void run_cache_init(struct run_cache *rc) { rc->turn = RUN_OUTSIDE; }
 
 /* The first one of its list leaves it. Whoever calls this frees it before the cache's lock is dropped: no
  * fork comes in between. */
-static struct span *take_out(struct run_cache *rc, size_t list) {
-	struct span *run = rc->first[list];
+static struct span *take_out(struct run_cache *rc, size_t slices) {
+	struct span *run = rc->first[slices];
 	annotate_found(run);
-	rc->first[list] = run->next;
-	rc->bytes -= run->slices * SLICE_SIZE;
+	rc->first[slices] = run->next;
+	rc->slices -= (uint32_t)slices;
 	return run;
 }
 
 static void free_all(struct run_cache *rc) {
-	for (size_t list = 0; list < RUN_CACHE_SLICES; list++)
-		while (rc->first[list] != NULL) heap_free(take_out(rc, list));
+	for (size_t slices = 1; slices <= RUN_CACHE_SLICES; slices++)
+		while (rc->first[slices] != NULL) heap_free(take_out(rc, slices));
 }
 
 /* With 0, nothing more is kept, or taken, until its thread has come by under the lock. */
-static void set_limit(struct run_cache *rc, size_t limit) {
+static void set_limit(struct run_cache *rc, uint32_t limit) {
 	__atomic_store_n(&rc->limit, limit, __ATOMIC_RELAXED);
 }
 
 /* ---- of the calling thread ---- */
 
 /* Its share: whoever comes first has no more of it. Less where no purger sees to threads that sleep. */
-static size_t most_bytes(void) {
+static uint32_t most_slices(void) {
 	const size_t threads = max_size(tcache_count(), 1);
 	const bool watched = atomic_load_explicit(&purged_in_background, memory_order_relaxed);
 	const size_t all = atomic_load_explicit(&pressure.caches, memory_order_relaxed) /
 	                   (watched ? RUN_CACHE_SHARE : RUN_CACHE_SHARE_UNWATCHED);
 	if (threads > 1 && (!atomic_load_explicit(&others_can_drain, memory_order_relaxed) || sandbox_is_on()))
 		return 0;
-	return min_size(min_size(RUN_CACHE_BYTES, tcache_room()), all / threads);
+	return (uint32_t)(min_size(min_size(RUN_CACHE_BYTES, tcache_room()), all / threads) / SLICE_SIZE);
 }
 
-/* Runs of other lengths go, one of each in turn, until there is room for so many bytes. */
-static void make_room(struct run_cache *rc, size_t size) {
-	for (size_t looked = 0; rc->bytes + size > rc->limit && looked < RUN_CACHE_SLICES; looked++) {
-		const size_t list = rc->next_length++ % RUN_CACHE_SLICES;
-		if (rc->first[list] == NULL || (list + 1) * SLICE_SIZE == size) continue;
-		heap_free(take_out(rc, list));
+/* Runs of other lengths go, one of each in turn, until there is room for one more of this length. */
+static void make_room(struct run_cache *rc, size_t slices) {
+	for (size_t looked = 0; rc->slices + slices > rc->limit && looked < RUN_CACHE_SLICES; looked++) {
+		const size_t other = 1 + rc->next_length++ % RUN_CACHE_SLICES;
+		if (rc->first[other] == NULL || other == slices) continue;
+		heap_free(take_out(rc, other));
 		looked = 0;
 	}
 }
 
 void run_cache_put(struct tcache *tc, struct span *run) {
 	struct run_cache *rc = &tc->run_cache;
-	const size_t size = run->slices * SLICE_SIZE;
+	const size_t slices = run->slices;
 	if (run_keep(rc, run)) return;
-	if (size > RUN_CACHE_BYTES || rc->turn == RUN_INSIDE) {
+	if (slices > RUN_CACHE_SLICES || rc->turn == RUN_INSIDE) {
 		heap_free(run);
 		return;
 	}
 	const uint64_t begin = slow_call_of(tc);
 	lock_take(tc->lock, RANK_CACHE);
 	run_enter(rc);
-	const size_t most = most_bytes();
+	const uint32_t most = most_slices();
 	set_limit(rc, most);
-	if (size <= most)
-		make_room(rc, size);
+	if (slices <= most)
+		make_room(rc, slices);
 	else if (most == 0)
 		free_all(rc);
 	run_leave(rc);
@@ -97,11 +97,11 @@ void run_cache_dispose(struct tcache *tc) {
 
 /* Stores to the cache and to records of runs may be in different pages, of which the child has one as it
  * was a little earlier. The kind of a run tells; and a list ends there. */
-static void inherit_list(struct run_cache *rc, size_t list) {
-	struct span **link = &rc->first[list];
-	while (*link != NULL && (*link)->kind == SPAN_KEPT && (*link)->slices == list + 1 &&
-	       rc->bytes < RUN_CACHE_BYTES) {
-		rc->bytes += (list + 1) * SLICE_SIZE;
+static void inherit_list(struct run_cache *rc, uint32_t slices) {
+	struct span **link = &rc->first[slices];
+	while (*link != NULL && (*link)->kind == SPAN_KEPT && (*link)->slices == slices &&
+	       rc->slices < RUN_CACHE_SLICES) {
+		rc->slices += slices;
 		link = &(*link)->next;
 	}
 	*link = NULL;
@@ -110,16 +110,16 @@ static void inherit_list(struct run_cache *rc, size_t list) {
 void run_cache_inherit(struct run_cache *rc) {
 	const bool inside = rc->turn == RUN_INSIDE;
 	rc->turn = RUN_OUTSIDE;
-	rc->bytes = 0;
-	for (size_t list = 0; list < RUN_CACHE_SLICES; list++) {
-		if (inside) rc->first[list] = NULL;
-		inherit_list(rc, list);
+	rc->slices = 0;
+	for (uint32_t slices = 1; slices <= RUN_CACHE_SLICES; slices++) {
+		if (inside) rc->first[slices] = NULL;
+		inherit_list(rc, slices);
 	}
 }
 
 /* Without ThreadSanitizer, which knows no membarrier: see drain in magazine.c. */
 __attribute__((no_sanitize("thread"))) static bool drain(struct run_cache *rc) {
-	const size_t limit = rc->limit;
+	const uint32_t limit = rc->limit;
 	set_limit(rc, 0);
 	const bool passed = os_barrier_in_all_threads();
 	const bool inside = __atomic_load_n(&rc->turn, __ATOMIC_ACQUIRE) == RUN_INSIDE;
@@ -137,7 +137,7 @@ __attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, u
 	if (rc->used) rc->idle_looks = 0;
 	rc->used = false;
 	/* Where there are more threads by now, or less memory, each may keep less. */
-	if (rc->idle_looks < looks && rc->limit <= most_bytes()) {
+	if (rc->idle_looks < looks && rc->limit <= most_slices()) {
 		rc->idle_looks++;
 		return true;
 	}
@@ -145,5 +145,5 @@ __attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, u
 }
 
 __attribute__((no_sanitize("thread"))) size_t run_cache_bytes(const struct run_cache *rc) {
-	return rc->bytes;
+	return rc->slices * SLICE_SIZE;
 }

@@ -34,15 +34,15 @@ enum run_turn {
 /* Owner: its thread, while it is inside; and the cache's lock, where the way is closed or the thread is not
  * there. */
 struct run_cache {
-	struct span *first[RUN_CACHE_SLICES]; /* by slices, less one: the run that was freed last; the others
-	                                         follow at ->next. Their kind is SPAN_KEPT */
-	size_t bytes;                         /* of all of them */
-	size_t limit;                         /* they may be so many bytes; 0: the way is closed. Written under
-	                                         the cache's lock */
-	uint8_t turn;                         /* enum run_turn. Written by its thread only */
-	uint8_t next_length;                  /* whose run is the next to go, where another one needs room */
-	bool used;                            /* since the last look. A hint: others clear it */
-	uint8_t idle_looks;                   /* looks that found it unused. Owner: the cache's lock */
+	struct span *first[RUN_CACHE_SLICES + 1]; /* by slices: the run that was freed last; the others follow at
+	                                             ->next. Their kind is SPAN_KEPT */
+	uint32_t slices;                          /* of all of them */
+	uint32_t limit;                           /* they may be so many slices; 0: the way is closed. Written
+	                                             under the cache's lock */
+	uint8_t turn;                             /* enum run_turn. Written by its thread only */
+	uint8_t next_length;                      /* whose run is the next to go, where another one needs room */
+	bool used;                                /* since the last look. A hint: others clear it */
+	uint8_t idle_looks;                       /* looks that found it unused. Owner: the cache's lock */
 };
 
 /* False: something else has to do. Else run_leave is to follow. */
@@ -57,7 +57,7 @@ static inline __attribute__((always_inline)) void run_leave(struct run_cache *rc
 	__atomic_store_n(&rc->turn, RUN_OUTSIDE, __ATOMIC_RELEASE);
 }
 
-static inline __attribute__((always_inline)) size_t run_limit(const struct run_cache *rc) {
+static inline __attribute__((always_inline)) uint32_t run_limit(const struct run_cache *rc) {
 	return __atomic_load_n(&rc->limit, __ATOMIC_RELAXED);
 }
 
@@ -67,9 +67,9 @@ static inline __attribute__((always_inline)) struct span *run_take(struct run_ca
 	if (unlikely(size > RUN_CACHE_BYTES) || unlikely(!run_enter(rc))) return NULL;
 	const size_t slices = (size + SLICE_SIZE - 1) >> SLICE_SHIFT;
 	struct span *run = NULL;
-	if (likely(run_limit(rc) != 0) && likely((run = rc->first[slices - 1]) != NULL)) {
-		rc->first[slices - 1] = run->next;
-		rc->bytes -= slices * SLICE_SIZE;
+	if (likely(run_limit(rc) != 0) && likely((run = rc->first[slices]) != NULL)) {
+		rc->first[slices] = run->next;
+		rc->slices -= (uint32_t)slices;
 		run->kind = SPAN_RUN;
 	}
 	run_leave(rc);
@@ -79,13 +79,13 @@ static inline __attribute__((always_inline)) struct span *run_take(struct run_ca
 /* For free: keeps the run. False: there is no room for it, see run_cache_put. */
 static inline __attribute__((always_inline)) bool run_keep(struct run_cache *rc, struct span *run) {
 	if (unlikely(!run_enter(rc))) return false;
-	const size_t slices = run->slices, bytes = rc->bytes + slices * SLICE_SIZE;
-	const bool fits = bytes <= run_limit(rc);
+	const uint32_t slices = run->slices, all = rc->slices + slices;
+	const bool fits = all <= run_limit(rc);
 	if (likely(fits)) {
-		run->next = rc->first[slices - 1];
+		run->next = rc->first[slices];
 		run->kind = SPAN_KEPT;
-		rc->first[slices - 1] = run;
-		rc->bytes = bytes;
+		rc->first[slices] = run;
+		rc->slices = all;
 		rc->used = true;
 		annotate_freed(run);
 	}

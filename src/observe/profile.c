@@ -238,7 +238,8 @@ int profile_start(size_t mean) {
 	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
 	if (!forget_all(mean)) return ENOMEM;
 	atomic_store_explicit(&sample_hooks.allocated, profile_allocated, memory_order_release);
-	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_relaxed);
+	frees_see();
+	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_release);
 	if (!tcache_sample(mean)) return ENOMEM;
 	profile_time_look(); /* what it waited for was forgotten */
 	return 0;

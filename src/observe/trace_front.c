@@ -131,6 +131,6 @@ bool trace_take_front(void) {
 	const struct front *now = atomic_load(chosen);
 	if (now != NULL) return now == &traced;
 	plain = offered;
-	atomic_store_explicit(chosen, &traced, memory_order_release);
+	front_serve(chosen, &traced);
 	return true;
 }

@@ -362,12 +362,12 @@ static void *keep_and_free_again(void *unused) {
 	(void)unused;
 	void *block = take(1);
 	arenal_test_free(take(2));
-	assert_int_equal(own()->bytes, 2 * SLICE_SIZE);
+	assert_int_equal(run_cache_bytes(own()), 2 * SLICE_SIZE);
 	pthread_barrier_wait(&together);
 	pthread_barrier_wait(&together);
 	assert_null(take_run(2 * SLICE_SIZE));
 	arenal_test_free(block);
-	assert_int_equal(own()->bytes, 0);
+	assert_int_equal(run_cache_bytes(own()), 0);
 	return NULL;
 }
 
