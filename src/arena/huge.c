@@ -49,9 +49,10 @@ static size_t cache_limit(uint64_t now) {
 	return pressure_bound(max_size(share, DIRTY_MIN));
 }
 
-static struct piece take_cached(size_t size) {
+static struct piece take_cached(size_t size, size_t align) {
 	lock_take(&huge.lock, RANK_HUGE);
-	struct piece p = huge_cache_take(size);
+	const struct piece p =
+	    likely(align <= os_page_size) ? huge_cache_take(size) : huge_cache_take_aligned(size, align);
 	lock_drop(&huge.lock, RANK_HUGE);
 	return p;
 }
@@ -188,8 +189,8 @@ static void *grow(void *address, size_t old_size, size_t size, bool may_move) {
 
 /* From the cache: *size becomes what the mapping really has, *origin 0 if mremap moved it. The content of
  * the first *stale bytes is whatever it was. */
-static void *map_cached(size_t *size, uint32_t *origin, size_t *stale) {
-	const struct piece p = take_cached(*size);
+static void *map_cached(size_t *size, size_t align, uint32_t *origin, size_t *stale) {
+	const struct piece p = take_cached(*size, align);
 	*stale = p.size;
 	*origin = p.origin;
 	if (p.address == NULL) return NULL;
@@ -241,7 +242,7 @@ void *huge_alloc(size_t size, size_t align, size_t *stale) {
 	if (size > PTRDIFF_MAX - os_page_size) return NULL;
 	size = ALIGN_UP(size, os_page_size);
 	uint32_t origin = 0;
-	void *block = align <= os_page_size ? map_cached(&size, &origin, stale) : NULL;
+	void *block = map_cached(&size, align, &origin, stale);
 	if (block == NULL) {
 		origin = 0;
 		block = map_fresh(size, max_size(align, os_page_size), stale);

@@ -48,6 +48,41 @@ struct piece huge_cache_take(size_t size) {
 	return (struct piece){ NULL, 0, 0 };
 }
 
+/* `size` bytes from the middle of a longer mapping, `front` bytes from its start, which is more than none. What
+ * lies behind is a piece of its own, as old as what lies before; none when there is no room for one more. */
+static struct piece cut_middle(size_t i, size_t front, size_t size) {
+	struct mapping *m = &huge_cache_entries[i];
+	const struct piece middle = { m->address + front, size, origins[i] };
+	const size_t rest = m->size - front - size;
+	if (rest > 0) {
+		if (count == HUGE_CACHE_ENTRIES) return (struct piece){ NULL, 0, 0 };
+		memmove(m + 1, m, (count - i) * sizeof *m);
+		memmove(&origins[i + 1], &origins[i], (count - i) * sizeof *origins);
+		m[1] = (struct mapping){ middle.address + size, rest };
+		count++;
+	}
+	m->size = front;
+	bytes -= size;
+	least = min_size(least, bytes);
+	return middle;
+}
+
+struct piece huge_cache_take_aligned(size_t size, size_t align) {
+	size_t best = count, front = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct mapping m = huge_cache_entries[i];
+		const char *place = mapping_place(m.address, m.size, size, align);
+		if (place == NULL || (best < count && m.size > huge_cache_entries[best].size)) continue;
+		best = i;
+		front = (size_t)(place - m.address);
+	}
+	if (best == count) return (struct piece){ NULL, 0, 0 };
+	const size_t rest = huge_cache_entries[best].size - front - size;
+	if (rest <= size / HUGE_SLACK_SHARE) size += rest;
+	if (front > 0) return cut_middle(best, front, size);
+	return size == huge_cache_entries[best].size ? take_out(best) : cut_head(best, size);
+}
+
 size_t huge_cache_take_behind(struct piece block, size_t min, size_t max) {
 	for (size_t i = 0; i < count; i++) {
 		struct mapping *m = &huge_cache_entries[i];

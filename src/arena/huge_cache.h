@@ -27,9 +27,20 @@ struct piece {
 /* The kept mappings, oldest first, then entries of size 0. For struct arenal_layout. */
 extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
 
+/* The first place in a mapping from which on `size` bytes with this alignment (a power of two, a page at least)
+ * fit. NULL: there is none. */
+static inline char *mapping_place(const char *address, size_t length, size_t size, size_t align) {
+	const size_t before = -(uintptr_t)address & (align - 1);
+	return before <= length && length - before >= size ? (char *)address + before : NULL;
+}
+
 /* Takes a mapping for `size` bytes out of the cache: one a little longer, or cut from a longer one, or a
  * shorter one that the caller grows. Address NULL when nothing is worth taking. */
 struct piece huge_cache_take(size_t size);
+
+/* The same for a mapping with an alignment of more than a page. It is never a shorter one: what mremap moves
+ * lies anywhere. */
+struct piece huge_cache_take_aligned(size_t size, size_t align);
 
 /* Takes at least `min` and at most `max` bytes that lie right behind the block and have its origin, so
  * that it grows where it is. Returns how many; 0 when they are not in the cache. */

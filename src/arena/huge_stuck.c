@@ -42,9 +42,7 @@ void huge_stuck_add(struct mapping m, bool clean) {
 }
 
 static char *place_in(const struct stuck *s, size_t size, size_t align) {
-	char *at = (char *)ALIGN_UP((uintptr_t)s->address, align);
-	const size_t front = (size_t)(at - s->address);
-	return front <= s->size && s->size - front >= size ? at : NULL;
+	return mapping_place(s->address, s->size, size, align);
 }
 
 char *huge_stuck_take(size_t size, size_t align, bool *clean) {

@@ -38,6 +38,20 @@ static void set_limit(struct run_cache *rc, uint32_t limit) {
 
 /* ---- of the calling thread ---- */
 
+struct span *run_take_aligned(struct run_cache *rc, size_t size, size_t align) {
+	if (size > RUN_CACHE_BYTES || !run_enter(rc)) return NULL;
+	struct span **link = &rc->first[(size + SLICE_SIZE - 1) >> SLICE_SHIFT], *run = NULL;
+	if (run_limit(rc) != 0)
+		while ((run = *link) != NULL && ((uintptr_t)run->start & (align - 1)) != 0) link = &run->next;
+	if (run != NULL) {
+		*link = run->next;
+		rc->slices -= run->slices;
+		run->kind = SPAN_RUN;
+	}
+	run_leave(rc);
+	return run;
+}
+
 /* Its share: whoever comes first has no more of it. Less where no purger sees to threads that sleep. */
 static uint32_t most_slices(void) {
 	const size_t threads = max_size(tcache_count(), 1);

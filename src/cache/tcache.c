@@ -63,7 +63,10 @@ void *tcache_alloc_large(size_t size, size_t align, bool zero) {
 		if (guarded != NULL) return guarded; /* it reads as zero */
 		guard_count(&tc->guard, 1);
 	}
-	struct span *run = tc != NULL && align <= SLICE_SIZE ? run_take(&tc->run_cache, size) : NULL;
+	struct span *run = NULL;
+	if (tc != NULL)
+		run = likely(align <= SLICE_SIZE) ? run_take(&tc->run_cache, size)
+		                                  : run_take_aligned(&tc->run_cache, size, align);
 	if (run != NULL) {
 		cache_hook_call(&cache_hooks.slow_moment);
 		if (zero) clear_stale(run->start, size, true);

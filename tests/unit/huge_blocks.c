@@ -19,6 +19,9 @@
 #include "base/os.h"
 #include "harden/hard_large.h"
 
+/* System calls that map and unmap, since it was set to 0. */
+static unsigned calls;
+
 static struct huge_stats stats(void) {
 	struct huge_stats s;
 	huge_stats_get(&s);
@@ -101,6 +104,101 @@ static void cache_is_bounded(void **state) {
 	conf.dirty_max = -1;
 }
 
+/* A freed block serves the next one of its size and alignment, and the kernel is not asked. */
+static void aligned_mappings_are_reused(void **state) {
+	(void)state;
+	size_t stale;
+	for (size_t align = 2 * os_page_size; align <= 16 * MIB; align *= 2) {
+		huge_purge();
+		char *block = huge_alloc(4 * MIB, align, &stale);
+		assert_non_null(block);
+		assert_int_equal((uintptr_t)block % align, 0);
+		assert_true(huge_free(block));
+		calls = 0;
+		for (int i = 0; i < 3; i++) {
+			assert_ptr_equal(huge_alloc(4 * MIB, align, &stale), block);
+			assert_int_equal(stale, 4 * MIB);
+			assert_true(huge_free(block));
+		}
+		assert_int_equal(calls, 0);
+		/* One that is a little shorter gets it whole. */
+		assert_ptr_equal(huge_alloc(4 * MIB - 2 * os_page_size, align, &stale), block);
+		assert_int_equal(huge_size(block), 4 * MIB);
+		assert_true(huge_free(block));
+		/* A longer one is not made of it. */
+		char *longer = huge_alloc(5 * MIB, align, &stale);
+		assert_non_null(longer);
+		assert_int_equal((uintptr_t)longer % align, 0);
+		assert_int_equal(stale, 0);
+		assert_int_equal(stats().cached, 4 * MIB);
+		assert_true(huge_free(longer));
+	}
+	huge_purge();
+}
+
+/* What lies before and behind it stays, and grows together with it when it is freed. */
+static void aligned_blocks_are_cut_from_longer_mappings(void **state) {
+	(void)state;
+	size_t stale;
+	huge_purge();
+	char *whole = huge_alloc(8 * MIB, 2 * MIB, &stale);
+	assert_true(huge_free(whole));
+	calls = 0;
+	char *first = huge_alloc(MIB, os_page_size, &stale);
+	assert_ptr_equal(first, whole);
+	char *middle = huge_alloc(2 * MIB, 2 * MIB, &stale);
+	assert_ptr_equal(middle, whole + 2 * MIB);
+	assert_int_equal(stats().cached, 5 * MIB);
+	char *last = huge_alloc(2 * MIB, 2 * MIB, &stale);
+	assert_ptr_equal(last, whole + 4 * MIB);
+	assert_int_equal(huge_size(last), 2 * MIB);
+	/* The end of one, and all of another one. */
+	char *end = huge_alloc(2 * MIB - 16 * os_page_size, 2 * MIB, &stale);
+	assert_ptr_equal(end, whole + 6 * MIB);
+	assert_int_equal(huge_size(end), 2 * MIB);
+	assert_int_equal(stats().cached, MIB);
+	assert_ptr_equal(huge_alloc(MIB, MIB, &stale), whole + MIB);
+	assert_int_equal(stats().cached, 0);
+	assert_true(huge_free(middle));
+	assert_true(huge_free(whole + MIB));
+	assert_true(huge_free(end));
+	/* From an odd place on, up to the end of what is kept. */
+	assert_ptr_equal(huge_alloc(2 * MIB, 2 * MIB, &stale), end);
+	assert_ptr_equal(huge_alloc(2 * MIB, 2 * MIB, &stale), middle);
+	assert_int_equal(stats().cached, MIB);
+	char *const blocks[] = { last, first, end, middle };
+	for (int i = 0; i < 4; i++) assert_true(huge_free(blocks[i]));
+	assert_ptr_equal(huge_alloc(8 * MIB, 2 * MIB, &stale), whole);
+	assert_int_equal(calls, 0);
+	assert_true(huge_free(whole));
+	huge_purge();
+}
+
+/* Where there is no room for what is left on both sides, nothing is cut. */
+static void a_full_cache_is_not_cut_in_three(void **state) {
+	(void)state;
+	huge_purge();
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	char *const base = (char *)((uintptr_t)1 << 40); /* nobody looks at what is there */
+	for (uint32_t i = 0; i < HUGE_CACHE_ENTRIES; i++) {
+		const struct piece p = { base + i * 64 * MIB + os_page_size, i == 7 ? 6 * MIB : MIB, i + 1 };
+		assert_int_equal(huge_cache_put(p, GIB, victims), 0);
+	}
+	const size_t all = huge_cache_bytes();
+	assert_null(huge_cache_take_aligned(2 * MIB, 2 * MIB).address);
+	assert_int_equal(huge_cache_bytes(), all);
+	/* On one side there is. */
+	struct piece p = huge_cache_take_aligned(4 * MIB, 2 * MIB);
+	assert_ptr_equal(p.address, base + 7 * 64 * MIB + 2 * MIB);
+	assert_int_equal(p.size, 4 * MIB + os_page_size);
+	assert_int_equal(p.origin, 8);
+	assert_int_equal(huge_cache_bytes(), all - p.size);
+	for (uint32_t i = 0; i < HUGE_CACHE_ENTRIES; i++) assert_non_null(huge_cache_take(MIB).address);
+	assert_int_equal(huge_cache_bytes(), 2 * MIB - os_page_size - MIB);
+	assert_int_equal(huge_cache_take(MIB - os_page_size).size, MIB - os_page_size);
+	assert_int_equal(huge_cache_bytes(), 0);
+}
+
 static void resizing_keeps_content(void **state) {
 	(void)state;
 	size_t stale;
@@ -157,6 +255,7 @@ static char *end_here;
 long __real_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f);
 long __wrap_system_call(long number, long a, long b, long c, long d, long e, long f) {
+	calls += number == SYS_mmap || number == SYS_munmap || number == SYS_mremap;
 	if (end_here != NULL && number == SYS_mmap && b == (long)(2 * MIB))
 		return __real_system_call(number, (long)end_here - b, b, c, d | MAP_FIXED, e, f);
 	if (end_here != NULL && number == SYS_mremap && d == MREMAP_MAYMOVE)
@@ -499,6 +598,8 @@ static void unused_mappings_decay(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_grows), cmocka_unit_test(kept_mappings_are_reused), cmocka_unit_test(cache_is_bounded),
+		cmocka_unit_test(aligned_mappings_are_reused), cmocka_unit_test(aligned_blocks_are_cut_from_longer_mappings),
+		cmocka_unit_test(a_full_cache_is_not_cut_in_three),
 		cmocka_unit_test(resizing_keeps_content), cmocka_unit_test(growing_takes_what_is_kept_behind), cmocka_unit_test(large_blocks),
 		cmocka_unit_test(what_the_kernel_sees_as_two_stays_apart), cmocka_unit_test(altered_blocks_are_not_kept),
 		cmocka_unit_test(resizing_what_was_freed_ends_the_program), cmocka_unit_test(only_what_is_stale_is_cleared),

@@ -61,11 +61,28 @@ static void longer_alignments_are_kept_too(void **state) {
 	assert_int_equal((uintptr_t)block % (4 * SLICE_SIZE), 0);
 	arenal_test_free(block);
 	assert_int_equal(kept_bytes(), 2 * SLICE_SIZE);
-	/* But none of those that are kept is looked at for one. */
+	assert_ptr_equal(arenal_test_aligned_alloc(4 * SLICE_SIZE, 2 * SLICE_SIZE), block);
+	assert_int_equal(kept_bytes(), 0);
+	/* It is found behind one that does not lie so, which stays. */
+	char *odd = take(2), *more = NULL;
+	if ((uintptr_t)odd % (4 * SLICE_SIZE) == 0) {
+		more = odd;
+		odd = take(2);
+	}
+	assert_int_not_equal((uintptr_t)odd % (4 * SLICE_SIZE), 0);
+	arenal_test_free(block);
+	arenal_test_free(odd);
+	assert_ptr_equal(arenal_test_aligned_alloc(4 * SLICE_SIZE, SLICE_SIZE + 1), block);
+	assert_int_equal(kept_bytes(), 2 * SLICE_SIZE);
 	char *other = arenal_test_aligned_alloc(4 * SLICE_SIZE, 2 * SLICE_SIZE);
-	assert_ptr_not_equal(other, block);
+	assert_ptr_not_equal(other, odd);
 	assert_int_equal((uintptr_t)other % (4 * SLICE_SIZE), 0);
+	assert_ptr_equal(take_run(2 * SLICE_SIZE), odd);
 	arenal_test_free(other);
+	arenal_test_free(block);
+	arenal_test_free(odd);
+	arenal_test_free(more);
+	assert_null(run_take_aligned(own(), RUN_CACHE_BYTES + 1, 2 * SLICE_SIZE));
 	tcache_flush();
 }
 
@@ -116,6 +133,7 @@ static void who_is_inside_already_does_without(void **state) {
 	void *block = take(2);
 	arenal_test_free(block);
 	own()->turn = RUN_INSIDE;
+	assert_null(run_take_aligned(own(), 2 * SLICE_SIZE, 1));
 	void *other = take(2);
 	assert_ptr_not_equal(other, block);
 	arenal_test_free(other);
@@ -151,6 +169,7 @@ static int met;
 static bool take_and_bring(void) {
 	met++;
 	assert_null(run_take(own(), 2 * SLICE_SIZE));
+	assert_null(run_take_aligned(own(), 2 * SLICE_SIZE, 1));
 	assert_false(run_keep(own(), brought));
 	return true;
 }
