@@ -110,15 +110,18 @@ void run_cache_dispose(struct tcache *tc) {
 }
 
 /* Stores to the cache and to records of runs may be in different pages, of which the child has one as it
- * was a little earlier. The kind of a run tells; and a list ends there. */
+ * was a little earlier. The kind of a run tells; and a list ends there. It also ends where it comes back to
+ * a run: records of different moments may make a ring. */
 static void inherit_list(struct run_cache *rc, uint32_t slices) {
 	struct span **link = &rc->first[slices];
 	while (*link != NULL && (*link)->kind == SPAN_KEPT && (*link)->slices == slices &&
 	       rc->slices < RUN_CACHE_SLICES) {
+		(*link)->kind = SPAN_RUN;
 		rc->slices += slices;
 		link = &(*link)->next;
 	}
 	*link = NULL;
+	for (struct span *run = rc->first[slices]; run != NULL; run = run->next) run->kind = SPAN_KEPT;
 }
 
 void run_cache_inherit(struct run_cache *rc) {

@@ -250,6 +250,25 @@ static void what_is_not_kept_ends_a_list(void **state) {
 	tcache_flush();
 }
 
+/* Two records as they were before and after their runs changed places. */
+static void a_ring_ends(void **state) {
+	(void)state;
+	tcache_flush();
+	void *first = take(2), *second = take(2);
+	arenal_test_free(second);
+	arenal_test_free(first);
+	span_of(second)->next = span_of(first);
+	run_cache_inherit(own());
+	assert_int_equal(kept_bytes(), 4 * SLICE_SIZE);
+	assert_ptr_equal(take_run(2 * SLICE_SIZE), first);
+	assert_ptr_equal(take_run(2 * SLICE_SIZE), second);
+	assert_null(take_run(2 * SLICE_SIZE));
+	assert_int_equal(kept_bytes(), 0);
+	arenal_test_free(first);
+	arenal_test_free(second);
+	tcache_flush();
+}
+
 /* ---- of several threads ---- */
 
 enum { THREADS = 12, PAIRS = 20000 };
@@ -432,6 +451,7 @@ int main(void) {
 		cmocka_unit_test(looks_go_on_while_there_is_room),
 		cmocka_unit_test(of_who_was_inside_all_are_lost),
 		cmocka_unit_test(what_is_not_kept_ends_a_list),
+		cmocka_unit_test(a_ring_ends),
 		cmocka_unit_test(each_has_its_share),
 		cmocka_unit_test(who_sleeps_leaves_room_for_others),
 		cmocka_unit_test(less_room_is_found_at_once),
