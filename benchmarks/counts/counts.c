@@ -109,6 +109,14 @@ static void large(unsigned long n)
     replace(n, 8, 33 * KIB, 512 * KIB);
 }
 
+// One that the thread has just freed is had again.
+static void large_pair(unsigned long n)
+{
+    for (unsigned long i = 0; i < n; i++) {
+        free(present(malloc(100000)));
+    }
+}
+
 static void huge(unsigned long n)
 {
     replace(n, 8, MIB + 4 * KIB, 8 * MIB);
@@ -199,6 +207,7 @@ static const struct mode modes[] = {
     {"overflow", "malloc and free, 8,192 blocks of 256 B at a time, first in first out", overflow},
     {"medium", "malloc and free, 384 blocks of 1 to 32 KiB at a time, first in first out", medium},
     {"large", "malloc and free, table of 8 blocks of 33 to 512 KiB", large},
+    {"large pair", "malloc and free of 100,000 B", large_pair},
     {"huge", "malloc and free, table of 8 blocks of 1 to 8 MiB", huge},
     {"threads", "start and end of a thread that frees 256 blocks and leaves 256", threads},
 };
