@@ -48,8 +48,9 @@ struct piece huge_cache_take(size_t size) {
 	return (struct piece){ NULL, 0, 0 };
 }
 
-/* `size` bytes from the middle of a longer mapping, `front` bytes from its start, which is more than none. What
- * lies behind is a piece of its own, as old as what lies before; none when there is no room for one more. */
+/* `size` bytes from the middle of a longer mapping, `front` bytes from its start, which is more than none.
+ * What lies behind is a piece of its own, as old as what lies before; none when there is no room for one
+ * more. */
 static struct piece cut_middle(size_t i, size_t front, size_t size) {
 	struct mapping *m = &huge_cache_entries[i];
 	const struct piece middle = { m->address + front, size, origins[i] };

@@ -27,8 +27,8 @@ struct piece {
 /* The kept mappings, oldest first, then entries of size 0. For struct arenal_layout. */
 extern struct mapping huge_cache_entries[HUGE_CACHE_ENTRIES];
 
-/* The first place in a mapping from which on `size` bytes with this alignment (a power of two, a page at least)
- * fit. NULL: there is none. */
+/* The first place in a mapping from which on `size` bytes with this alignment (a power of two, a page at
+ * least) fit. NULL: there is none. */
 static inline char *mapping_place(const char *address, size_t length, size_t size, size_t align) {
 	const size_t before = -(uintptr_t)address & (align - 1);
 	return before <= length && length - before >= size ? (char *)address + before : NULL;

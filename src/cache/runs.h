@@ -76,8 +76,8 @@ static inline __attribute__((always_inline)) struct span *run_take(struct run_ca
 	return run;
 }
 
-/* The same for an alignment (a power of two) of more than a slice: the one of its length that was freed last of
- * those that have it. */
+/* The same for an alignment (a power of two) of more than a slice: the one of its length that was freed last
+ * of those that have it. */
 struct span *run_take_aligned(struct run_cache *rc, size_t size, size_t align);
 
 /* For free: keeps the run. False: there is no room for it, see run_cache_put. */
