@@ -210,6 +210,12 @@ static_assert(MAGAZINE_SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts 
  * halved. */
 #define MAGAZINE_EVENTS_BETWEEN_LOOKS 256
 
+/* Each time that the process has become larger than ever by one part in so many, LEAST bytes at least, the
+ * thread that takes the memory gives back what lies idle in its magazines (cache/growth.h). Trades refills of
+ * a magazine that is wanted again after all for the spans that its blocks keep. */
+#define GROWTH_SHARE 16
+#define GROWTH_LEAST (256 * KIB)
+
 /* Bytes: what all thread caches together may hold, and while memory is short. 1,000 threads that sleep, after
  * 16 MiB in all: 53 MB at rest and 84 ns a pair; after tcache_max each: 566 MB and 139 ns. */
 #define PRESSURE_CACHES (16 * MIB)

@@ -95,19 +95,27 @@ static void shrink(struct tcache *tc, unsigned class_, size_t slots) {
 	resize(tc, class_, slots);
 }
 
-/* Magazines without a refill or flush, and as full as at the last look, lie idle: give half of each back. */
-static void look_for_idle(struct tcache *tc) {
+/* Magazines without a refill or flush, and as full as at the last look, lie idle: give half of each back, or
+ * all of it, and half of the slots. */
+static void look_for_idle(struct tcache *tc, bool all) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
 		struct magazine_slots *slots = &tc->slots[c];
-		size_t blocks = (size_t)(m->top - m->empty);
-		if (slots->count > MAGAZINE_LEAST_SLOTS && slots->events == 0 && slots->seen == blocks) {
-			flush(tc, c, (blocks + 1) / 2);
-			resize(tc, c, max_size(slots->count / 2, MAGAZINE_LEAST_SLOTS));
+		const size_t blocks = (size_t)(m->top - m->empty);
+		if (slots->events == 0 && slots->seen == blocks && (all || slots->count > MAGAZINE_LEAST_SLOTS)) {
+			flush(tc, c, all ? blocks : (blocks + 1) / 2);
+			if (slots->count > MAGAZINE_LEAST_SLOTS)
+				resize(tc, c, max_size(slots->count / 2, MAGAZINE_LEAST_SLOTS));
 		}
 		slots->events = 0;
 		slots->seen = (uint16_t)(m->top - m->empty);
 	}
+}
+
+void magazines_give_idle(struct tcache *tc) {
+	lock_take(tc->lock, RANK_CACHE);
+	look_for_idle(tc, true);
+	lock_drop(tc->lock, RANK_CACHE);
 }
 
 static size_t slots_at_first(unsigned class_, size_t room) {
@@ -124,7 +132,7 @@ static size_t most_slots(unsigned class_) {
 /* Called when the magazine turned out too short. */
 static void grow(struct tcache *tc, unsigned class_) {
 	const size_t have = tc->slots[class_].count;
-	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc);
+	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc, false);
 	tc->slots[class_].events++;
 	const size_t size = size_classes[class_].size, room = tcache_room();
 	if (tc->room > room) {

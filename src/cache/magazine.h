@@ -163,6 +163,9 @@ bool magazine_drain(struct tcache *tc, unsigned looks);
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);
 
+/* Gives all blocks of those back that nobody used since the last look. */
+void magazines_give_idle(struct tcache *tc);
+
 /* None is longer than at its start. */
 void magazines_shorten(struct tcache *tc);
 

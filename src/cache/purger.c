@@ -7,6 +7,7 @@
 #include "arena/pressure.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "cache/growth.h"
 #include "cache/hooks.h"
 #include "cache/own_thread.h"
 #include "cache/tcache.h"
@@ -153,6 +154,7 @@ void purger_start(void) {
 /* Threads may be started here. */
 static void in_slow_moment(void) {
 	atomic_store(&cache_hooks.slow_moment, NULL);
+	growth_look();
 	purger_start();
 	cache_hook_call(&cache_hooks.purger_started); /* who waited for a slow moment before says so again */
 }
@@ -162,12 +164,15 @@ void purger_wake(void) {
 }
 
 /* Where nobody frees, nobody pokes: a program that only takes more and more, a leak, is to have the thread,
- * too, and what comes with it. */
+ * too, and what comes with it. And before it takes more, it gives back what it does not use. */
 static void rise(void) {
+	void (*nobody)(void) = NULL;
 	if (somebody_knocks() ||
 	    (wave_is_large() && atomic_load_explicit(&purger_state, memory_order_relaxed) == PURGER_OFF &&
 	     tcache_count() > 1))
 		atomic_store(&cache_hooks.slow_moment, in_slow_moment);
+	else if (growth_is_due()) /* who waits for that moment already has it first: growth comes again */
+		atomic_compare_exchange_strong(&cache_hooks.slow_moment, &nobody, in_slow_moment);
 }
 
 void purger_expect(void) { atomic_store(&wave_rises, rise); }

@@ -1,0 +1,28 @@
+/* Before a process grows further, what its thread left behind goes back. A free block in a magazine keeps its
+ * whole span from serving other sizes: of a program that had many blocks of one size, and has gone on to
+ * another, a few kilobytes in a magazine may hold megabytes.
+ *
+ * Where a purger runs, it sees to magazines that nobody uses. A process with one thread, or a small one, has
+ * none. There, what tells that memory is worth it is that more than ever is about to be taken; and how often
+ * one looks is bounded by how large the process gets. */
+#ifndef CACHE_GROWTH_H
+#define CACHE_GROWTH_H
+
+#include <stdatomic.h>
+
+#include "base/cap.h"
+
+/* Bytes that count for the cap: with more than so many, it is time to look. It only grows. */
+extern _Atomic size_t growth_look_above;
+
+/* Is the process larger than it was ever before, by so much that it is time? Also under locks. */
+static inline bool growth_is_due(void) {
+	return atomic_load_explicit(&cap_bytes, memory_order_relaxed) >
+	       atomic_load_explicit(&growth_look_above, memory_order_relaxed);
+}
+
+/* Then the calling thread gives back what lies idle in its magazines since the last time that it came here. A
+ * slow path, without any lock. */
+void growth_look(void);
+
+#endif
