@@ -165,6 +165,15 @@ static void keep(struct piece p, uint64_t now) {
 	allowance_charge(drop_and_unmap(victims, count));
 }
 
+void huge_give_idle(void) {
+	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	if (conf.decay < 0 || conf.dirty_max >= 0) return;
+	lock_take(&huge.lock, RANK_HUGE);
+	const size_t unused = huge_cache_least(), left = ALIGN_DOWN(huge_cache_bytes() - unused, os_page_size);
+	const size_t count = unused > 0 ? huge_cache_put((struct piece){ NULL, 0, 0 }, left, victims) : 0;
+	drop_and_unmap(victims, count);
+}
+
 size_t huge_decay(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);

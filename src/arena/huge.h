@@ -35,6 +35,10 @@ size_t huge_purge(void);
  * left. */
 size_t huge_decay(void);
 
+/* Unmaps what was kept for all of the time since the last call of this or of huge_decay; not where a tunable
+ * says that it stays. Without a lock. */
+void huge_give_idle(void);
+
 struct huge_stats {
 	size_t bytes, blocks; /* in use */
 	size_t cached;        /* bytes kept for the next block */

@@ -210,9 +210,10 @@ static_assert(MAGAZINE_SHARED_SLOTS <= UINT16_MAX, "magazine_slots.count counts 
  * halved. */
 #define MAGAZINE_EVENTS_BETWEEN_LOOKS 256
 
-/* Each time that the process has become larger than ever by one part in so many, LEAST bytes at least, the
- * thread that takes the memory gives back what lies idle in its magazines (cache/growth.h). Trades refills of
- * a magazine that is wanted again after all for the spans that its blocks keep. */
+/* Each time that the process has become larger than ever by one part in so many, LEAST bytes at least, kept
+ * mappings that lie idle go back, and what does in the magazines of its only thread (cache/growth.h). Trades
+ * refills of a magazine that is wanted again after all for the spans that its blocks keep, and page faults
+ * for mappings. */
 #define GROWTH_SHARE 16
 #define GROWTH_LEAST (256 * KIB)
 

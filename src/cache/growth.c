@@ -1,5 +1,6 @@
 #include "cache/growth.h"
 
+#include "arena/huge.h"
 #include "arena/policy.h"
 #include "cache/caches.h"
 #include "cache/magazine.h"
@@ -12,5 +13,6 @@ void growth_look(void) {
 	atomic_store_explicit(&growth_look_above, now + max_size(now / GROWTH_SHARE, GROWTH_LEAST),
 	                      memory_order_relaxed);
 	struct tcache *tc = own_cache();
-	if (tc != NULL) magazines_give_idle(tc);
+	if (tc != NULL && tcache_count() == 1) magazines_give_idle(tc);
+	huge_give_idle();
 }

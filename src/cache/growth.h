@@ -1,10 +1,10 @@
-/* Before a process grows further, what its thread left behind goes back. A free block in a magazine keeps its
- * whole span from serving other sizes: of a program that had many blocks of one size, and has gone on to
- * another, a few kilobytes in a magazine may hold megabytes.
+/* Before a process grows further, what lies idle goes back: kept mappings, and, where it has one thread, what
+ * that left behind in its magazines. A free block there keeps its whole span from serving other sizes: of a
+ * program that had many blocks of one size, and has gone on to another, a few kilobytes may hold megabytes.
  *
- * Where a purger runs, it sees to magazines that nobody uses. A process with one thread, or a small one, has
- * none. There, what tells that memory is worth it is that more than ever is about to be taken; and how often
- * one looks is bounded by how large the process gets. */
+ * Where a purger runs, it sees to what nobody uses. A process with one thread, or a small one, has none.
+ * There, what tells that memory is worth it is that more than ever is about to be taken; and how often one
+ * looks is bounded by how large the process gets. */
 #ifndef CACHE_GROWTH_H
 #define CACHE_GROWTH_H
 
@@ -21,8 +21,7 @@ static inline bool growth_is_due(void) {
 	       atomic_load_explicit(&growth_look_above, memory_order_relaxed);
 }
 
-/* Then the calling thread gives back what lies idle in its magazines since the last time that it came here. A
- * slow path, without any lock. */
+/* Then what lies idle since the last look goes back. A slow path, without any lock. */
 void growth_look(void);
 
 #endif

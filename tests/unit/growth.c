@@ -1,7 +1,9 @@
 /* cache/growth.h: what a thread left behind in its magazines does not make its process larger. */
 #include "unit.h"
 
+#include "arena/huge.h"
 #include "arena/policy.h"
+#include "base/conf.h"
 #include "cache/caches.h"
 #include "cache/growth.h"
 
@@ -41,6 +43,46 @@ static void other_sizes_get_the_spans_of_an_idle_magazine(void **state) {
 	for (size_t i = 0; i < LARGER_BLOCKS; i++) arenal_test_free(larger[i]);
 }
 
+static size_t kept(void) {
+	struct huge_stats stats;
+	huge_stats_get(&stats);
+	return stats.cached;
+}
+
+static void look(void) {
+	growth_look_above = cap_bytes - 1;
+	growth_look();
+}
+
+/* The first look is for what was kept before: it tells only since when. Where a tunable says that free memory stays, it does. */
+static void mappings_that_are_idle_go(void **state) {
+	(void)state;
+	enum { SIZE = 3 << 20 };
+	for (int tunable = 0; tunable < 3; tunable++) {
+		huge_purge();
+		conf.decay = tunable == 1 ? -1 : CONF_DECAY;
+		conf.dirty_max = tunable == 2 ? 2 * SIZE : -1;
+		void *block = arenal_test_malloc(SIZE);
+		look();
+		arenal_test_free(block);
+		assert_int_equal(kept(), SIZE);
+		look();
+		assert_int_equal(kept(), SIZE);
+		look();
+		assert_int_equal(kept(), tunable == 0 ? 0 : SIZE);
+	}
+	conf.decay = CONF_DECAY;
+	conf.dirty_max = -1;
+	huge_purge();
+	/* It was in use between two looks. */
+	arenal_test_free(arenal_test_malloc(SIZE));
+	for (int i = 0; i < 5; i++) {
+		look();
+		assert_int_equal(kept(), SIZE);
+		arenal_test_free(arenal_test_malloc(SIZE));
+	}
+}
+
 /* What is used between two looks stays, however often it is looked. */
 static void what_is_in_use_stays(void **state) {
 	(void)state;
@@ -50,8 +92,7 @@ static void what_is_in_use_stays(void **state) {
 		const size_t there = blocks_in_magazine(SMALL);
 		assert_true(there > 10);
 		tcache_current->slots[class_of_size(SMALL)].events = 1;
-		growth_look_above = cap_bytes - 1;
-		growth_look();
+		look();
 		assert_int_equal(blocks_in_magazine(SMALL), there);
 	}
 	/* And nothing is looked at while the process does not grow. */
@@ -63,6 +104,7 @@ static void what_is_in_use_stays(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(other_sizes_get_the_spans_of_an_idle_magazine),
+		cmocka_unit_test(mappings_that_are_idle_go),
 		cmocka_unit_test(what_is_in_use_stays),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
