@@ -70,8 +70,9 @@ void heap_release(size_t wanted);
 
 /* Time goes by: when an interval is over, half of the dirty slices that nobody needed during all of it are
  * purged; and a region that was free and clean for some of them is unmapped, but for one of each kind.
- * Returns the dirty bytes that are left, or more than none when a region may be unmapped later. */
-size_t heap_decay(void);
+ * `rests`: nobody is about to need any, so all of them are purged, whenever the interval ends. Returns the
+ * dirty bytes that are left, or more than none when a region may be unmapped later. */
+size_t heap_decay(bool rests);
 
 /* Before slices that nobody else has, or pages in them, are purged: breaks up huge pages of which they are a
  * part. What else of these is free and clean is backed all the same, and counts as dirty from now on, so that

@@ -112,9 +112,10 @@ void heap_purge_if_due(uint64_t now) {
 	if (purgeable() > limit) allowance_charge(purge_locked(limit / DIRTY_LEFT_SHARE, false));
 }
 
-size_t heap_decay(void) {
+size_t heap_decay(bool rests) {
 	lock_take(&heap.lock, RANK_HEAP);
 	decay(os_milliseconds());
+	if (rests && purgeable() > 0 && !heap.refused) purge_locked(0, false);
 	size_t left = purgeable() + (heap.any_idle ? SLICE_SIZE : 0);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return left;

@@ -92,4 +92,10 @@ uint64_t os_nanoseconds(void) { return nanoseconds(CLOCK_MONOTONIC); }
 uint64_t os_stopwatch(void) { return sandbox_is_on() ? 0 : os_nanoseconds(); }
 uint64_t os_date(void) { return nanoseconds(CLOCK_REALTIME); }
 
+/* The own time first: what the thread takes in between is no other's. */
+uint64_t os_processor_time_of_others(void) {
+	const uint64_t own = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+	return nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own;
+}
+
 _Noreturn void os_abort(void) { abort(); }

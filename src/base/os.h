@@ -43,6 +43,11 @@ static inline void os_stopwatch_ends(uint64_t begin, struct times *times) {
 }
 uint64_t os_date(void);
 
+/* Nanoseconds of processor time that the process's threads took so far, those that ended too, but for the
+ * calling one. Exact to some microseconds, by which it may go back. For threads of our own: two system
+ * calls. */
+uint64_t os_processor_time_of_others(void);
+
 /* The NUMA node of the CPU that the calling thread runs on at this moment; 0 where the kernel tells it by a
  * system call only (AArch64). Some ten nanoseconds. */
 unsigned os_node(void);

@@ -10,6 +10,7 @@
 #include "cache/growth.h"
 #include "cache/hooks.h"
 #include "cache/own_thread.h"
+#include "cache/rest.h"
 #include "cache/tcache.h"
 
 /* Milliseconds until the next attempt, when the thread could not be started. */
@@ -51,13 +52,15 @@ static void wait_for_tick(uint64_t milliseconds) {
 	}
 }
 
-/* One look at everything. True when there is something to look at later. */
-static bool purge_idle(void) {
+/* One look at everything; `rests`: the process did since the last one. True when there is something to look at
+ * later. */
+static bool purge_idle(bool rests) {
 	if (atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL) pressure_measure(false);
-	bool holes_later, caches_later = tcache_drain(pressure_is_on() ? 1 : IDLE_LOOKS);
+	const bool soon = rests || pressure_is_on();
+	bool holes_later, caches_later = tcache_drain(soon ? 1 : IDLE_LOOKS);
 	holes_next_tick();
-	arena_purge_holes(pressure_is_on() ? 0 : IDLE_TICKS, false, &holes_later);
-	size_t slices = heap_decay(), mappings = huge_decay();
+	arena_purge_holes(soon ? 0 : IDLE_TICKS, false, &holes_later);
+	size_t slices = heap_decay(rests), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }
 
@@ -66,7 +69,7 @@ static bool purge_idle(void) {
 static bool sleep_until_poked(void) {
 	atomic_store(&purger_state, PURGER_ASLEEP);
 	/* What was freed between the last look and now poked nobody. */
-	if (purge_idle() || own_thread_shall_end(&thread) || atomic_load(&called)) {
+	if (purge_idle(false) || own_thread_shall_end(&thread) || atomic_load(&called)) {
 		atomic_store(&purger_state, PURGER_AWAKE);
 		return true;
 	}
@@ -86,11 +89,14 @@ static bool sleep_until_poked(void) {
  * the program's: see purger_end. */
 static void purge_in_background(void) {
 	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
+	struct rest rest = { 0 };
 	while (conf.background && conf.decay > 0) {
+		rest_begin(&rest, os_nanoseconds(), os_processor_time_of_others());
 		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), PURGER_URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
-		if (purge_idle() || tcache_count() == 0) continue;
+		const bool rests = rest_look(&rest, os_nanoseconds(), os_processor_time_of_others());
+		if (purge_idle(rests) || tcache_count() == 0) continue;
 		if (tcache_count() <= 1) break;
 		if (!sleep_until_poked()) {
 			tcache_end_parked();

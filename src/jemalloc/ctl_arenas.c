@@ -49,7 +49,7 @@ static int purge(size_t number) {
 }
 
 static int decay(void) {
-	heap_decay();
+	heap_decay(false);
 	huge_decay();
 	return 0;
 }

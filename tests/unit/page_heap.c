@@ -66,6 +66,21 @@ static void dirty_slices_serve_everybody(void **state) {
 	heap_free(other);
 }
 
+/* By time, half of what nobody needed for an interval goes; in a process that rests, all of it, and at once. */
+static void all_goes_when_the_process_rests(void **state) {
+	(void)state;
+	heap_purge();
+	struct span *s = run(100, 1, REGION_MAPPED);
+	char *start = s->start;
+	memset(start, 1, 100 * SLICE_SIZE);
+	heap_free(s);
+	assert_int_equal(stats().dirty, 100 * SLICE_SIZE);
+	assert_int_equal(heap_decay(false), 100 * SLICE_SIZE); /* all of it was needed in this interval */
+	assert_int_equal(heap_decay(true), 0);
+	assert_int_equal(stats().dirty, 0);
+	assert_int_equal(os_resident(start, 100 * SLICE_SIZE), 0);
+}
+
 static void purged_slices_read_as_zero(void **state) {
 	(void)state;
 	struct span *s = run(4, 1, REGION_MAPPED);
@@ -379,7 +394,7 @@ static void what_stays_free_is_unmapped_by_time(void **state) {
 	heap_purge();
 	conf.decay = 4; /* an interval is a millisecond, or a tick of the coarse clock */
 	const time_t start = time(NULL);
-	while (stats().regions > regions - 2 && time(NULL) - start < 30) heap_decay();
+	while (stats().regions > regions - 2 && time(NULL) - start < 30) heap_decay(false);
 	conf.decay = decay;
 	assert_int_equal(stats().regions, regions - 2);
 }
@@ -487,7 +502,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_topmost_run_raises_the_break), /* while there is little above what is in use */
 		cmocka_unit_test(broken_huge_pages_are_still_counted),
-		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody),
+		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody), cmocka_unit_test(all_goes_when_the_process_rests),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(free_regions_are_unmapped), cmocka_unit_test(what_stays_free_is_unmapped_by_time), cmocka_unit_test(what_is_opened_follows_what_is_used),
