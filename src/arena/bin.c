@@ -24,7 +24,7 @@ static struct span *span_slices(const struct size_class *c, enum region_kind kin
 	if (s == NULL) return NULL;
 	struct region *r = page_map_region((uintptr_t)s->start);
 	const size_t slice = slice_number((uintptr_t)s->start);
-	s->free_blocks = r->free_blocks[slice];
+	s->free_blocks = region_bitmap(r, slice, c->blocks);
 	s->backed = stale.slices == c->slices || thp_covers(r, slice);
 	s->clean = stale.slices == 0;
 	s->hard = false;

@@ -102,8 +102,16 @@ struct region {
 	uint64_t ends[REGION_SLICES / 64];   /* and their last ones: a page of ours that nobody may touch lies
 	                                        behind */
 	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
-	uint64_t free_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
+	/* Bitmaps of spans, by their first slice: see region_bitmap. */
+	uint64_t few_blocks[REGION_SLICES][CACHE_LINE / sizeof(uint64_t)];
+	uint64_t many_blocks[REGION_SLICES][SPAN_BLOCKS_MAX / 64];
 };
+
+/* Where the bitmap of a span lies that begins at this slice. Most spans have few blocks, and bitmaps of a
+ * cache line, 64 on a page: if each had room for the most blocks, a page would be in memory for eight. */
+static inline uint64_t *region_bitmap(struct region *r, size_t slice, size_t blocks) {
+	return blocks <= 8 * sizeof r->few_blocks[slice] ? r->few_blocks[slice] : r->many_blocks[slice];
+}
 
 /* By the address alone, so that it is a slice whatever the record describes by now. */
 static inline size_t slice_number(uintptr_t address) { return address >> SLICE_SHIFT & (REGION_SLICES - 1); }

@@ -322,6 +322,23 @@ static void give_twice(void) {
 	arena_give(c, &block, 1);
 }
 
+/* What is written down of a span takes memory only for the blocks that it has. */
+static void short_bitmaps_share_pages(void **state) {
+	(void)state;
+	enum { SPANS = 64, BLOCKS = SPANS * SLICE_SIZE / 8192 };
+	static void *blocks[BLOCKS];
+	const unsigned c = class_of_size(8192);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	size_t pages = 0;
+	for (uintptr_t i = 0, last = 0; i < BLOCKS; i++) {
+		const uintptr_t page = (uintptr_t)span_of(blocks[i])->free_blocks / PURGE_PAGE;
+		pages += page != last;
+		last = page;
+	}
+	assert_true(pages <= SPANS / 16);
+	arena_give(c, blocks, BLOCKS);
+}
+
 static void give_inside(void) {
 	unsigned c = class_of_size(64);
 	void *block;
@@ -343,7 +360,7 @@ int main(void) {
 		cmocka_unit_test(refused_pages_are_tried_again_when_told),
 		cmocka_unit_test(what_has_gone_is_left_alone), cmocka_unit_test(what_went_lazily_goes_again),
 		cmocka_unit_test(spans_that_were_away_are_seen),
-		cmocka_unit_test(misuse_is_found),
+		cmocka_unit_test(short_bitmaps_share_pages), cmocka_unit_test(misuse_is_found),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
