@@ -199,6 +199,7 @@ void heap_put(struct region *r, size_t first, size_t count, bool dirty) {
 }
 
 void heap_free(struct span *run) {
+	const uint64_t now = os_milliseconds(); /* nobody waits for the clock */
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
 	size_t first = slice_number((uintptr_t)run->start);
@@ -206,7 +207,6 @@ void heap_free(struct span *run) {
 	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
 	heap_put(r, first, slices, true);
-	uint64_t now = os_milliseconds();
 	if (heap_trim_is_due(r, first) && !purge_later(now))
 		allowance_charge(heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad));
 	heap_purge_if_due(now);

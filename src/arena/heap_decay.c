@@ -113,8 +113,9 @@ void heap_purge_if_due(uint64_t now) {
 }
 
 size_t heap_decay(bool rests) {
+	const uint64_t now = os_milliseconds();
 	lock_take(&heap.lock, RANK_HEAP);
-	decay(os_milliseconds());
+	decay(now);
 	if (rests && purgeable() > 0 && !heap.refused) purge_locked(0, false);
 	size_t left = purgeable() + (heap.any_idle ? SLICE_SIZE : 0);
 	lock_drop(&heap.lock, RANK_HEAP);
