@@ -262,17 +262,18 @@ static_assert(RUN_CACHE_BYTES <= CONF_TCACHE_MAX &&
 #define IDLE_LOOKS 3
 static_assert(IDLE_LOOKS > 1 && IDLE_LOOKS < UINT8_MAX, "idle_looks counts them, and there may be fewer");
 
-/* A process rests when all of its threads took no more than one part in so many of an interval's time on the
- * CPUs. What is free goes back at once then: nobody is about to use it. burst_idle with eight
- * threads: 29 to 32 MB after a second, instead of 41 to 48. */
-#define REST_CPU_SHARE 128
+/* Microseconds: a process rests when all of its threads took no more of the CPUs since the last look. What is
+ * free goes back at once then: nobody is about to use it. burst_idle with eight threads: 29 to 32 MB after a
+ * second, instead of 41 to 48. As long as some 100 page faults take: who works for longer, however seldom, may
+ * use that memory each time. */
+#define REST_CPU 50
 
-/* Milliseconds: a rest that was shorter was not worth it, for much of what went back is in use again; and none
- * is looked for in the next PATIENCE milliseconds. So a process that works once a second keeps what it needs
- * for that. */
-#define REST_WORTH 2000
-#define REST_PATIENCE 16000
-static_assert(REST_WORTH > CONF_DECAY && REST_WORTH < REST_PATIENCE,
+/* Intervals: a rest that was shorter was not worth it, for much of what went back would have stayed
+ * otherwise, and is in use again; and none is looked for in the next PATIENCE ones. So a process that works
+ * once a second keeps what it needs for that. */
+#define REST_WORTH 8
+#define REST_PATIENCE 64
+static_assert(REST_WORTH > DECAY_INTERVALS && REST_WORTH < REST_PATIENCE,
               "by then, all would have gone anyhow; and that happens seldom");
 
 /* Milliseconds: no interval is longer while memory is short. */

@@ -13,6 +13,8 @@
 #include "cache/rest.h"
 #include "cache/tcache.h"
 
+#define NANOSECONDS 1000000 /* in a millisecond */
+
 /* Milliseconds until the next attempt, when the thread could not be started. */
 #define PATIENCE 10000
 
@@ -90,13 +92,13 @@ static bool sleep_until_poked(void) {
  * the program's: see purger_end. */
 static void purge_in_background(void) {
 	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
-	struct rest rest = { 0 };
+	struct rest rest = { .cpu = os_processor_time_of_others() };
 	while (conf.background && conf.decay > 0) {
-		rest_begin(&rest, os_nanoseconds(), os_processor_time_of_others());
 		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), PURGER_URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
-		const bool rests = rest_look(&rest, os_nanoseconds(), os_processor_time_of_others());
+		const bool rests =
+		    rest_look(&rest, os_nanoseconds(), os_processor_time_of_others(), decay_interval() * NANOSECONDS);
 		if (purge_idle(rests) || tcache_count() == 0) continue;
 		if (tcache_count() <= 1) break;
 		if (!sleep_until_poked()) {

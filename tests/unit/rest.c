@@ -7,7 +7,8 @@
 #include "base/os.h"
 #include "cache/rest.h"
 
-#define MS REST_MILLISECOND
+#define MICROSECOND UINT64_C(1000)
+#define MS (1000 * MICROSECOND)
 #define INTERVAL (250 * MS)
 
 static uint64_t now, cpu;
@@ -17,32 +18,37 @@ static int anew(void **state) {
 	(void)state;
 	now = 1000000 * MS;
 	cpu = 7000 * MS;
-	rest = (struct rest){ 0 };
+	rest = (struct rest){ .cpu = cpu };
 	return 0;
 }
 
 /* An interval in which the process took so much time on the CPUs. */
 static bool rests_after(uint64_t taken) {
-	rest_begin(&rest, now, cpu);
 	now += INTERVAL;
 	cpu += taken;
-	return rest_look(&rest, now, cpu);
+	return rest_look(&rest, now, cpu, INTERVAL);
 }
 
 static void who_takes_next_to_nothing_rests(void **state) {
 	(void)state;
 	assert_true(rests_after(0));
-	assert_true(rests_after(INTERVAL / REST_CPU_SHARE));
+	assert_true(rests_after(REST_CPU * MICROSECOND));
 	assert_true(rests_after(-(uint64_t)1000));
-	assert_false(rests_after(INTERVAL / REST_CPU_SHARE + 1));
+	assert_false(rests_after(REST_CPU * MICROSECOND + 1));
 	assert_false(rests_after(8 * INTERVAL));
+}
+
+/* It uses memory each time, and less than a hundredth of a CPU. */
+static void who_works_little_but_often_does_not(void **state) {
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) assert_false(rests_after(300 * MICROSECOND));
 }
 
 static void after_a_short_rest_the_next_ones_wait(void **state) {
 	(void)state;
 	assert_true(rests_after(0));
 	assert_false(rests_after(INTERVAL));
-	const uint64_t until = now + REST_PATIENCE * MS;
+	const uint64_t until = now + REST_PATIENCE * INTERVAL;
 	for (unsigned i = 0; now + INTERVAL < until; i++) assert_false(rests_after(i % 3 == 0 ? INTERVAL : 0));
 	assert_true(rests_after(0));
 }
@@ -51,17 +57,19 @@ static void after_a_short_rest_the_next_ones_wait(void **state) {
 static void after_a_long_rest_they_do_not(void **state) {
 	(void)state;
 	assert_true(rests_after(0));
-	now += REST_WORTH * MS;
+	now += REST_WORTH * INTERVAL;
 	assert_false(rests_after(INTERVAL));
 	assert_true(rests_after(0));
 }
 
-/* What was taken before an interval began is no work in it. */
-static void an_interval_begins_anew(void **state) {
+/* The purger slept, and was woken when the work was over. */
+static void work_between_two_looks_counts(void **state) {
 	(void)state;
 	assert_true(rests_after(0));
-	cpu += 100 * INTERVAL;
-	assert_true(rests_after(0));
+	now += INTERVAL;
+	cpu += MS;
+	assert_false(rests_after(0));
+	assert_false(rests_after(0)); /* it was a short one */
 }
 
 static void *work(void *unused) {
@@ -86,9 +94,10 @@ static void the_time_of_other_threads_counts(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(who_takes_next_to_nothing_rests, anew),
+		cmocka_unit_test_setup(who_works_little_but_often_does_not, anew),
 		cmocka_unit_test_setup(after_a_short_rest_the_next_ones_wait, anew),
 		cmocka_unit_test_setup(after_a_long_rest_they_do_not, anew),
-		cmocka_unit_test_setup(an_interval_begins_anew, anew),
+		cmocka_unit_test_setup(work_between_two_looks_counts, anew),
 		cmocka_unit_test(the_time_of_other_threads_counts),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
