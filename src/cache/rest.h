@@ -17,10 +17,11 @@ struct rest {
 	uint64_t not_before; /* none is looked for until then */
 };
 
-/* Did the process rest since the last look, an interval ago or more? */
+/* Did the process rest since the last look, an interval ago or more? Not if nobody knows: `cpu` is 0. */
 static inline bool rest_look(struct rest *r, uint64_t now, uint64_t cpu, uint64_t interval) {
 	const uint64_t taken = cpu - min_size(cpu, r->cpu); /* it may seem to go back a little */
 	r->cpu = cpu;
+	if (cpu == 0) return false;
 	if (taken > REST_CPU * UINT64_C(1000)) {
 		const bool was_short = r->since != 0 && now - r->since < REST_WORTH * interval;
 		if (was_short) r->not_before = now + REST_PATIENCE * interval;

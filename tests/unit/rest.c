@@ -44,6 +44,13 @@ static void who_works_little_but_often_does_not(void **state) {
 	for (unsigned i = 0; i < 100; i++) assert_false(rests_after(300 * MICROSECOND));
 }
 
+static void without_a_clock_nobody_rests(void **state) {
+	(void)state;
+	rest.cpu = cpu = 0;
+	assert_false(rests_after(0));
+	assert_false(rests_after(0));
+}
+
 static void after_a_short_rest_the_next_ones_wait(void **state) {
 	(void)state;
 	assert_true(rests_after(0));
@@ -95,6 +102,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(who_takes_next_to_nothing_rests, anew),
 		cmocka_unit_test_setup(who_works_little_but_often_does_not, anew),
+		cmocka_unit_test_setup(without_a_clock_nobody_rests, anew),
 		cmocka_unit_test_setup(after_a_short_rest_the_next_ones_wait, anew),
 		cmocka_unit_test_setup(after_a_long_rest_they_do_not, anew),
 		cmocka_unit_test_setup(work_between_two_looks_counts, anew),
