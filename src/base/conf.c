@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/conf_jemalloc.h"
 #include "base/os.h"
@@ -151,8 +152,22 @@ static const struct tunable *find_variable(const char *text, size_t length) {
 	return find(name, length);
 }
 
+static bool may_look = true; /* who reads stderr: not where calls are forbidden (says_sandbox) */
+
+void conf_complain(const char *format, ...) {
+	char line[512];
+	va_list args;
+	va_start(args, format);
+	size_t length = print_text_args(line, sizeof line - 1, format, args);
+	va_end(args);
+	for (size_t i = 0; i < length; i++)
+		if ((unsigned char)line[i] < ' ' || line[i] == 127) line[i] = '?';
+	line[length++] = '\n';
+	if (!may_look || os_takes_text(STDERR_FILENO)) os_write(STDERR_FILENO, line, length);
+}
+
 static void complain(const char *what, const char *text, size_t length, const char *why) {
-	print_fd(2, "arenal: %s: \"%.*s\" %s; ignored\n", what, (int)length, text, why);
+	conf_complain("arenal: %s: \"%.*s\" %s; ignored", what, (int)min_size(length, 128), text, why);
 }
 
 /* A number, or the word for one. */
@@ -278,11 +293,12 @@ bool conf_load(void) {
 	char **environment = os_environ();
 	if (environment == NULL) return false;
 	if (os_is_secure()) return true;
+	may_look = !says_sandbox(environment);
 	/* What is said more specifically comes later and wins: glibc's names, jemalloc's options, our list, our
 	 * variables. */
 	for (enum pass pass = GLIBC_NAMES; pass < PASSES; pass++) {
 		for (char **e = environment; *e != NULL; e++) load_variable(pass, *e);
-		if (pass == GLIBC_NAMES) conf_load_jemalloc(environment, !says_sandbox(environment));
+		if (pass == GLIBC_NAMES) conf_load_jemalloc(environment, may_look);
 	}
 	return true;
 }

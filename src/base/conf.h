@@ -95,6 +95,11 @@ extern const struct tunable tunables[];
  * yet. */
 bool conf_load(void);
 
+/* Says on stderr what is wrong with a setting, in one line; the format has no end of the line. Control
+ * characters become "?", so that who chooses the setting does not write to terminals and logs as he likes.
+ * Says nothing when stderr is a pipe that nobody reads: the process would wait, or be ended by the signal. */
+void conf_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Is anything said that concerns us? */
 bool conf_is_given(void);
 

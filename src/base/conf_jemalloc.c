@@ -5,7 +5,6 @@
 
 #include "base/conf.h"
 #include "base/os.h"
-#include "base/print.h"
 
 struct conf_jemalloc conf_jemalloc = { .prof_prefix = "jeprof" };
 
@@ -235,8 +234,8 @@ static struct text set_until_wrong(const char **list) {
 }
 
 static void tell(const char *where, struct text wrong, const char *what_follows) {
-	print_fd(2, "arenal: %s: \"%.*s\" is no option of jemalloc's with a value that it may have%s\n", where,
-	         (int)min_size(wrong.length, 128), wrong.start, what_follows);
+	conf_complain("arenal: %s: \"%.*s\" is no option of jemalloc's with a value that it may have%s", where,
+	              (int)min_size(wrong.length, 128), wrong.start, what_follows);
 }
 
 /* As there, the operator hears of his mistakes, and who asks for it (abort_conf) is ended by them. Not as

@@ -313,6 +313,10 @@ bool os_pipe(int ends[2]);
 /* Waits until a pipe has room. False when it has none after so many milliseconds. */
 bool os_wait_to_write(int fd, unsigned milliseconds);
 
+/* Can a short text be written without waiting? False: nobody reads it now, or its reader has gone, so that a
+ * signal would end the process. True where the kernel does not tell. */
+bool os_takes_text(int fd);
+
 /* A file in memory of this name, which nobody can make larger or smaller, mapped for reading and writing,
  * but not in the children of a fork. Its descriptor stays open; it is none of the first three. NULL when
  * the kernel refuses. */

@@ -218,6 +218,13 @@ bool os_wait_to_write(int fd, unsigned milliseconds) {
 	return CALL(SYS_ppoll, &poll, 1, &limit, NULL, 0) == 1 && (poll.revents & POLLOUT) != 0;
 }
 
+bool os_takes_text(int fd) {
+	struct pollfd poll = { .fd = fd, .events = POLLOUT };
+	const struct timespec at_once = { 0, 0 };
+	const long ready = CALL(SYS_ppoll, &poll, 1, &at_once, NULL, 0);
+	return is_error(ready) || (ready == 1 && poll.revents == POLLOUT);
+}
+
 /* ---- files that are mapped, and held (the trace) ---- */
 
 int os_create_mapped(const char *path, size_t size, size_t least, struct os_file *file, void **address) {

@@ -68,6 +68,28 @@ class Options(unittest.TestCase):
         _, said = run("s:version", MALLOC_CONF="nonsense:7,narenas:3,thp:perhaps")
         self.assertEqual(re.findall('"(.*?)"', said), ["nonsense:7", "thp:perhaps"])
 
+    def test_what_is_told_does_no_harm(self):
+        """Neither by what is in it, nor where nobody reads it."""
+        for variable in "MALLOC_CONF", "ARENAL_CONF", "ARENAL_DECAY":
+            _, said = run("s:version", **{variable: "\x1b]0;x\x07\r\nJan  1 host sshd\x7f:1" + "y" * 1000})
+            self.assertRegex(said, r'^arenal: [^\n]*"\?]0;x\?\?\?Jan  1 host sshd\?[^\n]*ignored\n\Z')
+            for full in False, True:
+                reader, writer = os.pipe()
+                if full:
+                    os.set_blocking(writer, False)
+                    with self.assertRaises(BlockingIOError):
+                        while True:
+                            os.write(writer, b"x" * 4096)
+                    os.set_blocking(writer, True)
+                else:
+                    os.close(reader)
+                done = subprocess.run([PROBE, "s:version"], env={**os.environ, variable: "nonsense", "LD_PRELOAD": LIBRARY}, stdout=subprocess.PIPE,
+                                      stderr=writer, check=False, timeout=30)
+                os.close(writer)
+                if full:
+                    os.close(reader)
+                self.assertEqual(done.returncode, 0, (variable, full))
+
     def test_abort_conf(self):
         _, said = run("s:version", status=-6, MALLOC_CONF="abort_conf:true,nonsense:7,narenas:3")
         self.assertRegex(said, r'^arenal: MALLOC_CONF: "nonsense:7" .*abort_conf')
