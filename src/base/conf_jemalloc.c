@@ -45,9 +45,24 @@ static bool parse_bool(struct text t, bool *value) {
 	return *value || is(t, "false");
 }
 
+/* A number that begins with 0x is hexadecimal, and one that begins with 0 octal, as in C. */
+static bool parse_as_c(struct text t, int64_t *value) {
+	const bool hex = t.length > 2 && t.start[0] == '0' && (t.start[1] | 0x20) == 'x';
+	if (t.length < 2 || t.start[0] != '0') return conf_parse(t.start, t.length, value);
+	*value = 0;
+	for (size_t i = hex ? 2 : 1; i < t.length; i++) {
+		const char c = t.start[i], letter = (char)(c | 0x20);
+		const int digit = c >= '0' && c <= '9' ? c - '0' : letter >= 'a' ? letter - 'a' + 10 : 16;
+		const int base = hex ? 16 : 8;
+		if (digit >= base || __builtin_mul_overflow(*value, base, value)) return false;
+		*value += digit;
+	}
+	return true;
+}
+
 /* A number, cut to the most. False: it is none, or below the least; -5 is not -1, which may mean "never". */
 static bool parse_number(struct text t, int64_t min, int64_t max, int64_t *value) {
-	if (!conf_parse(t.start, t.length, value)) return false;
+	if (!parse_as_c(t, value)) return false;
 	if (*value > max) *value = max;
 	return *value >= min;
 }
@@ -168,23 +183,28 @@ static const char without_counterpart[][28] = {
 	"abort",
 	"bin_shards",
 	"cache_oblivious",
+	"calloc_madvise_threshold",
 	"confirm_conf",
 	"debug_double_free_max_scan",
+	"disable_large_size_classes",
 	"dss",
 	"hpa",
 	"hpa_*",
+	"huge_arena_pac_thp",
 	"experimental_*",
 	"junk",
 	"lg_extent_max_active_fit",
 	"lg_prof_interval",
 	"lg_san_*",
 	"lg_tcache_*",
+	"log",
 	"max_background_threads",
 	"metadata_thp",
 	"mutex_max_spin",
 	"narenas_ratio",
 	"oversize_threshold",
 	"percpu_arena",
+	"process_madvise_max_batch",
 	"prof_*",
 	"retain",
 	"san_*",

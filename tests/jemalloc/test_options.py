@@ -68,6 +68,16 @@ class Options(unittest.TestCase):
         _, said = run("s:version", MALLOC_CONF="nonsense:7,narenas:3,thp:perhaps")
         self.assertEqual(re.findall('"(.*?)"', said), ["nonsense:7", "thp:perhaps"])
 
+    def test_names_and_numbers_as_jemalloc_has_them(self):
+        for conf in ("process_madvise_max_batch:64", "calloc_madvise_threshold:4096", "huge_arena_pac_thp:true", "disable_large_size_classes:false",
+                     "log:."):
+            self.assertEqual(read("i:opt.dirty_decay_ms", MALLOC_CONF=f"{conf},dirty_decay_ms:0x4d"), "77", conf)
+        for number, value in ("0X1f", "31"), ("017", "15"), ("0", "0"), ("0x7fffffffffffffff", "1000000000"):
+            self.assertEqual(read("i:opt.dirty_decay_ms", MALLOC_CONF=f"dirty_decay_ms:{number}"), value, number)
+        for number in "0x", "0xg", "08", "0x@", "0x8000000000000000", "0x10000000000000000":
+            _, said = run("s:version", MALLOC_CONF=f"dirty_decay_ms:{number}")
+            self.assertIn(f'"dirty_decay_ms:{number}"', said)
+
     def test_what_is_told_does_no_harm(self):
         """Neither by what is in it, nor where nobody reads it."""
         for variable in "MALLOC_CONF", "ARENAL_CONF", "ARENAL_DECAY":
