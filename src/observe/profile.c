@@ -236,10 +236,11 @@ int profile_start(size_t mean) {
 	if (!stack_is_possible()) return ENOTSUP;
 	if (mean == 0) mean = (size_t)conf.profile_sample;
 	if (mean > SAMPLE_MEAN_MAX) return EINVAL;
+	/* Before the profile's lock: whoever adds a sample under it sees both, and so does who gets the block. */
+	frees_see();
+	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_relaxed);
 	if (!forget_all(mean)) return ENOMEM;
 	atomic_store_explicit(&sample_hooks.allocated, profile_allocated, memory_order_release);
-	frees_see();
-	atomic_store_explicit(&sample_hooks.freed, profile_freed, memory_order_release);
 	if (!tcache_sample(mean)) return ENOMEM;
 	profile_time_look(); /* what it waited for was forgotten */
 	return 0;
