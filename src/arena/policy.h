@@ -264,8 +264,8 @@ static_assert(IDLE_LOOKS > 1 && IDLE_LOOKS < UINT8_MAX, "idle_looks counts them,
 
 /* Microseconds: a process rests when all of its threads took no more of the CPUs since the last look. What is
  * free goes back at once then: nobody is about to use it. burst_idle with eight threads: 29 to 32 MB after a
- * second, instead of 41 to 48. As long as some 100 page faults take: who works for longer, however seldom, may
- * use that memory each time. */
+ * second, instead of 41 to 48. As long as some 100 page faults take: who works for longer, however seldom,
+ * may use that memory each time. */
 #define REST_CPU 50
 
 /* Intervals: a rest that was shorter was not worth it, for much of what went back would have stayed

@@ -44,8 +44,8 @@ static inline void os_stopwatch_ends(uint64_t begin, struct times *times) {
 uint64_t os_date(void);
 
 /* Nanoseconds of processor time that the process's threads took so far, those that ended too, but for the
- * calling one. Exact to some microseconds, by which it may go back. 0: the kernel does not tell, or a filter of
- * system calls refuses. For threads of our own: two system calls. */
+ * calling one. Exact to some microseconds, by which it may go back. 0: the kernel does not tell, or a filter
+ * of system calls refuses. For threads of our own: two system calls. */
 uint64_t os_processor_time_of_others(void);
 
 /* The NUMA node of the CPU that the calling thread runs on at this moment; 0 where the kernel tells it by a

@@ -54,8 +54,8 @@ static void wait_for_tick(uint64_t milliseconds) {
 	}
 }
 
-/* One look at everything; `rests`: the process did since the last one. True when there is something to look at
- * later. */
+/* One look at everything; `rests`: the process did since the last one. True when there is something to look
+ * at later. */
 static bool purge_idle(bool rests) {
 	if (atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL) pressure_measure(false);
 	const bool soon = rests || pressure_is_on();

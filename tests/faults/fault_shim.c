@@ -117,9 +117,15 @@ static long map_pages(size_t page, size_t length, int protection, int flags) {
 static long do_mmap(void *address, size_t length, int protection, int flags, int file, long offset) {
 	if (is_due("mmap"))
 		return -ENOMEM;
-	if (faked_page() && flags & MAP_ANONYMOUS && !address) {
+	if (faked_page() && !address) {
 		require_whole_pages("mmap", address, length);
-		return map_pages(faked_page(), length, protection, flags);
+		if (flags & MAP_ANONYMOUS)
+			return map_pages(faked_page(), length, protection, flags);
+		long place = map_pages(faked_page(), length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+		if (is_error(place))
+			return place;
+		address = (void *)place;
+		flags |= MAP_FIXED;
 	}
 	return real_call(SYS_mmap, (long)address, (long)length, protection, flags, file, offset);
 }

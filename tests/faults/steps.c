@@ -1,8 +1,13 @@
 /* The handler of a signal that comes before any one instruction of malloc or free, and allocates. Whatever it does, it frees as much as it
- * allocates, and leaves blocks in the thread's cache, so that neither it nor what it interrupts takes a lock. */
+ * allocates, and leaves blocks in the thread's cache, so that neither it nor what it interrupts takes a lock. And a thread that is stopped
+ * there for long, while another one drains its cache, and gives all that is free back. */
 #include "support.h"
 
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +60,40 @@ static void replace_what_it_keeps(void) {
 	kept = block;
 }
 
+/* ---- what another thread does meanwhile ---- */
+
+enum { NOTHING, DRAIN, END };
+static _Atomic int wanted;
+
+static void *drain_when_told(void *unused) {
+	int what;
+
+	while ((what = atomic_load(&wanted)) != END) {
+		if (what == DRAIN) {
+			malloc_trim(0);
+			atomic_store(&wanted, NOTHING);
+		}
+		sched_yield();
+	}
+	atomic_store(&wanted, NOTHING);
+	return unused;
+}
+
+static void have_done(int what) {
+	atomic_store(&wanted, what);
+	while (atomic_load(&wanted) != NOTHING)
+		sched_yield();
+}
+
+static void drain(void) {
+	have_done(DRAIN);
+}
+
+static void drain_and_replace_what_it_keeps(void) {
+	drain();
+	replace_what_it_keeps();
+}
+
 /* ---- one instruction after the other ---- */
 
 static void count_step(int signal) {
@@ -75,10 +114,10 @@ static void set_trap(bool on) {
 static void *(*volatile const allocate)(size_t) = malloc;
 static void (*volatile const release)(void *) = free;
 
-static char *malloc_in_steps(void) {
+static char *malloc_in_steps(size_t size) {
 	steps = 0;
 	set_trap(true);
-	char *block = allocate(SIZE);
+	char *block = allocate(size);
 	set_trap(false);
 	return block;
 }
@@ -114,7 +153,7 @@ static void interrupt_each_instruction(void (*what)(void)) {
 	act = what;
 	acted = 0;
 	for (act_at = 1; act_at <= INSTRUCTIONS; act_at++) {
-		char *block = malloc_in_steps();
+		char *block = malloc_in_steps(SIZE);
 		assert_ptr_not_equal(block, kept);
 		memset(block, 5, SIZE);
 		look_into_cache(block);
@@ -142,18 +181,37 @@ static void handlers_allocate_before_any_instruction(void **state) {
 		interrupt_each_instruction(ways[w]);
 }
 
+static void handlers_allocate_after_a_drain(void **state) {
+	enum { BLOCKS = 4000 }; /* pages that are free, and were used before */
+	static char *blocks[BLOCKS];
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, drain_when_told, NULL), 0);
+	for (size_t i = 0; i < BLOCKS; i++)
+		blocks[i] = take(0);
+	for (size_t i = 0; i < BLOCKS; i++)
+		free(blocks[i]);
+	interrupt_each_instruction(drain_and_replace_what_it_keeps);
+	have_done(END);
+	pthread_join(thread, NULL);
+}
+
 #else
 
-static void handlers_allocate_before_any_instruction(void **state) {
+static void skip(void **state) {
 	(void)state;
 	SKIP("the processor is no x86-64, which can be told to trap behind each instruction");
 }
+#define handlers_allocate_before_any_instruction skip
+#define handlers_allocate_after_a_drain skip
 
 #endif
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handlers_allocate_before_any_instruction),
+		cmocka_unit_test(handlers_allocate_after_a_drain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
