@@ -136,12 +136,16 @@ static size_t drop_and_forget(struct mapping m) {
 	return m.size;
 }
 
+/* What is kept beyond so many bytes leaves the cache. Under the lock. Returns how many victims there are. */
+static size_t keep_only(size_t bytes, struct mapping *victims) {
+	return huge_cache_put((struct piece){ NULL, 0, 0 }, ALIGN_DOWN(bytes, os_page_size), victims);
+}
+
 size_t huge_purge(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	lock_take(&huge.lock, RANK_HUGE);
 	size_t bytes = huge_cache_bytes();
-	size_t count = huge_cache_put((struct piece){ NULL, 0, 0 }, 0, victims);
-	drop_and_unmap(victims, count);
+	drop_and_unmap(victims, keep_only(0, victims));
 	unmap_stuck();
 	return bytes;
 }
@@ -153,8 +157,7 @@ static size_t decay(struct mapping *victims, uint64_t now) {
 	pressure_tick(now);
 	size_t unused = huge_cache_least();
 	if (unused == 0 || conf.decay < 0) return 0;
-	size_t left = huge_cache_bytes() - decay_part(unused);
-	return huge_cache_put((struct piece){ NULL, 0, 0 }, ALIGN_DOWN(left, os_page_size), victims);
+	return keep_only(huge_cache_bytes() - decay_part(unused), victims);
 }
 
 /* Puts the mapping into the cache, drops the lock, and unmaps what has no place there any more. */
@@ -169,15 +172,15 @@ void huge_give_idle(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
 	if (conf.decay < 0 || conf.dirty_max >= 0) return;
 	lock_take(&huge.lock, RANK_HUGE);
-	const size_t unused = huge_cache_least(), left = ALIGN_DOWN(huge_cache_bytes() - unused, os_page_size);
-	const size_t count = unused > 0 ? huge_cache_put((struct piece){ NULL, 0, 0 }, left, victims) : 0;
-	drop_and_unmap(victims, count);
+	const size_t unused = huge_cache_least();
+	drop_and_unmap(victims, unused > 0 ? keep_only(huge_cache_bytes() - unused, victims) : 0);
 }
 
 size_t huge_decay(void) {
 	struct mapping victims[HUGE_CACHE_ENTRIES + 1];
+	const uint64_t now = os_milliseconds(); /* nobody waits for the clock */
 	lock_take(&huge.lock, RANK_HUGE);
-	size_t count = decay(victims, os_milliseconds()), left = huge_cache_bytes();
+	size_t count = decay(victims, now), left = huge_cache_bytes();
 	drop_and_unmap(victims, count);
 	unmap_stuck();
 	return left;

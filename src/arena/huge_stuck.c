@@ -41,18 +41,15 @@ void huge_stuck_add(struct mapping m, bool clean) {
 	if (make_room(1)) list[count++] = (struct stuck){ m.address, m.size, clean };
 }
 
-static char *place_in(const struct stuck *s, size_t size, size_t align) {
-	return mapping_place(s->address, s->size, size, align);
-}
-
 char *huge_stuck_take(size_t size, size_t align, bool *clean) {
 	size_t best = count;
 	for (size_t i = 0; i < count; i++)
-		if (place_in(&list[i], size, align) != NULL && (best == count || list[i].size < list[best].size))
+		if (mapping_place(list[i].address, list[i].size, size, align) != NULL &&
+		    (best == count || list[i].size < list[best].size))
 			best = i;
 	if (best == count) return NULL;
 	const struct stuck s = list[best];
-	char *at = place_in(&s, size, align), *end = s.address + s.size;
+	char *at = mapping_place(s.address, s.size, size, align), *end = s.address + s.size;
 	if (at > s.address && at + size < end && !make_room(1)) return NULL;
 	list[best] = list[--count];
 	if (at > s.address) list[count++] = (struct stuck){ s.address, (size_t)(at - s.address), s.clean };

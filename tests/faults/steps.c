@@ -85,12 +85,8 @@ static void have_done(int what) {
 		sched_yield();
 }
 
-static void drain(void) {
-	have_done(DRAIN);
-}
-
 static void drain_and_replace_what_it_keeps(void) {
-	drain();
+	have_done(DRAIN);
 	replace_what_it_keeps();
 }
 
@@ -114,10 +110,10 @@ static void set_trap(bool on) {
 static void *(*volatile const allocate)(size_t) = malloc;
 static void (*volatile const release)(void *) = free;
 
-static char *malloc_in_steps(size_t size) {
+static char *malloc_in_steps(void) {
 	steps = 0;
 	set_trap(true);
-	char *block = allocate(size);
+	char *block = allocate(SIZE);
 	set_trap(false);
 	return block;
 }
@@ -153,7 +149,7 @@ static void interrupt_each_instruction(void (*what)(void)) {
 	act = what;
 	acted = 0;
 	for (act_at = 1; act_at <= INSTRUCTIONS; act_at++) {
-		char *block = malloc_in_steps(SIZE);
+		char *block = malloc_in_steps();
 		assert_ptr_not_equal(block, kept);
 		memset(block, 5, SIZE);
 		look_into_cache(block);
