@@ -24,9 +24,9 @@ try:
         blocks.append(bytes(1 << 20))
 except MemoryError:
     count = len(blocks)
+del blocks[-5:]                 # up to 1 MiB was left, and at times so little that no thread could be made of it
 found = []
 thread = threading.Thread(target=lambda: found.append(tried(250 << 20)))
-del blocks[-5:]
 thread.start(); thread.join()
 del blocks
 print(large, count, found[0], tried(30 << 20), sum(len(str(n)) for n in range(100000)))
