@@ -132,9 +132,9 @@ class Limits(unittest.TestCase):
         self.assertEqual(self.worse(42, 42.49), [])         # more than 1%, but no instruction
         self.assertEqual(self.worse(900, 908), [])          # eight instructions, but less than 1%
         self.assertEqual(self.worse(42, 43), ["pair takes 1.0 instructions more (+2.4%)"])
-        self.assertEqual(self.worse(40, 50, "overflow by default"), [])       # a few guarded blocks more
+        self.assertEqual(self.worse(40, 50, "random by default"), [])       # a few guarded blocks more
         self.assertEqual(self.worse(900, 940, "medium by default"), [])
-        self.assertEqual(len(self.worse(40, 107, "overflow by default")), 1)
+        self.assertEqual(len(self.worse(40, 107, "random by default")), 1)
 
     def test_a_profile(self):
         profile = """events: Ir
@@ -270,7 +270,7 @@ class Gate(unittest.TestCase):
 
         for arguments in (("HEAD", "--only", "counts/pair,counts/none"), ("--baseline", "--only", "counts/pair,counts/none"),
                           ("HEAD", "--counts", "--only", "counts/pair,counts/none")):
-            self.assert_sentence(self.gate(root, *arguments), "nothing is called counts/none", "counts/overflow by default")
+            self.assert_sentence(self.gate(root, *arguments), "nothing is called counts/none", "counts/random by default")
         self.replace(root, "benchmarks/counts/baseline.json", '"lifo"', '"lofi"')
         self.assert_sentence(self.gate(root, "--baseline", "--only", "*lo*,*li*"), "other counts (lifo, lofi)")
         self.assert_sentence(self.gate(root, "HEAD", PATH=self.path_without("valgrind")), "valgrind")
