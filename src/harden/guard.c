@@ -162,9 +162,14 @@ static void *guard_alloc(struct guard_turn *turn, size_t size) {
 	return made ? (void *)slot->block : NULL;
 }
 
-void guard_start(void) {
-	if (stack_is_possible()) atomic_store(&cache_hooks.guard, guard_alloc);
+/* Are there stacks at all? To find out, tables are read that a process without guarded blocks never needs. */
+static void *guard_first(struct guard_turn *turn, size_t size) {
+	const bool possible = stack_is_possible();
+	atomic_store(&cache_hooks.guard, possible ? guard_alloc : NULL);
+	return possible ? guard_alloc(turn, size) : NULL;
 }
+
+void guard_start(void) { atomic_store(&cache_hooks.guard, guard_first); }
 
 /* The first byte of [from, to) that was overwritten; 0 when none was. */
 static uintptr_t overwritten(uintptr_t from, uintptr_t to) {
