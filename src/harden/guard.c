@@ -162,8 +162,9 @@ static void *guard_alloc(struct guard_turn *turn, size_t size) {
 	return made ? (void *)slot->block : NULL;
 }
 
-/* Are there stacks at all? To find out, tables are read that a process without guarded blocks never needs. The
- * answer is for good. While a fork is under way it might be wrong (fde_header_by_list), so the next one asks. */
+/* Are there stacks at all? To find out, tables are read that a process without guarded blocks never needs.
+ * The answer is for good. While a fork is under way it might be wrong (fde_header_by_list), so the next one
+ * asks. */
 static void *guard_first(struct guard_turn *turn, size_t size) {
 	if (!gate_try_enter()) return NULL;
 	const bool possible = stack_is_possible();
