@@ -39,6 +39,7 @@ static struct {
 	size_t limit;       /* bytes: what that is left of */
 	uint64_t purged_at; /* milliseconds: when all was given back last */
 	bool worth_it;      /* and that was a good part of what it takes to get here again */
+	bool owed;          /* all is to be given back, by who measures */
 } state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
 
 /* Bytes of free memory that the page heap and the cache of mappings have and need not walk for. */
@@ -171,9 +172,12 @@ static void look(uint64_t now, bool measured) {
 	gate_leave();
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. What is much and
 	 * surely free goes at once; a walk through all holes is not done again and again for little. */
-	if ((level == PRESSURE_CRITICAL || (level == PRESSURE_NEAR && !was_on)) &&
-	    (state.worth_it || now - state.purged_at >= PRESSURE_PATIENCE ||
-	     kept_now() >= state.limit / PRESSURE_CRITICAL_SHARE))
+	const bool begins = level == PRESSURE_NEAR && !was_on, purger = atomic_load(&pressure_ask) != NULL;
+	const bool waits = begins && !measured && purger;
+	const bool wanted = level == PRESSURE_CRITICAL || (begins && !waits) || (measured && state.owed);
+	state.owed = pressure_is_on() && (waits || (state.owed && !wanted));
+	if (wanted && (state.worth_it || now - state.purged_at >= PRESSURE_PATIENCE ||
+	               kept_now() >= state.limit / PRESSURE_CRITICAL_SHARE))
 		give_all_back(now);
 	atomic_store(&busy, 0);
 }

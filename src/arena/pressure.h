@@ -53,7 +53,8 @@ static inline void pressure_tick(uint64_t now) {
 		atomic_store_explicit(&pressure.due, true, memory_order_relaxed);
 }
 
-/* Works out what is left, and gives all free memory back when the limit has come near. */
+/* Works out what is left. When the limit has come near, all free memory is to go back: by the purger, if it
+ * is there; by the caller, if not, or if it is critical. */
 void pressure_look(void);
 
 /* At the start, when the tunables are known. */

@@ -64,8 +64,48 @@ static void what_is_surely_free_goes_at_once(void **state) {
 	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
 }
 
+static int asked;
+
+static void ask(void) { asked++; }
+
+/* The purger is there: who allocates near the limit tells it, and does not wait. */
+static void near_the_limit_the_purger_does_it(void **state) {
+	(void)state;
+	leave(1024 * MIB);
+	take_all();
+	free_all();
+	pressure_measure(true);
+	asked = 0;
+	atomic_store(&pressure_ask, ask);
+	conf.memory_limit = (int64_t)(limits_resident("") / 15 * 16);
+	pressure_look();
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_NEAR);
+	assert_int_equal(asked, 1);
+	assert_true(free_and_kept() >= (BLOCKS - 8) * MIB);
+	pressure_measure(true);
+	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
+	atomic_store(&pressure_ask, NULL);
+}
+
+/* Where it is not, who allocates does. */
+static void near_the_limit_without_a_purger(void **state) {
+	(void)state;
+	leave(1024 * MIB);
+	take_all();
+	free_all();
+	pressure_measure(true);
+	conf.memory_limit = (int64_t)(limits_resident("") / 15 * 16);
+	pressure_look();
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_NEAR);
+	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
+}
+
 int main(void) {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_surely_free_goes_at_once) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_surely_free_goes_at_once),
+		cmocka_unit_test(near_the_limit_the_purger_does_it),
+		cmocka_unit_test(near_the_limit_without_a_purger),
+	};
 
 	return cmocka_run_group_tests(tests, far_from_any_limit, NULL);
 }
