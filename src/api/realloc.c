@@ -16,7 +16,7 @@ CLAIM(claim, "realloc", FAMILY_MALLOC);
 
 /* Programs do not expect that a block cannot be made smaller: without memory for a copy it stays as long as
  * it is. */
-static void *move(void *block, size_t size, size_t usable) {
+static NOINLINE void *move(void *block, size_t size, size_t usable) {
 	int saved = errno;
 	void *moved = PUBLIC(malloc)(size);
 	if (moved == NULL) {
@@ -59,26 +59,29 @@ static COLD void look_for_free(const struct span *s, const void *block) {
 	if (place != NULL) report_pointer(claim.function, block, place);
 }
 
-/* The block's size. What is in it is about to be read, here or by the caller: a look at its mark costs
- * nothing more. */
-static inline __attribute__((always_inline)) size_t size_in_use(void *block) {
-	size_t usable;
-	const struct span *s = NULL;
-	const bool fast = usable_size_of_tag(block, page_map_tag(block), &usable);
-	if (unlikely(!fast)) {
-		usable = usable_size_of_place(block, claim.function);
-		s = span_of(block);
-	}
-	if (unlikely((fast || (s != NULL && s->kind == SPAN_SMALL)) && mark_is_there(block)))
-		look_for_free(span_of(block), block);
-	return usable;
-}
-
-static inline __attribute__((always_inline)) void *resize_block(void *block, size_t size) {
-	const size_t usable = size_in_use(block);
+static NOINLINE void *resize_by_place(void *block, size_t size) {
+	const size_t usable = usable_size_of_place(block, claim.function);
+	const struct span *s = span_of(block);
+	if (unlikely(s != NULL && s->kind == SPAN_SMALL && mark_is_there(block))) look_for_free(s, block);
 	if (still_fits(size, usable)) return block;
 	if (usable <= SMALL_MAX || size <= SMALL_MAX || guard_owns(block)) return move(block, size, usable);
 	return resize_large(block, size, usable);
+}
+
+static COLD void *resize_marked(void *block, size_t size, size_t usable) {
+	look_for_free(span_of(block), block);
+	return still_fits(size, usable) ? block : move(block, size, usable);
+}
+
+/* Most blocks stay where they are. That takes no frame: whatever else there is to do, is done by a function
+ * in its place. What is in the block is about to be read, here or by the caller: a look at its mark costs
+ * nothing more. */
+static inline __attribute__((always_inline)) void *resize_block(void *block, size_t size) {
+	size_t usable;
+	if (unlikely(!usable_size_of_tag(block, page_map_tag(block), &usable)))
+		return resize_by_place(block, size);
+	if (unlikely(mark_is_there(block))) return resize_marked(block, size, usable);
+	return likely(still_fits(size, usable)) ? block : move(block, size, usable); /* it is small */
 }
 
 void *plain_resize(void *block, size_t size) { return resize_block(block, size); }
@@ -91,12 +94,14 @@ enum { ZERO_FREES = true };
 enum { ZERO_FREES = false };
 #endif
 
+static NOINLINE void *resize_to_nothing(void *block) {
+	release(block, &claim);
+	return NULL;
+}
+
 EXPORT NOINLINE void *PUBLIC(realloc)(void *block, size_t size) {
 	if (block == NULL) return PUBLIC(malloc)(size);
-	if (size == 0 && ZERO_FREES) {
-		release(block, &claim);
-		return NULL;
-	}
+	if (size == 0 && ZERO_FREES) return resize_to_nothing(block);
 	if (!ZERO_FREES) size = max_size(size, 1);
 	const struct front *instead = front_instead();
 	return unlikely(instead != NULL) ? instead->resize(block, size) : resize_block(block, size);
