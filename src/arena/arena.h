@@ -123,7 +123,8 @@ struct bare_blocks {
 /* Takes up to `count` (at most BATCH_MAX) blocks of a size class, lowest addresses of a span first. Returns
  * how many; 0 means out of memory. They are fewer where more would touch pages before their time. They are
  * told below `end`, the first one last. When bare->count is not 0, it is all of them, of which only the first
- * is told, and they are to be marked: without any lock, for that is likely to be a page fault. */
+ * is told, and they are to be marked: without any lock, for that is likely to be a page fault. Who takes many
+ * (BATCH_LONG in batch.h) does so under a cache's lock, so that no fork comes in the middle. */
 size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
                        struct bare_blocks *bare);
 void arena_mark_bare(const struct bare_blocks *bare);

@@ -40,7 +40,8 @@ static inline uint64_t bare_pages(const struct span *s) {
 	return pages;
 }
 
-/* Where not all free blocks have their mark, or some of them touch a purged page. */
+/* Not all free blocks have their mark, or some of them touch a purged page. */
+static inline bool span_needs_care(const struct span *s) { return (s->purged | bare_pages(s)) != 0; }
 size_t bare_take_with_care(struct span *s, const struct size_class *c, void **end, size_t count,
                            enum second_word *word);
 
@@ -50,7 +51,7 @@ size_t bare_take_with_care(struct span *s, const struct size_class *c, void **en
  * none. They are told below `end`, the first one last: malloc takes them from there. */
 static inline size_t bare_take(struct span *s, const struct size_class *c, void **end, size_t count,
                                enum second_word *word) {
-	if (unlikely((s->purged | bare_pages(s)) != 0)) return bare_take_with_care(s, c, end, count, word);
+	if (unlikely(span_needs_care(s))) return bare_take_with_care(s, c, end, count, word);
 	const size_t wanted = min_size(count, s->free_count), size = c->size;
 	size_t at = s->scan, missing = wanted;
 	while (missing > 0) {

@@ -6,6 +6,7 @@
 
 #include "arena/arena.h"
 #include "arena/bare.h"
+#include "arena/batch.h"
 #include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
@@ -109,26 +110,28 @@ static size_t take_random(struct span *s, const struct size_class *c, void **end
 	return taken;
 }
 
-/* Blocks of a span that has some, as bare_take gives them, or of a hardened one by chance. None as well when
- * its holes are not to be filled: that would pass the cap. */
+/* Blocks of a span that has some, as bare_take gives them, or batch_take where there is a batch, or of a
+ * hardened one by chance. None as well when its holes are not to be filled: that would pass the cap. */
 static inline size_t take_from(struct span *s, const struct size_class *c, void **end, size_t count,
-                               enum second_word *word) {
+                               enum second_word *word, struct batch *batch) {
 	size_t holes;
 	if (unlikely(!holes_reserve(s, &holes))) return 0;
-	const size_t taken =
-	    unlikely(s->hard) ? take_random(s, c, end, count) : bare_take(s, c, end, count, word);
+	const size_t taken = unlikely(s->hard) ? take_random(s, c, end, count)
+	                     : batch != NULL   ? batch_take(batch, s, c, end, count, word)
+	                                       : bare_take(s, c, end, count, word);
 	cap_give(holes);
 	return taken;
 }
 
 /* Drops the bin's lock. The word is that of bare blocks, if these were taken. */
 static inline size_t end_refill(struct bin *bin, unsigned class_, void **end, size_t taken,
-                                enum second_word word, struct bare_blocks *bare) {
+                                enum second_word word, struct bare_blocks *bare, const struct batch *batch) {
 	const struct size_class *c = &size_classes[class_];
 	bin->blocks_out += taken;
 	bin->refills++;
 	holes_watch_take(bin, class_);
 	lock_drop(&bin->lock, RANK_BIN);
+	if (batch != NULL) batch_tell(batch, c->size);
 	PROBE(refill, c->size, taken);
 	pressure_poke();
 	bare->count = 0;
@@ -145,15 +148,16 @@ size_t arena_take_run(struct arena *arena, unsigned class_, void **end, size_t f
 	lock_take(&bin->lock, RANK_BIN);
 	struct span *s = bin->partial != NULL ? bin->partial : create_span(bin, class_);
 	if (s != NULL) {
-		taken = take_from(s, c, end, few, NULL);
-		if (taken == 0) taken = take_from(s, c, end, most, &word);
+		taken = take_from(s, c, end, few, NULL, NULL);
+		if (taken == 0) taken = take_from(s, c, end, most, &word, NULL);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 	}
-	return end_refill(bin, class_, end, taken, word, bare);
+	return end_refill(bin, class_, end, taken, word, bare, NULL);
 }
 
-size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
-                       struct bare_blocks *bare) {
+static inline __attribute__((always_inline)) size_t refill(struct arena *arena, unsigned class_, void **end,
+                                                           size_t count, struct bare_blocks *bare,
+                                                           struct batch *batch) {
 	struct bin *bin = &arena->bins[class_];
 	const struct size_class *c = &size_classes[class_];
 	size_t taken = 0;
@@ -163,11 +167,24 @@ size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t 
 		/* A new span, or bare blocks, for the first block only: what the batch has got by then is enough. */
 		if (bin->partial == NULL && (taken > 0 || create_span(bin, class_) == NULL)) break;
 		struct span *s = bin->partial;
-		taken += take_from(s, c, end - taken, count - taken, taken == 0 ? &word : NULL);
+		taken += take_from(s, c, end - taken, count - taken, taken == 0 ? &word : NULL, batch);
 		if (s->free_count == 0) bin_unlink_full(bin, s);
 		if (s->free_count > 0 || word != WORD_IS_MARK) break;
 	}
-	return end_refill(bin, class_, end, taken, word, bare);
+	return end_refill(bin, class_, end, taken, word, bare, batch);
+}
+
+static NOINLINE size_t refill_long(struct arena *arena, unsigned class_, void **end, size_t count,
+                                   struct bare_blocks *bare) {
+	struct batch batch;
+	batch.words = 0;
+	return refill(arena, class_, end, count, bare, &batch);
+}
+
+size_t arena_take_bare(struct arena *arena, unsigned class_, void **end, size_t count,
+                       struct bare_blocks *bare) {
+	if (count >= BATCH_LONG) return refill_long(arena, class_, end, count, bare);
+	return refill(arena, class_, end, count, bare, NULL);
 }
 
 /* Empty spans go back, but for the last one. Of hardened ones more stay, until they are purged as idle. */

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/batch.h"
 #include "arena/bin.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
@@ -79,6 +80,55 @@ static void blocks_go_home(void **state) {
 	arena_give(c, mixed, 40);
 	assert_int_equal(second->bins[c].blocks_out, 0);
 	assert_int_equal(arena_list[0]->bins[c].blocks_out, first_out - 20);
+}
+
+static void **find_pointer(void **pointers, size_t count, const void *wanted) {
+	for (size_t i = 0; i < count; i++)
+		if (pointers[i] == wanted) return &pointers[i];
+	return NULL;
+}
+
+/* Long refills: the lowest free blocks of spans, each once, in order, whatever lies between them. `step`: each so many-th block of
+ * two whole spans was free. */
+static void take_each(size_t step) {
+	enum { BLOCKS = 2 * SLICE_SIZE / 64 };
+	static_assert(BLOCKS / 64 > 2 * BATCH_WORDS, "more words than are copied");
+	static void *all[BLOCKS], *wanted[BLOCKS], *scratch[BLOCKS];
+	const unsigned c = class_of_size(64);
+	struct arena *arena = arena_list[1];
+	const struct bin *bin = &arena->bins[c];
+	take_all(arena, c, all, BLOCKS);
+	assert_int_equal(bin->blocks_out, BLOCKS);
+	size_t count = 0;
+	for (size_t i = step / 2; i < BLOCKS; i += step)
+		if (i % (BLOCKS / 2) != 0) scratch[count] = wanted[count] = all[i], count++; /* the span stays */
+	for (size_t i = 0; i < count; i += BATCH_MAX) arena_give(c, scratch + i, min_size(BATCH_MAX, count - i));
+	for (size_t n, at = 0; at < count; at += n) {
+		n = min_size(at == 0 ? BATCH_LONG : BATCH_MAX, count - at);
+		void *told[BATCH_MAX + 1] = { NULL }, **end = told + BATCH_MAX + 1;
+		struct bare_blocks bare;
+		assert_int_equal(arena_take_bare(arena, c, end, n, &bare), n);
+		assert_int_equal(bare.count, 0);
+		assert_null(end[-1 - (ptrdiff_t)n]);
+		for (size_t i = 1; i <= n; i++) {
+			void **place = find_pointer(wanted, count, *(end - i));
+			assert_non_null(place);
+			*place = NULL;
+			assert_false(arena_has_free(span_of(*(end - i)), *(end - i)));
+			if (i > 1 && span_of(*(end - i)) == span_of(*(end - i + 1))) assert_true(*(end - i) > *(end - i + 1));
+		}
+	}
+	assert_int_equal(bin->blocks_out, BLOCKS);
+	for (size_t i = 0; i < BLOCKS; i += BATCH_MAX) arena_give(c, all + i, BATCH_MAX);
+	assert_int_equal(bin->blocks_out, 0);
+}
+
+static void long_refills(void **state) {
+	(void)state;
+	take_each(1);   /* words of free blocks, of which the last is taken in part */
+	take_each(3);   /* words of some */
+	take_each(50);  /* one or two in each word, of more words than are copied */
+	take_each(150); /* words of none between */
 }
 
 static void holes_go_back(void **state) {
@@ -364,7 +414,7 @@ int main(void) {
 		cmocka_unit_test(refused_pages_are_tried_again_when_told),
 		cmocka_unit_test(what_has_gone_is_left_alone), cmocka_unit_test(what_went_lazily_goes_again),
 		cmocka_unit_test(spans_that_were_away_are_seen),
-		cmocka_unit_test(short_bitmaps_share_pages), cmocka_unit_test(misuse_is_found),
+		cmocka_unit_test(short_bitmaps_share_pages), cmocka_unit_test(long_refills), cmocka_unit_test(misuse_is_found),
 	};
 	return cmocka_run_group_tests(tests, start_arenal, NULL);
 }
