@@ -4,6 +4,7 @@
 #include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
+#include "arena/shelf.h"
 #include "arena/thp.h"
 #include "base/conf.h"
 #include "base/cpus.h"
@@ -123,12 +124,14 @@ void arena_release_all(size_t wanted) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++)
 		for (unsigned c = 1; c < CLASS_COUNT; c++) bin_retire_empty(&arena_list[a]->bins[c], c);
+	shelves_drain(0);
 	huge_purge();
 	heap_release(wanted);
 }
 
 size_t arena_purge_all(size_t keep_top) {
 	bool more_later;
+	shelves_drain(0);
 	size_t purged = arena_purge_holes(0, true, &more_later) + heap_trim(keep_top) + huge_purge();
 	return purged + heap_purge();
 }
@@ -136,8 +139,10 @@ size_t arena_purge_all(size_t keep_top) {
 void arena_lock_all(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	lock_close(RANK_BIN);
-	for (uint32_t a = 0; a < count; a++)
+	for (uint32_t a = 0; a < count; a++) {
+		lock_await(&arena_list[a]->shelf.lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_await(&arena_list[a]->bins[c].lock);
+	}
 	heap_lock();
 }
 
@@ -146,6 +151,8 @@ void arena_unlock_all(void) { heap_unlock(); }
 void arena_after_fork(void) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	arena_generation++;
-	for (uint32_t a = 0; a < count; a++)
+	for (uint32_t a = 0; a < count; a++) {
+		lock_found(&arena_list[a]->shelf.lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_found(&arena_list[a]->bins[c].lock);
+	}
 }

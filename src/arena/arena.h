@@ -45,9 +45,27 @@ struct bin_purged {
 	uint64_t done;  /* the same, when the last one came to the end. It is still flushes: all has gone */
 };
 
+/* Slices of the longest run that lies on a shelf: blocks of up to 256 KiB, and what a header makes of
+ * them. */
+#define SHELF_SLICES 5
+
+/* Runs that others freed, for the arena's threads (shelf.h). */
+struct shelf {
+	struct lock lock;                 /* RANK_BIN */
+	_Atomic uint32_t slices;          /* of all runs. Written under the lock, as all that follows */
+	uint8_t used;                     /* bit i: somebody took a run of i + 1 slices since the last look */
+	uint8_t idle_looks[SHELF_SLICES]; /* by slices, less one: looks that found this length unused */
+	uint8_t count[SHELF_SLICES];      /* likewise: runs */
+	struct span *first[SHELF_SLICES]; /* likewise: the one that came last; the others at ->next. Their kind
+	                                     is SPAN_KEPT */
+} __attribute__((aligned(CACHE_LINE)));
+static_assert(SHELF_SLICES <= 8, "shelf.used has a bit for each length");
+static_assert(sizeof(struct shelf) == CACHE_LINE, "a shelf shares its line with nothing");
+
 struct arena {
 	struct bin bins[CLASS_COUNT];
 	struct bin_purged purged[CLASS_COUNT];
+	struct shelf shelf;
 
 	uint32_t threads;                    /* see arena_threads. This and the next: threads lock (cache/) */
 	uint32_t generation;                 /* of the process that they are counted in */
@@ -160,13 +178,14 @@ static inline void arena_give_alone(unsigned class_, void *block) {
 /* Is the block, which starts in this span of small blocks, free in its bin? */
 bool arena_has_free(const struct span *s, const void *block);
 
-/* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. For when
- * an allocation of `wanted` bytes is about to fail: nothing is purged, for addresses and mappings are what it
- * wants for. */
+/* Unmaps what can be unmapped: empty spans in their regions, the top of the brk heap, kept mappings. What
+ * lies on shelves is free slices then. For when an allocation of `wanted` bytes is about to fail: nothing is
+ * purged, for addresses and mappings are what it wants for. */
 void arena_release_all(size_t wanted);
 
-/* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, dirty
- * slices, the top of the brk heap but for `keep_top` bytes. Returns the bytes given back. */
+/* Gives free memory back to the kernel: spans that are kept empty, free pages inside partly used spans, what
+ * lies on shelves, dirty slices, the top of the brk heap but for `keep_top` bytes. Returns the bytes given
+ * back. */
 size_t arena_purge_all(size_t keep_top);
 
 /* holes_purge for every bin. */

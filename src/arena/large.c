@@ -31,6 +31,7 @@ static void *run_alloc(size_t size, size_t align, bool zero, enum region_kind pr
 	struct span *run =
 	    heap_alloc(slices, max_size(align >> SLICE_SHIFT, 1), preferred, SPAN_RUN, zero ? &stale : NULL);
 	if (run == NULL) return NULL;
+	run->home = 0;
 	pressure_poke();
 	if (zero && stale.slices > 0) clear_run(run, size, &stale);
 	return run->start;

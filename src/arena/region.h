@@ -13,7 +13,7 @@ enum span_kind {
 	SPAN_SMALL,     /* first slice of a span of small blocks */
 	SPAN_CONTINUED, /* later slice of a span of small blocks */
 	SPAN_RUN,       /* first slice of a run that is one large block */
-	SPAN_KEPT,      /* the same, freed: it waits in a thread's cache */
+	SPAN_KEPT,      /* the same, freed: it waits in a thread's cache, or on a shelf */
 };
 
 /* One slice or several that are used together: blocks of one size class, or one large block. */
@@ -26,6 +26,8 @@ struct span {
 	uint16_t slices;
 	union {
 		uint16_t head;       /* continued: how many slices before this one the span starts */
+		uint16_t home;       /* run: 1 + the number of the arena that it was taken for; 0: of none. See
+		                        shelf.h. Owner: the thread that has the block */
 		uint16_t marked_end; /* small: see bare.h. Owner: bin->lock */
 	};
 	uint16_t bare;   /* small, and each of its slices has its own: bit i is set when the free blocks on page i

@@ -2,6 +2,7 @@
  * others become orphans, wherever in malloc or free these threads were: each is given back later, by who
  * comes by. In a child that no handler of fork hears of, they stay in the list of all caches. */
 #include "arena/policy.h"
+#include "arena/shelf.h"
 #include "arena/zero.h"
 #include "base/meta.h"
 #include "cache/caches.h"
@@ -10,6 +11,7 @@
 #include "cache/walk.h"
 
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
+static _Atomic bool has_inherited;  /* orphans; or runs on shelves, which go last */
 
 /* ---- by fork ---- */
 
@@ -30,8 +32,9 @@ void tcache_after_fork(void) {
 	if (caches.last != NULL) {
 		caches.last->next = caches.orphans;
 		caches.orphans = caches.first;
-		adopt_from = os_milliseconds() + ADOPTION_PACE;
 	}
+	has_inherited = caches.orphans != NULL || shelves_bytes() > 0;
+	if (has_inherited) adopt_from = os_milliseconds() + ADOPTION_PACE;
 	caches.first = caches.last = own;
 	heap_caches_after_fork(own);
 	forget_parked();
@@ -68,11 +71,14 @@ bool adopt_orphan(void) {
 }
 
 void tcache_adopt_in_time(void) {
-	if (likely(atomic_load_explicit(&caches.orphans, memory_order_relaxed) == NULL)) return;
+	if (likely(!atomic_load_explicit(&has_inherited, memory_order_relaxed))) return;
 	const uint64_t now = os_milliseconds();
 	if (now < atomic_load_explicit(&adopt_from, memory_order_relaxed)) return;
 	atomic_store_explicit(&adopt_from, now + ADOPTION_PACE, memory_order_relaxed);
-	adopt_orphan();
+	if (atomic_load_explicit(&caches.orphans, memory_order_relaxed) != NULL)
+		adopt_orphan();
+	else if (atomic_exchange_explicit(&has_inherited, false, memory_order_relaxed))
+		shelves_drain(0);
 }
 
 /* ---- without handlers of fork ---- */

@@ -5,6 +5,7 @@
 #include "arena/huge.h"
 #include "arena/policy.h"
 #include "arena/pressure.h"
+#include "arena/shelf.h"
 #include "arena/wave.h"
 #include "base/conf.h"
 #include "cache/growth.h"
@@ -61,6 +62,7 @@ static bool purge_idle(bool rests) {
 	const bool soon = rests || pressure_is_on();
 	if (rests) tcache_drain(IDLE_LOOKS); /* what caches hold now they have held all the time */
 	bool holes_later, caches_later = tcache_drain(soon ? 1 : IDLE_LOOKS);
+	caches_later |= shelves_drain(rests ? 0 : soon ? 1 : IDLE_LOOKS);
 	holes_next_tick();
 	arena_purge_holes(soon ? 0 : IDLE_TICKS, false, &holes_later);
 	size_t slices = heap_decay(rests), mappings = huge_decay();
@@ -87,6 +89,12 @@ static bool sleep_until_poked(void) {
 	return true;
 }
 
+/* What waits for other threads goes back: nobody will see to it any more. */
+static void end_waiting(void) {
+	tcache_end_parked();
+	shelves_drain(0);
+}
+
 /* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It
  * starts no other thread, which would have that table, and must not run the handlers of exit, which want
  * the program's: see purger_end. */
@@ -102,12 +110,12 @@ static void purge_in_background(void) {
 		if (purge_idle(rests) || tcache_count() == 0) continue;
 		if (tcache_count() <= 1) break;
 		if (!sleep_until_poked()) {
-			tcache_end_parked();
+			end_waiting();
 			return;
 		}
 	}
 	set_off();
-	tcache_end_parked(); /* none is parked after that */
+	end_waiting(); /* nothing waits after that */
 }
 
 static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = call };

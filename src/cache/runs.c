@@ -2,6 +2,7 @@
 
 #include "arena/heap.h"
 #include "arena/pressure.h"
+#include "arena/shelf.h"
 #include "arena/wave.h"
 #include "base/sandbox.h"
 #include "cache/caches.h"
@@ -94,6 +95,18 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	if (!run_keep(rc, run)) heap_free(run);
 	lock_drop(tc->lock, RANK_CACHE);
 	slow_call_ends(SLOW_FREE_LARGE, begin);
+}
+
+bool run_goes_home(struct tcache *tc, struct span *run) {
+	struct run_cache *rc = &tc->run_cache;
+	const uint32_t slices = run->slices, limit = run_limit(rc);
+	if (slices > SHELF_SLICES || !run_enter(rc)) return false;
+	/* If the way is open now, it is until run_leave, as far as others' drains are concerned. */
+	const bool full = run_limit(rc) != 0 && rc->slices + slices > limit &&
+	                  (limit < RUN_CACHE_SLICES || rc->first[slices] != NULL);
+	run_leave(rc);
+	if (!full && (limit != 0 || most_slices() != 0)) return false;
+	return shelf_put(run);
 }
 
 /* ---- of any thread ---- */

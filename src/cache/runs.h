@@ -106,6 +106,10 @@ void run_cache_init(struct run_cache *rc);
 /* For the calling thread's cache: keeps the run, and frees what has no place any more, others or this one. */
 void run_cache_put(struct tcache *tc, struct span *run);
 
+/* For a run that has a home: puts it on its shelf, if the thread has no room for more, or is to keep none.
+ * But one that may keep many makes room for the first of a length. False: run_cache_put is to follow. */
+bool run_goes_home(struct tcache *tc, struct span *run);
+
 /* Frees all of them. For the calling thread's cache, or one whose thread is not there. */
 void run_cache_dispose(struct tcache *tc);
 

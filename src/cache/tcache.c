@@ -3,6 +3,7 @@
 
 #include "arena/clear.h"
 #include "arena/large.h"
+#include "arena/shelf.h"
 #include "cache/caches.h"
 #include "cache/magazine.h"
 
@@ -56,6 +57,25 @@ void tcache_free(unsigned class_, void *block) {
 	slow_call_ends(SLOW_FREE_SMALL, begin);
 }
 
+/* While shelves are open: from the arena's one; or it will come there, if it is a run. */
+static NOINLINE void *alloc_with_shelf(struct tcache *tc, size_t size, size_t align, bool zero) {
+	const uint64_t begin = slow_call_of(tc);
+	struct arena *arena = tc->arena;
+	struct span *run = align <= SLICE_SIZE ? shelf_take(arena, size) : NULL;
+	void *block;
+	if (run != NULL) {
+		block = run->start;
+		if (zero) clear_stale(block, size, true);
+	} else {
+		block = large_alloc(size, align, zero, (enum region_kind)arena->kind);
+		if (block != NULL) run = slice_record(block);
+		if (run != NULL && run->kind == SPAN_RUN) shelf_own(arena, run);
+	}
+	cache_hook_call(&cache_hooks.slow_moment);
+	slow_call_ends(SLOW_MALLOC_LARGE, begin);
+	return block;
+}
+
 void *tcache_alloc_large(size_t size, size_t align, bool zero) {
 	struct tcache *tc = get_cache();
 	if (tc != NULL && align <= MIN_ALIGN) {
@@ -72,6 +92,7 @@ void *tcache_alloc_large(size_t size, size_t align, bool zero) {
 		if (zero) clear_stale(run->start, size, true);
 		return run->start;
 	}
+	if (unlikely(shelves_are_open()) && tc != NULL) return alloc_with_shelf(tc, size, align, zero);
 	const uint64_t begin = slow_call_of(tc);
 	const struct arena *arena = tc != NULL ? tc->arena : arena_list[0];
 	void *block = large_alloc(size, align, zero, (enum region_kind)arena->kind);
@@ -83,7 +104,7 @@ void *tcache_alloc_large(size_t size, size_t align, bool zero) {
 void tcache_free_run(struct span *run) {
 	struct tcache *tc = get_cache();
 	if (tc != NULL && likely(!run->altered)) {
-		run_cache_put(tc, run);
+		if (likely(run->home == 0) || !run_goes_home(tc, run)) run_cache_put(tc, run);
 		return;
 	}
 	const uint64_t begin = slow_call_of(tc);

@@ -4,6 +4,7 @@
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/pressure.h"
+#include "arena/shelf.h"
 #include "base/cap.h"
 #include "base/lock.h"
 #include "base/lock_holds.h"
@@ -78,6 +79,7 @@ void stats_get(struct arenal_stats *out) {
 		flushes += class_stats.flushes;
 	}
 	tcache_stats_get(&magazines, &kept_runs, &threads);
+	kept_runs += shelves_bytes();
 	heap_stats_get(&heap);
 	huge_stats_get(&huge);
 	guard_stats_get(&guard);
@@ -182,7 +184,7 @@ static void memory_line(struct writer *w, const char *name, size_t bytes, const 
 
 static void print_memory(struct writer *w, const struct arenal_stats *s, const struct heap_stats *heap) {
 	memory_line(w, "allocated", s->allocated, "in blocks that the program holds");
-	memory_line(w, "cached", s->cached, "free, in thread caches");
+	memory_line(w, "cached", s->cached, "free, in caches");
 	memory_line(w, "active", s->active, "in spans, runs and huge blocks, without their holes");
 	memory_line(w, "dirty", s->dirty, "free, kept for reuse");
 	memory_line(w, "resident", s->resident, "backed by memory, as far as Arenal knows: at most");

@@ -14,7 +14,7 @@ ONE_OF = {name: 1 if name in ("lock_wait", "purge") else 16 for name in window_f
 # What ARENAL_STATS=1 prints, with the same words.
 MEMORY = (
     ("allocated", "in blocks that the program holds"),
-    ("cached", "free, in thread caches"),
+    ("cached", "free, in caches"),
     ("active", "in spans, runs and huge blocks, without their holes"),
     ("dirty", "free, kept for reuse"),
     ("resident", "backed by memory, as far as Arenal knows: at most"),

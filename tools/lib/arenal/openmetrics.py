@@ -16,7 +16,7 @@ OLD_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Figure of the whole process: name of the metric, type, unit, help.
 PROCESS = {
     "allocated": ("allocated_bytes", "gauge", "bytes", "In blocks that the program holds."),
-    "cached": ("cached_bytes", "gauge", "bytes", "In thread caches."),
+    "cached": ("cached_bytes", "gauge", "bytes", "In thread caches, or waiting for other threads."),
     "active": ("active_bytes", "gauge", "bytes", "In spans, slice runs and huge mappings in use."),
     "dirty": ("dirty_bytes", "gauge", "bytes", "Free, but still backed by memory."),
     "resident": ("resident_bytes", "gauge", "bytes", "Memory for blocks that the kernel may back now."),

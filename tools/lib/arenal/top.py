@@ -37,7 +37,7 @@ BY_BYTES = 4
 
 KEYS = "q quit  h help  p pause  Tab table  < > r sort  n N process  l list  P purge"
 HELP = """\
-allocated  in blocks that the program holds    cached    free, in thread caches
+allocated  in blocks that the program holds    cached    free, in caches
 active     spans, runs, huge blocks: no holes  dirty     free, kept for reuse
 resident   backed by memory: at most           returned  mapped, without memory
 mapped     address space for blocks            RSS       all of the process
