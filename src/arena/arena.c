@@ -111,12 +111,12 @@ bool arena_harden_anew(void) {
 }
 
 size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {
-	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
+	if (!now) return holes_purge_touched(idle_ticks, more_later);
+	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	size_t purged = 0;
 	*more_later = false;
 	for (uint32_t a = 0; a < count; a++)
-		for (unsigned c = 1; c < CLASS_COUNT; c++)
-			purged += holes_purge(&arena_list[a]->bins[c], c, idle_ticks, now, more_later);
+		for (unsigned c = 1; c < CLASS_COUNT; c++) purged += holes_purge_bin(&arena_list[a]->bins[c]);
 	return purged;
 }
 

@@ -61,11 +61,19 @@ struct shelf {
 } __attribute__((aligned(CACHE_LINE)));
 static_assert(SHELF_SLICES <= 8, "shelf.used has a bit for each length");
 static_assert(sizeof(struct shelf) == CACHE_LINE, "a shelf shares its line with nothing");
+/* Walks over a bin's list, which drop the lock in between. Owner: the bin's lock. */
+struct bin_walk {
+	/* The spans that come next for who goes over all of it, and for those who free (holes.c); NULL: the end
+	 * of the list. */
+	struct span *next, *next_piece;
+	uint64_t begun; /* how often `next` began at the start of the list */
+};
 
 struct arena {
 	struct bin bins[CLASS_COUNT];
 	struct bin_purged purged[CLASS_COUNT];
 	struct shelf shelf;
+	struct bin_walk walks[CLASS_COUNT];
 
 	uint32_t threads;                    /* see arena_threads. This and the next: threads lock (cache/) */
 	uint32_t generation;                 /* of the process that they are counted in */
@@ -188,7 +196,8 @@ void arena_release_all(size_t wanted);
  * back. */
 size_t arena_purge_all(size_t keep_top);
 
-/* holes_purge for every bin. */
+/* Gives the free pages back of spans that no block came back to for `idle_ticks` ticks, and sets *more_later
+ * when there are some that are not idle yet. Or, `now`, of all spans (holes_purge_bin). Returns the bytes. */
 size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later);
 
 /* From now on, hardened blocks are chosen by other random numbers. */

@@ -59,7 +59,7 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	struct span *s = kind == REGION_GUARDED ? hard_span_slices(c) : span_slices(c, kind);
 	if (s == NULL) return NULL;
 	for (size_t w = 0; w * 64 < c->blocks; w++) s->free_blocks[w] = bits_in_word(w, 0, c->blocks);
-	s->bin = bin;
+	span_set_bin(s, bin);
 	s->class_ = (uint8_t)class_;
 	s->free_count = c->blocks;
 	s->scan = 0;
@@ -72,8 +72,10 @@ static struct span *create_span(struct bin *bin, unsigned class_) {
 	s->purged = 0;
 	s->lazy = false;
 	s->away = false;
+	s->awaited = false;
 	bare_new(s, c);
-	s->touched = holes_tick();
+	s->touched = 0;
+	span_touch(page_map_region((uintptr_t)s->start), s, holes_tick());
 	bin_link_first(bin, s);
 	bin->spans++;
 	PROBE(span_made, s->start, c->slices * SLICE_SIZE, c->size);
@@ -244,17 +246,6 @@ static inline struct span *owned_span(void *block, unsigned class_, struct regio
 	return s;
 }
 
-/* One bin in HOLES_BINS_SHARE, the next ones each time. */
-static void look_at_some(void) {
-	static _Atomic uint32_t turn;
-	const uint32_t bins = atomic_load_explicit(&arena_count, memory_order_acquire) * (CLASS_COUNT - 1);
-	for (uint32_t n = bins / HOLES_BINS_SHARE; n > 0; n--) {
-		const uint32_t i = atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % bins;
-		const unsigned class_ = 1 + i % (CLASS_COUNT - 1);
-		holes_purge_now(&arena_list[i / (CLASS_COUNT - 1)]->bins[class_], class_, IDLE_TICKS);
-	}
-}
-
 void arena_give(unsigned class_, void **blocks, size_t count) {
 	struct region *region = NULL;
 	const struct size_class *c = &size_classes[class_];
@@ -272,7 +263,7 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 				const size_t n = give_front(s, c, blocks + i, count - i);
 				given += n;
 				i += n;
-				s->touched = tick;
+				span_touch(region, s, tick);
 				if (unlikely(!s->listed || s->free_count == c->blocks)) relink(bin, s, c, &retired);
 			} else {
 				blocks[others++] = blocks[i++];
@@ -280,18 +271,17 @@ void arena_give(unsigned class_, void **blocks, size_t count) {
 		}
 		bin->blocks_out -= given;
 		bin->flushes++;
-		const bool many_free = holes_watch_give(bin), look = holes_look_due(bin);
+		holes_watch_give(bin);
+		holes_watch_time(bin);
 		lock_drop(&bin->lock, RANK_BIN);
 		PROBE(flush, size_classes[class_].size, given);
 		bin_free_retired(retired);
-		if (unlikely(many_free)) holes_purge_now(bin, class_, 0);
-		if (unlikely(look)) look_at_some();
 		count = others;
 	}
 }
 
 bool arena_has_free(const struct span *s, const void *block) {
-	struct bin *bin = *(struct bin *const volatile *)&s->bin;
+	struct bin *bin = span_bin(s);
 	if (bin == NULL) return true; /* with all others of its span */
 	lock_take(&bin->lock, RANK_BIN);
 	const size_t number = block_number(&size_classes[s->class_], (size_t)((const char *)block - s->start));
@@ -300,15 +290,32 @@ bool arena_has_free(const struct span *s, const void *block) {
 	return is_free;
 }
 
+void bin_pass(const struct bin *bin, struct span *s) {
+	struct bin_walk *walk = bin_walk(bin);
+	if (walk->next == s) bin_go_on(&walk->next, s->next);
+	if (walk->next_piece == s) bin_go_on(&walk->next_piece, s->next);
+	s->awaited = false;
+}
+
 void bin_retire_empty(struct bin *bin, unsigned class_) {
-	struct span *retired = NULL;
-	if (!gate_try_enter()) return; /* no fork comes while they are retired */
-	lock_take(&bin->lock, RANK_BIN);
-	for (struct span *s = bin_is_purged(bin) ? NULL : bin->partial, *next; s != NULL; s = next) {
-		next = s->next;
-		if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, &retired);
+	struct bin_walk *walk = bin_walk(bin);
+	size_t left = SIZE_MAX;
+	while (left > 0 && gate_try_enter()) { /* no fork comes while they are retired */
+		struct span *retired = NULL;
+		lock_take(&bin->lock, RANK_BIN);
+		if (left == SIZE_MAX) {
+			left = bin_is_purged(bin) ? 0 : bin->spans;
+			bin_walk_begins(bin);
+		}
+		struct span *s = walk->next, *next;
+		for (size_t most = min_size(left, BIN_LOOK); s != NULL && most > 0; most--, left--, s = next) {
+			next = s->next;
+			if (s->free_count == size_classes[class_].blocks) bin_retire(bin, s, &retired);
+		}
+		bin_go_on(&walk->next, s);
+		if (s == NULL) left = 0;
+		lock_drop(&bin->lock, RANK_BIN);
+		bin_free_retired(retired);
+		gate_leave();
 	}
-	lock_drop(&bin->lock, RANK_BIN);
-	bin_free_retired(retired);
-	gate_leave();
 }

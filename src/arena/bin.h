@@ -11,6 +11,9 @@ static inline struct bin_purged *bin_purged(const struct bin *bin) {
 	return &bin->arena->purged[bin - bin->arena->bins];
 }
 
+/* Spans of a bin's list that are looked at in one hold of its lock: 5 to 20 us. */
+#define BIN_LOOK 64
+
 /* Something may go back that was not there, or stayed, when all was purged; other than by arena_give, which
  * counts its batches. */
 static inline void bin_changed(const struct bin *bin) {
@@ -19,6 +22,25 @@ static inline void bin_changed(const struct bin *bin) {
 
 /* Nothing of the bin can go back. */
 static inline bool bin_is_purged(const struct bin *bin) { return bin_purged(bin)->done == bin->flushes; }
+
+static inline struct bin_walk *bin_walk(const struct bin *bin) {
+	return &bin->arena->walks[bin - bin->arena->bins];
+}
+
+/* A walk goes on with this span, `*next` of the bin_walk, when the lock is taken again. NULL: with none. */
+static inline void bin_go_on(struct span **next, struct span *s) {
+	*next = s;
+	if (s != NULL) s->awaited = true;
+}
+
+/* Somebody begins to go over all of the bin's list. Others who do go on from there, too. */
+static inline uint64_t bin_walk_begins(const struct bin *bin) {
+	bin_go_on(&bin_walk(bin)->next, bin->partial);
+	return ++bin_walk(bin)->begun;
+}
+
+/* The span, with which a walk may go on, is about to leave the list. */
+COLD void bin_pass(const struct bin *bin, struct span *s);
 
 static inline void bin_link_first(struct bin *bin, struct span *s) {
 	bin_changed(bin);
@@ -44,6 +66,7 @@ static inline void bin_link_last(struct bin *bin, struct span *s) {
 }
 
 static inline void bin_unlink(struct bin *bin, struct span *s) {
+	if (unlikely(s->awaited)) bin_pass(bin, s);
 	if (s->prev != NULL)
 		s->prev->next = s->next;
 	else
@@ -84,8 +107,9 @@ static inline void bin_link_again(struct bin *bin, struct span *s) {
  * the bin's lock is dropped: freeing may purge, and nobody should wait for that. */
 static inline void bin_retire(struct bin *bin, struct span *s, struct span **retired) {
 	bin_unlink(bin, s);
+	span_leave_alone(page_map_region((uintptr_t)s->start), s);
 	bin->spans--;
-	s->bin = NULL;
+	span_set_bin(s, NULL);
 	s->next = *retired;
 	*retired = s;
 }

@@ -67,6 +67,7 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 	heap.stats.dirty -= dirty * SLICE_SIZE;
 	heap.least_dirty = min_size(heap.least_dirty, heap.stats.dirty);
 	heap.spared = min_size(heap.spared, heap.stats.dirty);
+	heap.settled = min_size(heap.settled, heap.stats.dirty);
 	if (r->slices_used == r->slices_total) region_unlink(r);
 	struct span *s = &r->spans[first];
 	s->start = (char *)r->base + first * SLICE_SIZE;
@@ -207,9 +208,8 @@ void heap_free(struct span *run) {
 	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
 	heap_put(r, first, slices, true);
-	if (heap_trim_is_due(r, first) && !purge_later(now))
-		allowance_charge(heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad));
-	heap_purge_if_due(now);
+	if (heap_trim_is_due(r, first) && !purge_later(now)) heap_note_trim();
+	heap_note_due(now);
 	lock_drop(&heap.lock, RANK_HEAP);
 }
 

@@ -5,6 +5,8 @@
 #ifndef ARENA_HEAP_H
 #define ARENA_HEAP_H
 
+#include <stdatomic.h>
+
 #include "arena/region.h"
 
 /* The longest run: above it, memory is mapped directly. A region, whose last slice stays unused, still packs
@@ -34,8 +36,14 @@ struct stale {
 struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred, enum span_kind kind,
                         struct stale *stale);
 
-/* Takes the run back. Neighbouring free slices are one run again at once. */
+/* Takes the run back. Neighbouring free slices are one run again at once. Whoever calls it, or the next one
+ * who frees, sees to heap_purge_due. */
 void heap_free(struct span *run);
+
+/* Are dirty slices to be purged by those who free? heap_purge_due does a piece of it (PURGE_PIECE). Without
+ * any lock. */
+extern _Atomic bool heap_purge_is_due;
+void heap_purge_due(void);
 
 /* A span of hardened blocks, as heap_alloc and heap_free: what lies before and behind it cannot be
  * accessed. */

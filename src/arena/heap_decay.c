@@ -25,8 +25,9 @@ void heap_break_huge(struct region *r, size_t first, size_t count) {
 }
 static_assert(64 % HUGE_PAGE_SLICES == 0, "the slices of a huge page are in one word");
 
-/* Purges one dirty run, inside of the gate. It is in nobody's reach meanwhile, so the lock is not held over
- * the system call. */
+/* Purges dirty slices, up to the end of a huge page: so a fork waits for no more than that, as does who wants
+ * more memory from the kernel. Inside of the gate. They are in nobody's reach meanwhile, so the lock is not
+ * held over the system call. */
 static size_t purge_run(struct region *r, size_t first, size_t count, bool lazily) {
 	heap_take(r, first, count, NULL);
 	heap.stats.purging += count * SLICE_SIZE;
@@ -50,27 +51,49 @@ static size_t purge_run(struct region *r, size_t first, size_t count, bool lazil
 	return count * SLICE_SIZE;
 }
 
-/* Purges until at most `keep` dirty bytes are left. `now`: nothing lazily, and the scraps of huge pages,
- * too. */
-static size_t purge_locked(size_t keep, bool now) {
-	size_t total = 0, spared = 0; /* not what others free meanwhile, where this look has passed already */
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
-	     r = r->next) {
-		size_t first = bit_find(r->dirty, 0, REGION_SLICES, true);
+bool heap_purge_slices(struct region *r, size_t first, size_t end, bool lazily, size_t *total) {
+	while (first < end) {
+		const size_t stop = min_size(end, ALIGN_DOWN(first, HUGE_PAGE_SLICES) + HUGE_PAGE_SLICES);
+		/* What others took meanwhile will be looked at again. */
+		if (bits_count(r->dirty, first, stop - first) != stop - first) return true;
+		if (!gate_try_enter()) return false;
+		*total += purge_run(r, first, stop - first, lazily);
+		gate_leave();
+		first = stop;
+	}
+	return true;
+}
+
+void heap_pause(size_t *looked) {
+	if (++*looked % HEAP_LOOK != 0) return;
+	lock_drop(&heap.lock, RANK_HEAP);
+	lock_take(&heap.lock, RANK_HEAP);
+}
+
+/* Purges until at most `keep` dirty bytes are left, or until `most` bytes were tried. `now`: nothing lazily,
+ * and the scraps of huge pages, too. */
+static size_t purge_locked(size_t keep, size_t most, bool now) {
+	size_t total = 0, tried = 0, looked = 0;
+	size_t spared = 0; /* not what others free meanwhile, where this look has passed already */
+	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked)) {
+		size_t first = r->slices_dirty > 0 ? bit_find(r->dirty, 0, REGION_SLICES, true) : REGION_SLICES;
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
-			/* One by one: a fork waits for no more than one. What it leaves dirty will be looked at again. */
-			if (!gate_try_enter()) return total;
+			if (tried >= most) return total;
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
-			const size_t found = (end - first) * SLICE_SIZE;
+			const size_t found = (end - first) * SLICE_SIZE, left = ALIGN_UP(most - tried, SLICE_SIZE);
 			size_t count = now ? end - first : thp_spare(r, &first, end - first);
-			const size_t purged = count > 0 ? purge_run(r, first, count, !now && conf.lazy_purge) : 0;
-			gate_leave();
+			if (most < SIZE_MAX) count = min_size(count, left / SLICE_SIZE);
+			size_t purged = 0;
+			/* What a fork leaves dirty will be looked at again. */
+			if (!heap_purge_slices(r, first, first + count, !now && conf.lazy_purge, &purged))
+				return total + purged;
 			total += purged;
+			tried += count * SLICE_SIZE;
 			spared += found - purged;
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
 	}
-	if (heap.stats.dirty > keep) heap.spared = min_size(spared, heap.stats.dirty);
+	if (heap.stats.dirty > keep && tried < most) heap.spared = min_size(spared, heap.stats.dirty);
 	return total;
 }
 
@@ -88,46 +111,114 @@ static size_t dirty_limit(uint64_t now) {
 	return pressure_bound(max_size(share, DIRTY_MIN));
 }
 
-static void decay(uint64_t now) {
-	if (!wave_next(&heap.wave, heap_backed(), now)) return;
+/* When the interval is over, the next one begins. Returns the bytes that are to go then, by time. */
+static size_t next_interval(uint64_t now) {
+	if (!wave_next(&heap.wave, heap_backed(), now)) return 0;
 	pressure_tick(now);
 	heap.refused = false;
-	size_t unused = min_size(heap.least_dirty, purgeable());
-	if (unused > 0 && conf.decay >= 0) {
-		size_t keep = heap.stats.dirty - decay_part(unused);
-		if (conf.trim_threshold >= 0 && unused > heap_trim_threshold())
-			heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad);
-		if (heap.stats.dirty > keep) purge_locked(keep, false);
-	}
-	if (conf.decay >= 0) heap_unmap_idle();
+	const size_t unused = conf.decay >= 0 ? min_size(heap.least_dirty, purgeable()) : 0;
+	heap.trim_due |= conf.trim_threshold >= 0 && unused > heap_trim_threshold();
+	heap.idle_due |= conf.decay >= 0;
 	heap.try_due = wave_is_large();
 	heap.least_dirty = heap.stats.dirty;
+	return unused > 0 ? decay_part(unused) : 0;
 }
 
-void heap_purge_if_due(uint64_t now) {
-	decay(now);
-	if (heap.refused) return;
-	if (purgeable() <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) return;
-	size_t limit = dirty_limit(now);
-	if (purgeable() > limit) allowance_charge(purge_locked(limit / DIRTY_LEFT_SHARE, false));
+/* What is due but for dirty slices: all of it, or within `most` bytes. Returns the bytes given back. */
+static size_t trim_due(size_t most) {
+	size_t bytes = 0;
+	if (heap.trim_due) {
+		heap.trim_due = false;
+		bytes = heap_lower_break(heap_trim_threshold(), (size_t)conf.top_pad, most);
+	}
+	if (heap.idle_due) {
+		heap.idle_due = false;
+		heap_unmap_idle();
+	}
+	return bytes;
 }
 
 size_t heap_decay(bool rests) {
 	const uint64_t now = os_milliseconds();
 	lock_take(&heap.lock, RANK_HEAP);
-	decay(now);
-	if (rests && purgeable() > 0 && !heap.refused) purge_locked(0, false);
+	const size_t part = next_interval(now), keep = heap.stats.dirty - part;
+	trim_due(SIZE_MAX);
+	if (part > 0 && heap.stats.dirty > keep) purge_locked(keep, SIZE_MAX, false);
+	if (part > 0) heap.least_dirty = heap.stats.dirty;
+	if (rests && purgeable() > 0 && !heap.refused) purge_locked(0, SIZE_MAX, false);
 	size_t left = purgeable() + (heap.any_idle ? SLICE_SIZE : 0);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return left;
+}
+
+/* ---- by those who free ---- */
+
+_Atomic bool heap_purge_is_due;
+
+static void note_due(size_t bytes) {
+	heap.due = max_size(heap.due, bytes);
+	if (heap.due > 0 || heap.trim_due || heap.idle_due)
+		atomic_store_explicit(&heap_purge_is_due, true, memory_order_relaxed);
+}
+
+void heap_note_trim(void) {
+	heap.trim_due = true;
+	note_due(0);
+}
+
+static COLD void note_interval(uint64_t now) { note_due(heap.due + next_interval(now)); }
+
+/* Where the purger does it in time, only a limit that was set, or that is near, is for those who free. */
+static COLD void note_limit(uint64_t now) {
+	const bool watched = atomic_load_explicit(&purged_in_background, memory_order_relaxed);
+	if (watched && conf.dirty_max < 0 && conf.decay != 0 && !pressure_is_on()) return;
+	const size_t limit = dirty_limit(now);
+	if (purgeable() > limit) note_due(purgeable() - limit / DIRTY_LEFT_SHARE);
+}
+
+/* Where nobody purges in the background, time goes by for those who free. */
+void heap_note_due(uint64_t now) {
+	if (unlikely(wave_is_over(&heap.wave, now)) &&
+	    !atomic_load_explicit(&purged_in_background, memory_order_relaxed))
+		note_interval(now);
+	if (likely(purgeable() <= DIRTY_MIN && conf.dirty_max < 0 && conf.decay != 0) || heap.refused) return;
+	note_limit(now);
+}
+
+/* Bytes that one call may purge beyond a piece: what became dirty and was not counted against one yet. Where
+ * somebody purges in the background it was left to him. */
+static size_t credit(void) {
+	if (atomic_load_explicit(&purged_in_background, memory_order_relaxed)) return 0;
+	return min_size(heap.stats.dirty - min_size(heap.stats.dirty, heap.settled), PURGE_CREDIT);
+}
+
+void heap_purge_due(void) {
+	if (!atomic_exchange_explicit(&heap_purge_is_due, false, memory_order_acquire)) return;
+	lock_take(&heap.lock, RANK_HEAP);
+	const size_t extra = credit(), most = PURGE_PIECE + extra;
+	size_t bytes = trim_due(most);
+	/* Others who come meanwhile see to the rest, not to the same. */
+	const size_t own = min_size(min_size(heap.due, heap.stats.dirty), most - min_size(bytes, most));
+	heap.due = min_size(heap.due, heap.stats.dirty) - own;
+	if (own > 0) {
+		const size_t keep = heap.stats.dirty - own, purged = purge_locked(keep, most - bytes, false);
+		bytes += purged;
+		/* No more can be purged, or a fork is under way: who frees next looks at the limits again. */
+		if (purged < own && heap.stats.dirty > keep) heap.due = 0;
+	}
+	heap.settled = heap.stats.dirty - min_size(heap.stats.dirty, extra - min_size(extra, bytes));
+	if (heap.due > 0 || heap.trim_due) atomic_store_explicit(&heap_purge_is_due, true, memory_order_relaxed);
+	lock_drop(&heap.lock, RANK_HEAP);
+	allowance_charge(bytes);
 }
 
 /* ---- when somebody asks ---- */
 
 /* What was purged lazily counts as dirty again. */
 static void recall_lazy(void) {
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
-	     r = r->next) {
+	size_t looked = 0;
+	if (!heap.any_lazy) return;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked)) {
 		size_t slices = bits_count(r->lazy, 0, REGION_SLICES);
 		for (size_t w = 0; w < REGION_SLICES / 64; w++) r->dirty[w] |= r->lazy[w];
 		bits_clear(r->lazy, 0, REGION_SLICES);
@@ -139,7 +230,7 @@ static void recall_lazy(void) {
 size_t heap_purge(void) {
 	lock_take(&heap.lock, RANK_HEAP);
 	recall_lazy();
-	size_t purged = purge_locked(0, true);
+	size_t purged = purge_locked(0, SIZE_MAX, true);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return purged;
 }

@@ -40,6 +40,12 @@ struct page_heap {
 	bool scarce;        /* no region could be mapped when that was tried last */
 	bool try_due;       /* it is time to try */
 	size_t least_dirty; /* least dirty bytes in the running interval: nobody needed these */
+	/* What those who free are to do, piece by piece (heap_purge_due): */
+	bool trim_due;     /* lower the break */
+	bool idle_due;     /* unmap a region that was free for long */
+	size_t due;        /* bytes to purge */
+	size_t settled;    /* of the dirty bytes, those that the last pieces were long enough for */
+	size_t top_purged; /* bytes that went from the top, before the break goes down over them */
 };
 extern struct page_heap heap __attribute__((visibility("hidden")));
 
@@ -105,9 +111,10 @@ void heap_forget_region(struct region *r);
 
 /* ---- heap_trim.c ---- */
 
-/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it.
- * Returns the bytes. */
-size_t heap_lower_break(size_t threshold, size_t keep);
+/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. After
+ * work for `most` bytes, the rest stays due. Returns the bytes that went back to the kernel. Dirty pages go
+ * first, for the lock is dropped over these. */
+size_t heap_lower_break(size_t threshold, size_t keep, size_t most);
 
 /* Free bytes below the break that may stay. */
 size_t heap_trim_threshold(void);
@@ -122,7 +129,18 @@ void heap_unmap_idle(void);
 
 /* ---- heap_decay.c ---- */
 
-/* For who has freed something: purges what time and the limit say. The lock is dropped meanwhile. */
-void heap_purge_if_due(uint64_t now);
+/* For who has freed something: notes what time and the limit say. */
+void heap_note_due(uint64_t now);
+
+/* The free top is longer than may stay. */
+void heap_note_trim(void);
+
+/* Purges the dirty slices [first, end), until some of them are not dirty any more, and adds the bytes to
+ * *total. False: a fork is under way. The lock is dropped meanwhile. */
+bool heap_purge_slices(struct region *r, size_t first, size_t end, bool lazily, size_t *total);
+
+/* For walks over all regions, with each: drops the lock and takes it again, now and then. */
+#define HEAP_LOOK 16 /* regions that are looked at in one hold: a microsecond or two */
+void heap_pause(size_t *looked);
 
 #endif

@@ -21,26 +21,19 @@ static size_t unsure_slices(const struct region *r) {
 
 size_t heap_backed_at_most(void) {
 	lock_take(&heap.lock, RANK_HEAP);
-	size_t bytes = heap.stats.used + heap.stats.dirty + heap.stats.metadata;
-	for (const struct region *r = heap.any_lazy ? heap_regions() : NULL; r != NULL; r = r->next)
+	size_t bytes = heap.stats.used + heap.stats.dirty + heap.stats.metadata, looked = 0;
+	for (const struct region *r = heap.any_lazy ? heap_regions() : NULL; r != NULL;
+	     r = r->next, heap_pause(&looked))
 		bytes += bits_count(r->lazy, 0, REGION_SLICES) * SLICE_SIZE;
 	lock_drop(&heap.lock, RANK_HEAP);
 	return bytes;
 }
 
-/* Regions that are looked at in one hold of the lock: a microsecond. */
-#define LOOK 16
-
 void heap_stats_get(struct heap_stats *out) {
 	size_t unsure = 0, looked = 0;
 	lock_take(&heap.lock, RANK_HEAP);
-	for (const struct region *r = heap_regions(); r != NULL; r = r->next) {
-		if (++looked % LOOK == 0) {
-			lock_drop(&heap.lock, RANK_HEAP);
-			lock_take(&heap.lock, RANK_HEAP);
-		}
+	for (const struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked))
 		unsure += unsure_slices(r) * SLICE_SIZE;
-	}
 	*out = heap.stats;
 	/* of other moments: what it is a part of bounds it */
 	out->unsure = min_size(unsure, out->mapped - out->used - out->dirty);

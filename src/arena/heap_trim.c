@@ -9,25 +9,50 @@
 
 /* ---- the break ---- */
 
-/* Lowers the break over the free top when that is longer than `threshold`, but for `keep` bytes of it. Goes
- * on from window to window, for a free top may be longer than one. */
-size_t heap_lower_break(size_t threshold, size_t keep) {
-	uintptr_t top = brk_top();
-	size_t total = 0;
-	while (top != 0) {
+/* Purges the next dirty slices of the top, from `at` on: they go before the break. False: a fork is under
+ * way. The lock is dropped meanwhile. */
+static bool purge_top(struct region *r, size_t at, size_t end, size_t *total) {
+	const size_t stop = min_size(bit_find(r->dirty, at, end, false), at + PURGE_PIECE / SLICE_SIZE);
+	const size_t before = *total;
+	const bool goes_on = heap_purge_slices(r, at, stop, false, total);
+	heap.top_purged += *total - before;
+	return goes_on;
+}
+
+/* What it takes to lower the break over the clean part of a window, in bytes that are purged meanwhile. */
+#define TRIM_WORK MIB
+
+/* Goes on from window to window, for a free top may be longer than one. */
+size_t heap_lower_break(size_t threshold, size_t keep, size_t most) {
+	size_t total = 0, work = 0;
+	for (uintptr_t top; work < most && (top = brk_top()) != 0;) {
 		struct region *r = page_map_region(top - 1);
 		if (r == NULL || r->kind != REGION_BRK) break;
 		size_t end = slice_number(top - 1) + 1, first = region_free_tail(r, end);
 		bool whole = first == 0;
 		if (!whole && (end - first) * SLICE_SIZE <= threshold) break;
 		if (!whole) first = min_size(end, first + (ALIGN_UP(keep, SLICE_SIZE) >> SLICE_SHIFT));
+		const size_t dirty = bit_find(r->dirty, first, end, true);
+		if (dirty < end && !heap.refused) {
+			const size_t before = total;
+			if (!purge_top(r, dirty, end, &total)) break;
+			work += total - before;
+			continue; /* others may have taken what was free */
+		}
 		uintptr_t bottom = r->base + first * SLICE_SIZE;
 		if (bottom == top || !brk_shrink(bottom)) break;
 		heap_remove_slices(r, first, end - first);
-		total += top - bottom;
-		top = whole ? bottom : 0;
+		const size_t fresh = top - bottom - min_size(heap.top_purged, top - bottom);
+		heap.top_purged -= top - bottom - fresh;
+		total += fresh;
+		work += TRIM_WORK;
+		heap.stats.purged_total += fresh;
+		if (!whole) break;
+		lock_drop(&heap.lock, RANK_HEAP);
+		lock_take(&heap.lock, RANK_HEAP);
 	}
-	heap.stats.purged_total += total;
+	if (work < most) heap.top_purged = 0;
+	if (work >= most) heap.trim_due = true;
 	return total;
 }
 
@@ -185,17 +210,21 @@ static void unmap_rest(struct region *r) {
 /* Unmaps a region that has been free and clean for long, unless it is the only such one of its kind: a
  * program may need one again and again. */
 void heap_unmap_idle(void) {
+	struct region *longest[REGION_GUARDED + 1] = { NULL };
+	size_t count[REGION_GUARDED + 1] = { 0 }, looked = 0;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked)) {
+		const uint32_t kind = r->kind;
+		const bool idle = kind != REGION_BRK && is_idle(r) && r->slices_dirty == 0;
+		r->idle = idle ? (uint16_t)min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
+		if (!idle) continue;
+		count[kind]++;
+		if (longest[kind] == NULL || r->idle > longest[kind]->idle) longest[kind] = r;
+	}
 	heap.any_idle = false;
 	for (int kind = REGION_MAPPED; kind <= REGION_GUARDED; kind++) {
-		struct region *found = NULL;
-		for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
-			r->idle =
-			    is_idle(r) && r->slices_dirty == 0 ? (uint16_t)min_size(r->idle + 1u, IDLE_INTERVALS) : 0;
-			if (r->idle == 0 || !has_other(r)) continue;
-			heap.any_idle = true;
-			if (r->idle == IDLE_INTERVALS) found = r;
-		}
-		if (found != NULL) unmap_free(found, true);
+		if (count[kind] < 2) continue;
+		heap.any_idle = true;
+		if (longest[kind]->idle == IDLE_INTERVALS) unmap_free(longest[kind], true);
 	}
 }
 
@@ -203,8 +232,8 @@ void heap_unmap_idle(void) {
 
 size_t heap_trim(size_t keep) {
 	lock_take(&heap.lock, RANK_HEAP);
-	size_t trimmed = heap_lower_break(0, keep);
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL; r = r->next)
+	size_t trimmed = heap_lower_break(0, keep, SIZE_MAX), looked = 0;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked))
 		trimmed += unmap_free(r, true) + close_tail(r);
 	lock_drop(&heap.lock, RANK_HEAP);
 	return trimmed;
@@ -217,9 +246,9 @@ void heap_release(size_t wanted) {
 	const bool addresses_lack =
 	    conf.cap == 0 || !heap_can_map(ALIGN_UP(wanted, os_page_size) + 2 * REGION_SIZE);
 	brk_forget_refusals();
-	heap_lower_break(0, 0);
-	for (struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed); r != NULL;
-	     r = r->next) {
+	heap_lower_break(0, 0, SIZE_MAX);
+	size_t looked = 0;
+	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked)) {
 		unmap_free(r, false);
 		close_tail(r);
 		if (addresses_lack && r->committed > 0) unmap_rest(r);

@@ -16,14 +16,29 @@
 #include "arena/wave.h"
 #include "base/cap.h"
 
-/* Purges the free pages of the bin's spans that no block came back to for `idle_ticks` ticks. Spans with
- * purged pages go to the end of the list; an empty one is freed. `now`: nothing lazily, what is not worth
- * breaking up a huge page as well, and once more what went lazily or was refused. Returns the bytes given
- * back, and sets *more_later when there are spans that are not idle yet. */
-size_t holes_purge(struct bin *bin, unsigned class_, unsigned idle_ticks, bool now, bool *more_later);
+/* Purges the free pages of spans, of all bins, that no block came back to for `idle_ticks` ticks: those that
+ * something came back to since the last look, without a look at all others. Spans with purged pages go to the
+ * end of their bin's list; an empty one is freed. Returns the bytes given back, and sets *more_later when
+ * there are spans that are not idle yet. Without any lock, as all that purge here. */
+size_t holes_purge_touched(unsigned idle_ticks, bool *more_later);
 
-/* Purges the holes of a bin for those who free, within their allowance. */
-void holes_purge_now(struct bin *bin, unsigned class_, unsigned idle_ticks);
+/* Purges all spans of the bin now: nothing lazily, what is not worth breaking up a huge page as well, and
+ * once more what went lazily or was refused. */
+size_t holes_purge_bin(struct bin *bin);
+
+/* For those who free, where nobody purges in the background: pieces, of HOLES_PIECE_SPANS or a little more
+ * than HOLES_PIECE_BYTES. The next spans of a bin; or of those that something came back to (IDLE_TICKS). */
+size_t holes_purge_piece(struct bin *bin);
+size_t holes_purge_some(void);
+
+/* Of which bin so many more blocks are free than before that the thread which gave the last of them is to
+ * look for holes there, when it holds no lock any more: holes_purge_due. NULL: of none. */
+extern __thread struct bin *holes_bin_due __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* Something waits for holes_purge_due, of this thread or of any. That does a piece of it, within the
+ * allowance. */
+extern _Atomic bool holes_are_due __attribute__((visibility("hidden")));
+void holes_purge_due(void);
 
 /* The pages that the bytes [from, to) of a span touch. */
 uint64_t holes_pages_of(size_t from, size_t to);
@@ -61,20 +76,22 @@ static inline uint8_t holes_tick(void) {
 }
 void holes_next_tick(void);
 
+/* What bin->low_blocks is while who frees has not come to the end of the bin's list yet. */
+#define HOLES_GO_ON UINT64_MAX
+
 /* Under bin->lock. Each time that the blocks handed out have become fewer by an eighth, it is worth looking
- * for free pages. */
-static inline bool holes_watch_give(struct bin *bin) {
-	if (likely(bin->blocks_out >= bin->low_blocks)) return false;
-	bin->low_blocks = bin->blocks_out / 8 * HOLES_LOW_EIGHTHS;
-	return pressure_is_on() || (conf.decay >= 0 && !purge_later(os_milliseconds()));
+ * for free pages: piece by piece, with each batch that comes back. */
+COLD void holes_watch_given(struct bin *bin);
+static inline void holes_watch_give(struct bin *bin) {
+	if (unlikely(bin->blocks_out < bin->low_blocks)) holes_watch_given(bin);
 }
 
-/* Is an interval over, and nobody else purges? Then the next tick begins, and the caller has a look at some
- * bins: without a background thread, time goes by for those who free. */
-bool holes_time_passed(void);
+/* Is an interval over, and nobody else purges? Then the next tick begins, and a part of all spans is due:
+ * without a background thread, time goes by for those who free. */
+void holes_count_time(void);
 
-static inline bool holes_look_due(const struct bin *bin) {
-	return unlikely(bin->flushes % FLUSHES_BETWEEN_LOOKS == 0) && wave_is_large() && holes_time_passed();
+static inline void holes_watch_time(const struct bin *bin) {
+	if (unlikely(bin->flushes % FLUSHES_BETWEEN_LOOKS == 0) && wave_is_large()) holes_count_time();
 }
 
 /* Under bin->lock. When the blocks handed out have reached a new high, the next mark is below it; but a bin

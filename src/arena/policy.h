@@ -58,6 +58,13 @@ static_assert(SMALL_PROCESS_MAX > DIRTY_MIN, "a small process has a limit, too")
 static_assert(SMALL_PROCESS_MAX >= ALLOWANCE_LEAST, "a process starts small");
 static_assert(ALLOWANCE_WAVES * ALLOWANCE_LEAST >= DIRTY_MIN, "what a limit asks for at first is allowed");
 
+/* Bytes: what one call of free, in a process that nobody purges in the background, purges of what is due:
+ * half a millisecond or so. The next calls go on. And as much as became dirty since the last piece, up to a
+ * credit: so that the pieces keep up, and little is left when all of it falls due with the last call (the top
+ * of the break, above blocks that were freed before). */
+#define PURGE_PIECE (4 * MIB)
+#define PURGE_CREDIT (32 * MIB)
+
 /* ---- holes (holes.h, bin.c) ---- */
 
 /* Ticks for which no block came back to a span before its free pages are purged, unless memory is short or
@@ -84,9 +91,13 @@ static_assert(HOLES_HIGH_QUARTERS * 2 < HOLES_LOW_EIGHTHS, "a high's own mark ma
  * clock each time, for holes that stay a little longer. */
 #define FLUSHES_BETWEEN_LOOKS 16
 
-/* If it is, one bin in so many is looked at, the next ones each time: all spans of a large heap are too many
- * for one call of free. */
-#define HOLES_BINS_SHARE 8
+/* If it is, one part in so many of all slices is due, the next one each time. */
+#define HOLES_SHARE 8
+
+/* One call of free looks at so many spans, or purges so many bytes, and a little more of either: some hundred
+ * microseconds. The next calls go on. */
+#define HOLES_PIECE_SPANS 256
+#define HOLES_PIECE_BYTES PURGE_PIECE
 
 /* ---- huge mappings (huge.c, huge_cache.c), and what calloc gives back (clear.c) ---- */
 

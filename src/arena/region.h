@@ -19,7 +19,7 @@ enum span_kind {
 /* One slice or several that are used together: blocks of one size class, or one large block. */
 struct span {
 	struct span *next, *prev; /* small: in the list of the bin's partly used spans. Owner: bin->lock */
-	struct bin *bin;          /* small: whom the blocks go back to; NULL: it is empty and about to be freed */
+	struct bin *bin; /* small: whom the blocks go back to; NULL: about to be freed, or none. See span_bin */
 	char *start;
 	uint64_t *free_blocks; /* small: bit i is set when block i is free. Owner: bin->lock */
 	uint16_t free_count;   /* small: bits set there */
@@ -36,7 +36,7 @@ struct span {
 	uint8_t kind;    /* enum span_kind */
 	uint8_t class_;  /* small: size class */
 	uint8_t touched; /* small: tick of the last block that came back; 0: no page to purge since the last
-	                    look */
+	                    look. Changed by span_touch and span_leave_alone. Owner: bin->lock */
 	union {
 		struct {             /* small. Owner: bin->lock */
 			bool listed : 1; /* in the bin's list */
@@ -45,6 +45,7 @@ struct span {
 			bool backed : 1; /* all of its pages were in memory when it was made, or will be with the first */
 			bool clean : 1;  /* all of it read as zero then, and what is bare does still, or was purged */
 			bool begun_reads_zero : 1; /* see bare.h */
+			bool awaited : 1;          /* a walk over the bin's list may go on with it (bin_go_on) */
 		};
 		bool altered; /* run: the program changed how the kernel treats it, so that the next owner cannot have
 		                 it like that. Owner: the thread that has the block */
@@ -103,6 +104,9 @@ struct region {
 	uint64_t starts[REGION_SLICES / 64]; /* first slices of mappings shorter than a region, */
 	uint64_t ends[REGION_SLICES / 64];   /* and their last ones: a page of ours that nobody may touch lies
 	                                        behind */
+	/* Bit i is set while a span begins at slice i whose `touched` is not 0: so a look finds these without all
+	 * others. Each under its bin's lock; words have those of several bins. */
+	_Atomic uint64_t touched[REGION_SLICES / 64];
 	struct span spans[REGION_SLICES] __attribute__((aligned(CACHE_LINE)));
 	/* Bitmaps of spans, by their first slice: see region_bitmap. */
 	uint64_t few_blocks[REGION_SLICES][CACHE_LINE / sizeof(uint64_t)];
@@ -117,6 +121,33 @@ static inline uint64_t *region_bitmap(struct region *r, size_t slice, size_t blo
 
 /* By the address alone, so that it is a slice whatever the record describes by now. */
 static inline size_t slice_number(uintptr_t address) { return address >> SLICE_SHIFT & (REGION_SLICES - 1); }
+
+/* The span's bin, or NULL. Without any lock, also where it may be no span any more, or another one: who takes
+ * the bin's lock then, and finds the same, has a span of that bin. Written under that lock, by span_set_bin.
+ */
+static inline struct bin *span_bin(const struct span *s) {
+	return __atomic_load_n(&s->bin, __ATOMIC_ACQUIRE);
+}
+static inline void span_set_bin(struct span *s, struct bin *bin) {
+	__atomic_store_n(&s->bin, bin, __ATOMIC_RELEASE);
+}
+
+/* A block came back to the span in this tick, or it is new. Under its bin's lock, as the next one. */
+static inline void span_touch(struct region *r, struct span *s, uint8_t tick) {
+	const size_t slice = (size_t)(s - r->spans);
+	if (s->touched == 0)
+		atomic_fetch_or_explicit(&r->touched[slice / 64], UINT64_C(1) << slice % 64, memory_order_relaxed);
+	s->touched = tick;
+}
+
+/* No look need come to it. */
+static inline void span_leave_alone(struct region *r, struct span *s) {
+	const size_t slice = (size_t)(s - r->spans);
+	if (s->touched != 0)
+		atomic_fetch_and_explicit(&r->touched[slice / 64], ~(UINT64_C(1) << slice % 64),
+		                          memory_order_relaxed);
+	s->touched = 0;
+}
 
 /* Does a block start at this address in the span of small blocks? */
 static inline bool span_has_block_at(const struct span *s, const void *address) {

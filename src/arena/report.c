@@ -23,7 +23,7 @@ _Noreturn COLD void report_end(const char *function, const void *pointer, const 
 
 /* Of the span's arena; a span that is empty has none any more, and counts as the first one's. */
 static uint32_t arena_number(const struct span *s) {
-	const struct bin *bin = *(struct bin *const volatile *)&s->bin;
+	const struct bin *bin = span_bin(s);
 	uint32_t number = 0, count = atomic_load(&arena_count);
 	while (bin != NULL && number < count && arena_list[number] != bin->arena) number++;
 	return number;

@@ -9,10 +9,11 @@
 /* Takes the span out of its bin as if all its blocks had come back. Its bitmap still says which ones were
  * out. Under the bin's lock. */
 static void take_out(struct bin *bin, struct span *s, struct span **taken) {
+	span_leave_alone(page_map_region((uintptr_t)s->start), s);
 	bin->blocks_out -= size_classes[s->class_].blocks - s->free_count;
 	bin->spans--;
 	s->listed = false;
-	s->bin = NULL;
+	span_set_bin(s, NULL);
 	s->next = *taken;
 	*taken = s;
 }
@@ -31,6 +32,7 @@ static uint32_t take_all(struct arena *arena, unsigned class_, struct span **tak
 	take_list(bin, bin->partial, taken);
 	take_list(bin, arena->full[class_], taken);
 	bin->partial = bin->last = arena->full[class_] = NULL;
+	bin_walk(bin)->next = bin_walk(bin)->next_piece = NULL;
 	bin->low_blocks = 0; /* that so many are free now is nothing to look for holes for */
 	const uint32_t away = bin->spans;
 	lock_drop(&bin->lock, RANK_BIN);
@@ -55,7 +57,6 @@ static void renew(struct span *s) {
 	for (size_t w = 0; w * 64 < c->blocks; w++) s->free_blocks[w] = bits_in_word(w, 0, c->blocks);
 	s->free_count = c->blocks;
 	s->scan = 0;
-	s->touched = holes_tick();
 	bare_all(s);
 }
 
@@ -63,7 +64,8 @@ static void put_back(struct bin *bin, struct span *kept) {
 	lock_take(&bin->lock, RANK_BIN);
 	for (struct span *s = kept, *next; s != NULL; s = next) {
 		next = s->next;
-		s->bin = bin;
+		span_set_bin(s, bin);
+		span_touch(page_map_region((uintptr_t)s->start), s, holes_tick());
 		bin_link_first(bin, s);
 		bin->spans++;
 	}

@@ -47,12 +47,16 @@ static inline void wave_note(struct wave *w, size_t used) {
 /* Milliseconds: nobody waits longer for a lock than that. */
 #define WAVE_SKEW 1000
 
-/* Is the running interval over? Then the next one begins. Not if it began a little later than `now`: that was
- * read before a wait for the lock. If it began much later, this process has another clock than its parent
- * (time_namespaces(7)). */
+/* Is the running interval over? Not if it began a little later than `now`: that was read before a wait for
+ * the lock. If it began much later, this process has another clock than its parent (time_namespaces(7)). */
+static inline bool wave_is_over(const struct wave *w, uint64_t now) {
+	return now - w->start >= decay_interval() && w->start - now >= WAVE_SKEW;
+}
+
+/* If it is, the next one begins. */
 static inline bool wave_next(struct wave *w, size_t used, uint64_t now) {
 	const uint64_t passed = now - w->start;
-	if (passed < decay_interval() || w->start - now < WAVE_SKEW) return false;
+	if (!wave_is_over(w, now)) return false;
 	w->before = passed < 2 * decay_interval() ? w->peak : used;
 	w->peak = used;
 	w->start = now;

@@ -145,11 +145,22 @@ void purger_look_at_process(void) {
 	cache_hook_call(&cache_hooks.new_process);
 }
 
-/* Wakes the thread if it sleeps. Returns whether it should be started. */
+/* Where a thread sees to them in the background, what was due before it came is its, too. */
+static COLD void purge_holes_due(void) {
+	if (atomic_load(&purger_state) == PURGER_OFF)
+		holes_purge_due();
+	else
+		atomic_store_explicit(&holes_are_due, false, memory_order_relaxed);
+}
+
+/* Does a piece of what those who free are to do, and wakes the thread if it sleeps. Returns whether it should
+ * be started. */
 static bool wake_or_miss(void) {
 	purger_look_at_process();
 	tcache_count_own();
 	tcache_adopt_in_time();
+	if (unlikely(atomic_load_explicit(&heap_purge_is_due, memory_order_relaxed))) heap_purge_due();
+	if (unlikely(atomic_load_explicit(&holes_are_due, memory_order_relaxed))) purge_holes_due();
 	uint32_t state = atomic_load(&purger_state);
 	/* When this fails, somebody else woke it, or it has ended in this moment. */
 	if (state == PURGER_ASLEEP && atomic_compare_exchange_strong(&purger_state, &state, PURGER_AWAKE))

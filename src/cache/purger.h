@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 
+#include "arena/heap.h"
 #include "base/process.h"
 
 enum purger_state {
@@ -33,10 +34,13 @@ void purger_start(void);
  * neither. For slow paths, without any lock. */
 void purger_look_at_process(void);
 
-/* Called by the slow paths, without any lock, after they gave blocks back. */
+/* Called by the slow paths, without any lock, after they gave blocks back. Where nobody purges in the
+ * background, they purge a piece of it themselves. */
 static inline void purger_poke(void) {
 	const uint32_t state = atomic_load_explicit(&purger_state, memory_order_relaxed);
-	if (unlikely(state != PURGER_AWAKE || process_may_be_new())) purger_wake();
+	if (unlikely(state != PURGER_AWAKE || process_may_be_new() ||
+	             atomic_load_explicit(&heap_purge_is_due, memory_order_relaxed)))
+		purger_wake();
 }
 
 /* Once, at start-up: from now on, growth starts the thread as well. */

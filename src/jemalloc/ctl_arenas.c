@@ -37,13 +37,11 @@ enum {
 /* The first arena stands for what belongs to none. Of another one, the holes in its spans go, and all slices
  * that are free. */
 static int purge(size_t number) {
-	bool more_later;
 	if (ctl_is_all(number) || number == 0) {
 		arenal_purge();
 		return 0;
 	}
-	for (unsigned c = 1; c < CLASS_COUNT; c++)
-		holes_purge(&arena_list[number]->bins[c], c, 0, true, &more_later);
+	for (unsigned c = 1; c < CLASS_COUNT; c++) holes_purge_bin(&arena_list[number]->bins[c]);
 	heap_purge();
 	return 0;
 }

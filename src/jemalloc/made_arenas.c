@@ -255,9 +255,7 @@ static void free_all(uint32_t number, bool keep) {
 
 /* As after a free: the purger wakes up; without one, it is looked at what was idle for a while. */
 static void see_to_memory(void) {
-	bool more_later;
-	if (wave_is_large() && holes_time_passed())
-		allowance_charge(arena_purge_holes(IDLE_TICKS, false, &more_later));
+	if (wave_is_large()) holes_count_time();
 	purger_start();
 }
 

@@ -229,6 +229,49 @@ static void refused_pages_are_tried_again_when_told(void **state) {
 	arena_give(c, blocks, 1);
 }
 
+enum { GO_SPANS = 200 };
+static size_t refused;
+
+static void count_refusals(void) {
+	assert_true(++refused <= 4 * GO_SPANS);
+}
+
+/* Spans whose pages the kernel keeps, locked ones for instance, come back to the end of the list, which has an end for
+ * who purges all of it. */
+static void all_may_be_refused(void **state) {
+	(void)state;
+	enum { BLOCKS = GO_SPANS * SLICE_SIZE / 512 };
+	static void *blocks[BLOCKS], *given[BLOCKS];
+	unsigned c = class_of_size(512);
+	size_t given_count = 0, kept = 0;
+	bool more_later;
+	arena_purge_all(0);
+	for (size_t i = 0; i < BLOCKS; i += SLICE_SIZE / 512) take_all(arena_list[0], c, blocks + i, SLICE_SIZE / 512);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		if (blocks[i] == span_of(blocks[i])->start)
+			blocks[kept++] = blocks[i];
+		else
+			given[given_count++] = blocks[i];
+	}
+	assert_true(kept >= GO_SPANS);
+	arena_give(c, given, given_count);
+	refuses = true;
+	meanwhile = count_refusals;
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	meanwhile = NULL;
+	refuses = false;
+	assert_true(refused >= kept);
+	assert_int_equal(arena_purge_holes(0, true, &more_later), kept * (SLICE_SIZE - os_page_size));
+	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	arena_give(c, blocks, kept);
+}
+
+static bool touched_bit(const struct span *s) {
+	const struct region *r = page_map_region((uintptr_t)s->start);
+	const size_t slice = (size_t)(s - r->spans);
+	return r->touched[slice / 64] >> slice % 64 & 1;
+}
+
 static void idle_spans_only(void **state) {
 	(void)state;
 	unsigned c = class_of_size(1024);
@@ -245,6 +288,34 @@ static void idle_spans_only(void **state) {
 	assert_int_equal(arena_purge_holes(2, false, &more_later), SLICE_SIZE - os_page_size);
 	assert_false(more_later);
 	arena_give(c, blocks, 1);
+}
+
+/* A look meets the spans that a block came back to since the last one, and no others. */
+static void looks_meet_what_was_touched(void **state) {
+	(void)state;
+	enum { SPANS = 40, BLOCKS = SPANS * SLICE_SIZE / 1024 };
+	static void *blocks[BLOCKS];
+	const unsigned c = class_of_size(1024);
+	bool more_later;
+	arena_purge_all(0);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	holes_purge_touched(0, &more_later);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		struct span *s = span_of(blocks[i]);
+		assert_int_equal(s->touched, 0);
+		assert_false(touched_bit(s));
+	}
+	struct span *s = span_of(blocks[BLOCKS / 2]);
+	arena_give_alone(c, blocks[BLOCKS / 2]);
+	assert_true(touched_bit(s));
+	s->purged = 0;
+	assert_int_equal(holes_purge_touched(0, &more_later), 0); /* a page has more than one block */
+	assert_false(touched_bit(s));
+	size_t count = 0;
+	for (size_t i = 0; i < BLOCKS; i++)
+		if (i != BLOCKS / 2 && i % 64 != 0) blocks[count++] = blocks[i];
+	arena_give(c, blocks, count);
+	arena_purge_all(0);
 }
 
 /* ---- who purges all looks only at what has changed since ---- */
@@ -303,10 +374,9 @@ static void *given_meanwhile; /* or NULL */
 /* While a span is away: a block comes back to it, and somebody else purges all that is there. */
 static void purge_meanwhile(void) {
 	const unsigned c = class_of_size(512);
-	bool more_later;
 	meanwhile = NULL;
 	if (given_meanwhile != NULL) arena_give_alone(c, given_meanwhile);
-	assert_int_equal(holes_purge(&arena_list[0]->bins[c], c, 0, true, &more_later), 0);
+	assert_int_equal(holes_purge_bin(&arena_list[0]->bins[c]), 0);
 }
 
 /* Of a span, the first block stays, and one in the middle comes back while it is purged. */
@@ -410,8 +480,8 @@ static void misuse_is_found(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
-		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only),
-		cmocka_unit_test(refused_pages_are_tried_again_when_told),
+		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only), cmocka_unit_test(looks_meet_what_was_touched),
+		cmocka_unit_test(refused_pages_are_tried_again_when_told), cmocka_unit_test(all_may_be_refused),
 		cmocka_unit_test(what_has_gone_is_left_alone), cmocka_unit_test(what_went_lazily_goes_again),
 		cmocka_unit_test(spans_that_were_away_are_seen),
 		cmocka_unit_test(short_bitmaps_share_pages), cmocka_unit_test(long_refills), cmocka_unit_test(misuse_is_found),

@@ -81,6 +81,83 @@ static void all_goes_when_the_process_rests(void **state) {
 	assert_int_equal(os_resident(start, 100 * SLICE_SIZE), 0);
 }
 
+/* Where somebody purges in the background, those who free leave it to him; elsewhere each of them does a piece. */
+static void who_frees_purges_a_piece(void **state) {
+	(void)state;
+	enum { RUNS = 64, LENGTH = MIB / SLICE_SIZE };
+	struct span *runs[RUNS];
+	const int64_t decay = conf.decay;
+	while (heap_purge_is_due) heap_purge_due(); /* what an interval that ended in an earlier test left */
+	heap_purge();
+	heap_trim(0);
+	for (size_t i = 0; i < RUNS; i++) runs[i] = run(LENGTH, 1, REGION_MAPPED);
+	for (size_t i = 0; i < RUNS; i++) memset(runs[i]->start, 1, MIB);
+	const uint64_t before = stats().purged_total;
+	atomic_store(&purged_in_background, true);
+	conf.decay = 4; /* intervals of a millisecond, or a tick of the coarse clock */
+	for (size_t i = 0; i < RUNS - 2; i++) {
+		heap_free(runs[i]);
+		heap_purge_due();
+		if (i % 16 == 0) usleep(8000);
+	}
+	assert_int_equal(stats().purged_total, before);
+	assert_true(stats().dirty >= (RUNS - 2) * MIB);
+	atomic_store(&purged_in_background, false);
+	conf.decay = decay;
+	conf.dirty_max = MIB;
+	for (size_t i = RUNS - 2, credit = PURGE_CREDIT; i < RUNS; i++, credit = 0) {
+		const uint64_t then = stats().purged_total;
+		heap_free(runs[i]);
+		assert_int_equal(stats().purged_total, then); /* with whatever lock the caller has */
+		heap_purge_due();
+		assert_true(stats().purged_total > then);
+		assert_true(stats().purged_total - then <= PURGE_PIECE + credit + 2 * MIB);
+	}
+	size_t pieces = 0;
+	for (; heap_purge_is_due; pieces++) {
+		const uint64_t then = stats().purged_total;
+		heap_purge_due();
+		assert_true(stats().purged_total - then <= PURGE_PIECE + 2 * MIB);
+	}
+	assert_true(stats().dirty <= MIB);
+	conf.dirty_max = -1;
+	heap_release(SLICE_SIZE); /* later tests count regions */
+}
+
+/* All may fall due with the last free: then it does what the earlier ones did not, up to a bound. */
+static void what_falls_due_at_once_has_a_bound(void **state) {
+	(void)state;
+	enum { RUNS = 64, LENGTH = MIB / SLICE_SIZE };
+	struct span *runs[RUNS];
+	const int64_t decay = conf.decay;
+	while (heap_purge_is_due) heap_purge_due();
+	heap_purge();
+	for (size_t i = 0; i < RUNS; i++) runs[i] = run(LENGTH, 1, REGION_MAPPED);
+	for (size_t i = 0; i < RUNS; i++) memset(runs[i]->start, 1, MIB);
+	const uint64_t before = stats().purged_total;
+	conf.decay = -1; /* nothing goes by time */
+	conf.dirty_max = GIB;
+	for (size_t i = 0; i < RUNS - 1; i++) {
+		heap_free(runs[i]);
+		heap_purge_due();
+	}
+	assert_int_equal(stats().purged_total, before);
+	conf.dirty_max = MIB;
+	heap_free(runs[RUNS - 1]);
+	heap_purge_due();
+	assert_true(stats().purged_total - before > PURGE_CREDIT);
+	assert_true(stats().purged_total - before <= PURGE_PIECE + PURGE_CREDIT + 2 * MIB);
+	for (uint64_t then; heap_purge_is_due;) {
+		then = stats().purged_total;
+		heap_purge_due();
+		assert_true(stats().purged_total - then <= PURGE_PIECE + 2 * MIB);
+	}
+	assert_true(stats().dirty <= MIB);
+	conf.dirty_max = -1;
+	conf.decay = decay;
+	heap_release(SLICE_SIZE);
+}
+
 static void purged_slices_read_as_zero(void **state) {
 	(void)state;
 	struct span *s = run(4, 1, REGION_MAPPED);
@@ -107,7 +184,8 @@ static void lazily_purged_slices_are_not_taken_for_zero(void **state) {
 	memset(start, 0xee, 4 * SLICE_SIZE);
 	conf.lazy_purge = 1;
 	conf.dirty_max = 0;
-	heap_free(s); /* which purges it */
+	heap_free(s);
+	heap_purge_due(); /* which purges it */
 	conf.dirty_max = -1;
 	assert_int_equal(stats().dirty, 0);
 	struct stale stale = { 0 };
@@ -117,6 +195,7 @@ static void lazily_purged_slices_are_not_taken_for_zero(void **state) {
 	assert_int_equal(stale.slices, 4);
 	conf.dirty_max = 0;
 	heap_free(s);
+	heap_purge_due();
 	conf.dirty_max = -1;
 	/* What goes lazily goes at once when that is wanted, and reads as zero then. */
 	assert_int_equal(os_resident(start, 4 * SLICE_SIZE), 4 * SLICE_SIZE);
@@ -144,8 +223,10 @@ static void refused_slices_stay_dirty(void **state) {
 	conf.decay = 1000000; /* an interval does not end meanwhile */
 	conf.dirty_max = 0;
 	heap_free(s);
+	heap_purge_due();
 	assert_int_equal(stats().dirty, 4 * SLICE_SIZE);
 	heap_free(other);
+	heap_purge_due();
 	assert_int_equal(stats().dirty, 5 * SLICE_SIZE);
 	assert_int_equal(stats().purged_total, before);
 	conf.dirty_max = -1;
@@ -311,6 +392,7 @@ static void break_goes_down(void **state) {
 	assert_true((uintptr_t)s->start < raised);
 	memset(s->start, 1, 512 * SLICE_SIZE);
 	heap_free(s);
+	heap_purge_due();
 	/* What is past the trim threshold is gone, unasked. */
 	size_t left = (size_t)(conf.trim_threshold > conf.top_pad ? conf.trim_threshold : conf.top_pad);
 	assert_true((uintptr_t)sbrk(0) <= before + left + SLICE_SIZE);
@@ -503,6 +585,7 @@ int main(void) {
 		cmocka_unit_test(the_topmost_run_raises_the_break), /* while there is little above what is in use */
 		cmocka_unit_test(broken_huge_pages_are_still_counted),
 		cmocka_unit_test(kinds), cmocka_unit_test(dirty_slices_serve_everybody), cmocka_unit_test(all_goes_when_the_process_rests),
+		cmocka_unit_test(who_frees_purges_a_piece), cmocka_unit_test(what_falls_due_at_once_has_a_bound),
 		cmocka_unit_test(purged_slices_read_as_zero), cmocka_unit_test(lazily_purged_slices_are_not_taken_for_zero),
 		cmocka_unit_test(refused_slices_stay_dirty), cmocka_unit_test(stale_slices_are_told), cmocka_unit_test(guarded_spans_are_closed_without_new_mappings), cmocka_unit_test(resizing), cmocka_unit_test(alignment),
 		cmocka_unit_test(free_regions_are_unmapped), cmocka_unit_test(what_stays_free_is_unmapped_by_time), cmocka_unit_test(what_is_opened_follows_what_is_used),
