@@ -12,7 +12,6 @@
 #include "cache/heap_cache.h"
 #include "cache/magazine.h"
 #include "cache/purger.h"
-#include "cache/walk.h"
 
 struct tcache no_cache_yet = { .magazines[0] = MAGAZINE_WITHOUT_SLOTS }, no_cache_any_more, no_cache_now;
 struct caches caches;
@@ -113,6 +112,7 @@ static struct tcache *enter_parked(void) {
 	if (tc != NULL) enter(tc);
 	lock_drop(&caches.lock, RANK_THREADS);
 	if (tc == NULL) return NULL;
+	cache_stirs(tc);
 	draw_turns_of_next(tc);
 	/* Less may be cached now than when it was filled. */
 	if (tc->room > tcache_room()) empty_cache(tc);
@@ -160,6 +160,10 @@ static struct tcache *link_new(void) {
 	else
 		caches.last = tc;
 	caches.first = tc;
+	struct cache_record *record = cache_record_of(tc);
+	atomic_store_explicit(&record->generation, caches.generation, memory_order_relaxed);
+	atomic_store_explicit(&record->quiet, false, memory_order_relaxed);
+	atomic_store_explicit(&record->cache, tc, memory_order_release);
 	lock_drop(&caches.lock, RANK_THREADS);
 	return tc;
 }
@@ -199,7 +203,6 @@ struct tcache *create_cache(void) {
 /* ---- the last destructor of a thread ---- */
 
 void unlink_cache(struct tcache *tc) {
-	cache_walks_pass(tc);
 	if (tc->prev != NULL)
 		tc->prev->next = tc->next;
 	else
@@ -237,6 +240,7 @@ void free_cache(struct tcache *tc) {
 	lock_drop(&caches.lock, RANK_THREADS);
 	/* A walk may be at it; only this thread waits for that. */
 	lock_take(tc->lock, RANK_CACHE);
+	atomic_store_explicit(&cache_record_of(tc)->cache, NULL, memory_order_relaxed);
 	lock_drop(tc->lock, RANK_CACHE);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
 	annotate_checked(&tc->sample, sizeof tc->sample);

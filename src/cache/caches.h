@@ -18,7 +18,8 @@ struct caches {
 	_Atomic size_t count;
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
-	pthread_key_t key; /* its destructor tells that a thread ends */
+	uint32_t generation; /* one more in the child of each fork */
+	pthread_key_t key;   /* its destructor tells that a thread ends */
 	_Atomic bool has_key;
 	_Atomic bool led_away; /* new caches are led away, too (tcache_lead). Written under the lock */
 	/* Written at start-up or soon after. */
@@ -80,7 +81,37 @@ void draw_turns(struct tcache *tc);
 /* What a layer above has attached to it ends. */
 void end_attached(struct tcache *tc);
 
-/* ---- cache_locks.c; all under the threads lock ---- */
+/* ---- cache_locks.c ---- */
+
+/* What others need to know of a cache before they look at it. Two threads share no cache line. */
+struct cache_record {
+	struct lock lock;            /* RANK_CACHE: of the cache */
+	_Atomic uint32_t generation; /* caches.generation of the process that has the thread */
+	/* NULL: it is in no list. Becomes a cache's without the lock; NULL again under it, so that who has the
+	 * lock has the cache. */
+	struct tcache *_Atomic cache;
+	struct cache_record *next; /* of those that no cache has any more. Owner: the threads lock */
+	_Atomic bool quiet;        /* the last look found nothing to give back, and no slow path came since */
+} __attribute__((aligned(CACHE_LINE)));
+
+struct cache_chunk {
+	struct cache_chunk *next;
+	size_t count;
+	_Atomic size_t used; /* records; those from `used` on were never a cache's, and cost no memory */
+	struct cache_record records[];
+};
+extern struct cache_chunk *_Atomic cache_chunks __attribute__((visibility("hidden")));
+
+static inline struct cache_record *cache_record_of(const struct tcache *tc) {
+	return (struct cache_record *)tc->lock;
+}
+
+/* A slow path comes by, or another thread. */
+static inline void cache_stirs(const struct tcache *tc) {
+	atomic_store_explicit(&cache_record_of(tc)->quiet, false, memory_order_relaxed);
+}
+
+/* All under the threads lock: */
 
 /* The lock of a new cache; NULL when out of memory. */
 struct lock *cache_lock_alloc(void);

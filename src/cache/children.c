@@ -8,7 +8,6 @@
 #include "cache/caches.h"
 #include "cache/heap_cache.h"
 #include "cache/magazine.h"
-#include "cache/walk.h"
 
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
 static _Atomic bool has_inherited;  /* orphans; or runs on shelves, which go last */
@@ -27,7 +26,6 @@ void tcache_unlock_all(void) { lock_drop(&caches.lock, RANK_THREADS); }
  * would get a copy of, and there may be ten thousand. */
 void tcache_after_fork(void) {
 	struct tcache *own = own_cache();
-	cache_walks_forget();
 	if (own != NULL) unlink_cache(own);
 	if (caches.last != NULL) {
 		caches.last->next = caches.orphans;
@@ -36,6 +34,9 @@ void tcache_after_fork(void) {
 	has_inherited = caches.orphans != NULL || shelves_bytes() > 0;
 	if (has_inherited) adopt_from = os_milliseconds() + ADOPTION_PACE;
 	caches.first = caches.last = own;
+	caches.generation++; /* no walk meets the records of others */
+	if (own != NULL)
+		atomic_store_explicit(&cache_record_of(own)->generation, caches.generation, memory_order_relaxed);
 	heap_caches_after_fork(own);
 	forget_parked();
 	caches.count = own != NULL;

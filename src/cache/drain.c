@@ -24,21 +24,43 @@ void tcache_flush(void) {
 	empty_cache(tc);
 }
 
-bool tcache_drain(unsigned looks) {
+/* Each cache in turn; `turn`: of those that are quiet, some. */
+static bool drain_caches(unsigned looks, const unsigned *turn) {
+	struct cache_walk walk;
+	bool busy = false, more_later = false;
+	cache_walk_begin(&walk);
+	for (struct tcache *tc;
+	     (tc = looks > 0 ? cache_walk_next_idle(&walk, turn, &busy) : cache_walk_next(&walk)) != NULL;) {
+		/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it.
+		 */
+		const bool parked = atomic_load_explicit(&tc->parked, memory_order_relaxed);
+		bool later = !parked && magazine_drain(tc, looks);
+		later |= !parked && run_cache_drain(tc, looks);
+		if (!parked) atomic_store_explicit(&cache_record_of(tc)->quiet, !later, memory_order_relaxed);
+		cache_walk_leave(tc);
+		more_later |= later;
+	}
+	return more_later || busy;
+}
+
+static bool drain(unsigned looks, const unsigned *turn) {
 	bool more_later = adopt_orphan();
 	while (looks == 0 && more_later) more_later = adopt_orphan();
 	more_later |= end_parked(looks);
-	struct cache_walk walk;
-	bool busy = false;
-	cache_walk_begin(&walk);
-	for (struct tcache *tc;
-	     (tc = looks > 0 ? cache_walk_next_idle(&walk, &busy) : cache_walk_next(&walk)) != NULL;) {
-		more_later |= magazine_drain(tc, looks);
-		more_later |= run_cache_drain(tc, looks);
-		cache_walk_leave(tc);
-	}
+	more_later |= drain_caches(looks, turn);
 	more_later |= heap_caches_drain(looks);
-	return more_later || busy;
+	return more_later;
+}
+
+bool tcache_drain(unsigned looks) { return drain(looks, NULL); }
+
+bool tcache_drain_some(unsigned looks) {
+	static unsigned turn, calm; /* the purger's */
+	if (tcache_count() <= QUIET_FROM) return drain(looks, NULL);
+	const bool more_later = drain(looks, &turn);
+	turn++;
+	calm = more_later ? 0 : calm + 1;
+	return calm < QUIET_TURNS; /* all were met then, and nothing was there */
 }
 
 void tcache_flush_all(void) {

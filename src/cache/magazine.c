@@ -7,6 +7,7 @@
 #include "base/annotate.h"
 #include "base/meta.h"
 #include "base/probe.h"
+#include "cache/caches.h"
 #include "cache/purger.h"
 
 static_assert(MAGAZINE_LIMIT_BYTES / SMALL_MAX >= MAGAZINE_LEAST_SLOTS, "long blocks have their least slots");
@@ -219,6 +220,7 @@ static void mark_and_push(struct tcache *tc, unsigned class_, const struct bare_
 void *magazine_refill(struct tcache *tc, unsigned class_) {
 	struct bare_blocks bare = { .count = 0 };
 	lock_take(tc->lock, RANK_CACHE);
+	cache_stirs(tc);
 	void *block = pop_or_refill(tc, class_, &bare);
 	lock_drop(tc->lock, RANK_CACHE);
 	if (bare.count > 0) mark_and_push(tc, class_, &bare);
@@ -228,6 +230,7 @@ void *magazine_refill(struct tcache *tc, unsigned class_) {
 
 void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 	lock_take(tc->lock, RANK_CACHE);
+	cache_stirs(tc);
 	push_or_flush(tc, class_, block);
 	lock_drop(tc->lock, RANK_CACHE);
 	purger_poke();

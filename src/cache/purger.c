@@ -61,7 +61,7 @@ static bool purge_idle(bool rests) {
 	if (atomic_load_explicit(&pressure_ask, memory_order_relaxed) != NULL) pressure_measure(false);
 	const bool soon = rests || pressure_is_on();
 	if (rests) tcache_drain(IDLE_LOOKS); /* what caches hold now they have held all the time */
-	bool holes_later, caches_later = tcache_drain(soon ? 1 : IDLE_LOOKS);
+	bool holes_later, caches_later = soon ? tcache_drain(1) : tcache_drain_some(IDLE_LOOKS);
 	caches_later |= shelves_drain(rests ? 0 : soon ? 1 : IDLE_LOOKS);
 	holes_next_tick();
 	arena_purge_holes(soon ? 0 : IDLE_TICKS, false, &holes_later);

@@ -84,6 +84,7 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	}
 	const uint64_t begin = slow_call_of(tc);
 	lock_take(tc->lock, RANK_CACHE);
+	cache_stirs(tc);
 	run_enter(rc);
 	const uint32_t most = most_slices();
 	set_limit(rc, most);

@@ -75,7 +75,7 @@ struct tcache {
 	struct heap_cache *heaps[HEAPS_OF_THREAD];
 	bool has_heaps;       /* any, ever */
 	bool led_away;        /* see tcache_lead. Owner: `lock` */
-	bool parked;          /* its thread ended (parked.c). This and what follows: the threads lock */
+	_Atomic bool parked;  /* its thread ended (parked.c). This and what follows: the threads lock */
 	uint8_t parked_looks; /* looks that found it so */
 	struct tcache *next_parked;
 	struct tcache *next, *prev;
@@ -209,6 +209,10 @@ void tcache_flush(void);
  * block of each magazine stays, and all of them where the kernel offers no membarrier. True when there are
  * blocks that may turn out to be idle later. */
 bool tcache_drain(unsigned looks);
+
+/* For the purger, four times in `decay`: the same, but in a process of many threads not all of those are met
+ * in which the last look found nothing, and to which no slow path came since. */
+bool tcache_drain_some(unsigned looks);
 
 /* Flushes the calling thread's cache, and drains all others at once. */
 void tcache_flush_all(void);

@@ -4,28 +4,24 @@
 
 #include "cache/tcache.h"
 
-/* Its owner's, on its stack. The fields are under the threads lock. */
+/* Its owner's, on its stack: what comes next. */
 struct cache_walk {
-	struct tcache *next; /* what comes next; NULL: nothing */
-	struct cache_walk *other;
+	struct cache_chunk *chunk;
+	size_t next;
+	uint32_t generation; /* of the process that it began in: in the child of a fork, it is over */
 };
 
-/* From the first cache of now on: later ones are not met. To be followed by calls of one of the next two
- * until that says NULL, with no lock held. */
+/* Meets each cache that is there from now on until the walk is over, and some of those that come meanwhile.
+ * To be followed by calls of one of the next two until that says NULL, with no lock held. */
 void cache_walk_begin(struct cache_walk *walk);
 
 /* The next cache, which is there, and whose lock is held, until cache_walk_leave. NULL: the walk is over. */
 struct tcache *cache_walk_next(struct cache_walk *walk);
 
-/* The same, without those that are parked or whose lock somebody has; then, `busy` becomes true. */
-struct tcache *cache_walk_next_idle(struct cache_walk *walk, bool *busy);
+/* The same, without those that are parked or whose lock somebody has; then, `busy` becomes true. And, of
+ * those that are quiet, only each QUIET_TURNS-th, others in each turn; `turn` NULL: all. */
+struct tcache *cache_walk_next_idle(struct cache_walk *walk, const unsigned *turn, bool *busy);
 
 void cache_walk_leave(struct tcache *tc);
-
-/* The cache leaves the list, in which it still is. Under the threads lock. */
-void cache_walks_pass(const struct tcache *tc);
-
-/* In the child of a fork, which has another list: if its own thread is on a walk, that ends. */
-void cache_walks_forget(void);
 
 #endif

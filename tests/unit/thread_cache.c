@@ -771,37 +771,117 @@ static void threads_start_and_end_during_a_drain(void **state) {
 	assert_int_equal(tcache_count(), 1);
 }
 
+/* Where a walk comes to the cache: that is by its record. */
+static size_t place_of(const struct tcache *tc) {
+	size_t place = 0;
+	for (struct cache_chunk *chunk = cache_chunks; chunk != NULL; chunk = chunk->next)
+		for (size_t i = 0; i < chunk->used; i++, place++)
+			if (&chunk->records[i] == cache_record_of(tc)) return place;
+	fail();
+	return 0;
+}
+
+static int by_place(const void *a, const void *b) {
+	const struct keeper *const *left = a, *const *right = b;
+	return place_of((*left)->cache) < place_of((*right)->cache) ? -1 : 1;
+}
+
+/* Who comes next, of the others; the own cache counts in *own. `busy` NULL: whoever has locks is waited for. */
+static struct tcache *next_of_others(struct cache_walk *walk, bool *busy, int *own) {
+	struct tcache *tc;
+	do tc = busy != NULL ? cache_walk_next_idle(walk, NULL, busy) : cache_walk_next(walk);
+	while (tc == tcache_current && (++*own, cache_walk_leave(tc), true));
+	return tc;
+}
+
+/* The walk stays where it is. */
+static struct tcache *peek(const struct cache_walk *walk) {
+	struct cache_walk copy = *walk;
+	int own = 0;
+	struct tcache *tc = next_of_others(&copy, NULL, &own);
+	if (tc != NULL) cache_walk_leave(tc);
+	return tc;
+}
+
 static void a_walk_meets_those_that_stay(void **state) {
 	(void)state;
 	enum { KEEPERS = 5 };
-	struct keeper keepers[KEEPERS], late;
+	struct keeper keepers[KEEPERS], late, *order[KEEPERS];
+	int own = 0;
 	nobody_parks();
-	for (int i = 0; i < KEEPERS; i++) begin_keeper(&keepers[i]);
+	for (int i = 0; i < KEEPERS; i++) {
+		begin_keeper(&keepers[i]);
+		order[i] = &keepers[i];
+	}
+	qsort(order, KEEPERS, sizeof *order, by_place);
 	struct cache_walk walk;
 	cache_walk_begin(&walk);
-	/* The last one comes first. While the walk is there, the next two end, and another begins. */
-	assert_ptr_equal(cache_walk_next(&walk), keepers[4].cache);
-	assert_ptr_equal(walk.next, keepers[3].cache);
-	end_keeper(&keepers[3]);
-	assert_ptr_equal(walk.next, keepers[2].cache);
-	end_keeper(&keepers[2]);
+	/* While the walk is there, the next two end, and another begins, which has the record of the last one. */
+	assert_ptr_equal(next_of_others(&walk, NULL, &own), order[0]->cache);
+	assert_ptr_equal(peek(&walk), order[1]->cache);
+	end_keeper(order[1]);
+	assert_ptr_equal(peek(&walk), order[2]->cache);
+	const size_t place = place_of(order[2]->cache);
+	end_keeper(order[2]);
+	assert_ptr_equal(peek(&walk), order[3]->cache);
 	begin_keeper(&late);
-	cache_walk_leave(keepers[4].cache);
-	end_keeper(&keepers[4]);
+	assert_int_equal(place_of(late.cache), place);
+	assert_ptr_equal(peek(&walk), late.cache);
+	cache_walk_leave(order[0]->cache);
+	end_keeper(order[0]);
 	/* One whose lock somebody has is busy. */
 	bool busy = false;
-	atomic_store(&keepers[1].cache->lock->state, 1);
-	assert_ptr_equal(cache_walk_next_idle(&walk, &busy), keepers[0].cache);
+	atomic_store(&order[3]->cache->lock->state, 1);
+	assert_ptr_equal(next_of_others(&walk, &busy, &own), late.cache);
+	cache_walk_leave(late.cache);
+	assert_false(busy);
+	assert_ptr_equal(next_of_others(&walk, &busy, &own), order[4]->cache);
 	assert_true(busy);
-	cache_walk_leave(keepers[0].cache);
-	atomic_store(&keepers[1].cache->lock->state, 0);
-	assert_ptr_equal(cache_walk_next(&walk), tcache_current);
-	cache_walk_leave(tcache_current);
+	cache_walk_leave(order[4]->cache);
+	atomic_store(&order[3]->cache->lock->state, 0);
+	assert_null(next_of_others(&walk, NULL, &own));
 	assert_null(cache_walk_next(&walk));
-	end_keeper(&keepers[1]);
-	end_keeper(&keepers[0]);
+	assert_int_equal(own, 1);
+	end_keeper(order[3]);
+	end_keeper(order[4]);
 	end_keeper(&late);
 	assert_int_equal(tcache_count(), 1);
+}
+
+/* Of those that are quiet, each turn meets one in QUIET_TURNS; a slow path, and others are met at once. */
+static void a_walk_passes_what_is_quiet(void **state) {
+	(void)state;
+	struct keeper keeper;
+	int met = 0;
+	nobody_parks();
+	begin_keeper(&keeper);
+	tcache_drain(0);
+	tcache_drain(1); /* nothing is left */
+	struct cache_record *record = cache_record_of(keeper.cache);
+	assert_true(record->quiet);
+	for (unsigned turn = 0; turn < QUIET_TURNS; turn++) {
+		struct cache_walk walk;
+		bool busy = false;
+		cache_walk_begin(&walk);
+		for (struct tcache *tc; (tc = cache_walk_next_idle(&walk, &turn, &busy)) != NULL; cache_walk_leave(tc))
+			met += tc == keeper.cache;
+	}
+	assert_int_equal(met, 1);
+	magazine_flush(keeper.cache, class_of_size(112), magazine_refill(keeper.cache, class_of_size(112)));
+	assert_false(record->quiet);
+	end_keeper(&keeper);
+}
+
+/* Nobody who starts or ends waits for a walk: it has no lock but that of the cache that it is at. */
+static void a_walk_holds_no_lock_of_all(void **state) {
+	(void)state;
+	struct cache_walk walk;
+	cache_walk_begin(&walk);
+	struct tcache *tc = cache_walk_next(&walk);
+	assert_true(lock_try(&caches.lock, RANK_THREADS));
+	cache_walk_leave(tc);
+	while ((tc = cache_walk_next(&walk)) != NULL) cache_walk_leave(tc); /* with the lock of all, too */
+	lock_drop(&caches.lock, RANK_THREADS);
 }
 
 /* Of other threads there is nothing in the child, and of their walks neither. */
@@ -812,7 +892,9 @@ static void a_walk_ends_with_a_fork(void **state) {
 	begin_keeper(&keeper);
 	struct cache_walk walk;
 	cache_walk_begin(&walk);
-	assert_ptr_equal(walk.next, keeper.cache);
+	const bool own_first = place_of(tcache_current) < place_of(keeper.cache);
+	struct tcache *first = own_first ? tcache_current : keeper.cache, *second = own_first ? keeper.cache : tcache_current;
+	assert_ptr_equal(peek(&walk), keeper.cache);
 	const pid_t child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
@@ -823,10 +905,10 @@ static void a_walk_ends_with_a_fork(void **state) {
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
-	assert_ptr_equal(cache_walk_next(&walk), keeper.cache);
-	cache_walk_leave(keeper.cache);
-	assert_ptr_equal(cache_walk_next(&walk), tcache_current);
-	cache_walk_leave(tcache_current);
+	assert_ptr_equal(cache_walk_next(&walk), first);
+	cache_walk_leave(first);
+	assert_ptr_equal(cache_walk_next(&walk), second);
+	cache_walk_leave(second);
 	assert_null(cache_walk_next(&walk));
 	end_keeper(&keeper);
 }
@@ -879,7 +961,8 @@ int main(void) {
 		cmocka_unit_test(magazines_adapt),
 		cmocka_unit_test(idle_magazines_shrink), cmocka_unit_test(budget_holds), cmocka_unit_test(no_caching),
 		cmocka_unit_test(exit_flushes),
-		cmocka_unit_test(threads_start_and_end_during_a_drain), cmocka_unit_test(a_walk_meets_those_that_stay),
+		cmocka_unit_test(threads_start_and_end_during_a_drain), cmocka_unit_test(a_walk_meets_those_that_stay), cmocka_unit_test(a_walk_passes_what_is_quiet),
+		cmocka_unit_test(a_walk_holds_no_lock_of_all),
 		cmocka_unit_test(a_walk_ends_with_a_fork), cmocka_unit_test(locks_of_others_are_open_in_a_child),
 		PARKING(the_next_thread_takes_a_cache_over),
 		PARKING(a_look_begins_anew_with_the_next_thread),
