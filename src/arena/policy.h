@@ -297,6 +297,11 @@ static_assert(IDLE_LOOKS > 1 && IDLE_LOOKS < UINT8_MAX, "idle_looks counts them,
  * may use that memory each time. */
 #define REST_CPU 50
 
+/* For so many times what the question took, the kernel is not asked again for the processor time of all
+ * threads, but for no more than so many intervals: with ten thousand it takes 1 to 2 ms. */
+#define REST_ASK_SHARE 400
+#define REST_ASK_INTERVALS 4
+
 /* Intervals: a rest that was shorter was not worth it, for much of what went back would have stayed
  * otherwise, and is in use again; and none is looked for in the next PATIENCE ones. So a process that works
  * once a second keeps what it needs for that. */

@@ -95,18 +95,28 @@ static void end_waiting(void) {
 	shelves_drain(0);
 }
 
+/* Does the process rest since the last look? The kernel adds the times of all threads up, which takes it 1 to
+ * 2 ms for ten thousand: where there are many, it is not asked more often than is worth it. */
+static bool process_rests(struct rest *rest, uint64_t *ask_from) {
+	const uint64_t begin = os_nanoseconds(), interval = decay_interval() * NANOSECONDS;
+	if (begin < *ask_from && tcache_count() > QUIET_FROM) return false;
+	const uint64_t cpu = os_processor_time_of_others(), now = os_nanoseconds();
+	*ask_from = begin + min_size((now - begin) * REST_ASK_SHARE, REST_ASK_INTERVALS * interval);
+	return rest_look(rest, now, cpu, interval);
+}
+
 /* With a table of descriptors of its own, in which it may open files: nobody sees them in the program's. It
  * starts no other thread, which would have that table, and must not run the handlers of exit, which want
  * the program's: see purger_end. */
 static void purge_in_background(void) {
 	if (tcache_has_exit() && os_own_descriptors()) atomic_store(&pressure_ask, call);
 	struct rest rest = { .cpu = os_processor_time_of_others() };
+	uint64_t ask_from = 0; /* nanoseconds */
 	while (conf.background && conf.decay > 0) {
 		wait_for_tick(pressure_is_on() ? min_size(decay_interval(), PURGER_URGENT) : decay_interval());
 		/* The process must not live on for our sake. */
 		if (own_thread_shall_end(&thread) || (tcache_count() == 0 && os_is_last_thread())) break;
-		const bool rests =
-		    rest_look(&rest, os_nanoseconds(), os_processor_time_of_others(), decay_interval() * NANOSECONDS);
+		const bool rests = process_rests(&rest, &ask_from);
 		if (purge_idle(rests) || tcache_count() == 0) continue;
 		if (tcache_count() <= 1) break;
 		if (!sleep_until_poked()) {

@@ -1,7 +1,6 @@
 /* Does the process rest: do all of its threads sleep? What is free, and what their caches hold, is not about
- * to be used then, so it need not wait for several looks. The processor time of the process tells, which
- * costs the same for any number of sleeping threads that nobody asks one by one. All of it counts: who looks
- * may have slept when the process worked.
+ * to be used then, so it need not wait for several looks. The processor time of the process tells. All of it
+ * counts: who looks may have slept when the process worked.
  *
  * A process that rests again and again, and works in between, would pay for each rest with the page faults
  * after it. So a rest that turned out short makes the next ones wait. */
