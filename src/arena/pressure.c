@@ -39,7 +39,7 @@ static struct {
 	size_t limit;       /* bytes: what that is left of */
 	uint64_t purged_at; /* milliseconds: when all was given back last */
 	bool worth_it;      /* and that was a good part of what it takes to get here again */
-	bool owed;          /* all is to be given back, by who measures */
+	bool owed;          /* all is to be given back, by who measures; if nobody does any more, by who looks */
 } state = { .told = { SIZE_MAX, SIZE_MAX }, .left_then = NO_LIMIT };
 
 /* Bytes of free memory that the page heap and the cache of mappings have and need not walk for. */
@@ -174,7 +174,8 @@ static void look(uint64_t now, bool measured) {
 	 * surely free goes at once; a walk through all holes is not done again and again for little. */
 	const bool begins = level == PRESSURE_NEAR && !was_on, purger = atomic_load(&pressure_ask) != NULL;
 	const bool waits = begins && !measured && purger;
-	const bool wanted = level == PRESSURE_CRITICAL || (begins && !waits) || (measured && state.owed);
+	const bool wanted =
+	    level == PRESSURE_CRITICAL || (begins && !waits) || (state.owed && (measured || !purger));
 	state.owed = pressure_is_on() && (waits || (state.owed && !wanted));
 	if (wanted && (state.worth_it || now - state.purged_at >= PRESSURE_PATIENCE ||
 	               kept_now() >= state.limit / PRESSURE_CRITICAL_SHARE))

@@ -100,11 +100,30 @@ static void near_the_limit_without_a_purger(void **state) {
 	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
 }
 
+/* It is gone before it did what it was woken for, as in the child of a fork: who allocates does. */
+static void what_the_purger_left_undone_is_done(void **state) {
+	(void)state;
+	leave(1024 * MIB);
+	take_all();
+	free_all();
+	pressure_measure(true);
+	atomic_store(&pressure_ask, ask);
+	conf.memory_limit = (int64_t)(limits_resident("") / 15 * 16);
+	pressure_look();
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_NEAR);
+	assert_true(free_and_kept() >= (BLOCKS - 8) * MIB);
+	atomic_store(&pressure_ask, NULL);
+	pressure_look();
+	assert_int_equal(atomic_load(&pressure.level), PRESSURE_NEAR);
+	assert_true(free_and_kept() <= PRESSURE_KEEP_LEAST);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_surely_free_goes_at_once),
 		cmocka_unit_test(near_the_limit_the_purger_does_it),
 		cmocka_unit_test(near_the_limit_without_a_purger),
+		cmocka_unit_test(what_the_purger_left_undone_is_done),
 	};
 
 	return cmocka_run_group_tests(tests, far_from_any_limit, NULL);
