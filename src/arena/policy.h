@@ -330,6 +330,11 @@ static_assert(PURGER_URGENT < CONF_DECAY / DECAY_INTERVALS, "that is quicker tha
 #define PRESSURE_CRITICAL_SHARE 32
 static_assert(PRESSURE_NEAR_SHARE < PRESSURE_CRITICAL_SHARE, "it is near before it is critical");
 
+/* Bytes: with a smaller limit, who allocates does not leave it to the purger to give all back when it has
+ * come near. There is little to give then, and from near to critical it is less than 24 MiB, which a few
+ * threads write before the purger gets a CPU: with a limit of 40 MB the peak was 6 MB higher. */
+#define PRESSURE_PURGER_LEAST (256 * MIB)
+
 /* Per cent of ten seconds in which somebody waited for memory: as much counts as near. A page cache that
  * turns over causes less than this, and those who kill for it (systemd-oomd, by default at 60) begin far
  * above. */

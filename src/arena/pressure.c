@@ -173,7 +173,7 @@ static void look(uint64_t now, bool measured) {
 	/* Once when it begins. Later, the bounds on what is kept do, until it becomes critical. What is much and
 	 * surely free goes at once; a walk through all holes is not done again and again for little. */
 	const bool begins = level == PRESSURE_NEAR && !was_on, purger = atomic_load(&pressure_ask) != NULL;
-	const bool waits = begins && !measured && purger;
+	const bool waits = begins && !measured && purger && state.limit >= PRESSURE_PURGER_LEAST;
 	const bool wanted =
 	    level == PRESSURE_CRITICAL || (begins && !waits) || (state.owed && (measured || !purger));
 	state.owed = pressure_is_on() && (waits || (state.owed && !wanted));
