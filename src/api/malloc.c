@@ -228,11 +228,10 @@ static NOINLINE void free_slow(void *block, const struct claim *claim, struct sp
 		}
 		mark_set(block);
 		annotate_freed(block);
-		if (unlikely(s->sampled)) {
+		if (unlikely(s->sampled))
 			give_sampled(s->class_, block);
-			return;
-		}
-		tcache_free(s->class_, block);
+		else
+			tcache_free(s->class_, block);
 	} else if (s != NULL && s->kind == SPAN_RUN && s->start == block) {
 		sample_freed(block);
 		tcache_free_run(s);

@@ -45,6 +45,9 @@ void heap_free(struct span *run);
 extern _Atomic bool heap_purge_is_due;
 void heap_purge_due(void);
 
+/* All of it, piece by piece: for a call that frees as much at once, after which nobody may come by. */
+void heap_purge_all_due(void);
+
 /* A span of hardened blocks, as heap_alloc and heap_free: what lies before and behind it cannot be
  * accessed. */
 struct span *heap_alloc_guarded(size_t slices, enum span_kind kind, struct stale *stale);

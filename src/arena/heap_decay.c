@@ -212,6 +212,15 @@ void heap_purge_due(void) {
 	allowance_charge(bytes);
 }
 
+/* No more pieces than what is dirty now has: others may free all the time, and see to that. */
+void heap_purge_all_due(void) {
+	lock_take(&heap.lock, RANK_HEAP);
+	const size_t pieces = heap.stats.dirty / PURGE_PIECE + 1;
+	lock_drop(&heap.lock, RANK_HEAP);
+	for (size_t i = 0; i < pieces && atomic_load_explicit(&heap_purge_is_due, memory_order_relaxed); i++)
+		heap_purge_due();
+}
+
 /* ---- when somebody asks ---- */
 
 /* What was purged lazily counts as dirty again. */

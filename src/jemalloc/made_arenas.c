@@ -253,9 +253,11 @@ static void free_all(uint32_t number, bool keep) {
 	arena_reset(arena, atomic_load_explicit(&sample_hooks.freed, memory_order_relaxed), keep);
 }
 
-/* As after a free: the purger wakes up; without one, it is looked at what was idle for a while. */
+/* As after a free: the purger wakes up; without one, it is looked at what was idle for a while. And what has
+ * fallen due goes: it may be much, and no other free may follow. */
 static void see_to_memory(void) {
 	if (wave_is_large()) holes_count_time();
+	heap_purge_all_due();
 	purger_start();
 }
 

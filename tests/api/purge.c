@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <arenal/arenal.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -297,6 +298,54 @@ static void not_lazily_by_default(void **state) {
 	assert_int_equal(arenal_set("lazy_purge", 2), EINVAL);
 }
 
+/* ---- where one call frees much, and where no cache is in between ---- */
+
+enum { BLOCKS = 120000, BLOCK = 1000 };
+#define MOST_OF_THEM ((size_t)BLOCKS * BLOCK / 4 * 3)
+
+/* The process has one thread, and makes no other call. */
+static void destroy_a_heap(void *unused) {
+	arenal_heap *heap = arenal_heap_create(NULL);
+
+	CHILD_CHECK(heap);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		void *block = arenal_heap_alloc(heap, BLOCK);
+		CHILD_CHECK(block);
+		memset(block, 1, BLOCK);
+	}
+	const size_t full = resident_bytes();
+	arenal_heap_destroy(heap);
+	CHILD_CHECK(resident_bytes() + MOST_OF_THEM < full);
+	(void)unused;
+}
+
+/* Those of an arena that the program made lie in no cache: each is given back at once. */
+static void free_one_by_one(void *unused) {
+	static void *blocks[BLOCKS];
+	int (*ctl)(const char *, void *, size_t *, void *, size_t) = dlsym(RTLD_DEFAULT, "mallctl");
+	void *(*allocate)(size_t, int) = dlsym(RTLD_DEFAULT, "mallocx");
+	unsigned arena;
+	size_t length = sizeof arena;
+
+	CHILD_CHECK(ctl && allocate && ctl("arenas.create", &arena, &length, NULL, 0) == 0);
+	for (size_t i = 0; i < BLOCKS; i++) {
+		blocks[i] = allocate(BLOCK, (int)(arena + 1) << 20);
+		CHILD_CHECK(blocks[i]);
+		memset(blocks[i], 1, BLOCK);
+	}
+	const size_t full = resident_bytes();
+	for (size_t i = 0; i < BLOCKS; i++)
+		free(blocks[i]);
+	CHILD_CHECK(resident_bytes() + MOST_OF_THEM < full);
+	(void)unused;
+}
+
+static void what_no_cache_keeps_goes_back(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(destroy_a_heap, NULL), 0);
+	assert_int_equal(run_in_child(free_one_by_one, NULL), 0);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(caches_of_sleeping_threads_are_emptied),
@@ -304,6 +353,7 @@ int main(void) {
 		cmocka_unit_test(slices_go_as_told),
 		cmocka_unit_test(holes_go_as_told),
 		cmocka_unit_test(not_lazily_by_default),
+		cmocka_unit_test(what_no_cache_keeps_goes_back),
 	};
 
 	return cmocka_run_group_tests(tests, require_arenal, NULL);
