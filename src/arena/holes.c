@@ -23,6 +23,11 @@ void holes_next_tick(void) {
 
 __thread struct bin *holes_bin_due;
 
+/* Pieces of it: one for each batch that came back, so that they keep up where one call gives many. */
+#define PIECES_MOST 8
+static_assert(PIECES_MOST * BATCH_MAX >= MAGAZINE_SHARED_SLOTS / 2, "the batches of one flush");
+static __thread __attribute__((tls_model("initial-exec"))) unsigned pieces_due;
+
 /* Words of regions' `touched` that those who free are to look at, in this interval. */
 static _Atomic intptr_t words_due;
 
@@ -47,7 +52,8 @@ void holes_purge_due(void) {
 	struct bin *bin = holes_bin_due;
 	atomic_store_explicit(&holes_are_due, false, memory_order_relaxed);
 	holes_bin_due = NULL;
-	size_t total = bin != NULL ? holes_purge_piece(bin) : 0;
+	size_t total = 0;
+	for (; bin != NULL && pieces_due > 0; pieces_due--) total += holes_purge_piece(bin);
 	if (atomic_load_explicit(&words_due, memory_order_relaxed) > 0 && !purge_later(os_milliseconds()))
 		total += holes_purge_some();
 	if (atomic_load_explicit(&words_due, memory_order_relaxed) > 0)
@@ -279,6 +285,7 @@ void holes_watch_given(struct bin *bin) {
 	}
 	if (bin->low_blocks != HOLES_GO_ON) bin_go_on(&bin_walk(bin)->next_piece, bin->partial);
 	bin->low_blocks = HOLES_GO_ON;
+	pieces_due = holes_bin_due == bin ? (unsigned)min_size(pieces_due + 1, PIECES_MOST) : 1;
 	holes_bin_due = bin;
 	atomic_store_explicit(&holes_are_due, true, memory_order_relaxed);
 }

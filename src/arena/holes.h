@@ -35,8 +35,8 @@ size_t holes_purge_some(void);
  * look for holes there, when it holds no lock any more: holes_purge_due. NULL: of none. */
 extern __thread struct bin *holes_bin_due __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* Something waits for holes_purge_due, of this thread or of any. That does a piece of it, within the
- * allowance. */
+/* Something waits for holes_purge_due, of this thread or of any. That does a piece of it, or as many of a bin
+ * as batches came back to that, within the allowance. */
 extern _Atomic bool holes_are_due __attribute__((visibility("hidden")));
 void holes_purge_due(void);
 

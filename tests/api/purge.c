@@ -319,6 +319,27 @@ static void destroy_a_heap(void *unused) {
 	(void)unused;
 }
 
+/* One free of a long magazine gives back 2,048 blocks, each of another span perhaps. */
+static void free_at_random(void *unused) {
+	enum { COUNT = 1000000, SIZE = 200 };
+	static void *blocks[COUNT];
+
+	for (size_t i = 0; i < COUNT; i++) {
+		blocks[i] = malloc(SIZE);
+		CHILD_CHECK(blocks[i]);
+		memset(blocks[i], 1, SIZE);
+	}
+	const size_t full = resident_bytes();
+	for (size_t i = COUNT, number = 1; i > 0; i--) {
+		number = number * 6364136223846793005u + 1442695040888963407u;
+		const size_t other = (number >> 33) % i;
+		free(blocks[other]);
+		blocks[other] = blocks[i - 1];
+	}
+	CHILD_CHECK(resident_bytes() < full / 7);
+	(void)unused;
+}
+
 /* Those of an arena that the program made lie in no cache: each is given back at once. */
 static void free_one_by_one(void *unused) {
 	static void *blocks[BLOCKS];
@@ -344,6 +365,7 @@ static void what_no_cache_keeps_goes_back(void **state) {
 	(void)state;
 	assert_int_equal(run_in_child(destroy_a_heap, NULL), 0);
 	assert_int_equal(run_in_child(free_one_by_one, NULL), 0);
+	assert_int_equal(run_in_child(free_at_random, NULL), 0);
 }
 
 int main(void) {
