@@ -1,6 +1,7 @@
 #include "arena/shelf.h"
 
 #include "arena/pressure.h"
+#include "arena/report.h"
 #include "base/annotate.h"
 #include "base/conf.h"
 
@@ -53,6 +54,10 @@ bool shelf_put(struct span *run) {
 	if (slices > SHELF_SLICES || run->home == 0) return false;
 	struct shelf *shelf = &arena_list[run->home - 1]->shelf;
 	if (!has_room(shelf, slices) || !lock_try(&shelf->lock, RANK_BIN)) return false;
+	if (unlikely(run->kind != SPAN_RUN)) { /* another thread freed it meanwhile */
+		lock_drop(&shelf->lock, RANK_BIN);
+		report_pointer("free", run->start, NULL);
+	}
 	/* Once more: others came first; or the purger has just ended, and taken all that was there. */
 	const bool fits = has_room(shelf, slices);
 	if (fits) {

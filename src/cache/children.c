@@ -78,8 +78,8 @@ void tcache_adopt_in_time(void) {
 	atomic_store_explicit(&adopt_from, now + ADOPTION_PACE, memory_order_relaxed);
 	if (atomic_load_explicit(&caches.orphans, memory_order_relaxed) != NULL)
 		adopt_orphan();
-	else if (atomic_exchange_explicit(&has_inherited, false, memory_order_relaxed))
-		shelves_drain(0);
+	else if (!shelves_drain(0)) /* true: a fork is under way, and so later */
+		atomic_store_explicit(&has_inherited, false, memory_order_relaxed);
 }
 
 /* ---- without handlers of fork ---- */

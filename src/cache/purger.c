@@ -8,6 +8,7 @@
 #include "arena/shelf.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "base/gate.h"
 #include "cache/growth.h"
 #include "cache/hooks.h"
 #include "cache/own_thread.h"
@@ -89,10 +90,13 @@ static bool sleep_until_poked(void) {
 	return true;
 }
 
-/* What waits for other threads goes back: nobody will see to it any more. */
+/* What waits for other threads goes back: nobody will see to it any more. Inside of the gate: a fork that is
+ * under way is waited for, or what lies on shelves would stay there. */
 static void end_waiting(void) {
 	tcache_end_parked();
+	gate_enter();
 	shelves_drain(0);
+	gate_leave();
 }
 
 /* Does the process rest since the last look? The kernel adds the times of all threads up, which takes it 1 to
@@ -142,6 +146,7 @@ static void start_thread(void) {
 	} else {
 		if (done == OWN_REFUSED) atomic_store(&not_before, os_milliseconds() + PATIENCE);
 		set_off();
+		end_waiting(); /* what others left there meanwhile */
 	}
 }
 

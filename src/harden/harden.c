@@ -128,12 +128,11 @@ bool harden_reclaim(size_t size) {
 	if (size >> ADDRESS_BITS != 0 || (conf.cap > 0 && size > (size_t)conf.cap)) return false;
 	tcache_flush_all();
 	large_hard_release();
-	arena_release_all(size);
-	if (conf.cap == 0) return true;
-	/* Only memory counts for the cap. Inside of the gate: while a fork is under way, nobody else would purge
-	 * anything, and the program would be told that there is no memory. */
+	/* Inside of the gate: while a fork is under way, nobody would free or purge anything otherwise, and the
+	 * program would be told that there is no memory. */
 	gate_enter();
-	harden_purge_all(0);
+	arena_release_all(size);
+	if (conf.cap != 0) harden_purge_all(0); /* only memory counts for the cap */
 	gate_leave();
 	return true;
 }

@@ -1,6 +1,7 @@
 /* arena/shelf.c: runs that one thread frees and another one takes, without the page heap. */
 #include "unit.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -13,7 +14,11 @@
 #include "arena/shelf.h"
 #include "arena/wave.h"
 #include "base/conf.h"
+#include "base/gate.h"
+#include "base/libc.h"
+#include "cache/purger.h"
 #include "cache/tcache.h"
+#include "harden/harden.h"
 #include "observe/stats.h"
 
 enum { SLICES = SHELF_SLICES, KEPT = RUN_CACHE_BYTES / SLICE_SIZE };
@@ -269,6 +274,13 @@ static void free_once_more(void) {
 	arenal_test_free(shelve(0)[3]);
 }
 
+/* Two threads free it in one moment, and both have seen that it was in use. */
+static void put_once_more(void) {
+	close(2);
+	atomic_store(&purged_in_background, true); /* as if it had a purger by now */
+	shelf_put(span_of(shelve(0)[3]));
+}
+
 /* A child has what lies there, once. */
 static void take_in_child(void) {
 	atomic_store(&purged_in_background, true); /* as if it had a purger by now */
@@ -287,14 +299,28 @@ static void free_in_child(void) {
 	_exit(shelves_bytes() > 0);
 }
 
+/* It has waited until a fork of the child's is over. */
+static void fork_while_it_is_freed(void) {
+	const uint64_t from = os_milliseconds() + 2 * ADOPTION_PACE, until = from + 20000;
+	gate_close();
+	while (os_milliseconds() < from) tcache_adopt_in_time();
+	gate_open();
+	while (shelves_bytes() > 0 && os_milliseconds() < until) tcache_adopt_in_time();
+	_exit(shelves_bytes() > 0);
+}
+
 static void children_and_second_frees(void **state) {
 	(void)state;
 	begin();
 	shelve(3);
-	const int status = status_of(free_once_more);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	void (*const second_frees[])(void) = { free_once_more, put_once_more };
+	for (int i = 0; i < 2; i++) {
+		const int status = status_of(second_frees[i]);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	}
 	assert_int_equal(status_of(take_in_child), 0);
 	assert_int_equal(status_of(free_in_child), 0);
+	assert_int_equal(status_of(fork_while_it_is_freed), 0);
 	assert_int_equal(shelves_bytes(), 6 * SLICE_SIZE);
 	begin();
 }
@@ -361,7 +387,88 @@ static void passed_on_while_drained(void **state) {
 	begin();
 }
 
-/* No purger starts: what is drained, and when, the tests say. */
+/* A fork is under way, and over a moment later. */
+static void *fork_for_a_moment(void *barrier) {
+	gate_close();
+	pthread_barrier_wait(barrier);
+	usleep(20000);
+	gate_open();
+	return NULL;
+}
+
+/* Before an allocation fails, and not only where nobody forks. */
+static void forks_make_no_allocation_fail(void **state) {
+	(void)state;
+	begin();
+	shelve(3);
+	pthread_t thread;
+	pthread_barrier_t barrier;
+	pthread_barrier_init(&barrier, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, fork_for_a_moment, &barrier), 0);
+	pthread_barrier_wait(&barrier);
+	assert_true(harden_reclaim(SLICE_SIZE));
+	assert_int_equal(shelves_bytes(), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_barrier_destroy(&barrier);
+	begin();
+}
+
+/* ---- with a purger ---- */
+
+static _Atomic bool has_cache, enough;
+
+static void *have_cache(void *unused) {
+	(void)unused;
+	arenal_test_free(arenal_test_malloc(16));
+	has_cache = true;
+	while (!enough) usleep(1000);
+	return NULL;
+}
+
+/* A process in which a purger starts at the next slow moment. */
+static pthread_t two_threads(void) {
+	pthread_t thread;
+	atomic_store(&purged_in_background, false);
+	atomic_store(&wave_highest, 2 * SMALL_PROCESS_MAX);
+	has_cache = enough = false;
+	assert_int_equal(pthread_create(&thread, NULL, have_cache, NULL), 0);
+	while (!has_cache) usleep(1000);
+	assert_int_equal(purger_state, PURGER_OFF);
+	conf.background = 1;
+	return thread;
+}
+
+static void end_two_threads(pthread_t other) {
+	conf.background = 0;
+	enough = true;
+	assert_int_equal(pthread_join(other, NULL), 0);
+}
+
+/* Others come by while one is about to start, which the system refuses. */
+static void **left;
+
+static int refuse(pthread_t *handle, const pthread_attr_t *attributes, void *(*body)(void *), void *argument) {
+	(void)handle, (void)attributes, (void)body, (void)argument;
+	for (int i = 0; i < 2; i++) put(left[i]);
+	return EAGAIN;
+}
+
+static void none_stays_when_it_cannot_start(void **state) {
+	(void)state;
+	begin();
+	void *blocks[] = { take(1), take(2) };
+	left = blocks;
+	const pthread_t other = two_threads();
+	libc.pthread_create = refuse;
+	purger_start();
+	libc.pthread_create = pthread_create;
+	assert_int_equal(purger_state, PURGER_OFF);
+	assert_int_equal(slice_record(blocks[0])->kind, SPAN_NONE); /* they were there */
+	assert_int_equal(shelves_bytes(), 0);
+	end_two_threads(other);
+}
+
+/* No purger starts unless a test wants one: what is drained, and when, the tests say. */
 static int start_alone(void **state) {
 	conf.background = 0;
 	return start_arenal(state);
@@ -374,7 +481,8 @@ int main(void) {
 		cmocka_unit_test(what_nobody_wants_goes),    cmocka_unit_test(all_goes_at_once),
 		cmocka_unit_test(it_is_counted),             cmocka_unit_test(calloc_clears_it),
 		cmocka_unit_test(children_and_second_frees), cmocka_unit_test(nobody_waits),
-		cmocka_unit_test(passed_on_while_drained),
+		cmocka_unit_test(passed_on_while_drained),   cmocka_unit_test(forks_make_no_allocation_fail),
+		cmocka_unit_test(none_stays_when_it_cannot_start),
 	};
 	return cmocka_run_group_tests(tests, start_alone, NULL);
 }
