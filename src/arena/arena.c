@@ -110,11 +110,9 @@ bool arena_harden_anew(void) {
 	return true;
 }
 
-size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later) {
-	if (!now) return holes_purge_touched(idle_ticks, more_later);
+size_t arena_purge_all_holes(void) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	size_t purged = 0;
-	*more_later = false;
 	for (uint32_t a = 0; a < count; a++)
 		for (unsigned c = 1; c < CLASS_COUNT; c++) purged += holes_purge_bin(&arena_list[a]->bins[c]);
 	return purged;
@@ -130,9 +128,8 @@ void arena_release_all(size_t wanted) {
 }
 
 size_t arena_purge_all(size_t keep_top) {
-	bool more_later;
 	shelves_drain(0);
-	size_t purged = arena_purge_holes(0, true, &more_later) + heap_trim(keep_top) + huge_purge();
+	size_t purged = arena_purge_all_holes() + heap_trim(keep_top) + huge_purge();
 	return purged + heap_purge();
 }
 

@@ -61,6 +61,7 @@ struct shelf {
 } __attribute__((aligned(CACHE_LINE)));
 static_assert(SHELF_SLICES <= 8, "shelf.used has a bit for each length");
 static_assert(sizeof(struct shelf) == CACHE_LINE, "a shelf shares its line with nothing");
+
 /* Walks over a bin's list, which drop the lock in between. Owner: the bin's lock. */
 struct bin_walk {
 	/* The spans that come next for who goes over all of it, and for those who free (holes.c); NULL: the end
@@ -196,9 +197,8 @@ void arena_release_all(size_t wanted);
  * back. */
 size_t arena_purge_all(size_t keep_top);
 
-/* Gives the free pages back of spans that no block came back to for `idle_ticks` ticks, and sets *more_later
- * when there are some that are not idle yet. Or, `now`, of all spans (holes_purge_bin). Returns the bytes. */
-size_t arena_purge_holes(unsigned idle_ticks, bool now, bool *more_later);
+/* holes_purge_bin for every bin. */
+size_t arena_purge_all_holes(void);
 
 /* From now on, hardened blocks are chosen by other random numbers. */
 void arena_reseed(void);

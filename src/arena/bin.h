@@ -107,7 +107,7 @@ static inline void bin_link_again(struct bin *bin, struct span *s) {
  * the bin's lock is dropped: freeing may purge, and nobody should wait for that. */
 static inline void bin_retire(struct bin *bin, struct span *s, struct span **retired) {
 	bin_unlink(bin, s);
-	span_leave_alone(page_map_region((uintptr_t)s->start), s);
+	span_leave_alone(s);
 	bin->spans--;
 	span_set_bin(s, NULL);
 	s->next = *retired;

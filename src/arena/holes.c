@@ -116,7 +116,7 @@ static void take_away(struct go *go, struct bin *bin, struct span *s, bool now) 
 		bin_retire(bin, s, &go->retired);
 		return;
 	}
-	span_leave_alone(page_map_region((uintptr_t)s->start), s);
+	span_leave_alone(s);
 	const uint64_t found = pages_to_purge(s, c, now);
 	if (found == 0) return;
 	bin_unlink(bin, s);
@@ -197,7 +197,7 @@ static void look_at(struct go *go, struct span *s, unsigned idle_ticks, bool *mo
 	} else if (s->listed) {
 		take_away(go, bin, s, false);
 	} else {
-		span_leave_alone(page_map_region((uintptr_t)s->start), s);
+		span_leave_alone(s);
 	}
 	lock_drop(&bin->lock, RANK_BIN);
 }

@@ -141,11 +141,11 @@ static inline void span_touch(struct region *r, struct span *s, uint8_t tick) {
 }
 
 /* No look need come to it. */
-static inline void span_leave_alone(struct region *r, struct span *s) {
+static inline void span_leave_alone(struct span *s) {
+	if (s->touched == 0) return;
+	struct region *r = page_map_region((uintptr_t)s->start);
 	const size_t slice = (size_t)(s - r->spans);
-	if (s->touched != 0)
-		atomic_fetch_and_explicit(&r->touched[slice / 64], ~(UINT64_C(1) << slice % 64),
-		                          memory_order_relaxed);
+	atomic_fetch_and_explicit(&r->touched[slice / 64], ~(UINT64_C(1) << slice % 64), memory_order_relaxed);
 	s->touched = 0;
 }
 

@@ -9,7 +9,7 @@
 /* Takes the span out of its bin as if all its blocks had come back. Its bitmap still says which ones were
  * out. Under the bin's lock. */
 static void take_out(struct bin *bin, struct span *s, struct span **taken) {
-	span_leave_alone(page_map_region((uintptr_t)s->start), s);
+	span_leave_alone(s);
 	bin->blocks_out -= size_classes[s->class_].blocks - s->free_count;
 	bin->spans--;
 	s->listed = false;

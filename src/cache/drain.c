@@ -33,12 +33,13 @@ static bool drain_caches(unsigned looks, const unsigned *turn) {
 	     (tc = looks > 0 ? cache_walk_next_idle(&walk, turn, &busy) : cache_walk_next(&walk)) != NULL;) {
 		/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it.
 		 */
-		const bool parked = atomic_load_explicit(&tc->parked, memory_order_relaxed);
-		bool later = !parked && magazine_drain(tc, looks);
-		later |= !parked && run_cache_drain(tc, looks);
-		if (!parked) atomic_store_explicit(&cache_record_of(tc)->quiet, !later, memory_order_relaxed);
+		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed)) {
+			bool later = magazine_drain(tc, looks);
+			later |= run_cache_drain(tc, looks);
+			atomic_store_explicit(&cache_record_of(tc)->quiet, !later, memory_order_relaxed);
+			more_later |= later;
+		}
 		cache_walk_leave(tc);
-		more_later |= later;
 	}
 	return more_later || busy;
 }

@@ -65,7 +65,7 @@ static bool purge_idle(bool rests) {
 	bool holes_later, caches_later = soon ? tcache_drain(1) : tcache_drain_some(IDLE_LOOKS);
 	caches_later |= shelves_drain(rests ? 0 : soon ? 1 : IDLE_LOOKS);
 	holes_next_tick();
-	arena_purge_holes(soon ? 0 : IDLE_TICKS, false, &holes_later);
+	holes_purge_touched(soon ? 0 : IDLE_TICKS, &holes_later);
 	size_t slices = heap_decay(rests), mappings = huge_decay();
 	return caches_later || holes_later || (conf.decay > 0 && slices + mappings > 0);
 }

@@ -167,11 +167,11 @@ static void purged_pages_are_used_last(void **state) {
 	arena_give(c, given, count);
 	bool more_later;
 	size_t before = holes_bytes;
-	assert_int_equal(arena_purge_holes(0, false, &more_later), SLICE_SIZE / 2);
+	assert_int_equal(holes_purge_touched(0, &more_later), SLICE_SIZE / 2);
 	assert_false(more_later);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE / 2);
 	/* A second look finds nothing new, and nothing is counted twice. */
-	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
+	assert_int_equal(holes_purge_touched(0, &more_later), 0);
 
 	/* First what is left on resident pages: those with a block that was kept. */
 	const size_t resident = SLICE_SIZE / PURGE_PAGE / 2 * (ON_PAGE - 1);
@@ -216,15 +216,15 @@ static void refused_pages_are_tried_again_when_told(void **state) {
 	assert_int_equal(os_purge(start, os_page_size, false), PURGE_REFUSED);
 	size_t before = holes_bytes;
 	arena_give(c, given + 1, BLOCKS - 1);
-	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(holes_purge_touched(0, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	assert_false(more_later);
 	assert_int_equal(holes_bytes, before);
 	refuses = false;
 	/* Nobody came back to the span: not worth a look, unless it has to be now. */
-	assert_int_equal(arena_purge_holes(0, false, &more_later), 0);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), SLICE_SIZE - os_page_size);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(holes_purge_touched(0, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), SLICE_SIZE - os_page_size);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE - os_page_size);
 	arena_give(c, blocks, 1);
 }
@@ -244,7 +244,6 @@ static void all_may_be_refused(void **state) {
 	static void *blocks[BLOCKS], *given[BLOCKS];
 	unsigned c = class_of_size(512);
 	size_t given_count = 0, kept = 0;
-	bool more_later;
 	arena_purge_all(0);
 	for (size_t i = 0; i < BLOCKS; i += SLICE_SIZE / 512) take_all(arena_list[0], c, blocks + i, SLICE_SIZE / 512);
 	for (size_t i = 0; i < BLOCKS; i++) {
@@ -257,12 +256,12 @@ static void all_may_be_refused(void **state) {
 	arena_give(c, given, given_count);
 	refuses = true;
 	meanwhile = count_refusals;
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	meanwhile = NULL;
 	refuses = false;
 	assert_true(refused >= kept);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), kept * (SLICE_SIZE - os_page_size));
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), kept * (SLICE_SIZE - os_page_size));
+	assert_int_equal(arena_purge_all_holes(), 0);
 	arena_give(c, blocks, kept);
 }
 
@@ -277,15 +276,15 @@ static void idle_spans_only(void **state) {
 	unsigned c = class_of_size(1024);
 	void *blocks[64];
 	bool more_later;
-	arena_purge_holes(0, false, &more_later);
+	holes_purge_touched(0, &more_later);
 	take_all(arena_list[0], c, blocks, 64);
 	arena_give(c, blocks + 1, 63);
-	assert_int_equal(arena_purge_holes(2, false, &more_later), 0);
+	assert_int_equal(holes_purge_touched(2, &more_later), 0);
 	assert_true(more_later);
 	holes_next_tick();
-	assert_int_equal(arena_purge_holes(2, false, &more_later), 0);
+	assert_int_equal(holes_purge_touched(2, &more_later), 0);
 	holes_next_tick();
-	assert_int_equal(arena_purge_holes(2, false, &more_later), SLICE_SIZE - os_page_size);
+	assert_int_equal(holes_purge_touched(2, &more_later), SLICE_SIZE - os_page_size);
 	assert_false(more_later);
 	arena_give(c, blocks, 1);
 }
@@ -328,24 +327,23 @@ static void what_has_gone_is_left_alone(void **state) {
 	unsigned c = class_of_size(512);
 	enum { BLOCKS = SLICE_SIZE / 512 };
 	void *blocks[BLOCKS];
-	bool more_later;
 	arena_purge_all(0);
 	take_all(arena_list[0], c, blocks, BLOCKS);
 	void *last = blocks[BLOCKS - 1], *again;
 	struct span *s = span_of(last);
 	assert_ptr_equal(s, span_of(blocks[0]));
 	arena_give(c, blocks, BLOCKS - 1);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), SLICE_SIZE - os_page_size);
+	assert_int_equal(arena_purge_all_holes(), SLICE_SIZE - os_page_size);
 	s->touched = NOT_LOOKED_AT;
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	bin_retire_empty(&arena_list[0]->bins[c], c);
 	assert_int_equal(s->touched, NOT_LOOKED_AT);
 	/* Blocks that leave change nothing; one that comes back does. */
 	assert_int_equal(take_up_to(arena_list[0], c, &again, 1), 1);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	assert_int_equal(s->touched, NOT_LOOKED_AT);
 	arena_give_alone(c, again);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	assert_int_equal(s->touched, 0);
 	arena_give_alone(c, last);
 }
@@ -361,11 +359,11 @@ static void what_went_lazily_goes_again(void **state) {
 	take_all(arena_list[0], c, blocks, BLOCKS);
 	arena_give(c, blocks, BLOCKS - 1);
 	conf.lazy_purge = true;
-	const size_t lazily = arena_purge_holes(0, false, &more_later);
+	const size_t lazily = holes_purge_touched(0, &more_later);
 	conf.lazy_purge = usual;
 	assert_int_equal(lazily, SLICE_SIZE - os_page_size);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), lazily);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), lazily);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	arena_give_alone(c, blocks[BLOCKS - 1]);
 }
 
@@ -395,12 +393,12 @@ static void span_that_was_away(bool now, bool lazily, bool given) {
 	given_meanwhile = given ? blocks[MIDDLE] : NULL;
 	meanwhile = purge_meanwhile;
 	conf.lazy_purge = lazily;
-	const size_t first = arena_purge_holes(0, now, &more_later), all = SLICE_SIZE - os_page_size;
+	const size_t first = now ? arena_purge_all_holes() : holes_purge_touched(0, &more_later), all = SLICE_SIZE - os_page_size;
 	conf.lazy_purge = usual;
 	assert_null(meanwhile);
 	assert_int_equal(first, given ? all - os_page_size : all);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), lazily ? all : given ? os_page_size : 0);
-	assert_int_equal(arena_purge_holes(0, true, &more_later), 0);
+	assert_int_equal(arena_purge_all_holes(), lazily ? all : given ? os_page_size : 0);
+	assert_int_equal(arena_purge_all_holes(), 0);
 	arena_give_alone(c, blocks[0]);
 }
 

@@ -85,7 +85,7 @@ static void new_blocks_of_used_memory_come_in_batches(void **state) {
 	/* But not from pages that went back to the kernel meanwhile. */
 	give(c, blocks + 1, 63);
 	bool more_later;
-	arena_purge_holes(0, false, &more_later);
+	holes_purge_touched(0, &more_later);
 	const size_t rest = PURGE_PAGE < os_page_size ? 0 : 3;
 	if (rest > 0) assert_int_equal(take(c, blocks + 1, BATCH_MAX), rest);
 	if (rest > 0) assert_int_equal(take(c, blocks + 1 + rest, BATCH_MAX), 4);
@@ -143,7 +143,7 @@ static void what_was_written_to_bare_blocks_is_found(void **state) {
 	assert_int_equal(take(c, blocks + 2 * ON_PAGE, ON_PAGE), ON_PAGE);
 	give(c, blocks + ON_PAGE, 2 * ON_PAGE);
 	bool more_later;
-	assert_true(arena_purge_holes(0, false, &more_later) > 0);
+	assert_true(holes_purge_touched(0, &more_later) > 0);
 	*mark_place(blocks[ON_PAGE]) = 7;
 	*mark_place(blocks[ON_PAGE + 5]) = 7;
 	assert_int_equal(take_up_to(arena, c, again, 2), 2);
@@ -241,7 +241,7 @@ static void free_blocks_have_marks_whatever_happens(void **state) {
 			else if (what < 90)
 				give_some(c);
 			else if (what < 99)
-				arena_purge_holes(0, false, &more_later);
+				holes_purge_touched(0, &more_later);
 			else
 				arena_purge_all(0);
 		}
