@@ -78,7 +78,7 @@ static struct arena *choose_arena(void) {
 	return chosen;
 }
 
-/* What other threads write while the owner reads it: magazines, see drain in magazine.c, and the table of
+/* What other threads write while the owner reads it: magazines, see magazine_drain.c, and the table of
  * sizes. */
 #define WRITTEN_BY_OTHERS (offsetof(struct tcache, class_mask) + sizeof((struct tcache *)NULL)->class_mask)
 

@@ -106,6 +106,17 @@ static inline struct cache_record *cache_record_of(const struct tcache *tc) {
 	return (struct cache_record *)tc->lock;
 }
 
+/* The drain that has begun with this cache takes nothing from it any more: all is as it was. Under its
+ * lock. */
+COLD void drain_call_off(struct tcache *tc);
+
+/* For whoever is to find the cache as it is between drains, all of it. Nobody waits for a drain's barrier.
+ * The slow paths of its thread take the lock alone, and call off what concerns one magazine, or the runs. */
+static inline void cache_lock(struct tcache *tc) {
+	lock_take(tc->lock, RANK_CACHE);
+	if (unlikely(tc->drain != NULL)) drain_call_off(tc);
+}
+
 /* A slow path comes by, or another thread. */
 static inline void cache_stirs(const struct tcache *tc) {
 	atomic_store_explicit(&cache_record_of(tc)->quiet, false, memory_order_relaxed);

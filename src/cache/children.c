@@ -12,6 +12,11 @@
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
 static _Atomic bool has_inherited;  /* orphans; or runs on shelves, which go last */
 
+/* Who drains is not there any more. */
+static void forget_drain(struct tcache *own) {
+	if (own != NULL && own->drain != NULL) drain_call_off(own);
+}
+
 /* ---- by fork ---- */
 
 void tcache_lock_all(void) {
@@ -39,6 +44,7 @@ void tcache_after_fork(void) {
 		atomic_store_explicit(&cache_record_of(own)->generation, caches.generation, memory_order_relaxed);
 	heap_caches_after_fork(own);
 	forget_parked();
+	forget_drain(own);
 	caches.count = own != NULL;
 	if (own != NULL) {
 		arena_thread_comes(own->arena);
@@ -57,6 +63,7 @@ bool adopt_orphan(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	struct tcache *tc = atomic_load_explicit(&caches.orphans, memory_order_relaxed);
 	if (tc != NULL) {
+		if (tc->drain != NULL) drain_call_off(tc);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
 		run_cache_inherit(&tc->run_cache);
 		empty_cache(tc);
@@ -92,7 +99,8 @@ void tcache_reseed(void) {
 }
 
 void tcache_in_new_process(void) {
-	const struct tcache *own = own_cache();
+	struct tcache *own = own_cache();
+	forget_drain(own);
 	lock_take(&caches.lock, RANK_THREADS);
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
 		if (tc == own || tc->uncounted || tc->parked) continue;

@@ -3,7 +3,7 @@
  * Invariant: of a magazine, the blocks in [empty, top) are free. malloc and free, without a lock, only move
  * `top`, and only their own thread's; `empty`, `full` and the array between move under the cache's lock, so
  * that slow paths and drains exclude each other. A drain first moves `empty` up to below the top, and takes
- * what lies under it when each thread has passed a barrier (drain in magazine.c, with the reasons). So a
+ * what lies under it when each thread has passed a barrier (magazine_drain.c, with the reasons). So a
  * block is handed out by malloc or given back here, never both.
  * The fast paths rely on it, which need no atomics for that. Wrong variants of it fail in
  * tests/models/drain.pml; what is handed over, helgrind.drain watches. */
@@ -24,24 +24,99 @@ void tcache_flush(void) {
 	empty_cache(tc);
 }
 
-/* Each cache in turn; `turn`: of those that are quiet, some. */
+/* Caches with which a drain has begun: they wait for a barrier. One is for so many. */
+#define DRAIN_CACHES 64
+
+/* Owner: who drains, on its stack. */
+struct drain {
+	struct cache_record *records[DRAIN_CACHES];
+	size_t count;
+	uint32_t generation; /* of the process that it began in */
+	bool more_later;
+};
+
+void drain_call_off(struct tcache *tc) {
+	magazines_call_off_drain(tc);
+	run_cache_call_off_drain(&tc->run_cache);
+	tc->drain = NULL;
+	cache_stirs(tc); /* what the drain was for is still there */
+}
+
+/* Under the cache's lock. */
+static void begin(struct drain *d, struct tcache *tc, unsigned looks) {
+	bool more_later = false;
+	const bool magazines = magazines_begin_drain(tc, looks, &more_later);
+	const bool runs = run_cache_begin_drain(&tc->run_cache, looks, &more_later);
+	atomic_store_explicit(&cache_record_of(tc)->quiet, !more_later, memory_order_relaxed);
+	d->more_later |= more_later;
+	if (!magazines && !runs) return;
+	tc->called_off = false;
+	tc->drain = d;
+	d->records[d->count++] = cache_record_of(tc);
+}
+
+/* The cache, under its lock, if nobody came to it since it began; else NULL. A handler of a signal may have
+ * forked meanwhile: in its child, others' caches are orphans. */
+static struct tcache *still_begun(const struct drain *d, struct cache_record *r) {
+	lock_take(&r->lock, RANK_CACHE);
+	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_relaxed);
+	if (likely(tc != NULL && tc->drain == d && d->generation == caches.generation)) return tc;
+	lock_drop(&r->lock, RANK_CACHE);
+	return NULL;
+}
+
+static void look_after_barrier(const struct drain *d) {
+	for (size_t i = 0; i < d->count; i++) {
+		struct tcache *tc = still_begun(d, d->records[i]);
+		if (tc == NULL) continue;
+		magazines_look_after_barrier(tc);
+		lock_drop(tc->lock, RANK_CACHE);
+	}
+}
+
+/* Under the cache's lock. True when all that was due has gone. */
+static bool end(struct tcache *tc, bool passed) {
+	bool done = true;
+	if (passed)
+		done = magazines_end_drain(tc);
+	else
+		magazines_call_off_drain(tc);
+	tc->drain = NULL;
+	return run_cache_end_drain(&tc->run_cache, passed) && done;
+}
+
+/* Of all caches that it has begun with. */
+static void finish(struct drain *d) {
+	if (d->count == 0) return;
+	bool passed = os_barrier_in_all_threads();
+	if (passed) look_after_barrier(d);
+	if (passed && !STORES_ARE_SEEN_IN_ORDER) passed = os_barrier_in_all_threads();
+	for (size_t i = 0; i < d->count; i++) {
+		struct tcache *tc = still_begun(d, d->records[i]);
+		const bool done = tc != NULL && end(tc, passed);
+		if (tc != NULL && !done) cache_stirs(tc);
+		if (tc != NULL) lock_drop(tc->lock, RANK_CACHE);
+		d->more_later |= !done;
+	}
+	d->count = 0;
+}
+
+/* Of all caches; `turn`: of those that are quiet, some. */
 static bool drain_caches(unsigned looks, const unsigned *turn) {
+	struct drain d = { .count = 0, .generation = caches.generation };
 	struct cache_walk walk;
-	bool busy = false, more_later = false;
+	bool busy = false;
 	cache_walk_begin(&walk);
 	for (struct tcache *tc;
 	     (tc = looks > 0 ? cache_walk_next_idle(&walk, turn, &busy) : cache_walk_next(&walk)) != NULL;) {
 		/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it.
 		 */
-		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed)) {
-			bool later = magazine_drain(tc, looks);
-			later |= run_cache_drain(tc, looks);
-			atomic_store_explicit(&cache_record_of(tc)->quiet, !later, memory_order_relaxed);
-			more_later |= later;
-		}
+		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed)) begin(&d, tc, looks);
 		cache_walk_leave(tc);
+		if (d.count == DRAIN_CACHES) finish(&d);
 	}
-	return more_later || busy;
+	finish(&d);
+	return d.more_later || busy;
 }
 
 static bool drain(unsigned looks, const unsigned *turn) {

@@ -36,7 +36,7 @@ void tcache_lead(bool lead) {
 	lock_take(&caches.lock, RANK_THREADS);
 	caches.led_away = !lead;
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-		lock_take(tc->lock, RANK_CACHE);
+		cache_lock(tc);
 		tc->led_away = !lead;
 		sample_lead_sizes(tc);
 		/* While the heap profile is on, a malloc that is no sample finds its magazine nevertheless. */
@@ -54,7 +54,7 @@ bool tcache_is_led_away(void) { return atomic_load_explicit(&caches.led_away, me
 /* The thread's own cache, which it uses from now on as one that was hidden when it was made. */
 void lead_own(struct tcache *tc) {
 	if (!tc->led_away) return;
-	lock_take(tc->lock, RANK_CACHE);
+	cache_lock(tc);
 	tc->led_away = false;
 	sample_lead_sizes(tc);
 	lock_drop(tc->lock, RANK_CACHE);

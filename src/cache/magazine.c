@@ -40,10 +40,12 @@ static void free_array(void **first, size_t slots) {
 	meta_free(first - 1, (slots + 1) * sizeof *first);
 }
 
-/* The blocks move down to the first slot, which a drain or a short batch may have left unused. */
+/* The blocks move down to the first slot, which a drain or a short batch may have left unused. A drain that
+ * waits for its barrier leaves this magazine alone. */
 static void settle(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
-	void **first = m->full - tc->slots[class_].count;
+	void **first = magazine_first_slot(tc, class_);
+	if (unlikely(tc->slots[class_].begun > 0)) magazine_call_off_drain(tc, class_);
 	if (m->empty == first) return;
 	size_t blocks = (size_t)(m->top - m->empty);
 	memmove(first, m->empty, blocks * sizeof *first);
@@ -97,11 +99,12 @@ static void shrink(struct tcache *tc, unsigned class_, size_t slots) {
 }
 
 /* Magazines without a refill or flush, and as full as at the last look, lie idle: give half of each back, or
- * all of it, and half of the slots. */
+ * all of it, and half of the slots. A drain that has begun gives more. */
 static void look_for_idle(struct tcache *tc, bool all) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
 		struct magazine_slots *slots = &tc->slots[c];
+		if (unlikely(slots->begun > 0)) continue;
 		const size_t blocks = (size_t)(m->top - m->empty);
 		if (slots->events == 0 && slots->seen == blocks && (all || slots->count > MAGAZINE_LEAST_SLOTS)) {
 			flush(tc, c, all ? blocks : (blocks + 1) / 2);
@@ -114,7 +117,7 @@ static void look_for_idle(struct tcache *tc, bool all) {
 }
 
 void magazines_give_idle(struct tcache *tc) {
-	lock_take(tc->lock, RANK_CACHE);
+	cache_lock(tc);
 	look_for_idle(tc, true);
 	lock_drop(tc->lock, RANK_CACHE);
 }
@@ -237,7 +240,7 @@ void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 }
 
 void magazines_shorten(struct tcache *tc) {
-	lock_take(tc->lock, RANK_CACHE);
+	cache_lock(tc);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		const size_t most = slots_in(MAGAZINE_START_BYTES, MAGAZINE_START_SLOTS, c);
 		if (tc->slots[c].count > most) shrink(tc, c, most);
@@ -247,6 +250,7 @@ void magazines_shorten(struct tcache *tc) {
 
 void magazine_dispose(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
+	if (tc->slots[class_].count == 0) return; /* of most classes, in most threads */
 	lock_take(tc->lock, RANK_CACHE);
 	settle(tc, class_);
 	flush(tc, class_, (size_t)(m->top - m->empty));
@@ -261,85 +265,4 @@ void magazine_inherit(struct tcache *tc, unsigned class_) {
 	struct magazine *m = &tc->magazines[class_];
 	if (!STORES_ARE_SEEN_IN_ORDER || m->top < m->empty || m->top > m->full) m->top = m->empty;
 	for (void **slot = m->empty; slot < m->top; slot++) annotate_found(*slot);
-}
-
-/* malloc finds no way to these magazines any more, and takes its slow path. */
-__attribute__((no_sanitize("thread"))) static void close_ways(struct tcache *tc, const bool *due) {
-	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
-		if (due[tcache_tags[i] >> TAG_SHIFT]) *(volatile uint16_t *)&tc->tag_of_size[i] = TAG_OF_CLASS(0);
-	for (unsigned c = class_of_size(TABLE_MAX) + 1; c < CLASS_COUNT; c++)
-		if (due[c]) *(volatile uint16_t *)&tc->class_mask = 0;
-}
-
-/* Takes blocks out of magazines whose thread may use them at any moment, without the lock. It is the protocol
- * of a work-stealing deque (Frigo, Leiserson and Randall, 1998; Chase and Lev, 2005), whose owner takes from
- * the top.
- *
- * What it leans on is written at "pop and push" (magazine.h).
- *
- * malloc's way to the magazine is closed, and `empty` goes up to just below the top. After the barrier, every
- * call that starts sees that. One call may have read the old values before, and have been interrupted: it
- * takes the block below the top that is read now, or writes above it. So all blocks below that one are ours.
- * The barrier is dear: one serves all magazines of the cache that are due.
- *
- * The owner may have filled some of these slots since then. Where a thread's stores may be seen in another
- * order, the top may be seen before them: a second barrier is between the two. tests/models/drain.pml shows
- * what goes wrong otherwise.
- *
- * Before the way is open again, the slot below the one block that is left holds magazine_no_block: what
- * malloc finds there leads it to the slow path, and that settles the magazine.
- *
- * Race detectors know no membarrier. Here ThreadSanitizer looks away, and there is no barrier under it
- * (os_thread.c): then nothing is taken. Helgrind is told what is handed over. */
-__attribute__((no_sanitize("thread"))) static void drain(struct tcache *tc, const bool *due) {
-	void **first[CLASS_COUNT], **tops[CLASS_COUNT];
-	close_ways(tc, due);
-	for (unsigned c = 1; c < CLASS_COUNT; c++) {
-		struct magazine *m = &tc->magazines[c];
-		void **top = *(void **volatile *)&m->top;
-		first[c] = m->empty;
-		if (due[c] && top - first[c] > 1) *(void **volatile *)&m->empty = top - 1;
-	}
-	bool passed = os_barrier_in_all_threads();
-	for (unsigned c = 1; c < CLASS_COUNT; c++) tops[c] = *(void **volatile *)&tc->magazines[c].top;
-	if (passed && !STORES_ARE_SEEN_IN_ORDER) passed = os_barrier_in_all_threads();
-	for (unsigned c = 1; c < CLASS_COUNT; c++) {
-		struct magazine *m = &tc->magazines[c];
-		if (m->empty == first[c]) continue;
-		void **end = passed ? tops[c] - 1 : first[c];
-		if (end > m->empty) end = m->empty;
-		if (end < first[c]) end = first[c];
-		*(void **volatile *)&m->empty = end;
-		if (end > first[c]) PROBE(drain, size_classes[c].size, end - first[c]);
-		/* Nobody else writes to these slots: whoever moves blocks down there has the lock. */
-		for (void **from = first[c]; from < end;) {
-			const size_t n = min_size((size_t)(end - from), BATCH_MAX);
-			for (size_t i = 0; i < n; i++) annotate_found(from[i]);
-			arena_give(c, from, n);
-			from += n;
-		}
-		if (end > first[c]) *(void *volatile *)&end[-1] = magazine_no_block;
-	}
-	atomic_thread_fence(memory_order_release);
-	sample_lead_sizes(tc);
-}
-
-/* Without ThreadSanitizer: it reads the two pointers while their thread may change them. The difference is
- * only a hint whether the magazine is idle; what is taken, drain decides. */
-__attribute__((no_sanitize("thread"))) bool magazine_drain(struct tcache *tc, unsigned looks) {
-	bool due[CLASS_COUNT] = { false }, any_due = false, more_later = false;
-	for (unsigned c = 1; c < CLASS_COUNT; c++) {
-		struct magazine *m = &tc->magazines[c];
-		ptrdiff_t blocks = *(void **volatile *)&m->top - *(void **volatile *)&m->empty;
-		if (blocks <= 1) continue;
-		bool same = tc->idle_blocks[c] == (uint16_t)blocks;
-		tc->idle_blocks[c] = (uint16_t)blocks;
-		tc->idle_looks[c] = same ? tc->idle_looks[c] + 1 : 0;
-		due[c] = tc->idle_looks[c] >= looks;
-		if (due[c]) tc->idle_looks[c] = 0;
-		any_due |= due[c];
-		more_later |= !due[c];
-	}
-	if (any_due) drain(tc, due);
-	return more_later;
 }

@@ -12,7 +12,7 @@
  * A magazine is a stack of free blocks that lie in [empty, top). Invariant: a block in there is free, of the
  * magazine's class, and in no other place, at any moment that another thread may look or a fork may copy.
  * malloc, free, drain, the search for a free block and children rely on it. Its owner takes no lock and no
- * barrier here; `drain` in magazine.c, which takes the oldest blocks away from any thread, pays for both
+ * barrier here; a drain (magazine_drain.c), which takes the oldest blocks away from any thread, pays for both
  * sides. It leans on this order of what the owner does:
  * - malloc reads the way to the magazine (its tag in tag_of_size, or class_mask), then top, lowers top, and
  *   only then is the block, which lay just below the top, the program's. Slow paths, and hardened mode, read
@@ -153,12 +153,12 @@ extern void *magazine_no_slots[1] __attribute__((visibility("hidden")));
 #define MAGAZINE_WITHOUT_SLOTS \
 	{ .top = magazine_no_slots + 1, .full = magazine_no_slots + 1, .empty = magazine_no_slots + 1, }
 
+static inline void **magazine_first_slot(const struct tcache *tc, unsigned class_) {
+	return tc->magazines[class_].full - tc->slots[class_].count;
+}
+
 /* Of a new cache. */
 void magazines_init(struct tcache *tc);
-
-/* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. For
- * any thread's cache, under its lock. True when others may turn out to be idle later. */
-bool magazine_drain(struct tcache *tc, unsigned looks);
 
 /* Gives all blocks back and the array of slots too. */
 void magazine_dispose(struct tcache *tc, unsigned class_);
@@ -172,5 +172,20 @@ void magazines_shorten(struct tcache *tc);
 /* Makes the magazine of a thread that is not there any more, wherever that was in malloc or free, one that
  * holds free blocks. */
 void magazine_inherit(struct tcache *tc, unsigned class_);
+
+/* ---- magazine_drain.c: of any thread's cache, under its lock; drain.c calls them ---- */
+
+/* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. This
+ * begins it; false: none is due. `more_later` becomes true when others may turn out to be idle later. */
+bool magazines_begin_drain(struct tcache *tc, unsigned looks, bool *more_later);
+
+/* Then all threads pass a barrier, without the lock, and this looks what may be taken. Where a thread's
+ * stores may be seen in another order, they pass one more. The end is false when a drain was called off. */
+void magazines_look_after_barrier(struct tcache *tc);
+bool magazines_end_drain(struct tcache *tc);
+
+/* Instead, at any moment before the end: nothing is taken, from one or from all of them. */
+void magazine_call_off_drain(struct tcache *tc, unsigned class_);
+void magazines_call_off_drain(struct tcache *tc);
 
 #endif

@@ -85,6 +85,7 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	const uint64_t begin = slow_call_of(tc);
 	lock_take(tc->lock, RANK_CACHE);
 	cache_stirs(tc);
+	run_cache_call_off_drain(rc);
 	run_enter(rc);
 	const uint32_t most = most_slices();
 	set_limit(rc, most);
@@ -115,6 +116,7 @@ bool run_goes_home(struct tcache *tc, struct span *run) {
 void run_cache_dispose(struct tcache *tc) {
 	struct run_cache *rc = &tc->run_cache;
 	lock_take(tc->lock, RANK_CACHE);
+	run_cache_call_off_drain(rc);
 	if (run_enter(rc)) {
 		set_limit(rc, 0);
 		free_all(rc);
@@ -148,13 +150,29 @@ void run_cache_inherit(struct run_cache *rc) {
 	}
 }
 
-/* Without ThreadSanitizer, which knows no membarrier: see drain in magazine.c. */
-__attribute__((no_sanitize("thread"))) static bool drain(struct run_cache *rc) {
-	const uint32_t limit = rc->limit;
+/* ---- a drain. Without ThreadSanitizer, which knows no membarrier: see magazine_drain.c ---- */
+
+__attribute__((no_sanitize("thread"))) bool run_cache_begin_drain(struct run_cache *rc, unsigned looks,
+                                                                  bool *more_later) {
+	if (rc->limit == 0) return false;
+	if (rc->used) rc->idle_looks = 0;
+	rc->used = false;
+	/* Where there are more threads by now, or less memory, each may keep less. */
+	if (rc->idle_looks < looks && rc->limit <= most_slices()) {
+		rc->idle_looks++;
+		*more_later = true;
+		return false;
+	}
+	rc->limit_before = rc->limit;
 	set_limit(rc, 0);
-	const bool passed = os_barrier_in_all_threads();
+	return true;
+}
+
+__attribute__((no_sanitize("thread"))) bool run_cache_end_drain(struct run_cache *rc, bool passed) {
+	if (rc->limit_before == 0) return rc->limit == 0;
 	const bool inside = __atomic_load_n(&rc->turn, __ATOMIC_ACQUIRE) == RUN_INSIDE;
-	if (passed && inside) set_limit(rc, limit);
+	if (passed && inside) set_limit(rc, rc->limit_before);
+	rc->limit_before = 0;
 	if (!passed)
 		atomic_store(&others_can_drain, false); /* its thread frees them, when it frees the next run */
 	if (!passed || inside) return false;
@@ -162,17 +180,9 @@ __attribute__((no_sanitize("thread"))) static bool drain(struct run_cache *rc) {
 	return true;
 }
 
-__attribute__((no_sanitize("thread"))) bool run_cache_drain(struct tcache *tc, unsigned looks) {
-	struct run_cache *rc = &tc->run_cache;
-	if (rc->limit == 0) return false;
-	if (rc->used) rc->idle_looks = 0;
-	rc->used = false;
-	/* Where there are more threads by now, or less memory, each may keep less. */
-	if (rc->idle_looks < looks && rc->limit <= most_slices()) {
-		rc->idle_looks++;
-		return true;
-	}
-	return !drain(rc);
+void run_cache_call_off_drain(struct run_cache *rc) {
+	if (rc->limit_before != 0) set_limit(rc, rc->limit_before);
+	rc->limit_before = 0;
 }
 
 __attribute__((no_sanitize("thread"))) size_t run_cache_bytes(const struct run_cache *rc) {

@@ -5,9 +5,11 @@
  *
  * Their thread takes no lock for them, and no atomic operation, and yet others take all of them away when
  * it sleeps: a lock that is biased to one side. The thread says that it is inside (`turn`), and then looks
- * whether the way is open (`limit`). Who drains holds the cache's lock, closes the way, waits until each
- * thread has passed a barrier, and looks then whether the thread is inside. If not, it will find the way
- * closed. If it is, the runs stay until the next look. The slow paths of the thread hold the cache's lock.
+ * whether the way is open (`limit`). Who drains closes the way, waits until each thread has passed a barrier,
+ * and looks then whether the thread is inside. If not, it will find the way closed. If it is, the runs stay
+ * until the next look. Both are done under the cache's lock, which the slow paths of the thread hold, too;
+ * while the barrier is waited for, nobody has it, and whoever takes it opens the way again, and nothing is
+ * drained (drain.c).
  * tests/models/runs.pml tries every interleaving.
  *
  * The handler of a signal that came while its thread was inside has nothing from here. In the child of a
@@ -39,6 +41,7 @@ struct run_cache {
 	uint32_t slices;                          /* of all of them */
 	uint32_t limit;                           /* they may be so many slices; 0: the way is closed. Written
 	                                             under the cache's lock */
+	uint32_t limit_before;                    /* of the drain that has begun; 0: none has. Owner: that lock */
 	uint8_t turn;                             /* enum run_turn. Written by its thread only */
 	uint8_t next_length;                      /* whose run is the next to go, where another one needs room */
 	bool used;                                /* since the last look. A hint: others clear it */
@@ -116,9 +119,17 @@ void run_cache_dispose(struct tcache *tc);
 /* In a child, of a thread that is not there: wherever it was, run_cache_dispose may follow. */
 void run_cache_inherit(struct run_cache *rc);
 
-/* For any thread's cache, under its lock: frees runs when none came and went during `looks` calls. True when
- * there are runs, or may be without that anybody hears of it, that may turn out to be idle later. */
-bool run_cache_drain(struct tcache *tc, unsigned looks);
+/* A drain of any thread's cache, under its lock: frees runs when none came and went during `looks` calls.
+ * This begins it; false: they stay. `more_later` becomes true when there are runs, or may be without that
+ * anybody hears of it, that may turn out to be idle later. */
+bool run_cache_begin_drain(struct run_cache *rc, unsigned looks, bool *more_later);
+
+/* Then all threads pass a barrier, without the lock, or cannot (`passed` is false). True when nothing is
+ * left, and no room. */
+bool run_cache_end_drain(struct run_cache *rc, bool passed);
+
+/* Instead, before the end: nothing is taken. Slow paths begin with it. */
+void run_cache_call_off_drain(struct run_cache *rc);
 
 /* Bytes of all of them: true a moment ago, if its thread is at work. */
 size_t run_cache_bytes(const struct run_cache *rc);

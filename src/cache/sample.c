@@ -69,7 +69,7 @@ bool tcache_sample(uint64_t mean) {
 	if (done) {
 		atomic_store_explicit(&sample_mean, mean, memory_order_relaxed);
 		for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
-			lock_take(tc->lock, RANK_CACHE);
+			cache_lock(tc);
 			sample_lead_sizes(tc);
 			sample_forget(&tc->sample);
 			lock_drop(tc->lock, RANK_CACHE);

@@ -27,7 +27,7 @@ __attribute__((no_sanitize("thread"))) static bool holds(const struct tcache *tc
 
 /* Does the magazine of a thread that may be in a slow path hold the block? */
 static bool holds_locked(struct tcache *tc, unsigned class_, const void *block) {
-	lock_take(tc->lock, RANK_CACHE);
+	cache_lock(tc);
 	const bool found = holds(tc, class_, block);
 	lock_drop(tc->lock, RANK_CACHE);
 	return found;

@@ -41,15 +41,17 @@ struct magazine_slots {
 	uint16_t seen;   /* blocks in it at the last look for idle magazines */
 	uint16_t events; /* refills and flushes since then */
 	uint16_t gained; /* blocks that refills brought since it grew, or was to grow */
+	uint16_t begun;  /* by a drain, which waits: 1 + the slot that was at empty; 0: none. Owner: the
+	                    cache's lock */
 };
 
 /* Owner: its thread; links and arena: the threads lock. Other threads read tops for statistics, and drain
- * magazines: slow paths hold the lock for that reason, the fast ones need none (see drain in magazine.c). */
+ * magazines: slow paths hold the lock for that reason, the fast ones need none (see magazine_drain.c). */
 struct tcache {
 	struct magazine magazines[CLASS_COUNT]; /* first: tags count from the start */
 	/* malloc's way to a magazine. There is none, so that every malloc takes the slow path, while the heap
 	 * profile is on (tcache_sample), while the cache is led away (tcache_lead), and while the magazine is
-	 * drained (drain in magazine.c). Owner: `lock`, but for a cache that nobody has yet. */
+	 * drained (magazine_drain.c). Owner: `lock`, but for a cache that nobody has yet. */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16; 0: no way */
 	uint16_t class_mask;                             /* for classes that are computed: all bits; 0: no way */
 	struct magazine_slots slots[CLASS_COUNT];
@@ -58,7 +60,9 @@ struct tcache {
 	uint32_t events;     /* refills and flushes, to look for idle magazines now and then */
 	size_t room;         /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
-	struct lock *lock; /* RANK_CACHE. It lies elsewhere: cache_locks.c */
+	struct lock *lock;         /* RANK_CACHE. It lies elsewhere: cache_locks.c */
+	const struct drain *drain; /* has begun, and waits for its barrier (drain.c); NULL: none. Owner: `lock` */
+	bool called_off;           /* a slow path came to a magazine of it since. Owner: `lock` */
 	struct run_cache run_cache;
 	/* Whose turn is next is counted here, where blocks are handed out. What is done then, harden/guard.c
 	 * and observe/profile.c know. Owner: its thread. */

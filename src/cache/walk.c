@@ -29,10 +29,13 @@ static struct cache_record *next_record(struct cache_walk *walk) {
 	return NULL;
 }
 
-/* Under its lock, which is dropped if the cache has gone. */
+/* Under its lock, which is dropped if the cache has gone. As in cache_lock, no drain is under way then. */
 static struct tcache *still_there(struct cache_record *r) {
 	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_acquire);
-	if (unlikely(tc == NULL)) lock_drop(&r->lock, RANK_CACHE);
+	if (unlikely(tc == NULL))
+		lock_drop(&r->lock, RANK_CACHE);
+	else if (unlikely(tc->drain != NULL))
+		drain_call_off(tc);
 	return tc;
 }
 

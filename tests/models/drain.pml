@@ -1,6 +1,7 @@
-/* The drain of a magazine (src/cache/magazine.c) against malloc and free of the thread that owns it (src/cache/magazine.h).
+/* The drain of a magazine (src/cache/magazine_drain.c) against malloc and free of the thread that owns it (src/cache/magazine.h).
  * The owner makes CALLS calls, of any kind, without a lock where it can; the drainer drains DRAINS times. No block may be handed
- * out twice, be in two places or get lost.
+ * out twice, be in two places or get lost. The drainer has the lock to begin, and to look and to end after the barrier, but not in
+ * between: an owner that takes it meanwhile calls the drain of this magazine off, and the way stays closed until the end; or all of it.
  *
  * malloc finds the magazine by its way, without a look at `empty`; or, in hardened mode and while the heap profile is on, looks at that,
  * and needs no way. Either may happen here, in each call.
@@ -17,6 +18,7 @@
  *   TAKE_ALL     ... takes the block below the top, too
  *   WAY_OPEN     ... leaves the way open
  *   NO_NONE      ... opens it without having written NONE
+ *   NO_CALL_OFF  the owner's slow paths leave the drain as it is
  *   ONE_BARRIER  with WEAK: ... reads slots without a second barrier */
 #define SLOTS 3
 #define BLOCKS 3
@@ -50,6 +52,9 @@ bool closed0, closed1, closed2;
 
 bool given[BLOCKS + 1];    /* back to the arena */
 bool locked = true;        /* the cache's lock; until all is ready */
+bool drain;                /* has begun */
+bool begun;                /* with the magazine; `empty` was at begun_at then */
+byte begun_at;
 bool owner_done, drainer_done;
 
 inline write_slot(i, b) {
@@ -122,6 +127,13 @@ inline hand_out(b) {
 
 /* Under the lock: the newest values are known, and blocks move down to the first slot (settle). */
 inline settle() {
+#ifndef WEAK
+	arrive(); /* there, who takes a lock waits for what it has stored */
+#endif
+#ifndef NO_CALL_OFF
+	if :: begun -> empty2 = begun_at; begun = false :: else fi;
+	if :: drain -> closed2 = false; drain = false :: skip fi;
+#endif
 	i = 0;
 	do
 	:: i + empty2 < top -> write_slot(i, slot[i + empty2]); i++
@@ -244,7 +256,7 @@ active proctype drainer() {
 #ifndef WAY_OPEN
 			atomic { close_way(true) };
 #endif
-			atomic { write_empty(t - SPARED) };
+			atomic { write_empty(t - SPARED); drain = true; begun = true; begun_at = first; locked = false };
 			if
 			:: barrier(); passed = true
 			:: passed = false /* the kernel does not offer it */
@@ -260,41 +272,53 @@ active proctype drainer() {
 			do :: n < SLOTS -> early[n] = 0; n++ :: else -> break od;
 #endif
 #endif
+			atomic { !locked -> locked = true };
 			if
-			:: passed -> t = seen_top; end_ = (t >= SPARED -> t - SPARED : 0)
-			:: else -> end_ = first
-			fi;
+			:: passed && drain && begun ->
+				t = seen_top;
+				end_ = (t >= SPARED -> t - SPARED : 0);
 #ifdef NO_REREAD
-			end_ = empty2;
+				end_ = empty2;
 #endif
-			if :: end_ > empty2 -> end_ = empty2 :: else fi;
-			if :: end_ < first -> end_ = first :: else fi;
+				if :: end_ > empty2 -> end_ = empty2 :: else fi;
+				if :: end_ < first -> end_ = first :: else fi;
+				atomic { write_empty(end_) }
+			:: else
+			fi;
+			atomic { locked = false };
 #ifdef WEAK
 #ifndef ONE_BARRIER
 			if :: passed -> barrier() :: else fi;
 #endif
 #endif
-			atomic { write_empty(end_) };
-			n = first;
-			do
-			:: n < end_ ->
-				atomic {
-					value = seen_slot[n];
+			atomic { !locked -> locked = true };
+			if
+			:: drain && begun ->
+				if :: passed -> end_ = empty2 :: else -> end_ = first; atomic { write_empty(first) } fi;
+				n = first;
+				do
+				:: n < end_ ->
+					atomic {
+						value = seen_slot[n];
 #ifdef WEAK
 #ifdef ONE_BARRIER
-					if :: early[n] != 0 -> value = early[n] :: else fi;
+						if :: early[n] != 0 -> value = early[n] :: else fi;
 #endif
 #endif
-					assert(value != 0 && !given[value] && !held[value]);
-					given[value] = true;
-					n++
-				}
-			:: else -> break
-			od;
+						assert(value != 0 && !given[value] && !held[value]);
+						given[value] = true;
+						n++
+					}
+				:: else -> break
+				od;
 #ifndef NO_NONE
-			if :: end_ > first -> atomic { slot[end_ - 1] = NONE; seen_slot[end_ - 1] = NONE } :: else fi;
+				if :: end_ > first -> atomic { slot[end_ - 1] = NONE; seen_slot[end_ - 1] = NONE } :: else fi
+#else
+				skip
 #endif
-			atomic { close_way(false) }
+			:: else
+			fi;
+			atomic { if :: drain -> close_way(false); drain = false; begun = false :: else fi }
 		:: else
 		fi;
 		atomic { locked = false; t = 0; first = 0; end_ = 0; n = 0; value = 0; passed = false }

@@ -1,6 +1,7 @@
 /* Kept runs (src/cache/runs.h): a lock that is biased to the thread whose cache it is. The owner keeps and takes runs, CALLS times,
  * without a lock where the way is open, and opens it in its slow path. The drainer takes all of them, DRAINS times, if it finds the
- * owner outside. No run may be in two places or get lost, and what the drainer finds must be whole.
+ * owner outside. It has the lock to begin, and to end after the barrier, but not in between: an owner that takes it meanwhile calls the
+ * drain off. No run may be in two places or get lost, and what the drainer finds must be whole.
  *
  * Memory. Each change of the list is two stores (`kept`, a bit for each run, and `count`), of which the drainer wants to see both or none.
  * What the owner writes reaches the drainer late: in order as on x86-64, or, with -DWEAK, in any order, but that the fence in run_leave
@@ -10,6 +11,7 @@
  * Deliberately wrong variants, which the test wants to see fail:
  *   NO_BARRIER   the drainer does not wait for the owner
  *   NO_TURN      ... does not look whether the owner is inside
+ *   NO_CHECK     ... does not ask whether the owner called the drain off
  *   LOOK_BEFORE  the owner looks whether the way is open before it says that it is inside
  *   NO_FENCE     with WEAK: the owner leaves without a fence */
 #define RUNS 2
@@ -21,6 +23,12 @@
 #endif
 
 #define BIT(r) (1 << (r))
+
+#ifdef NO_CHECK
+#define STILL_BEGUN true
+#else
+#define STILL_BEGUN begun
+#endif
 
 /* The owner's own view. */
 byte kept, count;
@@ -36,6 +44,7 @@ bool open0, open1, open2;  /* values of the way that the owner may read, newest 
 
 bool given[RUNS];          /* to the page heap */
 bool locked;               /* the cache's lock */
+bool begun;                /* a drain */
 bool owner_done, drainer_done;
 
 inline write_kept(v) {
@@ -99,6 +108,7 @@ inline slow_keep(r) {
 	atomic {
 		!locked;
 		arrive();
+		begun = false;
 		open2 = true; open1 = true; open0 = true;
 		kept = kept | BIT(r); count++; seen_kept = kept; seen_count = count
 	}
@@ -163,7 +173,7 @@ active proctype drainer() {
 		atomic { !locked -> locked = true };
 		if
 		:: open2 ->
-			atomic { write_open(false) };
+			atomic { write_open(false); begun = true; locked = false };
 			if
 #ifndef NO_BARRIER
 			:: atomic { arrive(); open0 = open2; open1 = open2; passed = true }
@@ -172,29 +182,35 @@ active proctype drainer() {
 #endif
 			:: passed = false /* the kernel does not offer it */
 			fi;
+			atomic { !locked -> locked = true };
 #ifdef NO_TURN
 			found_inside = false;
 #else
 			found_inside = seen_inside;
 #endif
 			if
-			:: passed && !found_inside ->
-				n = 0;
-				r = 0;
-				do
-				:: r < RUNS ->
-					atomic {
-						if
-						:: seen_kept & BIT(r) -> assert(!held[r] && !given[r]); given[r] = true; n++
-						:: else
-						fi;
-						r++
-					}
-				:: else -> break
-				od;
-				assert(n == seen_count);
-				atomic { kept = 0; count = 0; seen_kept = 0; seen_count = 0 }
-			:: else -> atomic { write_open(true) }
+			:: STILL_BEGUN ->
+				if
+				:: passed && !found_inside ->
+					n = 0;
+					r = 0;
+					do
+					:: r < RUNS ->
+						atomic {
+							if
+							:: seen_kept & BIT(r) -> assert(!held[r] && !given[r]); given[r] = true; n++
+							:: else
+							fi;
+							r++
+						}
+					:: else -> break
+					od;
+					assert(n == seen_count);
+					atomic { kept = 0; count = 0; seen_kept = 0; seen_count = 0 }
+				:: else -> atomic { write_open(true) }
+				fi;
+				begun = false
+			:: else
 			fi
 		:: else
 		fi;

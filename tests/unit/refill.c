@@ -134,11 +134,7 @@ static void a_short_batch_is_flushed(void **state) {
 
 static void flush(void) { tcache_flush(); }
 
-static void drain(void) {
-	tcache_lock();
-	magazine_drain(tc, 0);
-	tcache_unlock();
-}
+static void drain(void) { tcache_drain(0); }
 
 static void inherit(void) { magazine_inherit(tc, class_); }
 
