@@ -13,8 +13,8 @@ static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted
 static _Atomic bool has_inherited;  /* orphans; or runs on shelves, which go last */
 
 /* Who drains is not there any more. */
-static void forget_drain(struct tcache *own) {
-	if (own != NULL && own->drain != NULL) drain_call_off(own);
+static void forget_drain(struct tcache *tc) {
+	if (tc != NULL && tc->drain != NULL) drain_call_off(tc);
 }
 
 /* ---- by fork ---- */
@@ -99,10 +99,10 @@ void tcache_reseed(void) {
 }
 
 void tcache_in_new_process(void) {
-	struct tcache *own = own_cache();
-	forget_drain(own);
+	const struct tcache *own = own_cache();
 	lock_take(&caches.lock, RANK_THREADS);
 	for (struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+		forget_drain(tc);
 		if (tc == own || tc->uncounted || tc->parked) continue;
 		tc->uncounted = true;
 		caches.count--;

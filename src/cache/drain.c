@@ -32,6 +32,7 @@ struct drain {
 	struct cache_record *records[DRAIN_CACHES];
 	size_t count;
 	uint32_t generation; /* of the process that it began in */
+	unsigned looks;
 	bool more_later;
 };
 
@@ -42,39 +43,31 @@ void drain_call_off(struct tcache *tc) {
 	cache_stirs(tc); /* what the drain was for is still there */
 }
 
-/* Under the cache's lock. */
-static void begin(struct drain *d, struct tcache *tc, unsigned looks) {
+/* Under the cache's lock. True when there is something to wait for. */
+static bool begin(struct drain *d, struct tcache *tc) {
 	bool more_later = false;
-	const bool magazines = magazines_begin_drain(tc, looks, &more_later);
-	const bool runs = run_cache_begin_drain(&tc->run_cache, looks, &more_later);
+	if (tc->drain != NULL) drain_call_off(tc); /* another one's, which this one serves as well */
+	const bool magazines = magazines_begin_drain(tc, d->looks, &more_later);
+	const bool runs = run_cache_begin_drain(&tc->run_cache, d->looks, &more_later);
 	atomic_store_explicit(&cache_record_of(tc)->quiet, !more_later, memory_order_relaxed);
 	d->more_later |= more_later;
-	if (!magazines && !runs) return;
+	if (!magazines && !runs) return false;
 	tc->called_off = false;
 	tc->drain = d;
-	d->records[d->count++] = cache_record_of(tc);
+	return true;
 }
 
-/* The cache, under its lock, if nobody came to it since it began; else NULL. A handler of a signal may have
- * forked meanwhile: in its child, others' caches are orphans. */
-static struct tcache *still_begun(const struct drain *d, struct cache_record *r) {
+/* The cache, under its lock, if it is there; else NULL. A handler of a signal may have forked meanwhile: in
+ * its child, others' caches are orphans. */
+static struct tcache *still_there(const struct drain *d, struct cache_record *r) {
 	lock_take(&r->lock, RANK_CACHE);
-	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_relaxed);
-	if (likely(tc != NULL && tc->drain == d && d->generation == caches.generation)) return tc;
+	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_acquire);
+	if (likely(tc != NULL && d->generation == caches.generation)) return tc;
 	lock_drop(&r->lock, RANK_CACHE);
 	return NULL;
 }
 
-static void look_after_barrier(const struct drain *d) {
-	for (size_t i = 0; i < d->count; i++) {
-		struct tcache *tc = still_begun(d, d->records[i]);
-		if (tc == NULL) continue;
-		magazines_look_after_barrier(tc);
-		lock_drop(tc->lock, RANK_CACHE);
-	}
-}
-
-/* Under the cache's lock. True when all that was due has gone. */
+/* Under the cache's lock, after the barrier. True when all that was due has gone. */
 static bool end(struct tcache *tc, bool passed) {
 	bool done = true;
 	if (passed)
@@ -85,33 +78,59 @@ static bool end(struct tcache *tc, bool passed) {
 	return run_cache_end_drain(&tc->run_cache, passed) && done;
 }
 
+static bool second_barrier(void) { return STORES_ARE_SEEN_IN_ORDER || os_barrier_in_all_threads(); }
+
+/* Its thread, or somebody else, called the drain off, and yet all is to go now: so the lock is held over the
+ * barrier. */
+static bool drain_alone(struct drain *d, struct tcache *tc) {
+	if (!begin(d, tc)) return true;
+	bool passed = os_barrier_in_all_threads();
+	if (passed) magazines_look_after_barrier(tc);
+	passed = passed && second_barrier();
+	return end(tc, passed);
+}
+
+static void look_after_barrier(const struct drain *d) {
+	for (size_t i = 0; i < d->count; i++) {
+		struct tcache *tc = still_there(d, d->records[i]);
+		if (tc == NULL) continue;
+		if (tc->drain == d) magazines_look_after_barrier(tc);
+		lock_drop(tc->lock, RANK_CACHE);
+	}
+}
+
+static void end_one(struct drain *d, struct cache_record *r, bool passed) {
+	struct tcache *tc = still_there(d, r);
+	if (tc == NULL) return;
+	bool done = tc->drain == d && end(tc, passed);
+	if (!done && passed && d->looks == 0) done = drain_alone(d, tc);
+	if (!done) cache_stirs(tc);
+	d->more_later |= !done;
+	lock_drop(tc->lock, RANK_CACHE);
+}
+
 /* Of all caches that it has begun with. */
 static void finish(struct drain *d) {
 	if (d->count == 0) return;
 	bool passed = os_barrier_in_all_threads();
 	if (passed) look_after_barrier(d);
-	if (passed && !STORES_ARE_SEEN_IN_ORDER) passed = os_barrier_in_all_threads();
-	for (size_t i = 0; i < d->count; i++) {
-		struct tcache *tc = still_begun(d, d->records[i]);
-		const bool done = tc != NULL && end(tc, passed);
-		if (tc != NULL && !done) cache_stirs(tc);
-		if (tc != NULL) lock_drop(tc->lock, RANK_CACHE);
-		d->more_later |= !done;
-	}
+	passed = passed && second_barrier();
+	for (size_t i = 0; i < d->count; i++) end_one(d, d->records[i], passed);
 	d->count = 0;
 }
 
 /* Of all caches; `turn`: of those that are quiet, some. */
 static bool drain_caches(unsigned looks, const unsigned *turn) {
-	struct drain d = { .count = 0, .generation = caches.generation };
 	struct cache_walk walk;
 	bool busy = false;
 	cache_walk_begin(&walk);
+	struct drain d = { .generation = walk.generation, .looks = looks };
 	for (struct tcache *tc;
 	     (tc = looks > 0 ? cache_walk_next_idle(&walk, turn, &busy) : cache_walk_next(&walk)) != NULL;) {
 		/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it.
 		 */
-		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed)) begin(&d, tc, looks);
+		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed) && begin(&d, tc))
+			d.records[d.count++] = cache_record_of(tc);
 		cache_walk_leave(tc);
 		if (d.count == DRAIN_CACHES) finish(&d);
 	}

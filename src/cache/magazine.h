@@ -157,6 +157,12 @@ static inline void **magazine_first_slot(const struct tcache *tc, unsigned class
 	return tc->magazines[class_].full - tc->slots[class_].count;
 }
 
+/* Where the magazine was empty when a drain began that waits for its barrier; NULL: none has begun. */
+static inline void **magazine_begun_at(const struct tcache *tc, unsigned class_) {
+	const unsigned begun = tc->slots[class_].begun;
+	return begun > 0 ? magazine_first_slot(tc, class_) + begun - 1 : NULL;
+}
+
 /* Of a new cache. */
 void magazines_init(struct tcache *tc);
 

@@ -28,18 +28,12 @@
 #include "base/probe.h"
 #include "cache/magazine.h"
 
-/* malloc finds no way to these magazines any more, and takes its slow path. */
+/* malloc finds no way to these magazines any more, and takes its slow path. Aligned blocks of any class are
+ * found by the mask. */
 __attribute__((no_sanitize("thread"))) static void close_ways(struct tcache *tc, const bool *due) {
 	for (size_t i = 0; i <= TABLE_MAX / MIN_ALIGN; i++)
 		if (due[tcache_tags[i] >> TAG_SHIFT]) *(volatile uint16_t *)&tc->tag_of_size[i] = TAG_OF_CLASS(0);
-	for (unsigned c = class_of_size(TABLE_MAX) + 1; c < CLASS_COUNT; c++)
-		if (due[c]) *(volatile uint16_t *)&tc->class_mask = 0;
-}
-
-/* Where the magazine was empty when the drain began; NULL: it has none begun. */
-static void **begun_at(const struct tcache *tc, unsigned class_) {
-	const unsigned begun = tc->slots[class_].begun;
-	return begun > 0 ? magazine_first_slot(tc, class_) + begun - 1 : NULL;
+	*(volatile uint16_t *)&tc->class_mask = 0;
 }
 
 __attribute__((no_sanitize("thread"))) static void begin(struct tcache *tc, const bool *due) {
@@ -78,7 +72,7 @@ __attribute__((no_sanitize("thread"))) bool magazines_begin_drain(struct tcache 
 __attribute__((no_sanitize("thread"))) void magazines_look_after_barrier(struct tcache *tc) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
 		struct magazine *m = &tc->magazines[c];
-		void **first = begun_at(tc, c), **end = *(void **volatile *)&m->top - 1;
+		void **first = magazine_begun_at(tc, c), **end = *(void **volatile *)&m->top - 1;
 		if (first == NULL) continue;
 		if (end > m->empty) end = m->empty;
 		if (end < first) end = first;
@@ -95,7 +89,7 @@ static void open_ways(struct tcache *tc) {
 /* Nobody else writes to these slots: whoever moves blocks down there has the lock. */
 __attribute__((no_sanitize("thread"))) bool magazines_end_drain(struct tcache *tc) {
 	for (unsigned c = 1; c < CLASS_COUNT; c++) {
-		void **first = begun_at(tc, c), **end = tc->magazines[c].empty;
+		void **first = magazine_begun_at(tc, c), **end = tc->magazines[c].empty;
 		tc->slots[c].begun = 0;
 		if (first == NULL || end == first) continue;
 		PROBE(drain, size_classes[c].size, end - first);
@@ -112,7 +106,7 @@ __attribute__((no_sanitize("thread"))) bool magazines_end_drain(struct tcache *t
 }
 
 __attribute__((no_sanitize("thread"))) void magazine_call_off_drain(struct tcache *tc, unsigned class_) {
-	void **first = begun_at(tc, class_);
+	void **first = magazine_begun_at(tc, class_);
 	if (first == NULL) return;
 	*(void **volatile *)&tc->magazines[class_].empty = first;
 	tc->slots[class_].begun = 0;

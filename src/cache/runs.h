@@ -8,8 +8,8 @@
  * whether the way is open (`limit`). Who drains closes the way, waits until each thread has passed a barrier,
  * and looks then whether the thread is inside. If not, it will find the way closed. If it is, the runs stay
  * until the next look. Both are done under the cache's lock, which the slow paths of the thread hold, too;
- * while the barrier is waited for, nobody has it, and whoever takes it opens the way again, and nothing is
- * drained (drain.c).
+ * while the barrier is waited for, nobody has it, and slow paths that take it open the way again: then these
+ * runs are not drained (drain.c).
  * tests/models/runs.pml tries every interleaving.
  *
  * The handler of a signal that came while its thread was inside has nothing from here. In the child of a

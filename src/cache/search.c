@@ -18,7 +18,8 @@ __attribute__((no_sanitize("thread"))) static bool holds(const struct tcache *tc
 	bool found = false;
 	const struct magazine *m = &tc->magazines[class_];
 	void **top = *(void **const volatile *)&m->top;
-	for (void **slot = m->empty; slot < top && !found; slot++) {
+	void **begun = magazine_begun_at(tc, class_); /* a drain waits, which has not taken them yet */
+	for (void **slot = begun != NULL ? begun : m->empty; slot < top && !found; slot++) {
 		if (*(void *volatile *)slot != block) continue;
 		found = STORES_ARE_SEEN_IN_ORDER || (os_barrier_in_all_threads() && *(void *volatile *)slot == block);
 	}
@@ -27,7 +28,7 @@ __attribute__((no_sanitize("thread"))) static bool holds(const struct tcache *tc
 
 /* Does the magazine of a thread that may be in a slow path hold the block? */
 static bool holds_locked(struct tcache *tc, unsigned class_, const void *block) {
-	cache_lock(tc);
+	lock_take(tc->lock, RANK_CACHE);
 	const bool found = holds(tc, class_, block);
 	lock_drop(tc->lock, RANK_CACHE);
 	return found;

@@ -53,7 +53,8 @@ struct tcache {
 	 * profile is on (tcache_sample), while the cache is led away (tcache_lead), and while the magazine is
 	 * drained (magazine_drain.c). Owner: `lock`, but for a cache that nobody has yet. */
 	uint16_t tag_of_size[TABLE_MAX / MIN_ALIGN + 1]; /* by (size + 15) / 16; 0: no way */
-	uint16_t class_mask;                             /* for classes that are computed: all bits; 0: no way */
+	uint16_t class_mask;                             /* for classes that are computed: above TABLE_MAX,
+	                                                    and aligned; all bits, or 0: no way */
 	struct magazine_slots slots[CLASS_COUNT];
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in caches.count: see tcache_in_new_process. Owner: the threads lock */

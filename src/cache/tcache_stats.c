@@ -3,13 +3,15 @@
 
 #include "cache/caches.h"
 #include "cache/heap_cache.h"
+#include "cache/magazine.h"
 #include "cache/walk.h"
 
 /* Blocks in a magazine of another thread, whose slow paths are locked out. Without ThreadSanitizer: it
  * reads the top while malloc and free move it. That was true a moment ago, and is only counted with. */
 __attribute__((no_sanitize("thread"))) static size_t blocks_in(const struct tcache *tc, unsigned class_) {
 	const struct magazine *m = &tc->magazines[class_];
-	const ptrdiff_t blocks = m->top - m->empty;
+	void **begun = magazine_begun_at(tc, class_); /* a drain waits, which has not taken them yet */
+	const ptrdiff_t blocks = m->top - (begun != NULL ? begun : m->empty);
 	return blocks > 0 && blocks <= tc->slots[class_].count ? (size_t)blocks : 0;
 }
 

@@ -29,13 +29,10 @@ static struct cache_record *next_record(struct cache_walk *walk) {
 	return NULL;
 }
 
-/* Under its lock, which is dropped if the cache has gone. As in cache_lock, no drain is under way then. */
+/* Under its lock, which is dropped if the cache has gone. */
 static struct tcache *still_there(struct cache_record *r) {
 	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_acquire);
-	if (unlikely(tc == NULL))
-		lock_drop(&r->lock, RANK_CACHE);
-	else if (unlikely(tc->drain != NULL))
-		drain_call_off(tc);
+	if (unlikely(tc == NULL)) lock_drop(&r->lock, RANK_CACHE);
 	return tc;
 }
 
@@ -58,7 +55,8 @@ struct tcache *cache_walk_next_idle(struct cache_walk *walk, const unsigned *tur
 		}
 		struct tcache *tc = still_there(r);
 		if (tc == NULL) continue;
-		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed)) return tc;
+		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed) && tc->drain == NULL) return tc;
+		*busy |= tc->drain != NULL;
 		lock_drop(&r->lock, RANK_CACHE);
 	}
 	return NULL;

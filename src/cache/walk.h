@@ -18,8 +18,9 @@ void cache_walk_begin(struct cache_walk *walk);
 /* The next cache, which is there, and whose lock is held, until cache_walk_leave. NULL: the walk is over. */
 struct tcache *cache_walk_next(struct cache_walk *walk);
 
-/* The same, without those that are parked or whose lock somebody has; then, `busy` becomes true. And, of
- * those that are quiet, only each QUIET_TURNS-th, others in each turn; `turn` NULL: all. */
+/* The same, without those that are parked, and without those whose lock somebody has, or with which a drain
+ * has begun; then, `busy` becomes true. And, of those that are quiet, only each QUIET_TURNS-th, others in
+ * each turn; `turn` NULL: all. */
 struct tcache *cache_walk_next_idle(struct cache_walk *walk, const unsigned *turn, bool *busy);
 
 void cache_walk_leave(struct tcache *tc);

@@ -17,6 +17,7 @@
  *   NO_REREAD    ... does not look where the owner's top is after the barrier
  *   TAKE_ALL     ... takes the block below the top, too
  *   WAY_OPEN     ... leaves the way open
+ *   NO_BOUND     ... takes what was freed since it began, too
  *   NO_NONE      ... opens it without having written NONE
  *   NO_CALL_OFF  the owner's slow paths leave the drain as it is
  *   ONE_BARRIER  with WEAK: ... reads slots without a second barrier */
@@ -280,7 +281,9 @@ active proctype drainer() {
 #ifdef NO_REREAD
 				end_ = empty2;
 #endif
+#ifndef NO_BOUND
 				if :: end_ > empty2 -> end_ = empty2 :: else fi;
+#endif
 				if :: end_ < first -> end_ = first :: else fi;
 				atomic { write_empty(end_) }
 			:: else
@@ -332,7 +335,7 @@ active proctype verdict() {
 	byte b, i, places;
 	atomic {
 		owner_done && drainer_done;
-		assert(top >= empty2);
+		assert(top >= empty2 && !closed2);
 		b = 1;
 		do
 		:: b <= BLOCKS ->

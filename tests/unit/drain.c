@@ -100,10 +100,12 @@ static bool count(void) {
 	return true;
 }
 
-static bool drain_during(bool (*during)(void)) {
+/* A drain of all (`looks` 0), or, as the purger's, of what was the same at the last look (1). */
+static bool drain_during(unsigned looks, bool (*during)(void)) {
+	if (looks > 0) tcache_drain(looks);
 	barriers = 0;
 	during_barrier = during;
-	const bool more_later = tcache_drain(0);
+	const bool more_later = tcache_drain(looks);
 	during_barrier = NULL;
 	return more_later;
 }
@@ -118,13 +120,13 @@ static void one_barrier_serves_many_caches(void **state) {
 	/* Room for a kept run in each. */
 	for (int i = 0; i < 20; i++) begin(&sleepers[i]);
 	tcache_flush();
-	drain_during(count);
+	drain_during(0, count);
 	assert_int_equal(barriers, BARRIERS_OF_ONE);
 	for (int i = 0; i < 20; i++) assert_true(is_drained(sleepers[i].cache));
 	for (int i = 20; i < SLEEPERS; i++) begin(&sleepers[i]);
 	for (int i = 0; i < 20; i++) assert_int_equal(blocks_in(sleepers[i].cache), 1);
 	tcache_flush();
-	drain_during(count);
+	drain_during(0, count);
 	assert_int_equal(barriers, (SLEEPERS - 20 + AT_ONCE - 1) / AT_ONCE * BARRIERS_OF_ONE);
 	for (int i = 0; i < SLEEPERS; i++) assert_int_equal(blocks_in(sleepers[i].cache), 1);
 	for (int i = 0; i < SLEEPERS; i++) end(&sleepers[i]);
@@ -152,14 +154,14 @@ static void take_and_give_a_run(struct sleeper *self) {
 }
 
 static bool its_thread_takes_a_block(void) {
-	came |= tell(&one, take_a_block) && blocks_in(one.cache) == blocks_before - 1;
+	if (!came) came = tell(&one, take_a_block) && blocks_in(one.cache) == blocks_before - 1;
 	return true;
 }
 
 static void its_thread_does_not_wait(void **state) {
 	(void)state;
 	begin_one();
-	assert_true(drain_during(its_thread_takes_a_block)); /* more is to be looked for later */
+	assert_true(drain_during(1, its_thread_takes_a_block)); /* more is to be looked for later */
 	assert_true(came);
 	assert_false(cache_record_of(one.cache)->quiet);
 	assert_int_equal(blocks_in(one.cache), blocks_before - 1);
@@ -170,25 +172,25 @@ static void its_thread_does_not_wait(void **state) {
 	assert_true(tell(&one, give_it_back));
 	assert_int_equal(blocks_in(one.cache), blocks_before);
 	assert_ptr_equal(magazine_in(one.cache)->top[-1], one.block);
-	assert_false(drain_during(count));
+	assert_false(drain_during(0, count));
 	assert_true(is_drained(one.cache));
 	end(&one);
 }
 
 static bool its_thread_keeps_a_run(void) {
-	came |= tell(&one, take_and_give_a_run) && one.cache->run_cache.slices == 5;
+	if (!came) came = tell(&one, take_and_give_a_run) && one.cache->run_cache.slices == 5;
 	return true;
 }
 
 static void nor_for_a_large_block(void **state) {
 	(void)state;
 	begin_one();
-	assert_true(drain_during(its_thread_keeps_a_run));
+	assert_true(drain_during(1, its_thread_keeps_a_run));
 	assert_true(came);
 	assert_int_equal(one.cache->run_cache.slices, 5);
 	assert_true(one.cache->run_cache.limit > 0);
 	assert_int_equal(blocks_in(one.cache), 1);
-	assert_false(drain_during(count));
+	assert_false(drain_during(0, count));
 	assert_true(is_drained(one.cache));
 	end(&one);
 }
@@ -205,10 +207,77 @@ static bool somebody_counts(void) {
 static void statistics_see_all_of_it(void **state) {
 	(void)state;
 	begin_one();
-	assert_true(drain_during(somebody_counts));
+	assert_false(drain_during(0, somebody_counts));
 	assert_true(came);
-	assert_true(is_as_before(one.cache, blocks_before));
-	assert_false(cache_record_of(one.cache)->quiet); /* the purger comes again */
+	assert_true(is_drained(one.cache));
+	end(&one);
+}
+
+/* Who is told to give all back does, whatever the thread does meanwhile: then its next slow path waits. */
+static void all_goes_when_told(void **state) {
+	(void)state;
+	begin_one();
+	assert_false(drain_during(0, its_thread_takes_a_block));
+	assert_true(came);
+	assert_true(is_drained(one.cache));
+	assert_true(tell(&one, give_it_back));
+	end(&one);
+}
+
+/* ---- all ways that malloc finds a magazine by ---- */
+
+/* A class above TABLE_MAX; and an aligned block of one below. */
+enum { COMPUTED = 2000, ALIGNED = 64, FEW = 4 };
+static void *few[FEW];
+
+static void fill_others(struct sleeper *self) {
+	(void)self;
+	void *blocks[BLOCKS];
+	for (size_t size = ALIGNED; size <= COMPUTED; size += COMPUTED - ALIGNED) {
+		for (int i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(size);
+		for (int i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	}
+}
+
+static void take_computed(struct sleeper *self) {
+	(void)self;
+	for (int i = 0; i < FEW; i++) few[i] = arenal_test_malloc(COMPUTED);
+}
+
+static void take_aligned(struct sleeper *self) {
+	(void)self;
+	for (int i = 0; i < FEW; i++) few[i] = arenal_test_aligned_alloc(ALIGNED, ALIGNED);
+}
+
+static void (*task)(struct sleeper *);
+static bool its_thread_does_it(void) {
+	if (!came) came = tell(&one, task);
+	return true;
+}
+
+static void no_way_is_left_open(void **state) {
+	task = (void (*)(struct sleeper *))*state;
+	begin_one();
+	/* Only the magazines that are filled after this look are due. */
+	drain_during(0, count);
+	assert_true(tell(&one, fill_others));
+	const unsigned class_ = class_of_size(task == take_computed ? COMPUTED : ALIGNED);
+	const struct magazine *m = &one.cache->magazines[class_];
+	const ptrdiff_t before = m->top - m->empty;
+	assert_true(before > FEW);
+	/* Of the other class, one block is left: what is due, only its own way leads to. */
+	const unsigned other = class_of_size(task == take_computed ? ALIGNED : COMPUTED);
+	one.cache->idle_blocks[other] = 0;
+	tcache_drain(1);
+	one.cache->idle_blocks[other] = 0; /* as if it had changed since */
+	during_barrier = its_thread_does_it;
+	tcache_drain(1);
+	during_barrier = NULL;
+	assert_true(came);
+	assert_int_equal(m->top - m->empty, before - FEW);
+	assert_true(one.cache->class_mask != 0 && is_over(one.cache));
+	for (int i = 0; i < FEW; i++) assert_false(arena_has_free(span_of(few[i]), few[i]));
+	for (int i = 0; i < FEW; i++) arenal_test_free(few[i]);
 	end(&one);
 }
 
@@ -222,7 +291,7 @@ static void its_thread_may_end(void **state) {
 	(void)state;
 	begin_one();
 	struct arena *arena = one.cache->arena;
-	drain_during(its_thread_ends);
+	drain_during(0, its_thread_ends);
 	tcache_flush_all();
 	tcache_end_parked();
 	assert_int_equal(tcache_count(), 1);
@@ -245,7 +314,7 @@ static void another_thread_s_is_left_alone(void **state) {
 	(void)state;
 	begin_one();
 	const struct lock *lock = one.cache->lock;
-	drain_during(another_comes_in_its_place);
+	drain_during(1, another_comes_in_its_place);
 	assert_ptr_equal(two.cache->lock, lock);
 	assert_true(is_as_before(two.cache, blocks_before));
 	end(&two);
@@ -261,12 +330,61 @@ static bool drain_within(void) {
 static void a_second_drain_takes_over(void **state) {
 	(void)state;
 	begin_one();
-	drain_during(drain_within);
+	drain_during(0, drain_within);
 	assert_true(came);
 	assert_true(is_drained(one.cache));
 	assert_int_equal(tcache_current->arena->bins[class_of_size(SIZE)].blocks_out +
 	                     (one.cache->arena == tcache_current->arena ? 0 : one.cache->arena->bins[class_of_size(SIZE)].blocks_out),
 	                 1);
+	end(&one);
+}
+
+/* Two drains overlap: the second one has begun again with the cache, and waits for its own barrier, when the first one has passed
+ * its own. */
+static sem_t second_waits, second_goes_on;
+static pthread_t second;
+static _Thread_local bool is_second;
+
+static void *drain_too(void *unused) {
+	is_second = true;
+	tcache_drain(0);
+	return unused;
+}
+
+static bool second_begins(void) {
+	if (is_second) {
+		sem_post(&second_waits);
+		return wait_for(&second_goes_on);
+	}
+	if (!came) came = pthread_create(&second, NULL, drain_too, NULL) == 0 && wait_for(&second_waits);
+	return true;
+}
+
+static int blocks_out(void) {
+	int out = 0;
+	for (uint32_t i = 0; i < arena_count; i++) out += (int)arena_list[i]->bins[class_of_size(SIZE)].blocks_out;
+	return out;
+}
+
+static void each_drain_ends_its_own(void **state) {
+	(void)state;
+	begin_one();
+	sem_init(&second_waits, 0, 0);
+	sem_init(&second_goes_on, 0, 0);
+	const int before = blocks_out();
+	tcache_drain(1);
+	during_barrier = second_begins;
+	assert_true(tcache_drain(1));
+	assert_true(came);
+	assert_int_equal(blocks_out(), before);
+	assert_int_equal(one.cache->tag_of_size[SIZE / MIN_ALIGN], 0);
+	/* A look of the purger leaves it alone, and comes again. */
+	assert_true(tcache_drain(1));
+	assert_int_equal(one.cache->tag_of_size[SIZE / MIN_ALIGN], 0);
+	sem_post(&second_goes_on);
+	pthread_join(second, NULL);
+	during_barrier = NULL;
+	assert_true(is_drained(one.cache));
 	end(&one);
 }
 
@@ -282,7 +400,7 @@ static void a_child_goes_on(void **state) {
 	(void)state;
 	begin_one();
 	child = -1;
-	drain_during(fork_within);
+	drain_during(0, fork_within);
 	if (child == 0) {
 		alarm(SECONDS);
 		bool good = caches.orphans != NULL;
@@ -309,14 +427,14 @@ static void fork_and_look(struct sleeper *self) {
 }
 
 static bool its_thread_forks(void) {
-	came |= tell(&one, fork_and_look);
+	if (!came) came = tell(&one, fork_and_look);
 	return true;
 }
 
 static void a_child_s_own_cache_is_whole(void **state) {
 	(void)state;
 	begin_one();
-	drain_during(its_thread_forks);
+	drain_during(0, its_thread_forks);
 	assert_true(came && child > 0);
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -335,13 +453,82 @@ static bool lead_away_and_back(void) {
 static void who_is_led_away_stays_so(void **state) {
 	(void)state;
 	begin_one();
-	drain_during(lead_away_and_back);
+	drain_during(1, lead_away_and_back);
 	assert_true(came);
 	assert_int_equal(one.cache->tag_of_size[SIZE / MIN_ALIGN], 0);
 	assert_int_equal(blocks_in(one.cache), blocks_before);
 	tcache_lead(true);
 	assert_true(is_as_before(one.cache, blocks_before));
 	end(&one);
+}
+
+/* The heap profile ends meanwhile: malloc finds its way again, to what is still there. */
+static bool profile_ends(void) {
+	if (!came) assert_true(tcache_sample(0));
+	if (!came) came = tell(&one, take_a_block);
+	return true;
+}
+
+static void the_end_of_a_profile_calls_it_off(void **state) {
+	(void)state;
+	begin_one();
+	assert_true(tcache_sample(1 << 30));
+	drain_during(1, profile_ends);
+	assert_true(came);
+	assert_true(is_as_before(one.cache, blocks_before - 1));
+	assert_true(tell(&one, give_it_back));
+	end(&one);
+}
+
+/* As a thread that has not seen yet that the way is closed. */
+static bool all_are_taken(void) {
+	struct magazine *m = &one.cache->magazines[class_of_size(SIZE)];
+	if (!came) m->top = magazine_first_slot(one.cache, class_of_size(SIZE));
+	came = true;
+	return true;
+}
+
+static void nothing_may_be_left(void **state) {
+	(void)state;
+	begin_one();
+	struct magazine *m = &one.cache->magazines[class_of_size(SIZE)];
+	void **top = m->top;
+	drain_during(1, all_are_taken);
+	assert_true(came);
+	assert_ptr_equal(m->empty, magazine_first_slot(one.cache, class_of_size(SIZE)));
+	m->top = top;
+	assert_true(is_over(one.cache));
+	end(&one);
+}
+
+/* What a thread does to all of its cache, at its end or before its process grows. */
+static void shorten_and_give(struct sleeper *self) {
+	magazines_shorten(self->cache);
+	magazines_give_idle(self->cache);
+}
+
+/* Or when one magazine grows: others look idle. */
+static void grow_another(struct sleeper *self) {
+	struct tcache *tc = self->cache;
+	tc->slots[class_of_size(SIZE)].events = 0;
+	tc->slots[class_of_size(SIZE)].seen = (uint16_t)blocks_in(tc);
+	tc->events = MAGAZINE_EVENTS_BETWEEN_LOOKS - 1;
+	arenal_test_free(arenal_test_malloc(COMPUTED));
+	came = tc->events == MAGAZINE_EVENTS_BETWEEN_LOOKS;
+}
+
+static void its_thread_may_look_at_all(void **state) {
+	begin_one();
+	const int before = blocks_out();
+	task = (void (*)(struct sleeper *))*state;
+	drain_during(1, its_thread_does_it);
+	assert_true(came);
+	assert_true(is_over(one.cache));
+	assert_int_equal(before - blocks_out(), blocks_before - blocks_in(one.cache));
+	end(&one);
+	tcache_flush_all();
+	tcache_end_parked();
+	assert_int_equal(blocks_out(), 0);
 }
 
 static int without_purger(void **state) {
@@ -363,6 +550,14 @@ int main(void) {
 		cmocka_unit_test(a_child_goes_on),
 		cmocka_unit_test(a_child_s_own_cache_is_whole),
 		cmocka_unit_test(who_is_led_away_stays_so),
+		cmocka_unit_test(all_goes_when_told),
+		cmocka_unit_test_prestate(no_way_is_left_open, (void *)take_computed),
+		cmocka_unit_test_prestate(no_way_is_left_open, (void *)take_aligned),
+		cmocka_unit_test(each_drain_ends_its_own),
+		cmocka_unit_test(the_end_of_a_profile_calls_it_off),
+		cmocka_unit_test(nothing_may_be_left),
+		cmocka_unit_test_prestate(its_thread_may_look_at_all, (void *)shorten_and_give),
+		cmocka_unit_test_prestate(its_thread_may_look_at_all, (void *)grow_another),
 		cmocka_unit_test(one_barrier_serves_many_caches),
 	};
 	return cmocka_run_group_tests(tests, without_purger, NULL);
