@@ -19,6 +19,7 @@ void region_unlink(struct region *r) {
 	else
 		heap.with_free[r->kind] = r->next_free;
 	if (r->next_free != NULL) r->next_free->prev_free = r->prev_free;
+	if (unlikely(heap.resume[r->kind] == r)) heap.resume[r->kind] = r->next_free;
 }
 
 /* The free slices at the end of window r, up to slice `end`: the first of them. */
@@ -30,14 +31,15 @@ size_t region_free_tail(const struct region *r, size_t end) {
 
 /* ---- runs ---- */
 
-static size_t find_run(const uint64_t *map, size_t slices, size_t align, size_t *longest) {
-	size_t start = bit_find(map, 0, REGION_SLICES, true);
-	while (start < REGION_SLICES) {
-		size_t end = bit_find(map, start, REGION_SLICES, false);
-		size_t aligned = ALIGN_UP(start, align);
-		if (aligned + slices <= end) return aligned;
-		*longest = max_size(*longest, end - start);
-		start = bit_find(map, end, REGION_SLICES, true);
+/* The first that is long enough, and begins at a multiple of `align`; REGION_SLICES: there is none. */
+static size_t find_run(const uint64_t *map, size_t slices, size_t align) {
+	const size_t least = min_size(slices, 64);
+	size_t start = 0;
+	if (likely(slices <= 64 && align == 1)) return bits_find_run(map, REGION_SLICES / 64, 0, slices);
+	while ((start = bits_find_run(map, REGION_SLICES / 64, start, least)) < REGION_SLICES) {
+		const size_t end = bit_find(map, start, REGION_SLICES, false), at = ALIGN_UP(start, align);
+		if (at + slices <= end) return at;
+		start = end;
 	}
 	return REGION_SLICES;
 }
@@ -75,20 +77,45 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 	return s;
 }
 
-/* First fit, in the region that last had something freed. */
+/* Steps that a search may take at a time: one for a region that it passes, which is a cache miss, and so many
+ * for one that it looks into. */
+#define SEARCH_STEPS ((size_t)1024)
+#define SEARCH_LOOK ((size_t)16)
+
+/* In the region that last had something freed, or in the next ones. A heap may have any number of regions,
+ * and all wait for who searches. So a search looks at some from the first on, and then goes on where the last
+ * one stopped: what nothing is found for gets a new region, which is the first one then. Dirty slices are
+ * worth no more than the first part. */
+static struct span *take_within(size_t steps, enum region_kind kind, size_t slices, size_t align, bool dirty,
+                                struct stale *stale) {
+	struct region *r = heap.with_free[kind];
+	for (int part = 0; part < 2; part++) {
+		for (size_t left = steps; r != NULL && left >= SEARCH_LOOK; r = r->next_free) {
+			left--;
+			if (r->run_bound < slices || (dirty && r->slices_dirty < slices) || !region_is_near(r)) continue;
+			left -= SEARCH_LOOK - 1;
+			const size_t at = find_run(dirty ? r->dirty : r->free, slices, align);
+			if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used))
+				thp_ask(r, at);
+			if (at < REGION_SLICES) return heap_take(r, at, slices, stale);
+			/* Of a longer one, some part would be aligned. */
+			if (!dirty) r->run_bound = (uint32_t)min_size(r->run_bound, slices + align - 2);
+		}
+		if (part == 1) heap.resume[kind] = r;
+		if (r == NULL || dirty) return NULL;
+		if (heap.resume[kind] != NULL) r = heap.resume[kind];
+	}
+	return NULL;
+}
+
 struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
                             struct stale *stale) {
 	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
-	for (struct region *r = heap.with_free[kind]; r != NULL; r = r->next_free) {
-		if (r->run_bound < slices || (dirty && r->slices_dirty < slices) || !region_is_near(r)) continue;
-		size_t longest = 0;
-		size_t at = find_run(dirty ? r->dirty : r->free, slices, align, &longest);
-		if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used))
-			thp_ask(r, at);
-		if (at < REGION_SLICES) return heap_take(r, at, slices, stale);
-		if (!dirty && align == 1) r->run_bound = (uint32_t)longest;
-	}
-	return NULL;
+	return take_within(SEARCH_STEPS, kind, slices, align, dirty, stale);
+}
+
+struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, struct stale *stale) {
+	return take_within(SIZE_MAX, kind, slices, align, false, stale);
 }
 
 /* A heap may have any number of regions: the best of so many is good enough. */
@@ -104,7 +131,8 @@ static struct span *take_best(size_t slices, size_t align, enum region_kind pref
 		                                                            : REGION_BRK];
 		for (; r != NULL && best_length > slices && compared < REGIONS_COMPARED;
 		     r = r->next_free, compared++) {
-			size_t start = r->run_bound < slices ? REGION_SLICES : bit_find(r->free, 0, REGION_SLICES, true);
+			if (r->run_bound < slices || find_run(r->free, slices, align) == REGION_SLICES) continue;
+			size_t start = bit_find(r->free, 0, REGION_SLICES, true);
 			while (start < REGION_SLICES && best_length > slices) {
 				const size_t end = bit_find(r->free, start, REGION_SLICES, false),
 				             at = ALIGN_UP(start, align);
@@ -126,8 +154,8 @@ static struct span *settle_cap(struct span *s, size_t bytes) {
 	return s;
 }
 
-static struct span *take_best_within_cap(size_t slices, size_t align, enum region_kind preferred,
-                                         struct stale *stale) {
+static NOINLINE struct span *take_best_within_cap(size_t slices, size_t align, enum region_kind preferred,
+                                                  struct stale *stale) {
 	if (!cap_take(slices * SLICE_SIZE)) return NULL;
 	return settle_cap(take_best(slices, align, preferred, stale), slices * SLICE_SIZE);
 }
@@ -145,6 +173,8 @@ static struct span *take_or_grow(size_t slices, size_t align, enum region_kind p
 		for (int again = 0; again < 2 && s == NULL && heap_grow(kind, slices + align - 1); again++)
 			s = heap_take_free(kind, slices, align, false, stale);
 	}
+	if (s == NULL) s = heap_take_any(preferred, slices, align, stale);
+	if (s == NULL) s = heap_take_any(other, slices, align, stale);
 	if (s != NULL) pressure_count(slices * SLICE_SIZE);
 	if (s == NULL) heap.scarce = true;
 	return s;
@@ -191,7 +221,10 @@ void heap_put(struct region *r, size_t first, size_t count, bool dirty) {
 	bits_set(r->free, first, count);
 	r->slices_used -= (uint32_t)count;
 	heap.stats.used -= count * SLICE_SIZE;
-	r->run_bound = REGION_SLICES;
+	/* With free slices on either side, the run is longer: how long, a search would have to find out. */
+	const bool alone = (first == 0 || !bit_get(r->free, first - 1)) &&
+	                   (first + count == REGION_SLICES || !bit_get(r->free, first + count));
+	r->run_bound = alone ? (uint32_t)max_size(r->run_bound, count) : REGION_SLICES;
 	if (dirty) {
 		bits_set(r->dirty, first, count);
 		r->slices_dirty += (uint32_t)count;

@@ -24,6 +24,7 @@
 struct page_heap {
 	struct lock lock;
 	struct region *with_free[3];      /* by kind: regions with free slices */
+	struct region *resume[3];         /* of such a list: where the last search stopped that took too long */
 	struct region *spare;             /* records of regions that were unmapped */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
@@ -77,7 +78,9 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 /* Takes slices back. */
 void heap_put(struct region *r, size_t first, size_t count, bool dirty);
 
-/* A run in a region of the kind, of dirty slices or of any that are free. NULL: there is none. */
+/* A run in a region of the kind, of dirty slices or of any that are free. NULL: there is none, or not among
+ * the regions that one call looks at. heap_take_any looks at all: for who fails otherwise. */
+struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, struct stale *stale);
 struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
                             struct stale *stale);
 

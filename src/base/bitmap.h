@@ -51,4 +51,21 @@ static inline size_t bit_find(const uint64_t *map, size_t from, size_t end, bool
 	return end;
 }
 
+/* The first bit at or after `from` with which `count` (1 to 64) begin that are all set, in a map of `words`
+ * words; 64 * words: there is none. Whatever lies between, each word takes as many steps as `count` has
+ * digits: a map and-ed with itself, shifted by n, tells where n more are set. */
+static inline size_t bits_find_run(const uint64_t *map, size_t words, size_t from, size_t count) {
+	uint64_t starts = ~UINT64_C(0) << (from % 64);
+	for (size_t w = from / 64; w < words; w++, starts = ~UINT64_C(0)) {
+		uint64_t low = map[w], high = w + 1 < words ? map[w + 1] : 0;
+		for (size_t have = 1, more; have < count && low != 0; have += more) {
+			more = min_size(have, count - have);
+			low &= low >> more | high << (64 - more);
+			high &= high >> more; /* what is behind it is missing, where no run from `low` gets to */
+		}
+		if ((low & starts) != 0) return w * 64 + (size_t)__builtin_ctzll(low & starts);
+	}
+	return words * 64;
+}
+
 #endif

@@ -27,6 +27,7 @@
 #include "base/lock.h"
 #include "base/meta.h"
 #include "base/print.h"
+#include "base/random.h"
 #include "base/sandbox.h"
 #include "base/vdso.h"
 
@@ -45,6 +46,34 @@ static void bitmap_ranges(void **state) {
 			assert_int_equal(map[0] | map[1] | map[2], 0);
 		}
 	}
+}
+
+/* Against a look at each bit; dense and sparse maps, and runs across words. */
+static void bitmap_runs(void **state) {
+	(void)state;
+	enum { WORDS = 4, BITS = WORDS * 64 };
+	struct random random = { 7 };
+	for (int turn = 0; turn < 2000; turn++) {
+		uint64_t map[WORDS];
+		for (int w = 0; w < WORDS; w++) {
+			map[w] = random_next(&random);
+			if (turn % 3 == 1) map[w] |= random_next(&random) | random_next(&random) | random_next(&random);
+			if (turn % 3 == 2) map[w] = ~(UINT64_C(1) << map[w] % 64);
+		}
+		const size_t from = random_below(&random, BITS), count = 1 + random_below(&random, 64);
+		size_t expected = from, length = 0;
+		for (; length < count && expected + length < BITS;) {
+			if (bit_get(map, expected + length))
+				length++;
+			else
+				expected += length + 1, length = 0;
+		}
+		assert_int_equal(bits_find_run(map, WORDS, from, count), length == count ? expected : BITS);
+	}
+	const uint64_t full[2] = { ~UINT64_C(0), ~UINT64_C(0) };
+	assert_int_equal(bits_find_run(full, 2, 64, 64), 64);
+	assert_int_equal(bits_find_run(full, 2, 65, 64), 128);
+	assert_int_equal(bits_find_run(full, 2, 128, 1), 128);
 }
 
 static void formatted_text(void **state) {
@@ -550,7 +579,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_gate_in_a_child_of_one_thread),
 		cmocka_unit_test(cpus_of_large_machines),
-		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
+		cmocka_unit_test(bitmap_ranges), cmocka_unit_test(bitmap_runs), cmocka_unit_test(formatted_text), cmocka_unit_test(values),
 		cmocka_unit_test(metadata), cmocka_unit_test(locks), cmocka_unit_test(waits_are_counted),
 		cmocka_unit_test(a_closed_gate), cmocka_unit_test(a_gate_of_another_process),
 		cmocka_unit_test(clocks), cmocka_unit_test(functions_of_the_kernel), cmocka_unit_test(errors_of_calls),
