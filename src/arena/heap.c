@@ -77,6 +77,17 @@ struct span *heap_take(struct region *r, size_t first, size_t slices, struct sta
 	return s;
 }
 
+static struct span *take_clean(struct region *r, size_t at, size_t slices, struct stale *stale) {
+	if (r->kind != REGION_GUARDED && thp_wanted(heap.stats.used)) thp_ask(r, at);
+	return heap_take(r, at, slices, stale);
+}
+
+/* From what the heap has just grown by, wherever that region is in its list. */
+static struct span *take_grown(size_t slices, size_t align, struct stale *stale) {
+	const size_t at = find_run(heap.grown->free, slices, align);
+	return at < REGION_SLICES ? take_clean(heap.grown, at, slices, stale) : NULL;
+}
+
 /* Steps that a search may take at a time: one for a region that it passes, which is a cache miss, and so many
  * for one that it looks into. */
 #define SEARCH_STEPS ((size_t)1024)
@@ -95,9 +106,8 @@ static struct span *take_within(size_t steps, enum region_kind kind, size_t slic
 			if (r->run_bound < slices || (dirty && r->slices_dirty < slices) || !region_is_near(r)) continue;
 			left -= SEARCH_LOOK - 1;
 			const size_t at = find_run(dirty ? r->dirty : r->free, slices, align);
-			if (at < REGION_SLICES && !dirty && kind != REGION_GUARDED && thp_wanted(heap.stats.used))
-				thp_ask(r, at);
-			if (at < REGION_SLICES) return heap_take(r, at, slices, stale);
+			if (at < REGION_SLICES)
+				return dirty ? heap_take(r, at, slices, stale) : take_clean(r, at, slices, stale);
 			/* Of a longer one, some part would be aligned. */
 			if (!dirty) r->run_bound = (uint32_t)min_size(r->run_bound, slices + align - 2);
 		}
@@ -114,8 +124,9 @@ struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, 
 	return take_within(SEARCH_STEPS, kind, slices, align, dirty, stale);
 }
 
-struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, struct stale *stale) {
-	return take_within(SIZE_MAX, kind, slices, align, false, stale);
+struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, bool dirty,
+                           struct stale *stale) {
+	return take_within(SIZE_MAX, kind, slices, align, dirty, stale);
 }
 
 /* A heap may have any number of regions: the best of so many is good enough. */
@@ -170,11 +181,13 @@ static struct span *take_or_grow(size_t slices, size_t align, enum region_kind p
 		if (i == 1) s = heap_take_free(other, slices, align, false, stale);
 		/* Twice: what the break gained first may lie on both sides of a window's end, which no run
 		 * crosses. */
-		for (int again = 0; again < 2 && s == NULL && heap_grow(kind, slices + align - 1); again++)
-			s = heap_take_free(kind, slices, align, false, stale);
+		for (int again = 0; again < 2 && s == NULL && heap_grow(kind, slices + align - 1); again++) {
+			s = take_grown(slices, align, stale);
+			if (s == NULL) s = heap_take_free(kind, slices, align, false, stale);
+		}
 	}
-	if (s == NULL) s = heap_take_any(preferred, slices, align, stale);
-	if (s == NULL) s = heap_take_any(other, slices, align, stale);
+	if (s == NULL) s = heap_take_any(preferred, slices, align, false, stale);
+	if (s == NULL) s = heap_take_any(other, slices, align, false, stale);
 	if (s != NULL) pressure_count(slices * SLICE_SIZE);
 	if (s == NULL) heap.scarce = true;
 	return s;
@@ -188,7 +201,12 @@ static struct span *find_or_grow(size_t slices, size_t align, enum region_kind p
 	struct span *s = unlikely(heap.scarce) ? take_best_within_cap(slices, align, preferred, stale) : NULL;
 	if (s == NULL) s = heap_take_free(preferred, slices, align, true, stale);
 	if (s == NULL) s = heap_take_free(other, slices, align, true, stale);
-	if (s != NULL || !cap_take(slices * SLICE_SIZE)) return s;
+	if (s != NULL) return s;
+	/* At the cap, dirty slices are all that there is: they count already. */
+	if (!cap_take(slices * SLICE_SIZE)) {
+		s = heap_take_any(preferred, slices, align, true, stale);
+		return s != NULL ? s : heap_take_any(other, slices, align, true, stale);
+	}
 	return settle_cap(take_or_grow(slices, align, preferred, other, stale), slices * SLICE_SIZE);
 }
 

@@ -70,6 +70,7 @@ static bool add_slices(uintptr_t start, uintptr_t end, enum region_kind kind) {
 		if (fits) {
 			size_t first = slice_number(start), count = (stop - start) >> SLICE_SHIFT;
 			if (r->slices_used == r->slices_total) region_link(r);
+			heap.grown = r;
 			bits_set(r->ours, first, count);
 			bits_set(r->free, first, count);
 			r->slices_total += (uint32_t)count;

@@ -11,7 +11,7 @@ static struct span *take_guarded(size_t slices, struct stale *stale) {
 	struct span *s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
 	if (s == NULL && heap_grow(REGION_GUARDED, slices + 1))
 		s = heap_take_free(REGION_GUARDED, slices + 1, 1, false, stale);
-	if (s == NULL) s = heap_take_any(REGION_GUARDED, slices + 1, 1, stale);
+	if (s == NULL) s = heap_take_any(REGION_GUARDED, slices + 1, 1, false, stale);
 	cap_give(s != NULL ? heap.backed : slices * SLICE_SIZE);
 	if (s == NULL) return NULL;
 	s->slices = (uint16_t)slices;

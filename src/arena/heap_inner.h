@@ -24,7 +24,6 @@
 struct page_heap {
 	struct lock lock;
 	struct region *with_free[3];      /* by kind: regions with free slices */
-	struct region *resume[3];         /* of such a list: where the last search stopped that took too long */
 	struct region *spare;             /* records of regions that were unmapped */
 	_Atomic(struct region *) regions; /* all */
 	struct heap_stats stats;
@@ -47,6 +46,8 @@ struct page_heap {
 	size_t due;        /* bytes to purge */
 	size_t settled;    /* of the dirty bytes, those that the last pieces were long enough for */
 	size_t top_purged; /* bytes that went from the top, before the break goes down over them */
+	/* Of with_free: where the last search stopped that took too long. And the region that grew last. */
+	struct region *resume[3], *grown;
 };
 extern struct page_heap heap __attribute__((visibility("hidden")));
 
@@ -80,7 +81,8 @@ void heap_put(struct region *r, size_t first, size_t count, bool dirty);
 
 /* A run in a region of the kind, of dirty slices or of any that are free. NULL: there is none, or not among
  * the regions that one call looks at. heap_take_any looks at all: for who fails otherwise. */
-struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, struct stale *stale);
+struct span *heap_take_any(enum region_kind kind, size_t slices, size_t align, bool dirty,
+                           struct stale *stale);
 struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
                             struct stale *stale);
 

@@ -46,7 +46,6 @@ void drain_call_off(struct tcache *tc) {
 /* Under the cache's lock. True when there is something to wait for. */
 static bool begin(struct drain *d, struct tcache *tc) {
 	bool more_later = false;
-	if (tc->drain != NULL) drain_call_off(tc); /* another one's, which this one serves as well */
 	const bool magazines = magazines_begin_drain(tc, d->looks, &more_later);
 	const bool runs = run_cache_begin_drain(&tc->run_cache, d->looks, &more_later);
 	atomic_store_explicit(&cache_record_of(tc)->quiet, !more_later, memory_order_relaxed);
@@ -55,16 +54,6 @@ static bool begin(struct drain *d, struct tcache *tc) {
 	tc->called_off = false;
 	tc->drain = d;
 	return true;
-}
-
-/* The cache, under its lock, if it is there; else NULL. A handler of a signal may have forked meanwhile: in
- * its child, others' caches are orphans. */
-static struct tcache *still_there(const struct drain *d, struct cache_record *r) {
-	lock_take(&r->lock, RANK_CACHE);
-	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_acquire);
-	if (likely(tc != NULL && d->generation == caches.generation)) return tc;
-	lock_drop(&r->lock, RANK_CACHE);
-	return NULL;
 }
 
 /* Under the cache's lock, after the barrier. True when all that was due has gone. */
@@ -80,33 +69,36 @@ static bool end(struct tcache *tc, bool passed) {
 
 static bool second_barrier(void) { return STORES_ARE_SEEN_IN_ORDER || os_barrier_in_all_threads(); }
 
-/* Its thread, or somebody else, called the drain off, and yet all is to go now: so the lock is held over the
- * barrier. */
-static bool drain_alone(struct drain *d, struct tcache *tc) {
-	if (!begin(d, tc)) return true;
+/* All of one cache goes now, under its lock, which its thread waits for if it comes to a slow path: would
+ * that call the drain off, somebody who has asked for all might get nothing. */
+static void drain_now(struct drain *d, struct tcache *tc) {
+	if (tc->drain != NULL) drain_call_off(tc); /* the purger's, which this one serves as well */
+	if (!begin(d, tc)) return;
 	bool passed = os_barrier_in_all_threads();
 	if (passed) magazines_look_after_barrier(tc);
 	passed = passed && second_barrier();
-	return end(tc, passed);
+	if (end(tc, passed)) return;
+	cache_stirs(tc);
+	d->more_later = true;
+}
+
+/* The cache, under its lock, if nobody wanted all of it since it began; else NULL. A handler of a signal may
+ * have forked meanwhile: in its child, others' caches are orphans. */
+static struct tcache *still_begun(const struct drain *d, struct cache_record *r) {
+	lock_take(&r->lock, RANK_CACHE);
+	struct tcache *tc = atomic_load_explicit(&r->cache, memory_order_acquire);
+	if (likely(tc != NULL && tc->drain == d && d->generation == caches.generation)) return tc;
+	lock_drop(&r->lock, RANK_CACHE);
+	return NULL;
 }
 
 static void look_after_barrier(const struct drain *d) {
 	for (size_t i = 0; i < d->count; i++) {
-		struct tcache *tc = still_there(d, d->records[i]);
+		struct tcache *tc = still_begun(d, d->records[i]);
 		if (tc == NULL) continue;
-		if (tc->drain == d) magazines_look_after_barrier(tc);
+		magazines_look_after_barrier(tc);
 		lock_drop(tc->lock, RANK_CACHE);
 	}
-}
-
-static void end_one(struct drain *d, struct cache_record *r, bool passed) {
-	struct tcache *tc = still_there(d, r);
-	if (tc == NULL) return;
-	bool done = tc->drain == d && end(tc, passed);
-	if (!done && passed && d->looks == 0) done = drain_alone(d, tc);
-	if (!done) cache_stirs(tc);
-	d->more_later |= !done;
-	lock_drop(tc->lock, RANK_CACHE);
 }
 
 /* Of all caches that it has begun with. */
@@ -115,22 +107,39 @@ static void finish(struct drain *d) {
 	bool passed = os_barrier_in_all_threads();
 	if (passed) look_after_barrier(d);
 	passed = passed && second_barrier();
-	for (size_t i = 0; i < d->count; i++) end_one(d, d->records[i], passed);
+	for (size_t i = 0; i < d->count; i++) {
+		struct tcache *tc = still_begun(d, d->records[i]);
+		const bool done = tc != NULL && end(tc, passed);
+		if (tc != NULL && !done) cache_stirs(tc);
+		if (tc != NULL) lock_drop(tc->lock, RANK_CACHE);
+		d->more_later |= !done;
+	}
 	d->count = 0;
 }
 
-/* Of all caches; `turn`: of those that are quiet, some. */
-static bool drain_caches(unsigned looks, const unsigned *turn) {
+/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it. */
+static bool is_parked(const struct tcache *tc) {
+	return atomic_load_explicit(&tc->parked, memory_order_relaxed);
+}
+
+/* Of all caches, one by one. */
+static bool drain_all_now(void) {
+	struct cache_walk walk;
+	cache_walk_begin(&walk);
+	struct drain d = { .generation = walk.generation };
+	for (struct tcache *tc; (tc = cache_walk_next(&walk)) != NULL; cache_walk_leave(tc))
+		if (!is_parked(tc)) drain_now(&d, tc);
+	return d.more_later;
+}
+
+/* Of all that found idle; `turn`: of those that are quiet, some. */
+static bool drain_idle(unsigned looks, const unsigned *turn) {
 	struct cache_walk walk;
 	bool busy = false;
 	cache_walk_begin(&walk);
 	struct drain d = { .generation = walk.generation, .looks = looks };
-	for (struct tcache *tc;
-	     (tc = looks > 0 ? cache_walk_next_idle(&walk, turn, &busy) : cache_walk_next(&walk)) != NULL;) {
-		/* What is parked, end_parked sees to; the next thread that starts is not to wait for a drain of it.
-		 */
-		if (!atomic_load_explicit(&tc->parked, memory_order_relaxed) && begin(&d, tc))
-			d.records[d.count++] = cache_record_of(tc);
+	for (struct tcache *tc; (tc = cache_walk_next_idle(&walk, turn, &busy)) != NULL;) {
+		if (begin(&d, tc)) d.records[d.count++] = cache_record_of(tc);
 		cache_walk_leave(tc);
 		if (d.count == DRAIN_CACHES) finish(&d);
 	}
@@ -142,7 +151,7 @@ static bool drain(unsigned looks, const unsigned *turn) {
 	bool more_later = adopt_orphan();
 	while (looks == 0 && more_later) more_later = adopt_orphan();
 	more_later |= end_parked(looks);
-	more_later |= drain_caches(looks, turn);
+	more_later |= looks == 0 ? drain_all_now() : drain_idle(looks, turn);
 	more_later |= heap_caches_drain(looks);
 	return more_later;
 }

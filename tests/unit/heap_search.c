@@ -131,13 +131,100 @@ static void the_next_calls_go_on(void **state) {
 	/* Who would fail otherwise looks at all. */
 	forget_bounds();
 	heap_lock();
-	s = heap_take_any(REGION_MAPPED, 3 * LENGTH, 1, NULL);
+	s = heap_take_any(REGION_MAPPED, 3 * LENGTH, 1, false, NULL);
 	heap_unlock();
 	assert_non_null(s);
 	assert_int_equal((uintptr_t)s->start, hole);
 	s->kind = SPAN_RUN;
 	heap_free(s);
 	runs[i] = run(LENGTH, 1); /* somewhere */
+}
+
+/* Slices of what has grown are taken, however far back in the list its region is. */
+static void what_grew_is_found_at_once(void **state) {
+	(void)state;
+	const int64_t thp = conf.thp;
+	conf.thp = 0; /* else it opens all of it */
+	take_what_is_longer();
+	forget_bounds();
+	struct heap_stats before, after;
+	struct span *s = run(LENGTH + 1, 1); /* opens a new region, as far as it needs */
+	struct region *r = heap.with_free[REGION_MAPPED];
+	assert_ptr_equal(page_map_region((uintptr_t)s->start), r);
+	take_what_is_longer();
+	assert_true(r->committed < REGION_OPEN && r->slices_used == r->slices_total);
+	heap_free(s);
+	heap_purge();
+	/* To the end of the list, behind all that a search looks at. */
+	heap_lock();
+	region_unlink(r);
+	struct region *last = last_region();
+	last->next_free = r;
+	r->prev_free = last;
+	r->next_free = NULL;
+	heap_unlock();
+	forget_bounds();
+	heap_stats_get(&before);
+	struct span *grown = run(2 * LENGTH, 1);
+	heap_stats_get(&after);
+	assert_int_equal(after.regions, before.regions);
+	assert_ptr_equal(page_map_region((uintptr_t)grown->start), r);
+	heap_free(grown);
+	heap_purge();
+	conf.thp = thp;
+}
+
+/* Where an aligned run has no room, a longer one may be that has no such place. */
+static void what_is_not_aligned_bounds_no_more(void **state) {
+	(void)state;
+	const size_t i = one_within(last_region());
+	heap_free(runs[i]);
+	heap_purge();
+	forget_bounds();
+	heap_lock();
+	for (struct span *s; (s = heap_take_any(REGION_MAPPED, LENGTH, 8 * LENGTH, false, NULL)) != NULL;) s->kind = SPAN_RUN;
+	for (struct region *r = heap.with_free[REGION_MAPPED]; r != NULL; r = r->next_free)
+		assert_true(longest_free(r) <= r->run_bound);
+	heap_unlock();
+	runs[i] = run(LENGTH, 1);
+}
+
+/* At the cap, only what is dirty is left: all regions are searched for it. */
+static void at_the_cap_all_are_searched(void **state) {
+	(void)state;
+	take_what_is_longer();
+	const size_t i = one_within(last_region());
+	const uintptr_t hole = (uintptr_t)runs[i]->start;
+	heap_purge();
+	/* Holes of a slice in front, which are dirty, too. */
+	size_t scraps = 0;
+	static struct span *single[REGIONS];
+	for (struct region *r = heap.with_free[REGION_MAPPED]; r != NULL && scraps < REGIONS - 10; r = r->next_free) {
+		const size_t at = bit_find(r->free, 0, REGION_SLICES, true);
+		heap_lock();
+		single[scraps] = heap_take(r, at, 1, NULL);
+		single[scraps++]->kind = SPAN_RUN;
+		heap_unlock();
+	}
+	for (size_t k = 0; k < scraps; k++) {
+		struct region *r = page_map_region((uintptr_t)single[k]->start);
+		heap_lock();
+		const size_t at = slice_number((uintptr_t)single[k]->start);
+		single[k]->kind = SPAN_NONE;
+		heap_put(r, at, 1, true);
+		r->slices_dirty += LENGTH; /* as if there were more */
+		heap_unlock();
+	}
+	heap_free(runs[i]);
+	forget_bounds();
+	const int64_t cap = conf.cap;
+	conf.cap = 1;
+	struct span *s = heap_alloc(LENGTH, 1, REGION_MAPPED, SPAN_RUN, NULL);
+	conf.cap = cap;
+	assert_non_null(s);
+	assert_int_equal((uintptr_t)s->start, hole);
+	runs[i] = s;
+	for (size_t k = 0; k < scraps; k++) page_map_region((uintptr_t)single[k]->start)->slices_dirty -= LENGTH;
 }
 
 static void a_region_that_is_full_is_no_place_to_go_on(void **state) {
@@ -185,7 +272,10 @@ int main(void) {
 	const struct CMUnitTest filled[] = {
 		cmocka_unit_test(a_call_looks_at_some_and_takes_new_memory),
 		cmocka_unit_test(the_next_calls_go_on),
+		cmocka_unit_test(what_is_not_aligned_bounds_no_more),
+		cmocka_unit_test(at_the_cap_all_are_searched),
 		cmocka_unit_test(a_region_that_is_full_is_no_place_to_go_on),
+		cmocka_unit_test(what_grew_is_found_at_once),
 	};
 	return cmocka_run_group_tests(alone, start_arenal, NULL) + cmocka_run_group_tests(filled, fill, empty);
 }
