@@ -100,6 +100,7 @@ static struct span *take_grown(size_t slices, size_t align, struct stale *stale)
 static struct span *take_within(size_t steps, enum region_kind kind, size_t slices, size_t align, bool dirty,
                                 struct stale *stale) {
 	struct region *r = heap.with_free[kind];
+	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
 	for (int part = 0; part < 2; part++) {
 		for (size_t left = steps; r != NULL && left >= SEARCH_LOOK; r = r->next_free) {
 			left--;
@@ -120,7 +121,6 @@ static struct span *take_within(size_t steps, enum region_kind kind, size_t slic
 
 struct span *heap_take_free(enum region_kind kind, size_t slices, size_t align, bool dirty,
                             struct stale *stale) {
-	if (dirty && heap.stats.dirty < slices * SLICE_SIZE) return NULL;
 	return take_within(SEARCH_STEPS, kind, slices, align, dirty, stale);
 }
 

@@ -101,7 +101,7 @@ static void look_after_barrier(const struct drain *d) {
 	}
 }
 
-/* Of all caches that it has begun with. */
+/* With all caches that it has begun with. */
 static void finish(struct drain *d) {
 	if (d->count == 0) return;
 	bool passed = os_barrier_in_all_threads();
@@ -122,7 +122,7 @@ static bool is_parked(const struct tcache *tc) {
 	return atomic_load_explicit(&tc->parked, memory_order_relaxed);
 }
 
-/* Of all caches, one by one. */
+/* What is in all caches, one by one. */
 static bool drain_all_now(void) {
 	struct cache_walk walk;
 	cache_walk_begin(&walk);
@@ -132,7 +132,7 @@ static bool drain_all_now(void) {
 	return d.more_later;
 }
 
-/* Of all that found idle; `turn`: of those that are quiet, some. */
+/* What is idle, of all caches; `turn`: of those that are quiet, some. */
 static bool drain_idle(unsigned looks, const unsigned *turn) {
 	struct cache_walk walk;
 	bool busy = false;
