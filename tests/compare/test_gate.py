@@ -325,6 +325,13 @@ class Gate(unittest.TestCase):
         self.assertEqual(process.returncode, 130, errors)
         self.assertIn("interrupted", errors)
 
+    def test_compilers_write_where_the_build_is(self):
+        """One that is killed leaves its temporary files: they go with the build."""
+        build = os.path.join(self.folder, "workshop", "new")
+        printed = builds.run([sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"], "no python",
+                             env=builds.build_environment(build))
+        self.assertEqual(printed.strip(), os.path.join(self.folder, "workshop", "tmp"))
+
     def test_counts_are_the_same_in_every_run(self):
         program = os.path.join(BUILD, "benchmarks", "counts", "arenal_counts")
         library = os.path.join(BUILD, "src", "libarenal.so")

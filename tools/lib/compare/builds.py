@@ -105,10 +105,18 @@ def export(root, commit, directory):
     os.unlink(archive)
 
 
+def build_environment(build):
+    """Compilers that are killed leave their temporary files: they write them where the build is, which goes with it."""
+    place = os.path.join(os.path.dirname(build), "tmp")
+    os.makedirs(place, exist_ok=True)
+    return {**clean_environment(), "TMPDIR": place}
+
+
 def configure(source, build, name, benchmarks):
     """The release preset: it is what is installed and measured. Tests would need more packages, and are not measured."""
     run(["cmake", "--preset", "release", "-B", build, "-DARENAL_TESTS=OFF",
-         f"-DARENAL_BENCHMARKS={'ON' if benchmarks else 'OFF'}"], f"cannot configure {name}", cwd=source)
+         f"-DARENAL_BENCHMARKS={'ON' if benchmarks else 'OFF'}"], f"cannot configure {name}", cwd=source,
+        env=build_environment(build))
 
 
 def compiler_of(build):
@@ -125,7 +133,8 @@ def compiler_of(build):
 
 def make(build, targets, name):
     jobs = str(len(os.sched_getaffinity(0)))
-    run(["cmake", "--build", build, "--parallel", jobs, "--target", *targets], f"cannot build {name}")
+    run(["cmake", "--build", build, "--parallel", jobs, "--target", *targets], f"cannot build {name}",
+        env=build_environment(build))
 
 
 def build_library(root, revision, directory):
