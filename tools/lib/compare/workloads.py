@@ -189,7 +189,7 @@ class StallCase(WorkloadCase):
         super().__init__(workload, threads, settings, named_by_threads)
         self.name = self.family = f"{self.group}/{workload.variant}"
         self.unit, self.clock = "ns", "CPU"
-        self.seconds, self.timeout = 40, 120
+        self.seconds, self.timeout = 40, 300
 
     def part_run(self, phase, done):
         calls = {clock: phase[f"stall_{clock}_ns"] for clock in ("cpu", "wall", "nothing")}
