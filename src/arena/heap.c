@@ -95,7 +95,7 @@ static struct span *take_grown(size_t slices, size_t align, struct stale *stale)
 
 /* In the region that last had something freed, or in the next ones. A heap may have any number of regions,
  * and all wait for who searches. So a search looks at some from the first on, and then goes on where the last
- * one stopped: what nothing is found for gets a new region, which is the first one then. Dirty slices are
+ * one stopped: what nothing is found for grows the heap, and is taken from what has grown. Dirty slices are
  * worth no more than the first part. */
 static struct span *take_within(size_t steps, enum region_kind kind, size_t slices, size_t align, bool dirty,
                                 struct stale *stale) {

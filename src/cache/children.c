@@ -63,7 +63,7 @@ bool adopt_orphan(void) {
 	lock_take(&caches.lock, RANK_THREADS);
 	struct tcache *tc = atomic_load_explicit(&caches.orphans, memory_order_relaxed);
 	if (tc != NULL) {
-		if (tc->drain != NULL) drain_call_off(tc);
+		forget_drain(tc);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) magazine_inherit(tc, c);
 		run_cache_inherit(&tc->run_cache);
 		empty_cache(tc);

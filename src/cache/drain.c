@@ -2,9 +2,9 @@
  *
  * Invariant: of a magazine, the blocks in [empty, top) are free. malloc and free, without a lock, only move
  * `top`, and only their own thread's; `empty`, `full` and the array between move under the cache's lock, so
- * that slow paths and drains exclude each other. A drain first moves `empty` up to below the top, and takes
- * what lies under it when each thread has passed a barrier (magazine_drain.c, with the reasons). So a
- * block is handed out by malloc or given back here, never both.
+ * that slow paths and each step of a drain exclude each other. A drain first moves `empty` up to below the
+ * top, and takes what lies under it when each thread has passed a barrier (magazine_drain.c, with the
+ * reasons). So a block is handed out by malloc or given back here, never both.
  * The fast paths rely on it, which need no atomics for that. Wrong variants of it fail in
  * tests/models/drain.pml; what is handed over, helgrind.drain watches. */
 #include "cache/caches.h"

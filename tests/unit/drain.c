@@ -1,4 +1,5 @@
-/* cache/drain.c: one barrier serves many caches, and nobody waits for it: whoever comes to a cache meanwhile calls its drain off. */
+/* cache/drain.c: one barrier of the purger's serves many caches, and nobody waits for it: what a slow path comes to meanwhile is not drained.
+ * Who asks for all gets all. */
 #include "barrier.h"
 #include "unit.h"
 
