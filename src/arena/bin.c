@@ -86,13 +86,15 @@ void bin_free_span(struct span *s) {
 	PROBE(span_freed, s->start, s->slices * SLICE_SIZE, size_classes[s->class_].size);
 	if (!s->hard) page_map_set_tags((uintptr_t)s->start, s->slices, TAG_OF_CLASS(0));
 	for (uint16_t i = 1; i < s->slices; i++) s[i].kind = SPAN_NONE;
-	holes_forget(s, s->purged);
 	if (s->hard) {
+		holes_forget(s, s->purged);
 		meta_free(hard_span_metadata_of(s), hard_span_metadata(&size_classes[s->class_]));
 		s->hard = false;
 		heap_free_guarded(s);
-	} else {
+	} else if (likely(s->purged == 0) || holes_return(s)) {
 		heap_free(s);
+	} else {
+		heap_free_clean(s);
 	}
 }
 

@@ -250,7 +250,7 @@ void heap_put(struct region *r, size_t first, size_t count, bool dirty) {
 	}
 }
 
-void heap_free(struct span *run) {
+static void free_run(struct span *run, bool dirty) {
 	const uint64_t now = os_milliseconds(); /* nobody waits for the clock */
 	lock_take(&heap.lock, RANK_HEAP);
 	struct region *r = page_map_region((uintptr_t)run->start);
@@ -258,11 +258,14 @@ void heap_free(struct span *run) {
 	size_t slices = run->slices;
 	if (run->kind == SPAN_SMALL) heap.stats.spans -= slices * SLICE_SIZE;
 	run->kind = SPAN_NONE;
-	heap_put(r, first, slices, true);
+	heap_put(r, first, slices, dirty);
 	if (heap_trim_is_due(r, first) && !purge_later(now)) heap_note_trim();
 	heap_note_due(now);
 	lock_drop(&heap.lock, RANK_HEAP);
 }
+
+void heap_free(struct span *run) { free_run(run, true); }
+void heap_free_clean(struct span *run) { free_run(run, false); }
 
 /* Takes so many slices from `at` on for the run before them. */
 static bool grow_run(struct region *r, size_t at, size_t more) {

@@ -40,6 +40,9 @@ struct span *heap_alloc(size_t slices, size_t align, enum region_kind preferred,
  * who frees, sees to heap_purge_due. */
 void heap_free(struct span *run);
 
+/* The same of one that was purged, as a whole. */
+void heap_free_clean(struct span *run);
+
 /* Are dirty slices to be purged by those who free? heap_purge_due does a piece of it (PURGE_PIECE). Without
  * any lock. */
 extern _Atomic bool heap_purge_is_due;

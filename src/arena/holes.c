@@ -184,6 +184,20 @@ static size_t purge(struct go *go, bool now) {
 	return bytes;
 }
 
+bool holes_return(struct span *s) {
+	const size_t holes = size_of_pages(s->purged), size = s->slices * SLICE_SIZE;
+	holes_unnote(s, holes);
+	if (s->lazy || cap_take(holes)) return true;
+	heap_break_huge(page_map_region((uintptr_t)s->start), slice_number((uintptr_t)s->start), s->slices);
+	if (os_purge(s->start, size, false) == PURGE_REFUSED) {
+		cap_add(holes);
+		return true;
+	}
+	cap_give(size - holes);
+	heap_count_purged(size - holes);
+	return false;
+}
+
 /* ---- spans that something came back to, of all bins ---- */
 
 /* The span, if it is one still, and idle for so long. */

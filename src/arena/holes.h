@@ -50,15 +50,25 @@ void holes_fill(struct span *s, size_t from, size_t to);
  * spans from which any went lazily. Changed under the bin's lock. */
 extern _Atomic size_t holes_bytes, holes_lazy_bytes;
 
+/* So many bytes of the span's holes are none any more. */
+static inline void holes_unnote(const struct span *s, size_t bytes) {
+	atomic_fetch_sub_explicit(&holes_bytes, bytes, memory_order_relaxed);
+	if (s->lazy) atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
+}
+
+/* The same for pages, which count for the cap from now on. */
 static inline void holes_forget(const struct span *s, uint64_t purged) {
 	if (likely(purged == 0)) return;
 	const size_t bytes = (size_t)__builtin_popcountll(purged) * PURGE_PAGE;
-	atomic_fetch_sub_explicit(&holes_bytes, bytes, memory_order_relaxed);
-	if (s->lazy)
-		atomic_fetch_sub_explicit(&holes_lazy_bytes, bytes, memory_order_relaxed);
-	else
-		cap_add(bytes);
+	holes_unnote(s, bytes);
+	if (!s->lazy) cap_add(bytes);
 }
+
+/* Of a span that is about to be free memory, with holes. They would be a part of that, which whoever takes it
+ * does not ask the cap for: so they count from now on. Where the cap has no room for them, the rest of the
+ * span is purged as well, and false is returned: the span is clean. That is a system call, maybe under the
+ * lock of a cache. */
+bool holes_return(struct span *s);
 
 /* Before blocks are taken from the span: does the cap let its holes be filled, for they may fill all? *bytes
  * were taken for that, to be given back afterwards, for those that are filled count then. Under bin->lock. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,27 +196,35 @@ static void realloc_keeps_the_block(void **state) {
 
 /* ---- free memory between blocks ---- */
 
-/* Of many small blocks few stay, all over the place: a long block gets the memory between them. Filling the gaps is refused then, for it
- * would take the memory a second time. */
-static void fill_the_gaps(void *argument) {
-	(void)argument;
-	struct link *chain = NULL, *kept = NULL, *again = NULL;
-	size_t count = 0;
+/* Everything but one block of 300. */
+static struct link *free_most(struct link *chain) {
+	struct link *kept = NULL;
 
-	set_cap(ROOM);
-	const size_t before = resident_bytes();
-	fill(&chain, 200);
-	while (chain) {
+	for (size_t count = 0; chain; count++) {
 		struct link *block = chain;
 
 		chain = block->next;
-		if (count++ % 300 == 0) {
+		if (count % 300 == 0) {
 			block->next = kept;
 			kept = block;
 		} else {
 			free(block);
 		}
 	}
+	return kept;
+}
+
+/* Of many small blocks few stay, all over the place: a long block gets the memory between them. Filling the gaps is refused then, for it
+ * would take the memory a second time. */
+static void fill_the_gaps(void *argument) {
+	(void)argument;
+	struct link *chain = NULL, *again = NULL;
+
+	set_cap(ROOM);
+	const size_t before = resident_bytes();
+	fill(&chain, 200);
+	struct link *kept = free_most(chain);
+	chain = NULL;
 	CHILD_CHECK(add(&chain, ROOM / 3, by_malloc));
 	check_count();
 	for (size_t total = 0; add(&again, 200, by_malloc); total += 200)
@@ -231,6 +240,56 @@ static void fill_the_gaps(void *argument) {
 static void purged_memory_is_had_again(void **state) {
 	(void)state;
 	assert_int_equal(run_in_child(fill_the_gaps, NULL), 0);
+}
+
+/* The gaps of what is free as a whole are no memory for which nobody asked. Other threads take whatever they get, while the last blocks
+ * between the gaps go. */
+enum { TAKERS = 3 };
+static _Atomic bool enough;
+
+static void *take_what_there_is(void *argument) {
+	struct link *chain = NULL;
+
+	(void)argument;
+	while (!enough)
+		add(&chain, 60000, by_malloc);
+	return chain;
+}
+
+static void wait_for_refusals(void) {
+	for (const uint64_t failures = stats_now().failures_total; stats_now().failures_total < failures + 2;)
+		sched_yield();
+}
+
+static void free_between_gaps(void *argument) {
+	(void)argument;
+	pthread_t threads[TAKERS];
+	void *taken[TAKERS];
+	struct link *chain = NULL, *reserve = NULL;
+
+	set_cap(4 * ROOM);
+	CHILD_CHECK(add(&reserve, TAKERS * MIB, by_malloc)); /* for the threads */
+	fill(&chain, 200);
+	struct link *kept = free_most(chain);
+	arenal_purge();
+	free_all(&reserve);
+	for (size_t i = 0; i < TAKERS; i++)
+		CHILD_CHECK(pthread_create(&threads[i], NULL, take_what_there_is, NULL) == 0);
+	wait_for_refusals();
+	free_all(&kept);
+	wait_for_refusals();
+	enough = true;
+	for (size_t i = 0; i < TAKERS; i++)
+		CHILD_CHECK(pthread_join(threads[i], &taken[i]) == 0);
+	CHILD_CHECK(stats_now().cap_used <= stats_now().cap + MIB);
+	for (size_t i = 0; i < TAKERS; i++)
+		free_all((struct link **)&taken[i]);
+	check_count();
+}
+
+static void gaps_are_not_taken_without_asking(void **state) {
+	(void)state;
+	assert_int_equal(run_in_child(free_between_gaps, NULL), 0);
 }
 
 /* The same with the blocks of a heap, which come from its arena in another way. */
@@ -533,6 +592,7 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(no_function_goes_beyond),
 		cmocka_unit_test(realloc_keeps_the_block),
 		cmocka_unit_test(purged_memory_is_had_again),
+		cmocka_unit_test(gaps_are_not_taken_without_asking),
 		cmocka_unit_test(a_heap_fills_no_gaps_beyond_it),
 		cmocka_unit_test(threads_share_it),
 		cmocka_unit_test(refusals_cost_no_records),

@@ -10,6 +10,7 @@
 #include "arena/bin.h"
 #include "arena/holes.h"
 #include "arena/page_map.h"
+#include "base/cap.h"
 #include "base/conf.h"
 #include "base/os.h"
 
@@ -227,6 +228,42 @@ static void refused_pages_are_tried_again_when_told(void **state) {
 	assert_int_equal(arena_purge_all_holes(), 0);
 	assert_int_equal(holes_bytes - before, SLICE_SIZE - os_page_size);
 	arena_give(c, blocks, 1);
+}
+
+/* How the count for the cap changes when a span with one block, and holes, is free as a whole, and so much is left of the cap. */
+static int64_t freed_with_holes(size_t left, bool refused) {
+	const unsigned c = class_of_size(512);
+	enum { BLOCKS = SLICE_SIZE / 512 };
+	void *blocks[BLOCKS];
+	bool more_later;
+	arena_purge_all(0);
+	take_all(arena_list[0], c, blocks, BLOCKS);
+	struct span *s = span_of(blocks[0]);
+	memset(blocks[0], 1, 512);
+	void *last = blocks[0];
+	arena_give(c, blocks + 1, BLOCKS - 1);
+	assert_int_equal(holes_purge_touched(0, &more_later), SLICE_SIZE - os_page_size);
+	const size_t before = cap_bytes, holes_before = holes_bytes;
+	conf.cap = (int64_t)(before + left);
+	refuses = refused;
+	arena_give(c, &last, 1);
+	bin_retire_empty(&arena_list[0]->bins[c], c);
+	refuses = false;
+	conf.cap = 0;
+	assert_int_equal(s->kind, SPAN_NONE);
+	assert_int_equal(holes_bytes, holes_before - (SLICE_SIZE - os_page_size));
+	return (int64_t)(cap_bytes - before);
+}
+
+/* Free memory is taken without asking the cap. */
+static void holes_are_free_memory_within_the_cap(void **state) {
+	(void)state;
+	const int64_t page = (int64_t)os_page_size, holes = SLICE_SIZE - page;
+	if (sysconf(_SC_PAGESIZE) != PURGE_PAGE) SKIP("pages are not of 4 KiB");
+	assert_int_equal(freed_with_holes(SLICE_SIZE, false), holes);
+	assert_int_equal(freed_with_holes((size_t)page, false), -page);
+	/* What the kernel does not take back may be there as a whole. */
+	assert_int_equal(freed_with_holes((size_t)page, true), holes);
 }
 
 enum { GO_SPANS = 200 };
@@ -478,7 +515,7 @@ static void misuse_is_found(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_lowest_first), cmocka_unit_test(every_class), cmocka_unit_test(blocks_go_home),
-		cmocka_unit_test(holes_go_back), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only), cmocka_unit_test(looks_meet_what_was_touched),
+		cmocka_unit_test(holes_go_back), cmocka_unit_test(holes_are_free_memory_within_the_cap), cmocka_unit_test(purged_pages_are_used_last), cmocka_unit_test(idle_spans_only), cmocka_unit_test(looks_meet_what_was_touched),
 		cmocka_unit_test(refused_pages_are_tried_again_when_told), cmocka_unit_test(all_may_be_refused),
 		cmocka_unit_test(what_has_gone_is_left_alone), cmocka_unit_test(what_went_lazily_goes_again),
 		cmocka_unit_test(spans_that_were_away_are_seen),
