@@ -7,6 +7,9 @@
 // meanwhile, which can be many milliseconds. So as many times as a call, no call at all is timed: what nothing took at most is
 // what the machine itself does to the longest call.
 //
+// A thousand threads that never sleep would leave the first one no CPU: with --pause they do, as those of a server that wait for
+// requests.
+//
 // One operation is a block that the first thread builds or frees, in all phases together; those of the others are not counted.
 #include "workload.h"
 
@@ -16,16 +19,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCKS, HELD, REST, UNTOUCHED };
+enum { BLOCKS, HELD, PAUSE, REST, UNTOUCHED };
 static struct workload_option options[] = {
     {"blocks", "in the heap, of 272 B on average", 8e6, 1, 4e9},
     {"held", "blocks of each other thread, of 272 B on average", 4000, 1, 1e7},
+    {"pause", "ms that each other thread sleeps after ten blocks; 0: it never does", 0, 0, 1e5},
     {"rest", "seconds after each phase", 1, 0, 3600},
     {"untouched", "GB in blocks of 64 KiB to 4 MiB of which one page is written, beside the small ones", 0, 0, 1e4},
     {0},
 };
 
 enum { SMALLEST = 32, LARGEST = 512, LARGE_SMALLEST = 64 << 10, LARGE_LARGEST = 4 << 20, SURVIVORS = 10 };
+enum { CALLS_BETWEEN_PAUSES = 10 };
 enum { PHASES = 5 };
 static const char *const phase_names[PHASES] = {"build", "halve", "thin", "rebuild", "drop"};
 
@@ -93,11 +98,14 @@ static void *bystander_main(void *argument)
         held[i] = worker_malloc(self->worker, size);
         block_touch(held[i], size);
     }
-    for (unsigned phase; (phase = atomic_load(&phase_now)) < PHASES;) {
+    const useconds_t pause = (useconds_t)(options[PAUSE].value * 1e3);
+    for (unsigned phase, calls = 1; (phase = atomic_load(&phase_now)) < PHASES; calls++) {
         void **slot = &held[random_next(random) % count];
         size_t size = small_size(random);
         *slot = timed_replace(&self->times[phase], *slot, size);
         block_touch(*slot, size);
+        if (pause > 0 && calls % CALLS_BETWEEN_PAUSES == 0)
+            usleep(pause);
     }
     for (size_t i = 0; i < count; i++)
         worker_free(self->worker, held[i]);

@@ -240,6 +240,13 @@ static_assert(MAGAZINE_SHARED_BYTES <= CONF_TCACHE_MAX, "the longest magazine fi
 #define CACHE_LEAST_ROOM (16 * KIB)
 static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads keep to what all may hold");
 
+/* A thread is hot when it made so many refills and flushes in an interval, and stays so with some of them.
+ * Those that are hot share one part in so many of what all caches may hold, beside what each may. */
+#define HOT_EVENTS 256
+#define HOT_STILL 32
+#define HOT_SHARE 4
+static_assert(HOT_STILL < HOT_EVENTS, "with a longer cache, a thread makes fewer of them");
+
 /* ---- parked caches (cache/parked.c) ---- */
 
 /* Caches of threads that ended that wait for the next one. Their magazines are as long as at the start: 280

@@ -115,7 +115,7 @@ static struct tcache *enter_parked(void) {
 	cache_stirs(tc);
 	draw_turns_of_next(tc);
 	/* Less may be cached now than when it was filled. */
-	if (tc->room > tcache_room()) empty_cache(tc);
+	if (tc->room > tcache_room(false)) empty_cache(tc);
 	return tc;
 }
 
@@ -346,13 +346,18 @@ bool tcache_move_to(struct arena *arena) {
 
 size_t tcache_count(void) { return atomic_load_explicit(&caches.count, memory_order_relaxed); }
 
+size_t tcache_hot_count(void) { return max_size(atomic_load_explicit(&caches.hot, memory_order_relaxed), 1); }
+
 /* All caches together hold no more than pressure.caches, or CACHE_LEAST_ROOM each when that is more: a
- * thousand threads that sleep hold memory, too. */
-size_t tcache_room(void) {
+ * thousand threads that sleep hold memory, too. Those that are hot share HOT_SHARE of it beside that: of a
+ * thousand threads, most sleep, and the one that works would go to its bins all the time. */
+size_t tcache_room(bool hot) {
 	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
 	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
 	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
-	return min_size(room, max_size(most / count, CACHE_LEAST_ROOM));
+	size_t share = max_size(most / count, CACHE_LEAST_ROOM);
+	if (hot) share = max_size(share, most / HOT_SHARE / tcache_hot_count());
+	return min_size(room, share);
 }
 
 void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }

@@ -16,6 +16,7 @@ struct caches {
 	 * read without their own locks. */
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
+	_Atomic size_t hot;    /* of these: those that the purger's last look found hot. Owner: the purger */
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	uint32_t generation; /* one more in the child of each fork */
@@ -120,6 +121,16 @@ static inline void cache_lock(struct tcache *tc) {
 /* A slow path comes by, or another thread. */
 static inline void cache_stirs(const struct tcache *tc) {
 	atomic_store_explicit(&cache_record_of(tc)->quiet, false, memory_order_relaxed);
+}
+
+/* It has made a refill or a flush. */
+static inline void cache_warms(struct tcache *tc) {
+	const uint32_t heat = atomic_load_explicit(&tc->heat, memory_order_relaxed);
+	atomic_store_explicit(&tc->heat, heat + 1, memory_order_relaxed);
+}
+
+static inline bool cache_is_hot(const struct tcache *tc) {
+	return unlikely(atomic_load_explicit(&tc->hot, memory_order_relaxed));
 }
 
 /* All under the threads lock: */

@@ -33,6 +33,7 @@ struct drain {
 	size_t count;
 	uint32_t generation; /* of the process that it began in */
 	unsigned looks;
+	size_t hot; /* caches of those that were met: their threads have much to do */
 	bool more_later;
 };
 
@@ -46,8 +47,12 @@ void drain_call_off(struct tcache *tc) {
 /* Under the cache's lock. True when there is something to wait for. */
 static bool begin(struct drain *d, struct tcache *tc) {
 	bool more_later = false;
-	const bool magazines = magazines_begin_drain(tc, d->looks, &more_later);
-	const bool runs = run_cache_begin_drain(&tc->run_cache, d->looks, &more_later);
+	/* It may hold less than it does: it was hot, or there are more threads by now. */
+	const bool too_long = d->looks > 0 && tc->room > tcache_room(cache_is_hot(tc));
+	if (unlikely(too_long)) magazines_look_too_long(tc);
+	const bool magazines = magazines_begin_drain(tc, too_long ? 0 : d->looks, &more_later);
+	more_later |= too_long && magazines;
+	const bool runs = run_cache_begin_drain(tc, d->looks, &more_later);
 	atomic_store_explicit(&cache_record_of(tc)->quiet, !more_later, memory_order_relaxed);
 	d->more_later |= more_later;
 	if (!magazines && !runs) return false;
@@ -132,6 +137,17 @@ static bool drain_all_now(void) {
 	return d.more_later;
 }
 
+/* Those that are hot share what they have room for, so it counts at once that there is one more. What is
+ * quiet, and passed, is not hot. */
+static void feel_heat(struct drain *d, struct tcache *tc) {
+	const bool hot = atomic_exchange_explicit(&tc->heat, 0, memory_order_relaxed) >=
+	                 (cache_is_hot(tc) ? HOT_STILL : HOT_EVENTS);
+	atomic_store_explicit(&tc->hot, hot, memory_order_relaxed);
+	d->hot += hot;
+	if (d->hot > atomic_load_explicit(&caches.hot, memory_order_relaxed))
+		atomic_store_explicit(&caches.hot, d->hot, memory_order_relaxed);
+}
+
 /* What is idle, of all caches; `turn`: of those that are quiet, some. */
 static bool drain_idle(unsigned looks, const unsigned *turn) {
 	struct cache_walk walk;
@@ -139,11 +155,13 @@ static bool drain_idle(unsigned looks, const unsigned *turn) {
 	cache_walk_begin(&walk);
 	struct drain d = { .generation = walk.generation, .looks = looks };
 	for (struct tcache *tc; (tc = cache_walk_next_idle(&walk, turn, &busy)) != NULL;) {
+		feel_heat(&d, tc);
 		if (begin(&d, tc)) d.records[d.count++] = cache_record_of(tc);
 		cache_walk_leave(tc);
 		if (d.count == DRAIN_CACHES) finish(&d);
 	}
 	finish(&d);
+	atomic_store_explicit(&caches.hot, d.hot, memory_order_relaxed);
 	return d.more_later || busy;
 }
 

@@ -138,7 +138,7 @@ static void grow(struct tcache *tc, unsigned class_) {
 	const size_t have = tc->slots[class_].count;
 	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc, false);
 	tc->slots[class_].events++;
-	const size_t size = size_classes[class_].size, room = tcache_room();
+	const size_t size = size_classes[class_].size, room = tcache_room(cache_is_hot(tc));
 	if (tc->room > room) {
 		shrink(tc, class_, have / 2);
 	} else if (tc->room + size <= room) {
@@ -224,6 +224,7 @@ void *magazine_refill(struct tcache *tc, unsigned class_) {
 	struct bare_blocks bare = { .count = 0 };
 	lock_take(tc->lock, RANK_CACHE);
 	cache_stirs(tc);
+	cache_warms(tc);
 	void *block = pop_or_refill(tc, class_, &bare);
 	lock_drop(tc->lock, RANK_CACHE);
 	if (bare.count > 0) mark_and_push(tc, class_, &bare);
@@ -234,6 +235,7 @@ void *magazine_refill(struct tcache *tc, unsigned class_) {
 void magazine_flush(struct tcache *tc, unsigned class_, void *block) {
 	lock_take(tc->lock, RANK_CACHE);
 	cache_stirs(tc);
+	cache_warms(tc);
 	push_or_flush(tc, class_, block);
 	lock_drop(tc->lock, RANK_CACHE);
 	purger_poke();
@@ -246,6 +248,10 @@ void magazines_shorten(struct tcache *tc) {
 		if (tc->slots[c].count > most) shrink(tc, c, most);
 	}
 	lock_drop(tc->lock, RANK_CACHE);
+}
+
+void magazines_look_too_long(struct tcache *tc) {
+	for (unsigned c = 1; c < CLASS_COUNT; c++) tc->slots[c].gained = UINT16_MAX;
 }
 
 void magazine_dispose(struct tcache *tc, unsigned class_) {

@@ -179,6 +179,10 @@ void magazines_shorten(struct tcache *tc);
  * holds free blocks. */
 void magazine_inherit(struct tcache *tc, unsigned class_);
 
+/* The cache may hold less than it does, and others see to it, under its lock: what it is refilled with next
+ * counts as if it had turned out too short, so that it is halved. */
+void magazines_look_too_long(struct tcache *tc);
+
 /* ---- magazine_drain.c: of any thread's cache, under its lock; drain.c calls them ---- */
 
 /* Gives all blocks but one of each magazine back that was found unchanged by `looks` calls; 0: of each. This

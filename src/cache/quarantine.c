@@ -31,7 +31,7 @@ void quarantine_inherit(struct quarantine *q) {
 
 void quarantine_look_at_room(struct quarantine *q) {
 	const int own = os_process_id();
-	q->most_bytes = min_size(QUARANTINE_BYTES, tcache_room() / QUARANTINE_SHARE);
+	q->most_bytes = min_size(QUARANTINE_BYTES, tcache_room(false) / QUARANTINE_SHARE);
 	if (q->process == own) return;
 	q->random.state = os_random();
 	/* A new quarantine's thread has nothing from another process, its arenas may. */

@@ -54,14 +54,16 @@ struct span *run_take_aligned(struct run_cache *rc, size_t size, size_t align) {
 }
 
 /* Its share: whoever comes first has no more of it. Less where no purger sees to threads that sleep. */
-static uint32_t most_slices(void) {
+static uint32_t most_slices(const struct tcache *tc) {
 	const size_t threads = max_size(tcache_count(), 1);
 	const bool watched = atomic_load_explicit(&purged_in_background, memory_order_relaxed);
 	const size_t all = atomic_load_explicit(&pressure.caches, memory_order_relaxed) /
 	                   (watched ? RUN_CACHE_SHARE : RUN_CACHE_SHARE_UNWATCHED);
 	if (threads > 1 && (!atomic_load_explicit(&others_can_drain, memory_order_relaxed) || sandbox_is_on()))
 		return 0;
-	return (uint32_t)(min_size(min_size(RUN_CACHE_BYTES, tcache_room()), all / threads) / SLICE_SIZE);
+	const size_t share =
+	    all / (cache_is_hot(tc) ? min_size(threads, tcache_hot_count() * HOT_SHARE) : threads);
+	return (uint32_t)(min_size(min_size(RUN_CACHE_BYTES, tcache_room(cache_is_hot(tc))), share) / SLICE_SIZE);
 }
 
 /* Runs of other lengths go, one of each in turn, until there is room for one more of this length. */
@@ -85,9 +87,10 @@ void run_cache_put(struct tcache *tc, struct span *run) {
 	const uint64_t begin = slow_call_of(tc);
 	lock_take(tc->lock, RANK_CACHE);
 	cache_stirs(tc);
+	cache_warms(tc);
 	run_cache_call_off_drain(rc);
 	run_enter(rc);
-	const uint32_t most = most_slices();
+	const uint32_t most = most_slices(tc);
 	set_limit(rc, most);
 	if (slices <= most)
 		make_room(rc, slices);
@@ -107,7 +110,8 @@ bool run_goes_home(struct tcache *tc, struct span *run) {
 	const bool full = run_limit(rc) != 0 && rc->slices + slices > limit &&
 	                  (limit < RUN_CACHE_SLICES || rc->first[slices] != NULL);
 	run_leave(rc);
-	if (!full && (limit != 0 || most_slices() != 0)) return false;
+	if (!full && (limit != 0 || most_slices(tc) != 0)) return false;
+	cache_warms(tc);
 	return shelf_put(run);
 }
 
@@ -152,13 +156,14 @@ void run_cache_inherit(struct run_cache *rc) {
 
 /* ---- a drain. Without ThreadSanitizer, which knows no membarrier: see magazine_drain.c ---- */
 
-__attribute__((no_sanitize("thread"))) bool run_cache_begin_drain(struct run_cache *rc, unsigned looks,
+__attribute__((no_sanitize("thread"))) bool run_cache_begin_drain(struct tcache *tc, unsigned looks,
                                                                   bool *more_later) {
+	struct run_cache *rc = &tc->run_cache;
 	if (rc->limit == 0) return false;
 	if (rc->used) rc->idle_looks = 0;
 	rc->used = false;
 	/* Where there are more threads by now, or less memory, each may keep less. */
-	if (rc->idle_looks < looks && rc->limit <= most_slices()) {
+	if (rc->idle_looks < looks && rc->limit <= most_slices(tc)) {
 		rc->idle_looks++;
 		*more_later = true;
 		return false;

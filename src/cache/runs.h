@@ -122,7 +122,7 @@ void run_cache_inherit(struct run_cache *rc);
 /* A drain of any thread's cache, under its lock: frees runs when none came and went during `looks` calls.
  * This begins it; false: they stay. `more_later` becomes true when there are runs, or may be without that
  * anybody hears of it, that may turn out to be idle later. */
-bool run_cache_begin_drain(struct run_cache *rc, unsigned looks, bool *more_later);
+bool run_cache_begin_drain(struct tcache *tc, unsigned looks, bool *more_later);
 
 /* Then all threads pass a barrier, without the lock, or cannot (`passed` is false). True when nothing is
  * left, and no room. */

@@ -59,7 +59,11 @@ struct tcache {
 	uint8_t exit_rounds; /* times that the thread's destructors were run over it */
 	bool uncounted;      /* in caches.count: see tcache_in_new_process. Owner: the threads lock */
 	uint32_t events;     /* refills and flushes, to look for idle magazines now and then */
-	size_t room;         /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
+	/* Refills and flushes, of runs too, since the purger's last look. Its thread writes it, and who looks, so
+	 * that one may be lost. */
+	_Atomic uint32_t heat;
+	_Atomic bool hot; /* there were many before that look: see tcache_room. Written by who looks */
+	size_t room;      /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
 	struct lock *lock;         /* RANK_CACHE. It lies elsewhere: cache_locks.c */
 	const struct drain *drain; /* has begun, and waits for its barrier (drain.c); NULL: none. Owner: `lock` */
@@ -160,8 +164,11 @@ COLD void tcache_harden_anew(void);
 /* The number of caches now: threads that allocate. */
 size_t tcache_count(void);
 
-/* Bytes that a cache may hold in its magazines now. */
-size_t tcache_room(void);
+/* How many of them are hot: one at least, for who divides by it. */
+size_t tcache_hot_count(void);
+
+/* Bytes that a cache may hold in its magazines now; that of a thread which is hot may hold more. */
+size_t tcache_room(bool hot);
 
 /* Does anybody notice when a thread with a cache ends? */
 bool tcache_has_exit(void);

@@ -112,11 +112,11 @@ WORKLOADS = [
                "One thread builds 2.2 GB of small blocks, thins, rebuilds and frees them; others replace their own, and each "
                "of their calls is timed.",
                31_200_000, variant=f"threads:{threads}", threads=threads, has_its_threads=True, long=True, stalls=True,
-               options={"held": held, "rest": 3}, memory=4 << 30,
+               options={"held": held, "pause": pause, "rest": 3}, memory=4 << 30,
                phases={phase: (f"The longest call while a heap {verb}, {others} beside", f"{what}, and 3 s of rest: CPU time of "
                                f"the longest single call of {others} beside.")
                        for phase, verb, what in STALL_PHASES})
-      for threads, held, others in ((2, 4000, "1 thread"), (1000, 100, "999 threads"))),
+      for threads, held, pause, others in ((2, 4000, 0, "1 thread"), (1000, 100, 200, "999 threads"))),
     Workload("fork_cow", "Fork and copy-on-write",
              "Snapshots by fork while the parent goes on writing; at rest: what they cost in memory.",
              200_000, threads=1, has_its_threads=True),

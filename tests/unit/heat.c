@@ -1,0 +1,197 @@
+/* cache/: threads that have much to do may cache more than their share, where there are many. */
+#include "barrier.h"
+#include "unit.h"
+
+#include <pthread.h>
+
+#include "arena/policy.h"
+#include "arena/pressure.h"
+#include "cache/caches.h"
+
+enum { THREADS = 1000, BLOCKS = 400 };
+#define SHARE (tcache_room(false))
+#define HOT_SHARED (PRESSURE_CACHES / HOT_SHARE)
+
+/* As if so many threads had caches. The others are not there. */
+static int many_threads(void **state) {
+	start_arenal(state);
+	conf.background = 0; /* who looks, the test says */
+	tcache_flush_all();
+	tcache_drain(IDLE_LOOKS);
+	assert_true(tcache_count() >= 1);
+	caches.count += THREADS - 1;
+	return 0;
+}
+
+static int as_before(void **state) {
+	(void)state;
+	caches.count -= THREADS - 1;
+	tcache_flush_all();
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(caches.hot, 0);
+	return 0;
+}
+
+/* Refills and flushes of all sizes up to 2 KiB. */
+static void work(void) {
+	static __thread void *blocks[BLOCKS];
+	for (int round = 0; round < 8; round++) {
+		for (size_t i = 0; i < BLOCKS; i++) blocks[i] = arenal_test_malloc(1 + i * 5);
+		for (size_t i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	}
+}
+
+/* So many of them. */
+static void work_little(uint32_t events) {
+	const size_t size = 64;
+	const unsigned c = class_of_size(size);
+	const uint32_t before = tcache_current->heat;
+	while (tcache_current->heat - before < events) {
+		magazine_dispose(tcache_current, c);
+		arenal_test_free(arenal_test_malloc(size));
+	}
+}
+
+static bool is_hot(void) { return cache_is_hot(tcache_current); }
+
+static void who_works_has_more(void **state) {
+	(void)state;
+	assert_true(SHARE >= CACHE_LEAST_ROOM && SHARE < 2 * CACHE_LEAST_ROOM);
+	work();
+	assert_false(is_hot()); /* it is, when somebody has looked */
+	assert_true(tcache_current->room <= SHARE);
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	assert_int_equal(caches.hot, 1);
+	work();
+	assert_true(tcache_current->room > 8 * SHARE);
+	assert_true(tcache_current->room <= (size_t)conf.tcache_max);
+	/* With a longer cache it has less to do. */
+	tcache_drain(IDLE_LOOKS);
+	work_little(HOT_STILL);
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	work_little(HOT_STILL - 2);
+	tcache_drain(IDLE_LOOKS);
+	assert_false(is_hot());
+	assert_int_equal(caches.hot, 0);
+}
+
+/* What it may have no more, it does not keep, although it needs no refill. */
+static void who_has_worked_has_its_share_again(void **state) {
+	(void)state;
+	need_barrier();
+	work();
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	work();
+	assert_true(tcache_current->room > 8 * SHARE);
+	tcache_drain(IDLE_LOOKS);
+	tcache_drain(IDLE_LOOKS);
+	assert_false(is_hot());
+	for (int look = 0; look < 12; look++) {
+		work();
+		assert_false(is_hot());
+		tcache_current->heat = 0; /* as if it had less to do */
+		tcache_drain(IDLE_LOOKS);
+	}
+	assert_true(tcache_current->room <= SHARE);
+}
+
+static void who_has_little_to_do_has_its_share(void **state) {
+	(void)state;
+	tcache_drain(IDLE_LOOKS);
+	work_little(HOT_EVENTS - 2);
+	tcache_drain(IDLE_LOOKS);
+	assert_false(is_hot());
+	work_little(HOT_EVENTS);
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+}
+
+static pthread_barrier_t barrier;
+
+static void *works_too(void *room) {
+	work();
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier); /* somebody looks in between */
+	work();
+	*(size_t *)room = tcache_current->room;
+	assert_true(is_hot());
+	return NULL;
+}
+
+static void those_who_work_share(void **state) {
+	(void)state;
+	enum { WORKERS = 9 };
+	static pthread_t threads[WORKERS];
+	static size_t rooms[WORKERS];
+	pthread_barrier_init(&barrier, NULL, WORKERS + 1);
+	for (size_t i = 0; i < WORKERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, works_too, &rooms[i]), 0);
+	pthread_barrier_wait(&barrier);
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(caches.hot, WORKERS);
+	assert_int_equal(tcache_room(true), HOT_SHARED / WORKERS);
+	pthread_barrier_wait(&barrier);
+	for (size_t i = 0; i < WORKERS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(rooms[i] > 4 * SHARE);
+		assert_true(rooms[i] <= HOT_SHARED / WORKERS);
+	}
+	pthread_barrier_destroy(&barrier);
+	/* They are not there any more. */
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(caches.hot, 0);
+}
+
+static void all_of_them_have_their_share(void **state) {
+	(void)state;
+	caches.hot = THREADS;
+	assert_int_equal(tcache_room(true), SHARE);
+	pressure.caches = PRESSURE_CACHES_LEAST; /* memory is short */
+	caches.hot = 1;
+	assert_int_equal(tcache_room(true), PRESSURE_CACHES_LEAST / HOT_SHARE);
+	pressure.caches = PRESSURE_CACHES;
+	caches.hot = 0;
+}
+
+static void a_few_have_all(void **state) {
+	(void)state;
+	caches.count -= THREADS - 1;
+	assert_int_equal(tcache_room(false), conf.tcache_max);
+	assert_int_equal(tcache_room(true), conf.tcache_max);
+	caches.count += THREADS - 1;
+}
+
+/* Large blocks that come and go: kept runs, which a thousand threads have no room for. */
+static void runs_are_kept(void **state) {
+	(void)state;
+	need_barrier();
+	enum { SIZE = 100000 };
+	assert_false(is_hot());
+	arenal_test_free(arenal_test_malloc(SIZE));
+	assert_int_equal(tcache_current->run_cache.slices, 0);
+	for (uint32_t i = 0; i < HOT_EVENTS; i++) arenal_test_free(arenal_test_malloc(SIZE));
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	arenal_test_free(arenal_test_malloc(SIZE));
+	assert_int_equal(tcache_current->run_cache.slices, (SIZE + SLICE_SIZE - 1) / SLICE_SIZE);
+	/* When it is not any more, a look takes them away. */
+	tcache_drain(IDLE_LOOKS);
+	assert_false(is_hot());
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(tcache_current->run_cache.slices, 0);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(who_works_has_more, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(who_has_worked_has_its_share_again, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(who_has_little_to_do_has_its_share, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(those_who_work_share, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(all_of_them_have_their_share, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(a_few_have_all, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(runs_are_kept, many_threads, as_before),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
