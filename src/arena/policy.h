@@ -203,8 +203,8 @@ static_assert(THP_STRETCH >= COMMIT_MOST && REGION_SIZE % THP_STRETCH == 0, "str
 #define MAGAZINE_LEAST_SLOTS ((size_t)2)
 static_assert(BATCH_MAX <= MAGAZINE_LIMIT_SLOTS / 2 + 1, "a batch is about half of a long magazine at most");
 
-/* While there are few threads, they share limits of so much: what one thread keeps is little beside the rest
- * of the process. glibc-simple took 2.2 s with it, 2.9 s with LIMIT_BYTES for each. */
+/* While there are few threads, they share limits of so much, and so do those that are hot while these are
+ * few: what one thread keeps is little beside the rest of the process. glibc-simple took 2.2 s with it, 2.9 s with LIMIT_BYTES for each. */
 #define MAGAZINE_SHARED_BYTES (512 * KIB)
 #define MAGAZINE_SHARED_SLOTS ((size_t)4095)
 static_assert(MAGAZINE_LEAST_SLOTS <= MAGAZINE_START_SLOTS, "no magazine starts shorter than any may be");
@@ -241,10 +241,12 @@ static_assert(MAGAZINE_SHARED_BYTES <= CONF_TCACHE_MAX, "the longest magazine fi
 static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads keep to what all may hold");
 
 /* A thread is hot when it made so many refills and flushes in an interval, and stays so with some of them.
- * Those that are hot share one part in so many of what all caches may hold, beside what each may. */
+ * Those that are hot share one part in so many of what all caches may hold, beside what each may. No cache
+ * holds more than TIMES tcache_max. */
 #define HOT_EVENTS 256
 #define HOT_STILL 32
 #define HOT_SHARE 4
+#define HOT_TIMES 4
 static_assert(HOT_STILL < HOT_EVENTS, "with a longer cache, a thread makes fewer of them");
 
 /* ---- parked caches (cache/parked.c) ---- */

@@ -349,15 +349,15 @@ size_t tcache_count(void) { return atomic_load_explicit(&caches.count, memory_or
 size_t tcache_hot_count(void) { return max_size(atomic_load_explicit(&caches.hot, memory_order_relaxed), 1); }
 
 /* All caches together hold no more than pressure.caches, or CACHE_LEAST_ROOM each when that is more: a
- * thousand threads that sleep hold memory, too. Those that are hot share HOT_SHARE of it beside that: of a
- * thousand threads, most sleep, and the one that works would go to its bins all the time. */
+ * thousand threads that sleep hold memory, too. Those that are hot share HOT_SHARE of it beside that: of many
+ * threads most sleep, and the one that works would go to its bins all the time. */
 size_t tcache_room(bool hot) {
-	size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1), all;
-	const size_t most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
-	if (!__builtin_mul_overflow(room, count, &all) && all <= most) return room; /* no division */
-	size_t share = max_size(most / count, CACHE_LEAST_ROOM);
-	if (hot) share = max_size(share, most / HOT_SHARE / tcache_hot_count());
-	return min_size(room, share);
+	const size_t room = (size_t)conf.tcache_max, count = max_size(tcache_count(), 1),
+	             most = atomic_load_explicit(&pressure.caches, memory_order_relaxed);
+	size_t share = room, all;
+	if (__builtin_mul_overflow(room, count, &all) || all > most) /* else no division */
+		share = min_size(room, max_size(most / count, CACHE_LEAST_ROOM));
+	return likely(!hot) ? share : min_size(HOT_TIMES * room, share + most / HOT_SHARE / tcache_hot_count());
 }
 
 void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }

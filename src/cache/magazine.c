@@ -127,8 +127,8 @@ static size_t slots_at_first(unsigned class_, size_t room) {
 	                class_);
 }
 
-static size_t most_slots(unsigned class_) {
-	const size_t threads = max_size(tcache_count(), 1);
+static size_t most_slots(const struct tcache *tc, unsigned class_) {
+	const size_t threads = cache_is_hot(tc) ? tcache_hot_count() : max_size(tcache_count(), 1);
 	return slots_in(max_size(MAGAZINE_LIMIT_BYTES, MAGAZINE_SHARED_BYTES / threads),
 	                max_size(MAGAZINE_LIMIT_SLOTS, MAGAZINE_SHARED_SLOTS / threads), class_);
 }
@@ -143,7 +143,7 @@ static void grow(struct tcache *tc, unsigned class_) {
 		shrink(tc, class_, have / 2);
 	} else if (tc->room + size <= room) {
 		const size_t slots =
-		    have == 0 ? slots_at_first(class_, room) : min_size(have * 2 + 1, most_slots(class_));
+		    have == 0 ? slots_at_first(class_, room) : min_size(have * 2 + 1, most_slots(tc, class_));
 		if (slots > have && tc->room + (slots - have) * size <= room) resize(tc, class_, slots);
 	}
 }

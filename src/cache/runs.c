@@ -61,9 +61,9 @@ static uint32_t most_slices(const struct tcache *tc) {
 	                   (watched ? RUN_CACHE_SHARE : RUN_CACHE_SHARE_UNWATCHED);
 	if (threads > 1 && (!atomic_load_explicit(&others_can_drain, memory_order_relaxed) || sandbox_is_on()))
 		return 0;
-	const size_t share =
-	    all / (cache_is_hot(tc) ? min_size(threads, tcache_hot_count() * HOT_SHARE) : threads);
-	return (uint32_t)(min_size(min_size(RUN_CACHE_BYTES, tcache_room(cache_is_hot(tc))), share) / SLICE_SIZE);
+	const bool hot = cache_is_hot(tc);
+	const size_t share = all / (hot ? min_size(threads, tcache_hot_count() * HOT_SHARE) : threads);
+	return (uint32_t)(min_size(min_size(RUN_CACHE_BYTES, tcache_room(hot)), share) / SLICE_SIZE);
 }
 
 /* Runs of other lengths go, one of each in turn, until there is room for one more of this length. */

@@ -65,7 +65,7 @@ static void who_works_has_more(void **state) {
 	assert_int_equal(caches.hot, 1);
 	work();
 	assert_true(tcache_current->room > 8 * SHARE);
-	assert_true(tcache_current->room <= (size_t)conf.tcache_max);
+	assert_true(tcache_current->room <= HOT_TIMES * (size_t)conf.tcache_max);
 	/* With a longer cache it has less to do. */
 	tcache_drain(IDLE_LOOKS);
 	work_little(HOT_STILL);
@@ -131,12 +131,12 @@ static void those_who_work_share(void **state) {
 	pthread_barrier_wait(&barrier);
 	tcache_drain(IDLE_LOOKS);
 	assert_int_equal(caches.hot, WORKERS);
-	assert_int_equal(tcache_room(true), HOT_SHARED / WORKERS);
+	assert_int_equal(tcache_room(true), SHARE + HOT_SHARED / WORKERS);
 	pthread_barrier_wait(&barrier);
 	for (size_t i = 0; i < WORKERS; i++) {
 		pthread_join(threads[i], NULL);
 		assert_true(rooms[i] > 4 * SHARE);
-		assert_true(rooms[i] <= HOT_SHARED / WORKERS);
+		assert_true(rooms[i] <= SHARE + HOT_SHARED / WORKERS);
 	}
 	pthread_barrier_destroy(&barrier);
 	/* They are not there any more. */
@@ -144,22 +144,25 @@ static void those_who_work_share(void **state) {
 	assert_int_equal(caches.hot, 0);
 }
 
-static void all_of_them_have_their_share(void **state) {
+static void all_of_them_have_little_more(void **state) {
 	(void)state;
 	caches.hot = THREADS;
-	assert_int_equal(tcache_room(true), SHARE);
+	assert_int_equal(tcache_room(true), SHARE + HOT_SHARED / THREADS);
 	pressure.caches = PRESSURE_CACHES_LEAST; /* memory is short */
-	caches.hot = 1;
-	assert_int_equal(tcache_room(true), PRESSURE_CACHES_LEAST / HOT_SHARE);
+	caches.hot = 2;
+	assert_int_equal(tcache_room(true), CACHE_LEAST_ROOM + PRESSURE_CACHES_LEAST / HOT_SHARE / 2);
 	pressure.caches = PRESSURE_CACHES;
 	caches.hot = 0;
 }
 
-static void a_few_have_all(void **state) {
+static void a_few_have_more_than_all_others(void **state) {
 	(void)state;
 	caches.count -= THREADS - 1;
 	assert_int_equal(tcache_room(false), conf.tcache_max);
-	assert_int_equal(tcache_room(true), conf.tcache_max);
+	assert_int_equal(tcache_room(true), HOT_TIMES * conf.tcache_max);
+	conf.tcache_max = 0; /* no caches */
+	assert_int_equal(tcache_room(true), 0);
+	conf.tcache_max = MIB;
 	caches.count += THREADS - 1;
 }
 
@@ -189,8 +192,8 @@ int main(void) {
 		cmocka_unit_test_setup_teardown(who_has_worked_has_its_share_again, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(who_has_little_to_do_has_its_share, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(those_who_work_share, many_threads, as_before),
-		cmocka_unit_test_setup_teardown(all_of_them_have_their_share, many_threads, as_before),
-		cmocka_unit_test_setup_teardown(a_few_have_all, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(all_of_them_have_little_more, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(a_few_have_more_than_all_others, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(runs_are_kept, many_threads, as_before),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
