@@ -204,7 +204,8 @@ static_assert(THP_STRETCH >= COMMIT_MOST && REGION_SIZE % THP_STRETCH == 0, "str
 static_assert(BATCH_MAX <= MAGAZINE_LIMIT_SLOTS / 2 + 1, "a batch is about half of a long magazine at most");
 
 /* While there are few threads, they share limits of so much, and so do those that are hot while these are
- * few: what one thread keeps is little beside the rest of the process. glibc-simple took 2.2 s with it, 2.9 s with LIMIT_BYTES for each. */
+ * few: what one thread keeps is little beside the rest of the process. glibc-simple took 2.2 s with it, 2.9 s
+ * with LIMIT_BYTES for each. */
 #define MAGAZINE_SHARED_BYTES (512 * KIB)
 #define MAGAZINE_SHARED_SLOTS ((size_t)4095)
 static_assert(MAGAZINE_LEAST_SLOTS <= MAGAZINE_START_SLOTS, "no magazine starts shorter than any may be");
