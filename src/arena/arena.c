@@ -1,6 +1,7 @@
 #include "arena/arena.h"
 
 #include "arena/bin.h"
+#include "arena/depot.h"
 #include "arena/hard_span.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
@@ -119,6 +120,7 @@ size_t arena_purge_all_holes(void) {
 }
 
 void arena_release_all(size_t wanted) {
+	depots_drain(0);
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	for (uint32_t a = 0; a < count; a++)
 		for (unsigned c = 1; c < CLASS_COUNT; c++) bin_retire_empty(&arena_list[a]->bins[c], c);
@@ -128,6 +130,7 @@ void arena_release_all(size_t wanted) {
 }
 
 size_t arena_purge_all(size_t keep_top) {
+	depots_drain(0);
 	shelves_drain(0);
 	size_t purged = arena_purge_all_holes() + heap_trim(keep_top) + huge_purge();
 	return purged + heap_purge();
@@ -136,6 +139,7 @@ size_t arena_purge_all(size_t keep_top) {
 void arena_lock_all(void) {
 	uint32_t count = atomic_load_explicit(&arena_count, memory_order_acquire);
 	lock_close(RANK_BIN);
+	depots_await();
 	for (uint32_t a = 0; a < count; a++) {
 		lock_await(&arena_list[a]->shelf.lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_await(&arena_list[a]->bins[c].lock);
@@ -148,6 +152,7 @@ void arena_unlock_all(void) { heap_unlock(); }
 void arena_after_fork(void) {
 	const uint32_t count = atomic_load_explicit(&arena_count, memory_order_relaxed);
 	arena_generation++;
+	depots_found();
 	for (uint32_t a = 0; a < count; a++) {
 		lock_found(&arena_list[a]->shelf.lock);
 		for (unsigned c = 1; c < CLASS_COUNT; c++) lock_found(&arena_list[a]->bins[c].lock);

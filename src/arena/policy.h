@@ -287,6 +287,17 @@ static_assert(RUN_CACHE_BYTES <= CONF_TCACHE_MAX &&
 static_assert(SHELF_LEAST >= SLICE_SIZE && SHELF_LEAST <= SHELF_BYTES, "one run fits any shelf");
 static_assert(SHELF_BYTES <= PRESSURE_CACHES / SHELF_SHARE, "one arena does not have more than all");
 
+/* ---- depots (arena/depot.h) ---- */
+
+/* Size classes from this one on, which has blocks of 1 KiB, have depots: so many bytes wait in one, or
+ * pointers if these are fewer; in all of them 16 MiB, if each is full. Trades free blocks that keep their
+ * spans for the bins' locks and records: with 256 KiB, a block of 16 to 32 KiB that a thread passes to one of
+ * 32 took 760 ns instead of 660. */
+#define DEPOT_FIRST 32
+#define DEPOT_BYTES (512 * KIB)
+#define DEPOT_LONGEST ((size_t)112)
+static_assert(DEPOT_LONGEST <= BATCH_MAX, "one batch empties a depot");
+
 /* ---- the purger's pace (cache/purger.c, cache/children.c) ---- */
 
 /* Looks at which a magazine, or a thread's kept runs, were found unchanged before they are emptied from

@@ -2,6 +2,7 @@
  * others become orphans, wherever in malloc or free these threads were: each is given back later, by who
  * comes by. In a child that no handler of fork hears of, they stay in the list of all caches. */
 #include "arena/policy.h"
+#include "arena/depot.h"
 #include "arena/shelf.h"
 #include "arena/zero.h"
 #include "base/meta.h"
@@ -10,7 +11,7 @@
 #include "cache/magazine.h"
 
 static _Atomic uint64_t adopt_from; /* milliseconds: the next one is not adopted before */
-static _Atomic bool has_inherited;  /* orphans; or runs on shelves, which go last */
+static _Atomic bool has_inherited;  /* orphans; or runs on shelves and blocks in depots, which go last */
 
 /* Who drains is not there any more. */
 static void forget_drain(struct tcache *tc) {
@@ -36,7 +37,7 @@ void tcache_after_fork(void) {
 		caches.last->next = caches.orphans;
 		caches.orphans = caches.first;
 	}
-	has_inherited = caches.orphans != NULL || shelves_bytes() > 0;
+	has_inherited = caches.orphans != NULL || shelves_bytes() > 0 || !depots_are_empty();
 	if (has_inherited) adopt_from = os_milliseconds() + ADOPTION_PACE;
 	caches.first = caches.last = own;
 	caches.generation++; /* no walk meets the records of others */
@@ -85,7 +86,7 @@ void tcache_adopt_in_time(void) {
 	atomic_store_explicit(&adopt_from, now + ADOPTION_PACE, memory_order_relaxed);
 	if (atomic_load_explicit(&caches.orphans, memory_order_relaxed) != NULL)
 		adopt_orphan();
-	else if (!shelves_drain(0)) /* true: a fork is under way, and so later */
+	else if (!shelves_drain(0) && !depots_drain(0)) /* true: a fork is under way, and so later */
 		atomic_store_explicit(&has_inherited, false, memory_order_relaxed);
 }
 

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "arena/depot.h"
 #include "arena/policy.h"
 #include "base/annotate.h"
 #include "base/meta.h"
@@ -54,12 +55,18 @@ static void settle(struct tcache *tc, unsigned class_) {
 	m->top = first + blocks;
 }
 
+/* Blocks for which the thread has no room: who is to have them next may be another one. */
+static inline void give_on(const struct tcache *tc, unsigned class_, void **batch, size_t count) {
+	const size_t put = depot_is_open(class_) ? depot_put(tc->arena, class_, batch, count) : 0;
+	if (put < count) arena_give(class_, batch + put, count - put);
+}
+
 /* Gives the oldest `count` blocks back, out of their slots: a copy of them would take two kilobytes of what
  * may be a small stack. They leave the magazine before they reach the arena: a child that is forked in
  * between may lose them, but never finds one in two places. And a handler of a signal that allocates now does
  * not get below them: the last one moves in front of the others, where no block lies, and leaves its
- * place. */
-static inline void flush(struct tcache *tc, unsigned class_, size_t count) {
+ * place. `on`: what could wait for other threads does. */
+static inline void flush(struct tcache *tc, unsigned class_, size_t count, bool on) {
 	struct magazine *m = &tc->magazines[class_];
 	while (count > 0) {
 		void **batch = m->empty - 1;
@@ -67,7 +74,10 @@ static inline void flush(struct tcache *tc, unsigned class_, size_t count) {
 		batch[0] = batch[n];
 		*(void *volatile *)&batch[n] = magazine_no_block;
 		m->empty += n;
-		arena_give(class_, batch, n);
+		if (on)
+			give_on(tc, class_, batch, n);
+		else
+			arena_give(class_, batch, n);
 		count -= n;
 	}
 	settle(tc, class_);
@@ -94,7 +104,7 @@ static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 static void shrink(struct tcache *tc, unsigned class_, size_t slots) {
 	struct magazine *m = &tc->magazines[class_];
 	size_t blocks = (size_t)(m->top - m->empty);
-	if (blocks > slots) flush(tc, class_, blocks - slots);
+	if (blocks > slots) flush(tc, class_, blocks - slots, false);
 	resize(tc, class_, slots);
 }
 
@@ -107,7 +117,7 @@ static void look_for_idle(struct tcache *tc, bool all) {
 		if (unlikely(slots->begun > 0)) continue;
 		const size_t blocks = (size_t)(m->top - m->empty);
 		if (slots->events == 0 && slots->seen == blocks && (all || slots->count > MAGAZINE_LEAST_SLOTS)) {
-			flush(tc, c, all ? blocks : (blocks + 1) / 2);
+			flush(tc, c, all ? blocks : (blocks + 1) / 2, false);
 			if (slots->count > MAGAZINE_LEAST_SLOTS)
 				resize(tc, c, max_size(slots->count / 2, MAGAZINE_LEAST_SLOTS));
 		}
@@ -159,7 +169,8 @@ static void *refill(struct tcache *tc, unsigned class_, struct bare_blocks *bare
 	struct magazine *m = &tc->magazines[class_];
 	const size_t wanted = max_size(batch_of(&tc->slots[class_]), 1);
 	void *single, **end = m->top < m->full ? m->top + wanted : &single + 1;
-	const size_t n = arena_take_bare(tc->arena, class_, end, wanted, bare);
+	size_t n = depot_is_open(class_) ? depot_take(tc->arena, class_, end, wanted) : 0;
+	if (n == 0) n = arena_take_bare(tc->arena, class_, end, wanted, bare);
 	if (n == 0) return NULL;
 	tc->slots[class_].gained = (uint16_t)(tc->slots[class_].gained + n);
 	guard_count(&tc->guard, n);
@@ -198,9 +209,9 @@ static void push_or_flush(struct tcache *tc, unsigned class_, void *block) {
 			arena_give(class_, &block, 1);
 			return;
 		}
-		if (magazine_is_full(m)) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2);
+		if (magazine_is_full(m)) flush(tc, class_, ((size_t)tc->slots[class_].count + 1) / 2, true);
 		if (magazine_is_full(m)) {
-			arena_give(class_, &block, 1);
+			give_on(tc, class_, &block, 1);
 			return;
 		}
 	}
@@ -259,7 +270,7 @@ void magazine_dispose(struct tcache *tc, unsigned class_) {
 	if (tc->slots[class_].count == 0) return; /* of most classes, in most threads */
 	lock_take(tc->lock, RANK_CACHE);
 	settle(tc, class_);
-	flush(tc, class_, (size_t)(m->top - m->empty));
+	flush(tc, class_, (size_t)(m->top - m->empty), false);
 	resize(tc, class_, 0);
 	lock_drop(tc->lock, RANK_CACHE);
 }

@@ -1,6 +1,7 @@
 #include "cache/purger.h"
 
 #include "arena/arena.h"
+#include "arena/depot.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/policy.h"
@@ -63,7 +64,9 @@ static bool purge_idle(bool rests) {
 	const bool soon = rests || pressure_is_on();
 	if (rests) tcache_drain(IDLE_LOOKS); /* what caches hold now they have held all the time */
 	bool holes_later, caches_later = soon ? tcache_drain(1) : tcache_drain_some(IDLE_LOOKS);
-	caches_later |= shelves_drain(rests ? 0 : soon ? 1 : IDLE_LOOKS);
+	const unsigned looks = rests ? 0 : soon ? 1 : IDLE_LOOKS;
+	caches_later |= shelves_drain(looks);
+	caches_later |= depots_drain(looks);
 	holes_next_tick();
 	holes_purge_touched(soon ? 0 : IDLE_TICKS, &holes_later);
 	size_t slices = heap_decay(rests), mappings = huge_decay();
@@ -91,11 +94,12 @@ static bool sleep_until_poked(void) {
 }
 
 /* What waits for other threads goes back: nobody will see to it any more. Inside of the gate: a fork that is
- * under way is waited for, or what lies on shelves would stay there. */
+ * under way is waited for, or what lies on shelves and in depots would stay there. */
 static void end_waiting(void) {
 	tcache_end_parked();
 	gate_enter();
 	shelves_drain(0);
+	depots_drain(0);
 	gate_leave();
 }
 

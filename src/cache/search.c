@@ -5,6 +5,7 @@
  * block was free then, whatever its thread did meanwhile. The other way round is not promised: a block may be
  * missed. realloc ends the program for nothing else (look_for_free in api/realloc.c); malloc only says where
  * it was. tests/models/search.pml fails for wrong variants. */
+#include "arena/depot.h"
 #include "cache/caches.h"
 #include "cache/heap_cache.h"
 #include "cache/magazine.h"
@@ -80,6 +81,7 @@ const char *tcache_where_free(const struct span *s, const void *block) {
 	struct tcache *own = own_cache();
 	if (own != NULL && holds_locked(own, s->class_, block)) return ", and is in the cache of this thread";
 	if (arena_has_free(s, block)) return ", and is back in its arena";
+	if (depot_has(s, block)) return ", and waits for another thread";
 	if (heap_caches_hold(s, block)) return ", and waits for its heap";
 	if (in_a_parked_cache(s, block)) return ", and is in the cache of a thread that ended";
 	return in_any_cache(s, block) ? ", and is in the cache of another thread" : NULL;

@@ -1,6 +1,7 @@
 /* Statistics: what lies in the caches of all threads, in what they keep of heaps, and in orphans. */
 #include <string.h>
 
+#include "arena/depot.h"
 #include "cache/caches.h"
 #include "cache/heap_cache.h"
 #include "cache/magazine.h"
@@ -43,6 +44,7 @@ void tcache_stats_get(size_t *bytes, size_t *run_bytes, size_t *count) {
 	}
 	lock_drop(&caches.lock, RANK_THREADS);
 	heap_caches_count_all(blocks);
+	depots_count(blocks);
 	for (unsigned c = 1; c < CLASS_COUNT; c++) *bytes += blocks[c] * size_classes[c].size;
 }
 
@@ -56,4 +58,5 @@ void tcache_blocks_get(size_t blocks[CLASS_COUNT]) {
 	for (const struct tcache *tc = caches.orphans; tc != NULL; tc = tc->next) count_blocks(tc, blocks);
 	lock_drop(&caches.lock, RANK_THREADS);
 	heap_caches_count_all(blocks);
+	depots_count(blocks);
 }

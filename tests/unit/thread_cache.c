@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/depot.h"
 #include "arena/policy.h"
 #include "arena/pressure.h"
 #include "arena/wave.h"
@@ -163,8 +164,10 @@ static void no_caching(void **state) {
 	conf.tcache_max = MIB;
 }
 
+/* In caches, not in depots. */
 static size_t cached_bytes(void) {
 	size_t bytes, run_bytes, threads;
+	depots_drain(0);
 	tcache_stats_get(&bytes, &run_bytes, &threads);
 	return bytes;
 }

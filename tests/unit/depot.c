@@ -1,0 +1,337 @@
+/* arena/depot.c: blocks that one thread has no room for, and another one takes, without their bins. */
+#include "unit.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arena/bin.h"
+#include "arena/depot.h"
+#include "arena/policy.h"
+#include "arena/pressure.h"
+#include "base/conf.h"
+#include "base/gate.h"
+#include "cache/caches.h"
+#include "harden/harden.h"
+#include "observe/stats.h"
+
+enum { SIZE = 8192, BLOCKS = 600 };
+
+static void *blocks[BLOCKS];
+
+static size_t waiting(size_t size) {
+	size_t counts[CLASS_COUNT] = { 0 };
+	depots_count(counts);
+	for (unsigned c = 1; c < DEPOT_FIRST; c++) assert_int_equal(counts[c], 0);
+	return counts[class_of_size(size)];
+}
+
+static size_t most(size_t size) { return min_size(DEPOT_BYTES / size_classes[class_of_size(size)].size, DEPOT_LONGEST); }
+
+static uint64_t out(size_t size) {
+	uint64_t all = 0;
+	for (uint32_t a = 0; a < arena_count; a++) all += arena_list[a]->bins[class_of_size(size)].blocks_out;
+	return all;
+}
+
+/* Nothing waits anywhere, and a purger is said to come by. */
+static void begin(void) {
+	atomic_store(&purged_in_background, true);
+	tcache_flush_all();
+	tcache_end_parked();
+	depots_drain(0);
+	assert_true(depots_are_empty());
+}
+
+static void take_all(size_t size) {
+	for (size_t i = 0; i < BLOCKS; i++) assert_non_null(blocks[i] = arenal_test_malloc(size));
+}
+
+static void free_all(void) {
+	for (size_t i = 0; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+}
+
+static void *free_them(void *unused) {
+	(void)unused;
+	free_all();
+	tcache_flush();
+	return NULL;
+}
+
+static void in_thread(void *(*body)(void *)) {
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, body, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static bool is_ours(const void *block) {
+	bool found = false;
+	for (size_t i = 0; i < BLOCKS; i++) found |= blocks[i] == block;
+	return found;
+}
+
+static void threads_pass_on(void **state) {
+	(void)state;
+	begin();
+	const uint64_t before = out(SIZE);
+	take_all(SIZE);
+	tcache_flush();
+	assert_int_equal(out(SIZE), before + BLOCKS);
+	in_thread(free_them);
+	assert_int_equal(waiting(SIZE), most(SIZE));
+	assert_int_equal(out(SIZE), before + most(SIZE)); /* all others are home */
+	/* They come back, each once, and their bins hear nothing of it. */
+	void *again[DEPOT_LONGEST];
+	const uint64_t there = out(SIZE);
+	for (size_t i = 0; i < most(SIZE); i++) {
+		again[i] = arenal_test_malloc(SIZE);
+		assert_true(is_ours(again[i]));
+		for (size_t j = 0; j < i; j++) assert_ptr_not_equal(again[i], again[j]);
+	}
+	assert_int_equal(waiting(SIZE), 0);
+	assert_int_equal(out(SIZE), there);
+	for (size_t i = 0; i < most(SIZE); i++) arenal_test_free(again[i]);
+	begin();
+	assert_int_equal(out(SIZE), before);
+}
+
+/* ... and each class has no more than its part. */
+static void from_one_kilobyte_on(void **state) {
+	(void)state;
+	begin();
+	assert_int_equal(size_classes[DEPOT_FIRST].size, 1024);
+	static const size_t sizes[] = { 16, 960, 1024, 4096, 32768 };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		take_all(sizes[i]);
+		in_thread(free_them);
+		assert_int_equal(waiting(sizes[i]), sizes[i] < 1024 ? 0 : most(sizes[i]));
+		begin();
+	}
+}
+
+static void not_where_nobody_would_come_by(void **state) {
+	(void)state;
+	begin();
+	atomic_store(&purged_in_background, false);
+	take_all(SIZE);
+	in_thread(free_them);
+	assert_true(depots_are_empty());
+	/* Nor while memory is short; then all of it goes with the next look. */
+	atomic_store(&purged_in_background, true);
+	take_all(SIZE);
+	in_thread(free_them);
+	assert_int_equal(waiting(SIZE), most(SIZE));
+	atomic_store(&pressure.keep, MIB);
+	assert_false(depots_drain(IDLE_LOOKS));
+	assert_true(depots_are_empty());
+	take_all(SIZE);
+	in_thread(free_them);
+	assert_true(depots_are_empty());
+	atomic_store(&pressure.keep, SIZE_MAX);
+	/* Nor of hardened threads, whose blocks come by chance. */
+	const struct arena hardened = { .kind = REGION_GUARDED };
+	take_all(SIZE);
+	assert_int_equal(depot_put(&hardened, class_of_size(SIZE), blocks, 4), 0);
+	assert_int_equal(depot_put(arena_list[0], class_of_size(SIZE), blocks, 4), 4);
+	void *taken[4];
+	assert_int_equal(depot_take(&hardened, class_of_size(SIZE), taken + 4, 4), 0);
+	assert_int_equal(depot_take(arena_list[0], class_of_size(SIZE), taken + 4, 9), 4);
+	free_all();
+	begin();
+}
+
+static void what_nobody_wants_goes(void **state) {
+	(void)state;
+	begin();
+	take_all(SIZE);
+	const uint64_t all = out(SIZE);
+	in_thread(free_them);
+	for (unsigned look = 1; look < IDLE_LOOKS; look++) assert_true(depots_drain(IDLE_LOOKS));
+	tcache_flush();
+	arenal_test_free(arenal_test_malloc(SIZE)); /* somebody does */
+	assert_true(depots_drain(IDLE_LOOKS));
+	for (unsigned look = 1; look < IDLE_LOOKS; look++) assert_true(depots_drain(IDLE_LOOKS));
+	assert_false(depots_are_empty());
+	assert_false(depots_drain(IDLE_LOOKS));
+	assert_true(depots_are_empty());
+	tcache_flush();
+	assert_int_equal(out(SIZE), all - BLOCKS);
+	begin();
+}
+
+static void all_goes_at_once(void **state) {
+	(void)state;
+	for (int way = 0; way < 2; way++) {
+		begin();
+		take_all(SIZE);
+		in_thread(free_them);
+		assert_false(depots_are_empty());
+		if (way == 0)
+			arena_purge_all(0);
+		else
+			assert_true(harden_reclaim(SLICE_SIZE));
+		assert_true(depots_are_empty());
+	}
+	begin();
+}
+
+/* What waits there is free, and cached. */
+static void it_is_counted(void **state) {
+	(void)state;
+	begin();
+	struct arenal_stats before, after;
+	take_all(SIZE);
+	tcache_flush();
+	stats_get(&before);
+	assert_int_equal(depot_put(arena_list[0], class_of_size(SIZE), blocks, 5), 5);
+	stats_get(&after);
+	assert_int_equal(before.allocated - after.allocated, 5 * SIZE);
+	assert_int_equal(after.cached - before.cached, 5 * SIZE);
+	assert_int_equal(after.active, before.active);
+	for (size_t i = 5; i < BLOCKS; i++) arenal_test_free(blocks[i]);
+	begin();
+}
+
+static int status_of(void (*child)(void)) {
+	int status;
+	const pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		child();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+/* One that waits, which the program resizes. */
+static void resize_it(void) {
+	close(2);
+	atomic_store(&purged_in_background, true); /* as if it had a purger by now */
+	void *block;
+	if (depot_take(arena_list[0], class_of_size(SIZE), &block + 1, 1) != 1) _exit(2);
+	if (depot_put(arena_list[0], class_of_size(SIZE), &block, 1) != 1) _exit(3);
+	arenal_test_realloc(block, 2 * SIZE);
+}
+
+/* And one that it frees: the second one who would get it does not. */
+static void free_it(void) {
+	close(2);
+	atomic_store(&purged_in_background, true);
+	void *block;
+	if (depot_take(arena_list[0], class_of_size(SIZE), &block + 1, 1) != 1) _exit(2);
+	if (depot_put(arena_list[0], class_of_size(SIZE), &block, 1) != 1) _exit(3);
+	arenal_test_free(block);
+	for (int i = 0; i < 2 * BLOCKS; i++) arenal_test_malloc(SIZE);
+}
+
+/* A child has what waits there, once. */
+static void take_in_child(void) {
+	atomic_store(&purged_in_background, true);
+	const size_t there = waiting(SIZE);
+	tcache_flush();
+	for (size_t i = 0; i < there; i++)
+		if (!is_ours(arenal_test_malloc(SIZE))) _exit(1);
+	_exit(waiting(SIZE) > 0);
+}
+
+/* Nobody in the child would look at it: it goes as what its parent's other threads kept does, by and by. */
+static void free_in_child(void) {
+	if (depots_are_empty()) _exit(1);
+	const time_t end = time(NULL) + 20;
+	while (!depots_are_empty() && time(NULL) < end) arenal_test_free(arenal_test_malloc(40 * SLICE_SIZE));
+	_exit(!depots_are_empty());
+}
+
+static void children_and_second_frees(void **state) {
+	(void)state;
+	begin();
+	take_all(SIZE);
+	in_thread(free_them);
+	void (*const mistakes[])(void) = { resize_it, free_it };
+	for (int i = 0; i < 2; i++) {
+		const int status = status_of(mistakes[i]);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	}
+	assert_int_equal(status_of(take_in_child), 0);
+	assert_int_equal(status_of(free_in_child), 0);
+	assert_int_equal(waiting(SIZE), most(SIZE));
+	void *block = NULL;
+	assert_int_equal(depot_take(arena_list[0], class_of_size(SIZE), &block + 1, 1), 1);
+	assert_int_equal(depot_put(arena_list[0], class_of_size(SIZE), &block, 1), 1);
+	assert_string_equal(tcache_where_free(span_of(block), block), ", and waits for another thread");
+	begin();
+}
+
+enum { PASSED = 60000, SLOTS = 64 };
+static _Atomic(uintptr_t *) slots[SLOTS];
+static _Atomic int producing;
+
+static void *produce(void *unused) {
+	(void)unused;
+	for (uintptr_t i = 1; i <= PASSED; i++) {
+		const size_t size = 1024 << i % 6;
+		uintptr_t *block = arenal_test_malloc(size);
+		assert_non_null(block);
+		block[0] = size;
+		block[size / sizeof *block - 1] = block[1] = (uintptr_t)block;
+		arenal_test_free(atomic_exchange(&slots[i % SLOTS], block)); /* what nobody came for */
+	}
+	atomic_fetch_sub(&producing, 1);
+	return NULL;
+}
+
+static void *consume(void *unused) {
+	(void)unused;
+	for (size_t i = 0; atomic_load(&producing) > 0; i++) {
+		uintptr_t *block = atomic_exchange(&slots[i % SLOTS], NULL);
+		if (block == NULL) continue;
+		assert_true(block[1] == (uintptr_t)block && block[block[0] / sizeof *block - 1] == (uintptr_t)block);
+		arenal_test_free(block);
+	}
+	return NULL;
+}
+
+/* In a child, whatever was under way. */
+static void take_some(void) {
+	atomic_store(&purged_in_background, true);
+	for (size_t size = 1024; size <= 32768; size *= 2)
+		for (int i = 0; i < 200; i++)
+			if (arenal_test_malloc(size) == NULL) _exit(1);
+}
+
+/* No block is two threads' at a time, while all of it is drained again and again, and the process forks. */
+static void passed_on_while_drained(void **state) {
+	(void)state;
+	begin();
+	pthread_t threads[6];
+	atomic_store(&producing, 3);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, i % 2 ? consume : produce, NULL), 0);
+	for (int i = 0; atomic_load(&producing) > 0; i++) {
+		depots_drain(1);
+		tcache_drain(IDLE_LOOKS);
+		if (i % 64 == 0) assert_int_equal(status_of(take_some), 0);
+	}
+	for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
+	for (int i = 0; i < SLOTS; i++) arenal_test_free(atomic_exchange(&slots[i], NULL));
+	begin();
+}
+
+/* No purger starts unless a test wants one: what is drained, and when, the tests say. */
+static int start_alone(void **state) {
+	conf.background = 0;
+	return start_arenal(state);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(threads_pass_on),           cmocka_unit_test(from_one_kilobyte_on),
+		cmocka_unit_test(not_where_nobody_would_come_by), cmocka_unit_test(what_nobody_wants_goes),
+		cmocka_unit_test(all_goes_at_once),          cmocka_unit_test(it_is_counted),
+		cmocka_unit_test(children_and_second_frees), cmocka_unit_test(passed_on_while_drained),
+	};
+	return cmocka_run_group_tests(tests, start_alone, NULL);
+}
