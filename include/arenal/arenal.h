@@ -65,7 +65,7 @@ struct arenal_stats {
 	 * them on their pages is active. Hardened mode's canaries are part of blocks */
 	size_t allocated;
 	size_t cached; /* in blocks that lie in thread caches, ready for malloc and for heaps, or in their
-	                  quarantines, and in large ones that wait for other threads */
+	                  quarantines, and in those of 1 KiB and more that wait for other threads */
 	size_t active; /* in spans, slice runs and huge mappings that are in use, without holes */
 	size_t dirty;  /* free slices and freed mappings that the kernel still backs with memory and that wait for
 	                  reuse, those that went lazily not included */
