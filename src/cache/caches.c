@@ -357,7 +357,8 @@ size_t tcache_room(bool hot) {
 	size_t share = room, all;
 	if (__builtin_mul_overflow(room, count, &all) || all > most) /* else no division */
 		share = min_size(room, max_size(most / count, CACHE_LEAST_ROOM));
-	return likely(!hot) ? share : min_size(HOT_TIMES * room, share + most / HOT_SHARE / tcache_hot_count());
+	if (likely(!hot)) return share;
+	return min_size(HOT_TIMES * min_size(room, most), share + most / HOT_SHARE / tcache_hot_count());
 }
 
 void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }
