@@ -248,6 +248,9 @@ static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads ke
 #define HOT_STILL 32
 #define HOT_SHARE 4
 #define HOT_TIMES 4
+/* Bytes: longer blocks get a magazine within what any cache may hold. Trades the speed of such blocks in a
+ * process of hundreds of threads for what those keep that were hot, and sleep for ever. */
+#define HOT_STARTS (4 * KIB)
 static_assert(HOT_STILL < HOT_EVENTS, "with a longer cache, a thread makes fewer of them");
 
 /* ---- parked caches (cache/parked.c) ---- */

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "arena/wave.h"
 #include "cache/tcache.h"
 
 struct caches {
@@ -16,7 +17,10 @@ struct caches {
 	 * read without their own locks. */
 	struct tcache *_Atomic orphans;
 	_Atomic size_t count;
-	_Atomic size_t hot;    /* of these: those that the purger's last look found hot. Owner: the purger */
+	/* Of these: those that the purger's last look found hot; and how many looks there were. Owner: the
+	 * purger. */
+	_Atomic size_t hot;
+	_Atomic uint32_t looks;
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	uint32_t generation; /* one more in the child of each fork */
@@ -129,8 +133,12 @@ static inline void cache_warms(struct tcache *tc) {
 	atomic_store_explicit(&tc->heat, heat + 1, memory_order_relaxed);
 }
 
+/* Found hot by the last look, or the one before: a look passes those that are quiet. Nobody is where no purger
+ * looks, any more: somebody has to find out that it is over. */
 static inline bool cache_is_hot(const struct tcache *tc) {
-	return unlikely(atomic_load_explicit(&tc->hot, memory_order_relaxed));
+	const uint32_t look = atomic_load_explicit(&tc->hot_look, memory_order_relaxed);
+	return unlikely(look != 0) && atomic_load_explicit(&caches.looks, memory_order_relaxed) - look <= 1 &&
+	       atomic_load_explicit(&purged_in_background, memory_order_relaxed);
 }
 
 /* All under the threads lock: */

@@ -33,7 +33,8 @@ struct drain {
 	size_t count;
 	uint32_t generation; /* of the process that it began in */
 	unsigned looks;
-	size_t hot; /* caches of those that were met: their threads have much to do */
+	size_t hot;    /* caches of those that were met: their threads have much to do */
+	uint32_t look; /* its number */
 	bool more_later;
 };
 
@@ -137,12 +138,11 @@ static bool drain_all_now(void) {
 	return d.more_later;
 }
 
-/* Those that are hot share what they have room for, so it counts at once that there is one more. What is
- * quiet, and passed, is not hot. */
+/* Those that are hot share what they have room for, so it counts at once that there is one more. */
 static void feel_heat(struct drain *d, struct tcache *tc) {
-	const bool hot = atomic_exchange_explicit(&tc->heat, 0, memory_order_relaxed) >=
-	                 (cache_is_hot(tc) ? HOT_STILL : HOT_EVENTS);
-	atomic_store_explicit(&tc->hot, hot, memory_order_relaxed);
+	const uint32_t heat = atomic_exchange_explicit(&tc->heat, 0, memory_order_relaxed);
+	const bool hot = heat >= (cache_is_hot(tc) ? HOT_STILL : HOT_EVENTS);
+	atomic_store_explicit(&tc->hot_look, hot ? d->look : 0, memory_order_relaxed);
 	d->hot += hot;
 	if (d->hot > atomic_load_explicit(&caches.hot, memory_order_relaxed))
 		atomic_store_explicit(&caches.hot, d->hot, memory_order_relaxed);
@@ -153,7 +153,9 @@ static bool drain_idle(unsigned looks, const unsigned *turn) {
 	struct cache_walk walk;
 	bool busy = false;
 	cache_walk_begin(&walk);
-	struct drain d = { .generation = walk.generation, .looks = looks };
+	const uint32_t look = atomic_load_explicit(&caches.looks, memory_order_relaxed) + 1;
+	struct drain d = { .generation = walk.generation, .looks = looks, .look = look != 0 ? look : 1 };
+	atomic_store_explicit(&caches.looks, d.look, memory_order_relaxed);
 	for (struct tcache *tc; (tc = cache_walk_next_idle(&walk, turn, &busy)) != NULL;) {
 		feel_heat(&d, tc);
 		if (begin(&d, tc)) d.records[d.count++] = cache_record_of(tc);

@@ -148,8 +148,11 @@ static void grow(struct tcache *tc, unsigned class_) {
 	const size_t have = tc->slots[class_].count;
 	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc, false);
 	tc->slots[class_].events++;
-	const size_t size = size_classes[class_].size, room = tcache_room(cache_is_hot(tc));
-	if (tc->room > room) {
+	const size_t size = size_classes[class_].size;
+	/* Of each magazine of a thread that sleeps, one block stays: so heat starts none of long blocks. */
+	const bool hot = cache_is_hot(tc) && (have > 0 || size <= HOT_STARTS);
+	const size_t room = tcache_room(hot);
+	if (have > 0 && tc->room > room) {
 		shrink(tc, class_, have / 2);
 	} else if (tc->room + size <= room) {
 		const size_t slots =

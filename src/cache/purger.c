@@ -133,7 +133,8 @@ static void purge_in_background(void) {
 		}
 	}
 	set_off();
-	end_waiting(); /* nothing waits after that */
+	end_waiting();                                                /* nothing waits after that */
+	if (!own_thread_shall_end(&thread)) tcache_drain(IDLE_LOOKS); /* nobody is hot any more */
 }
 
 static struct own_thread thread = { .name = "arenal", .body = purge_in_background, .wake = call };

@@ -62,8 +62,8 @@ struct tcache {
 	/* Refills and flushes, of runs too, since the purger's last look. Its thread writes it, and who looks, so
 	 * that one may be lost. */
 	_Atomic uint32_t heat;
-	_Atomic bool hot; /* there were many before that look: see tcache_room. Written by who looks */
-	size_t room;      /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
+	_Atomic uint32_t hot_look; /* the last look (caches.looks) that found many: see cache_is_hot */
+	size_t room; /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */
 	struct arena *arena;
 	struct lock *lock;         /* RANK_CACHE. It lies elsewhere: cache_locks.c */
 	const struct drain *drain; /* has begun, and waits for its barrier (drain.c); NULL: none. Owner: `lock` */

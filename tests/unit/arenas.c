@@ -244,12 +244,17 @@ static int64_t freed_with_holes(size_t left, bool refused) {
 	arena_give(c, blocks + 1, BLOCKS - 1);
 	assert_int_equal(holes_purge_touched(0, &more_later), SLICE_SIZE - os_page_size);
 	const size_t before = cap_bytes, holes_before = holes_bytes;
+	struct heap_stats stats;
+	heap_stats_get(&stats);
+	const uint64_t purged_before = stats.purged_total;
 	conf.cap = (int64_t)(before + left);
 	refuses = refused;
 	arena_give(c, &last, 1);
 	bin_retire_empty(&arena_list[0]->bins[c], c);
 	refuses = false;
 	conf.cap = 0;
+	heap_stats_get(&stats);
+	assert_int_equal(stats.purged_total - purged_before, cap_bytes < before ? before - cap_bytes : 0);
 	assert_int_equal(s->kind, SPAN_NONE);
 	assert_int_equal(holes_bytes, holes_before - (SLICE_SIZE - os_page_size));
 	return (int64_t)(cap_bytes - before);

@@ -11,9 +11,11 @@
 #include "arena/depot.h"
 #include "arena/policy.h"
 #include "arena/pressure.h"
+#include "arena/wave.h"
 #include "base/conf.h"
 #include "base/gate.h"
 #include "cache/caches.h"
+#include "cache/purger.h"
 #include "harden/harden.h"
 #include "observe/stats.h"
 
@@ -139,6 +141,27 @@ static void not_where_nobody_would_come_by(void **state) {
 	assert_int_equal(depot_take(&hardened, class_of_size(SIZE), taken + 4, 4), 0);
 	assert_int_equal(depot_take(arena_list[0], class_of_size(SIZE), taken + 4, 9), 4);
 	free_all();
+	begin();
+}
+
+/* Of a magazine without slots, too. And none waits where caches are not wanted. */
+static void one_block_goes_on(void **state) {
+	(void)state;
+	begin();
+	void *block = arenal_test_malloc(SIZE);
+	tcache_flush();
+	conf.tcache_max = SIZE - 1;
+	arenal_test_free(block);
+	assert_int_equal(waiting(SIZE), 1);
+	size_t counts[CLASS_COUNT];
+	tcache_blocks_get(counts);
+	assert_int_equal(counts[class_of_size(SIZE)], 1);
+	assert_ptr_equal(arenal_test_malloc(SIZE), block);
+	assert_int_equal(waiting(SIZE), 0);
+	conf.tcache_max = 0;
+	arenal_test_free(block);
+	assert_int_equal(waiting(SIZE), 0);
+	conf.tcache_max = MIB;
 	begin();
 }
 
@@ -320,6 +343,55 @@ static void passed_on_while_drained(void **state) {
 	begin();
 }
 
+/* ---- with a purger ---- */
+
+static _Atomic bool has_cache, enough;
+
+static void *have_cache(void *unused) {
+	(void)unused;
+	arenal_test_free(arenal_test_malloc(16));
+	has_cache = true;
+	while (!enough) usleep(1000);
+	return NULL;
+}
+
+static bool comes_true(bool (*it)(void)) {
+	const time_t end = time(NULL) + 20;
+	while (!it() && time(NULL) < end) usleep(1000);
+	return it();
+}
+
+static bool purger_is_off(void) { return purger_state == PURGER_OFF && !atomic_load(&purged_in_background); }
+
+/* The one of the process gives back what nobody wants, while others work; and all, when it ends. */
+static void the_purger_empties_them(void **state) {
+	(void)state;
+	pthread_t thread;
+	begin();
+	atomic_store(&purged_in_background, false);
+	atomic_store(&wave_highest, 2 * SMALL_PROCESS_MAX);
+	has_cache = enough = false;
+	assert_int_equal(pthread_create(&thread, NULL, have_cache, NULL), 0);
+	while (!has_cache) usleep(1000);
+	conf.background = 1;
+	purger_start();
+	assert_true(atomic_load(&purged_in_background));
+	take_all(SIZE);
+	in_thread(free_them);
+	assert_false(depots_are_empty());
+	assert_true(comes_true(depots_are_empty));
+	conf.decay = 3600 * 1000; /* it does not look meanwhile */
+	take_all(SIZE);
+	in_thread(free_them);
+	conf.background = 0;
+	purger_end();
+	assert_true(comes_true(purger_is_off));
+	assert_true(comes_true(depots_are_empty));
+	conf.decay = CONF_DECAY;
+	enough = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 /* No purger starts unless a test wants one: what is drained, and when, the tests say. */
 static int start_alone(void **state) {
 	conf.background = 0;
@@ -332,6 +404,7 @@ int main(void) {
 		cmocka_unit_test(not_where_nobody_would_come_by), cmocka_unit_test(what_nobody_wants_goes),
 		cmocka_unit_test(all_goes_at_once),          cmocka_unit_test(it_is_counted),
 		cmocka_unit_test(children_and_second_frees), cmocka_unit_test(passed_on_while_drained),
+		cmocka_unit_test(one_block_goes_on),         cmocka_unit_test(the_purger_empties_them),
 	};
 	return cmocka_run_group_tests(tests, start_alone, NULL);
 }

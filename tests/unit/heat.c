@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "arena/depot.h"
 #include "arena/policy.h"
 #include "arena/pressure.h"
 #include "cache/caches.h"
@@ -16,6 +17,7 @@ enum { THREADS = 1000, BLOCKS = 400 };
 static int many_threads(void **state) {
 	start_arenal(state);
 	conf.background = 0; /* who looks, the test says */
+	atomic_store(&purged_in_background, true);
 	tcache_flush_all();
 	tcache_drain(IDLE_LOOKS);
 	assert_true(tcache_count() >= 1);
@@ -29,6 +31,8 @@ static int as_before(void **state) {
 	tcache_flush_all();
 	tcache_drain(IDLE_LOOKS);
 	assert_int_equal(caches.hot, 0);
+	depots_drain(0);
+	atomic_store(&purged_in_background, false);
 	return 0;
 }
 
@@ -87,8 +91,15 @@ static void who_has_worked_has_its_share_again(void **state) {
 	work();
 	assert_true(tcache_current->room > 8 * SHARE);
 	tcache_drain(IDLE_LOOKS);
-	tcache_drain(IDLE_LOOKS);
+	/* At once, though nothing was found unchanged: the next look is worth it. */
+	tcache_current->heat = 0;
+	arenal_test_free(arenal_test_malloc(64));
+	size_t bytes, run_bytes, threads;
+	assert_true(tcache_drain(IDLE_LOOKS));
 	assert_false(is_hot());
+	tcache_stats_get(&bytes, &run_bytes, &threads);
+	depots_drain(0);
+	assert_true(bytes <= 3 * SHARE);
 	for (int look = 0; look < 12; look++) {
 		work();
 		assert_false(is_hot());
@@ -166,7 +177,62 @@ static void a_few_have_more_than_all_others(void **state) {
 	caches.count += THREADS - 1;
 }
 
-/* Large blocks that come and go: kept runs, which a thousand threads have no room for. */
+/* A thousand threads that were hot, one after the other, sleep: one block stays in each magazine, so heat alone starts none of
+ * long blocks. */
+static void heat_starts_no_magazines_of_long_blocks(void **state) {
+	(void)state;
+	work();
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	for (size_t size = HOT_STARTS + 1; size <= SMALL_MAX; size += KIB) arenal_test_free(arenal_test_malloc(size));
+	for (unsigned c = 1; c < CLASS_COUNT; c++)
+		if (size_classes[c].size > HOT_STARTS) assert_true(tcache_current->slots[c].count * size_classes[c].size <= SHARE);
+	/* What there is grows. */
+	for (int i = 0; i < BLOCKS; i++) work();
+	tcache_drain(IDLE_LOOKS);
+	for (int i = 0; i < 4; i++) work();
+	assert_true(tcache_current->slots[class_of_size(1800)].count > 2 * MAGAZINE_START_SLOTS);
+}
+
+/* The last two looks tell; and nobody is hot where none comes: in a child, or without a purger. */
+static void heat_is_over(void **state) {
+	(void)state;
+	work();
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	caches.looks++; /* one that passed it */
+	assert_true(is_hot());
+	caches.looks++;
+	assert_false(is_hot());
+	work();
+	tcache_drain(IDLE_LOOKS);
+	assert_true(is_hot());
+	atomic_store(&purged_in_background, false);
+	assert_false(is_hot());
+	work();
+	assert_true(tcache_current->room <= SHARE);
+	caches.looks = UINT32_MAX; /* it is the number of no look */
+	atomic_store(&purged_in_background, true);
+	work();
+	tcache_drain(IDLE_LOOKS);
+	assert_int_equal(caches.looks, 1);
+	assert_true(is_hot());
+}
+
+static void long_magazines_for_few_that_work(void **state) {
+	(void)state;
+	static void *blocks[8 * MAGAZINE_LIMIT_SLOTS];
+	for (int look = 0; look < 2; look++) {
+		for (int round = 0; round < 40; round++) {
+			for (size_t i = 0; i < 8 * MAGAZINE_LIMIT_SLOTS; i++) blocks[i] = arenal_test_malloc(16);
+			for (size_t i = 0; i < 8 * MAGAZINE_LIMIT_SLOTS; i++) arenal_test_free(blocks[i]);
+		}
+		assert_int_equal(tcache_current->slots[class_of_size(16)].count > MAGAZINE_LIMIT_SLOTS, look == 1);
+		tcache_drain(IDLE_LOOKS);
+	}
+}
+
+/* Large blocks that come: kept runs, which a thousand threads have no room for. */
 static void runs_are_kept(void **state) {
 	(void)state;
 	need_barrier();
@@ -179,6 +245,12 @@ static void runs_are_kept(void **state) {
 	assert_true(is_hot());
 	arenal_test_free(arenal_test_malloc(SIZE));
 	assert_int_equal(tcache_current->run_cache.slices, (SIZE + SLICE_SIZE - 1) / SLICE_SIZE);
+	/* Of many that are hot, each has its share. */
+	caches.hot = 8;
+	void *block = arenal_test_malloc(SIZE);
+	tcache_current->run_cache.limit = 0; /* as after a drain: it is found anew */
+	arenal_test_free(block);
+	assert_int_equal(tcache_current->run_cache.limit, PRESSURE_CACHES / RUN_CACHE_SHARE / HOT_SHARE / 8 / SLICE_SIZE);
 	/* When it is not any more, a look takes them away. */
 	tcache_drain(IDLE_LOOKS);
 	assert_false(is_hot());
@@ -194,6 +266,9 @@ int main(void) {
 		cmocka_unit_test_setup_teardown(those_who_work_share, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(all_of_them_have_little_more, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(a_few_have_more_than_all_others, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(heat_starts_no_magazines_of_long_blocks, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(heat_is_over, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(long_magazines_for_few_that_work, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(runs_are_kept, many_threads, as_before),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
