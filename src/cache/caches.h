@@ -133,8 +133,8 @@ static inline void cache_warms(struct tcache *tc) {
 	atomic_store_explicit(&tc->heat, heat + 1, memory_order_relaxed);
 }
 
-/* Found hot by the last look, or the one before: a look passes those that are quiet. Nobody is where no purger
- * looks, any more: somebody has to find out that it is over. */
+/* Found hot by the last look, or the one before: a look passes those that are quiet. Nobody is where no
+ * purger looks, any more: somebody has to find out that it is over. */
 static inline bool cache_is_hot(const struct tcache *tc) {
 	const uint32_t look = atomic_load_explicit(&tc->hot_look, memory_order_relaxed);
 	return unlikely(look != 0) && atomic_load_explicit(&caches.looks, memory_order_relaxed) - look <= 1 &&

@@ -56,16 +56,25 @@ static void work_little(uint32_t events) {
 	}
 }
 
+/* Two looks that find it at work, and it is hot. */
+static void be_hot(void) {
+	for (int look = 0; look < 2; look++) {
+		assert_false(cache_is_hot(tcache_current));
+		work();
+		tcache_drain(IDLE_LOOKS);
+	}
+	assert_true(cache_is_hot(tcache_current));
+}
+
 static bool is_hot(void) { return cache_is_hot(tcache_current); }
 
 static void who_works_has_more(void **state) {
 	(void)state;
 	assert_true(SHARE >= CACHE_LEAST_ROOM && SHARE < 2 * CACHE_LEAST_ROOM);
 	work();
-	assert_false(is_hot()); /* it is, when somebody has looked */
+	assert_false(is_hot()); /* it is, when somebody has looked twice */
 	assert_true(tcache_current->room <= SHARE);
-	tcache_drain(IDLE_LOOKS);
-	assert_true(is_hot());
+	be_hot();
 	assert_int_equal(caches.hot, 1);
 	work();
 	assert_true(tcache_current->room > 8 * SHARE);
@@ -85,9 +94,7 @@ static void who_works_has_more(void **state) {
 static void who_has_worked_has_its_share_again(void **state) {
 	(void)state;
 	need_barrier();
-	work();
-	tcache_drain(IDLE_LOOKS);
-	assert_true(is_hot());
+	be_hot();
 	work();
 	assert_true(tcache_current->room > 8 * SHARE);
 	tcache_drain(IDLE_LOOKS);
@@ -112,10 +119,15 @@ static void who_has_worked_has_its_share_again(void **state) {
 static void who_has_little_to_do_has_its_share(void **state) {
 	(void)state;
 	tcache_drain(IDLE_LOOKS);
-	work_little(HOT_EVENTS - 2);
+	for (int look = 0; look < 2; look++) {
+		work_little(HOT_EVENTS - 2);
+		tcache_drain(IDLE_LOOKS);
+		assert_false(is_hot());
+	}
+	work_little(HOT_EVENTS);
 	tcache_drain(IDLE_LOOKS);
 	assert_false(is_hot());
-	work_little(HOT_EVENTS);
+	work_little(HOT_STILL);
 	tcache_drain(IDLE_LOOKS);
 	assert_true(is_hot());
 }
@@ -123,9 +135,12 @@ static void who_has_little_to_do_has_its_share(void **state) {
 static pthread_barrier_t barrier;
 
 static void *works_too(void *room) {
-	work();
-	pthread_barrier_wait(&barrier);
-	pthread_barrier_wait(&barrier); /* somebody looks in between */
+	for (int look = 0; look < 2; look++) {
+		assert_false(is_hot());
+		work();
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier); /* somebody looks in between */
+	}
 	work();
 	*(size_t *)room = tcache_current->room;
 	assert_true(is_hot());
@@ -139,9 +154,12 @@ static void those_who_work_share(void **state) {
 	static size_t rooms[WORKERS];
 	pthread_barrier_init(&barrier, NULL, WORKERS + 1);
 	for (size_t i = 0; i < WORKERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, works_too, &rooms[i]), 0);
-	pthread_barrier_wait(&barrier);
-	tcache_drain(IDLE_LOOKS);
-	assert_int_equal(caches.hot, WORKERS);
+	for (int look = 0; look < 2; look++) {
+		pthread_barrier_wait(&barrier);
+		tcache_drain(IDLE_LOOKS);
+		assert_int_equal(caches.hot, WORKERS); /* before anybody has a share */
+		if (look == 0) pthread_barrier_wait(&barrier);
+	}
 	assert_int_equal(tcache_room(true), SHARE + HOT_SHARED / WORKERS);
 	pthread_barrier_wait(&barrier);
 	for (size_t i = 0; i < WORKERS; i++) {
@@ -181,9 +199,7 @@ static void a_few_have_more_than_all_others(void **state) {
  * long blocks. */
 static void heat_starts_no_magazines_of_long_blocks(void **state) {
 	(void)state;
-	work();
-	tcache_drain(IDLE_LOOKS);
-	assert_true(is_hot());
+	be_hot();
 	for (size_t size = HOT_STARTS + 1; size <= SMALL_MAX; size += KIB) arenal_test_free(arenal_test_malloc(size));
 	for (unsigned c = 1; c < CLASS_COUNT; c++)
 		if (size_classes[c].size > HOT_STARTS) assert_true(tcache_current->slots[c].count * size_classes[c].size <= SHARE);
@@ -197,37 +213,31 @@ static void heat_starts_no_magazines_of_long_blocks(void **state) {
 /* The last two looks tell; and nobody is hot where none comes: in a child, or without a purger. */
 static void heat_is_over(void **state) {
 	(void)state;
-	work();
-	tcache_drain(IDLE_LOOKS);
-	assert_true(is_hot());
+	be_hot();
 	caches.looks++; /* one that passed it */
 	assert_true(is_hot());
 	caches.looks++;
 	assert_false(is_hot());
-	work();
-	tcache_drain(IDLE_LOOKS);
-	assert_true(is_hot());
+	be_hot();
 	atomic_store(&purged_in_background, false);
 	assert_false(is_hot());
 	work();
 	assert_true(tcache_current->room <= SHARE);
-	caches.looks = UINT32_MAX; /* it is the number of no look */
+	caches.looks = UINT32_MAX; /* 0 is the number of no look */
 	atomic_store(&purged_in_background, true);
-	work();
-	tcache_drain(IDLE_LOOKS);
-	assert_int_equal(caches.looks, 1);
-	assert_true(is_hot());
+	be_hot();
+	assert_int_equal(caches.looks, 2);
 }
 
 static void long_magazines_for_few_that_work(void **state) {
 	(void)state;
 	static void *blocks[8 * MAGAZINE_LIMIT_SLOTS];
-	for (int look = 0; look < 2; look++) {
+	for (int look = 0; look < 3; look++) {
 		for (int round = 0; round < 40; round++) {
 			for (size_t i = 0; i < 8 * MAGAZINE_LIMIT_SLOTS; i++) blocks[i] = arenal_test_malloc(16);
 			for (size_t i = 0; i < 8 * MAGAZINE_LIMIT_SLOTS; i++) arenal_test_free(blocks[i]);
 		}
-		assert_int_equal(tcache_current->slots[class_of_size(16)].count > MAGAZINE_LIMIT_SLOTS, look == 1);
+		assert_int_equal(tcache_current->slots[class_of_size(16)].count > MAGAZINE_LIMIT_SLOTS, look == 2);
 		tcache_drain(IDLE_LOOKS);
 	}
 }
@@ -240,8 +250,11 @@ static void runs_are_kept(void **state) {
 	assert_false(is_hot());
 	arenal_test_free(arenal_test_malloc(SIZE));
 	assert_int_equal(tcache_current->run_cache.slices, 0);
-	for (uint32_t i = 0; i < HOT_EVENTS; i++) arenal_test_free(arenal_test_malloc(SIZE));
-	tcache_drain(IDLE_LOOKS);
+	for (int look = 0; look < 2; look++) {
+		assert_false(is_hot());
+		for (uint32_t i = 0; i < HOT_EVENTS; i++) arenal_test_free(arenal_test_malloc(SIZE));
+		tcache_drain(IDLE_LOOKS);
+	}
 	assert_true(is_hot());
 	arenal_test_free(arenal_test_malloc(SIZE));
 	assert_int_equal(tcache_current->run_cache.slices, (SIZE + SLICE_SIZE - 1) / SLICE_SIZE);
