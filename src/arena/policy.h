@@ -248,9 +248,13 @@ static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads ke
 #define HOT_STILL 32
 #define HOT_SHARE 4
 #define HOT_TIMES 4
-/* Bytes: longer blocks get a magazine within what any cache may hold. Trades the speed of such blocks in a
- * process of hundreds of threads for what those keep that were hot, and sleep for ever. */
-#define HOT_STARTS (4 * KIB)
+/* Looks for which it counts that one found a thread hot: the purger passes a cache that is quiet, or whose
+ * lock is held. */
+#define HOT_LOOKS 3
+/* Of a magazine, one block stays while its thread sleeps. So magazines beyond what any cache may hold are for
+ * so many threads, and others have to wait until these hold less: with all sizes up to 32 KiB, 400 KiB
+ * stay. */
+#define HOT_STARTERS 64
 static_assert(HOT_STILL < HOT_EVENTS, "with a longer cache, a thread makes fewer of them");
 
 /* ---- parked caches (cache/parked.c) ---- */

@@ -240,6 +240,7 @@ void free_cache(struct tcache *tc) {
 	lock_drop(&caches.lock, RANK_THREADS);
 	/* A walk may be at it; only this thread waits for that. */
 	lock_take(tc->lock, RANK_CACHE);
+	cache_starts_no_more(tc);
 	atomic_store_explicit(&cache_record_of(tc)->cache, NULL, memory_order_relaxed);
 	lock_drop(tc->lock, RANK_CACHE);
 	annotate_checked(tc, WRITTEN_BY_OTHERS);
@@ -345,6 +346,16 @@ bool tcache_move_to(struct arena *arena) {
 /* ---- of all caches ---- */
 
 size_t tcache_count(void) { return atomic_load_explicit(&caches.count, memory_order_relaxed); }
+
+bool cache_may_start(struct tcache *tc) {
+	if (tc->starter) return true;
+	if (atomic_fetch_add_explicit(&caches.starters, 1, memory_order_relaxed) < HOT_STARTERS) {
+		tc->starter = true;
+		return true;
+	}
+	atomic_fetch_sub_explicit(&caches.starters, 1, memory_order_relaxed);
+	return false;
+}
 
 size_t tcache_hot_count(void) { return max_size(atomic_load_explicit(&caches.hot, memory_order_relaxed), 1); }
 

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "arena/policy.h"
 #include "arena/wave.h"
 #include "cache/tcache.h"
 
@@ -21,6 +22,7 @@ struct caches {
 	 * purger. */
 	_Atomic size_t hot;
 	_Atomic uint32_t looks;
+	_Atomic size_t starters; /* of caches that started magazines because they were hot: ->starter */
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	uint32_t generation; /* one more in the child of each fork */
@@ -133,12 +135,23 @@ static inline void cache_warms(struct tcache *tc) {
 	atomic_store_explicit(&tc->heat, heat + 1, memory_order_relaxed);
 }
 
-/* Found hot by the last look, or the one before: a look passes those that are quiet. Nobody is where no
- * purger looks, any more: somebody has to find out that it is over. */
+/* Found hot by one of the last looks. Nobody is where no purger looks, any more: somebody has to find out
+ * that it is over. */
 static inline bool cache_is_hot(const struct tcache *tc) {
 	const uint32_t look = atomic_load_explicit(&tc->hot_look, memory_order_relaxed);
-	return unlikely(look != 0) && atomic_load_explicit(&caches.looks, memory_order_relaxed) - look <= 1 &&
+	return unlikely(look != 0) &&
+	       atomic_load_explicit(&caches.looks, memory_order_relaxed) - look <= HOT_LOOKS &&
 	       atomic_load_explicit(&purged_in_background, memory_order_relaxed);
+}
+
+/* May it start a magazine because it is hot? Under its lock, as the next one. */
+bool cache_may_start(struct tcache *tc);
+
+/* It holds no more than any cache may, or ends. */
+static inline void cache_starts_no_more(struct tcache *tc) {
+	if (likely(!tc->starter)) return;
+	tc->starter = false;
+	atomic_fetch_sub_explicit(&caches.starters, 1, memory_order_relaxed);
 }
 
 /* All under the threads lock: */

@@ -70,6 +70,7 @@ bool adopt_orphan(void) {
 		empty_cache(tc);
 		if (tc->quarantine != NULL) quarantine_inherit(tc->quarantine);
 		end_attached(tc);
+		cache_starts_no_more(tc);
 		atomic_store_explicit(&caches.orphans, tc->next, memory_order_relaxed);
 		cache_lock_free(tc->lock);
 		meta_free(tc, sizeof *tc);

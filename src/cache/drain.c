@@ -138,15 +138,17 @@ static bool drain_all_now(void) {
 	return d.more_later;
 }
 
-/* Those that are hot share what they have room for. So a look counts them all, and only the next one says that
- * they are: a thousand that become hot at once would each take the share of the few that were met before. */
+/* Those that are hot share what they have room for. So a look counts them all, and only the next one says
+ * that they are: a thousand that become hot at once would each take the share of the few that were met
+ * before. */
 static void feel_heat(struct drain *d, struct tcache *tc) {
 	const uint32_t heat = atomic_exchange_explicit(&tc->heat, 0, memory_order_relaxed);
-	const bool was_warm = tc->warm_look != 0 && d->look - tc->warm_look == 1,
+	const bool was_warm = tc->warm_look != 0 && d->look - tc->warm_look <= HOT_LOOKS,
 	           warm = heat >= (was_warm ? HOT_STILL : HOT_EVENTS);
 	atomic_store_explicit(&tc->hot_look, warm && was_warm ? d->look : 0, memory_order_relaxed);
 	tc->warm_look = warm ? d->look : 0;
 	d->hot += warm;
+	if (!warm && tc->room <= tcache_room(false)) cache_starts_no_more(tc);
 	if (d->hot > atomic_load_explicit(&caches.hot, memory_order_relaxed))
 		atomic_store_explicit(&caches.hot, d->hot, memory_order_relaxed);
 }

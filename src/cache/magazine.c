@@ -149,8 +149,7 @@ static void grow(struct tcache *tc, unsigned class_) {
 	if (++tc->events % MAGAZINE_EVENTS_BETWEEN_LOOKS == 0) look_for_idle(tc, false);
 	tc->slots[class_].events++;
 	const size_t size = size_classes[class_].size;
-	/* Of each magazine of a thread that sleeps, one block stays: so heat starts none of long blocks. */
-	const bool hot = cache_is_hot(tc) && (have > 0 || size <= HOT_STARTS);
+	const bool hot = cache_is_hot(tc) && (have > 0 || cache_may_start(tc));
 	const size_t room = tcache_room(hot);
 	if (have > 0 && tc->room > room) {
 		shrink(tc, class_, have / 2);
@@ -261,6 +260,7 @@ void magazines_shorten(struct tcache *tc) {
 		const size_t most = slots_in(MAGAZINE_START_BYTES, MAGAZINE_START_SLOTS, c);
 		if (tc->slots[c].count > most) shrink(tc, c, most);
 	}
+	cache_starts_no_more(tc);
 	lock_drop(tc->lock, RANK_CACHE);
 }
 

@@ -195,29 +195,63 @@ static void a_few_have_more_than_all_others(void **state) {
 	caches.count += THREADS - 1;
 }
 
-/* A thousand threads that were hot, one after the other, sleep: one block stays in each magazine, so heat alone starts none of
- * long blocks. */
-static void heat_starts_no_magazines_of_long_blocks(void **state) {
-	(void)state;
-	be_hot();
-	for (size_t size = HOT_STARTS + 1; size <= SMALL_MAX; size += KIB) arenal_test_free(arenal_test_malloc(size));
-	for (unsigned c = 1; c < CLASS_COUNT; c++)
-		if (size_classes[c].size > HOT_STARTS) assert_true(tcache_current->slots[c].count * size_classes[c].size <= SHARE);
-	/* What there is grows. */
-	for (int i = 0; i < BLOCKS; i++) work();
-	tcache_drain(IDLE_LOOKS);
-	for (int i = 0; i < 4; i++) work();
-	assert_true(tcache_current->slots[class_of_size(1800)].count > 2 * MAGAZINE_START_SLOTS);
+static size_t magazines_begun(void) {
+	size_t count = 0;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) count += tcache_current->slots[c].count > 0;
+	return count;
 }
 
-/* The last two looks tell; and nobody is hot where none comes: in a child, or without a purger. */
+static void *is_hot_and_sleeps(void *count) {
+	be_hot();
+	work();
+	*(size_t *)count = magazines_begun();
+	pthread_barrier_wait(&barrier);
+	return NULL;
+}
+
+/* A thousand threads that were hot, one after the other, sleep: one block stays in each magazine. So not all of them start
+ * magazines because of that. */
+static void few_start_magazines(void **state) {
+	(void)state;
+	pthread_t thread;
+	size_t with, without;
+	pthread_barrier_init(&barrier, NULL, 2);
+	assert_int_equal(caches.starters, 0);
+	assert_int_equal(pthread_create(&thread, NULL, is_hot_and_sleeps, &with), 0);
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	tcache_end_parked();
+	assert_int_equal(caches.starters, 0); /* it has ended */
+	caches.starters = HOT_STARTERS;
+	assert_int_equal(pthread_create(&thread, NULL, is_hot_and_sleeps, &without), 0);
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	assert_int_equal(caches.starters, HOT_STARTERS);
+	assert_true(without < with);
+	caches.starters = 0;
+	/* One that holds no more than others may does not count any more. */
+	be_hot();
+	work();
+	assert_int_equal(caches.starters, 1);
+	for (int look = 0; look < 20 && caches.starters > 0; look++) {
+		work();
+		tcache_current->heat = 0;
+		tcache_drain(IDLE_LOOKS);
+	}
+	assert_true(tcache_current->room <= SHARE);
+	assert_int_equal(caches.starters, 0);
+	pthread_barrier_destroy(&barrier);
+}
+
+/* The last looks tell; and nobody is hot where none comes: in a child, or without a purger. */
 static void heat_is_over(void **state) {
 	(void)state;
 	be_hot();
-	caches.looks++; /* one that passed it */
+	caches.looks += HOT_LOOKS; /* they passed it */
 	assert_true(is_hot());
 	caches.looks++;
 	assert_false(is_hot());
+	tcache_drain(IDLE_LOOKS);
 	be_hot();
 	atomic_store(&purged_in_background, false);
 	assert_false(is_hot());
@@ -279,7 +313,7 @@ int main(void) {
 		cmocka_unit_test_setup_teardown(those_who_work_share, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(all_of_them_have_little_more, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(a_few_have_more_than_all_others, many_threads, as_before),
-		cmocka_unit_test_setup_teardown(heat_starts_no_magazines_of_long_blocks, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(few_start_magazines, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(heat_is_over, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(long_magazines_for_few_that_work, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(runs_are_kept, many_threads, as_before),
