@@ -213,6 +213,7 @@ static void *is_hot_and_sleeps(void *count) {
  * magazines because of that. */
 static void few_start_magazines(void **state) {
 	(void)state;
+	need_barrier();
 	pthread_t thread;
 	size_t with, without;
 	pthread_barrier_init(&barrier, NULL, 2);
