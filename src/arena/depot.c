@@ -11,6 +11,7 @@
 struct depot {
 	struct lock lock;            /* RANK_BIN */
 	_Atomic uint32_t count;      /* of blocks. Written under the lock, as all that follows */
+	uint64_t refills, flushes;   /* that it served, as a bin counts its own */
 	bool used;                   /* somebody took one since the last look */
 	uint8_t idle_looks;          /* looks that found it unused */
 	void *blocks[DEPOT_LONGEST]; /* the last ones are the next to go */
@@ -46,6 +47,7 @@ size_t depot_put(const struct arena *arena, unsigned class_, void **blocks, size
 	for (size_t i = 0; i < n; i++) annotate_freed(blocks[i]);
 	memcpy(d->blocks + count_of(d), blocks, n * sizeof *blocks);
 	set_count(d, count_of(d) + n);
+	d->flushes += n == given; /* else the bins count it */
 	lock_drop(&d->lock, RANK_BIN);
 	return n;
 }
@@ -58,6 +60,7 @@ size_t depot_take(const struct arena *arena, unsigned class_, void **end, size_t
 	memcpy(end - n, d->blocks + count_of(d), n * sizeof *end);
 	for (size_t i = 1; i <= n; i++) annotate_found(end[-i]);
 	d->used = true;
+	d->refills++;
 	lock_drop(&d->lock, RANK_BIN);
 	return n;
 }
@@ -112,6 +115,14 @@ bool depot_has(const struct span *s, const void *block) {
 
 void depots_count(size_t blocks[CLASS_COUNT]) {
 	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) blocks[c] += count_of(&depots[c]);
+}
+
+void depot_add_batches(unsigned class_, uint64_t *refills, uint64_t *flushes) {
+	struct depot *d = &depots[class_];
+	lock_take(&d->lock, RANK_BIN);
+	*refills += d->refills;
+	*flushes += d->flushes;
+	lock_drop(&d->lock, RANK_BIN);
 }
 
 bool depots_are_empty(void) {

@@ -37,6 +37,9 @@ bool depots_drain(unsigned looks);
 /* Does this block, which is one of the span, wait there? May be missed: nobody waits for that either. */
 bool depot_has(const struct span *s, const void *block);
 
+/* Adds the refills and flushes of the class since the start that came to its depot, not to a bin. */
+void depot_add_batches(unsigned class_, uint64_t *refills, uint64_t *flushes);
+
 /* Adds how many blocks wait there, by class. */
 void depots_count(size_t blocks[CLASS_COUNT]);
 bool depots_are_empty(void);

@@ -1,6 +1,7 @@
 #include "observe/stats.h"
 
 #include "arena/arena.h"
+#include "arena/depot.h"
 #include "arena/holes.h"
 #include "arena/huge.h"
 #include "arena/pressure.h"
@@ -28,6 +29,7 @@ void stats_of_class(unsigned class_, struct class_stats *out) {
 		out->flushes += bin->flushes;
 		lock_drop(&bin->lock, RANK_BIN);
 	}
+	depot_add_batches(class_, &out->refills, &out->flushes);
 }
 
 static void add_arena(struct arena *arena, struct arena_stats *sum) {

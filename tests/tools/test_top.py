@@ -266,6 +266,7 @@ class Top(ToolTest):
 
     def test_rates(self):
         process = self.on_arenal(WORKLOAD, "1", "1", "0", "0", "churn")
+        self.assertEqual(self.arenal("ctl", str(process.pid), "set", "tcache_max", "16K").returncode, 0)  # it needs many
         done = self.arenal("top", "--batch", "-n", "3", "-d", "0.3", str(process.pid))
         rates = [int(text.replace(",", "")) for text in re.findall(r"refills/s +([\d,]+)", done.stdout)]
         self.assertEqual(rates[0], 0)

@@ -84,9 +84,11 @@ static void threads_pass_on(void **state) {
 	in_thread(free_them);
 	assert_int_equal(waiting(SIZE), most(SIZE));
 	assert_int_equal(out(SIZE), before + most(SIZE)); /* all others are home */
-	/* They come back, each once, and their bins hear nothing of it. */
+	/* They come back, each once, and their bins hear nothing of it: the figures do. */
 	void *again[DEPOT_LONGEST];
 	const uint64_t there = out(SIZE);
+	struct class_stats figures, figures_after;
+	stats_of_class(class_of_size(SIZE), &figures);
 	for (size_t i = 0; i < most(SIZE); i++) {
 		again[i] = arenal_test_malloc(SIZE);
 		assert_true(is_ours(again[i]));
@@ -94,6 +96,8 @@ static void threads_pass_on(void **state) {
 	}
 	assert_int_equal(waiting(SIZE), 0);
 	assert_int_equal(out(SIZE), there);
+	stats_of_class(class_of_size(SIZE), &figures_after);
+	assert_true(figures.flushes > 0 && figures_after.refills > figures.refills);
 	for (size_t i = 0; i < most(SIZE); i++) arenal_test_free(again[i]);
 	begin();
 	assert_int_equal(out(SIZE), before);
