@@ -1,8 +1,8 @@
 /* Caches in children. Of a parent's threads, only the one that called fork is there. The caches of the
  * others become orphans, wherever in malloc or free these threads were: each is given back later, by who
  * comes by. In a child that no handler of fork hears of, they stay in the list of all caches. */
-#include "arena/policy.h"
 #include "arena/depot.h"
+#include "arena/policy.h"
 #include "arena/shelf.h"
 #include "arena/zero.h"
 #include "base/meta.h"
