@@ -1,4 +1,5 @@
 /* arena/depot.c: blocks that one thread has no room for, and another one takes, without their bins. */
+#include "passing.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -62,12 +63,6 @@ static void *free_them(void *unused) {
 	return NULL;
 }
 
-static void in_thread(void *(*body)(void *)) {
-	pthread_t thread;
-	assert_int_equal(pthread_create(&thread, NULL, body, NULL), 0);
-	assert_int_equal(pthread_join(thread, NULL), 0);
-}
-
 static bool is_ours(const void *block) {
 	bool found = false;
 	for (size_t i = 0; i < BLOCKS; i++) found |= blocks[i] == block;
@@ -81,7 +76,7 @@ static void threads_pass_on(void **state) {
 	take_all(SIZE);
 	tcache_flush();
 	assert_int_equal(out(SIZE), before + BLOCKS);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	assert_int_equal(waiting(SIZE), most(SIZE));
 	assert_int_equal(out(SIZE), before + most(SIZE)); /* all others are home */
 	/* They come back, each once, and their bins hear nothing of it: the figures do. */
@@ -111,7 +106,7 @@ static void from_one_kilobyte_on(void **state) {
 	static const size_t sizes[] = { 16, 960, 1024, 4096, 32768 };
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		take_all(sizes[i]);
-		in_thread(free_them);
+		in_thread(free_them, NULL);
 		assert_int_equal(waiting(sizes[i]), sizes[i] < 1024 ? 0 : most(sizes[i]));
 		begin();
 	}
@@ -122,18 +117,18 @@ static void not_where_nobody_would_come_by(void **state) {
 	begin();
 	atomic_store(&purged_in_background, false);
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	assert_true(depots_are_empty());
 	/* Nor while memory is short; then all of it goes with the next look. */
 	atomic_store(&purged_in_background, true);
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	assert_int_equal(waiting(SIZE), most(SIZE));
 	atomic_store(&pressure.keep, MIB);
 	assert_false(depots_drain(IDLE_LOOKS));
 	assert_true(depots_are_empty());
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	assert_true(depots_are_empty());
 	atomic_store(&pressure.keep, SIZE_MAX);
 	/* Nor of hardened threads, whose blocks come by chance. */
@@ -174,7 +169,7 @@ static void what_nobody_wants_goes(void **state) {
 	begin();
 	take_all(SIZE);
 	const uint64_t all = out(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	for (unsigned look = 1; look < IDLE_LOOKS; look++) assert_true(depots_drain(IDLE_LOOKS));
 	tcache_flush();
 	arenal_test_free(arenal_test_malloc(SIZE)); /* somebody does */
@@ -193,7 +188,7 @@ static void all_goes_at_once(void **state) {
 	for (int way = 0; way < 2; way++) {
 		begin();
 		take_all(SIZE);
-		in_thread(free_them);
+		in_thread(free_them, NULL);
 		assert_false(depots_are_empty());
 		if (way == 0)
 			arena_purge_all(0);
@@ -221,36 +216,21 @@ static void it_is_counted(void **state) {
 	begin();
 }
 
-static int status_of(void (*child)(void)) {
-	int status;
-	const pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		child();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
-/* One that waits, which the program resizes. */
-static void resize_it(void) {
+/* One that waits, and goes on to. */
+static void *one_that_waits(void) {
+	void *block = NULL;
 	close(2);
-	atomic_store(&purged_in_background, true); /* as if it had a purger by now */
-	void *block;
+	atomic_store(&purged_in_background, true); /* in a child: as if it had a purger by now */
 	if (depot_take(arena_list[0], class_of_size(SIZE), &block + 1, 1) != 1) _exit(2);
 	if (depot_put(arena_list[0], class_of_size(SIZE), &block, 1) != 1) _exit(3);
-	arenal_test_realloc(block, 2 * SIZE);
+	return block;
 }
 
-/* And one that it frees: the second one who would get it does not. */
+static void resize_it(void) { arenal_test_realloc(one_that_waits(), 2 * SIZE); }
+
+/* The second one who would get it does not. */
 static void free_it(void) {
-	close(2);
-	atomic_store(&purged_in_background, true);
-	void *block;
-	if (depot_take(arena_list[0], class_of_size(SIZE), &block + 1, 1) != 1) _exit(2);
-	if (depot_put(arena_list[0], class_of_size(SIZE), &block, 1) != 1) _exit(3);
-	arenal_test_free(block);
+	arenal_test_free(one_that_waits());
 	for (int i = 0; i < 2 * BLOCKS; i++) arenal_test_malloc(SIZE);
 }
 
@@ -276,7 +256,7 @@ static void children_and_second_frees(void **state) {
 	(void)state;
 	begin();
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	void (*const mistakes[])(void) = { resize_it, free_it };
 	for (int i = 0; i < 2; i++) {
 		const int status = status_of(mistakes[i]);
@@ -292,35 +272,6 @@ static void children_and_second_frees(void **state) {
 	begin();
 }
 
-enum { PASSED = 60000, SLOTS = 64 };
-static _Atomic(uintptr_t *) slots[SLOTS];
-static _Atomic int producing;
-
-static void *produce(void *unused) {
-	(void)unused;
-	for (uintptr_t i = 1; i <= PASSED; i++) {
-		const size_t size = 1024 << i % 6;
-		uintptr_t *block = arenal_test_malloc(size);
-		assert_non_null(block);
-		block[0] = size;
-		block[size / sizeof *block - 1] = block[1] = (uintptr_t)block;
-		arenal_test_free(atomic_exchange(&slots[i % SLOTS], block)); /* what nobody came for */
-	}
-	atomic_fetch_sub(&producing, 1);
-	return NULL;
-}
-
-static void *consume(void *unused) {
-	(void)unused;
-	for (size_t i = 0; atomic_load(&producing) > 0; i++) {
-		uintptr_t *block = atomic_exchange(&slots[i % SLOTS], NULL);
-		if (block == NULL) continue;
-		assert_true(block[1] == (uintptr_t)block && block[block[0] / sizeof *block - 1] == (uintptr_t)block);
-		arenal_test_free(block);
-	}
-	return NULL;
-}
-
 /* In a child, whatever was under way. */
 static void take_some(void) {
 	atomic_store(&purged_in_background, true);
@@ -329,35 +280,23 @@ static void take_some(void) {
 			if (arenal_test_malloc(size) == NULL) _exit(1);
 }
 
-/* No block is two threads' at a time, while all of it is drained again and again, and the process forks. */
+static size_t size_by_turns(uintptr_t number) { return (size_t)1024 << number % 6; }
+
+static void drain_all_and_fork(void) {
+	static int round;
+	depots_drain(1);
+	tcache_drain(IDLE_LOOKS);
+	if (round++ % 64 == 0) assert_int_equal(status_of(take_some), 0);
+}
+
 static void passed_on_while_drained(void **state) {
 	(void)state;
 	begin();
-	pthread_t threads[6];
-	atomic_store(&producing, 3);
-	for (int i = 0; i < 6; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, i % 2 ? consume : produce, NULL), 0);
-	for (int i = 0; atomic_load(&producing) > 0; i++) {
-		depots_drain(1);
-		tcache_drain(IDLE_LOOKS);
-		if (i % 64 == 0) assert_int_equal(status_of(take_some), 0);
-	}
-	for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
-	for (int i = 0; i < SLOTS; i++) arenal_test_free(atomic_exchange(&slots[i], NULL));
+	pass_on(size_by_turns, 60000, drain_all_and_fork);
 	begin();
 }
 
 /* ---- with a purger ---- */
-
-static _Atomic bool has_cache, enough;
-
-static void *have_cache(void *unused) {
-	(void)unused;
-	arenal_test_free(arenal_test_malloc(16));
-	has_cache = true;
-	while (!enough) usleep(1000);
-	return NULL;
-}
 
 static bool comes_true(bool (*it)(void)) {
 	const time_t end = time(NULL) + 20;
@@ -370,30 +309,26 @@ static bool purger_is_off(void) { return purger_state == PURGER_OFF && !atomic_l
 /* The one of the process gives back what nobody wants, while others work; and all, when it ends. */
 static void the_purger_empties_them(void **state) {
 	(void)state;
-	pthread_t thread;
 	begin();
 	atomic_store(&purged_in_background, false);
 	atomic_store(&wave_highest, 2 * SMALL_PROCESS_MAX);
-	has_cache = enough = false;
-	assert_int_equal(pthread_create(&thread, NULL, have_cache, NULL), 0);
-	while (!has_cache) usleep(1000);
+	const pthread_t thread = other_thread();
 	conf.background = 1;
 	purger_start();
 	assert_true(atomic_load(&purged_in_background));
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	assert_false(depots_are_empty());
 	assert_true(comes_true(depots_are_empty));
 	conf.decay = 3600 * 1000; /* it does not look meanwhile */
 	take_all(SIZE);
-	in_thread(free_them);
+	in_thread(free_them, NULL);
 	conf.background = 0;
 	purger_end();
 	assert_true(comes_true(purger_is_off));
 	assert_true(comes_true(depots_are_empty));
 	conf.decay = CONF_DECAY;
-	enough = true;
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	end_other_thread(thread);
 }
 
 /* No purger starts unless a test wants one: what is drained, and when, the tests say. */

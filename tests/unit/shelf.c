@@ -1,4 +1,5 @@
 /* arena/shelf.c: runs that one thread frees and another one takes, without the page heap. */
+#include "passing.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -53,14 +54,6 @@ static void **shelve(size_t longest) {
 	for (size_t n = 1; n <= longest; n++) blocks[n] = take(n);
 	for (size_t n = 1; n <= longest; n++) put(blocks[n]);
 	return blocks;
-}
-
-static void *in_thread(void *(*body)(void *), void *argument) {
-	pthread_t thread;
-	void *result;
-	assert_int_equal(pthread_create(&thread, NULL, body, argument), 0);
-	assert_int_equal(pthread_join(thread, &result), 0);
-	return result;
 }
 
 static void *take_of_length(void *slices) { return take((size_t)slices); }
@@ -257,18 +250,6 @@ static void calloc_clears_it(void **state) {
 	begin();
 }
 
-static int status_of(void (*child)(void)) {
-	int status;
-	const pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		child();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
 static void free_once_more(void) {
 	close(2);
 	arenal_test_free(shelve(0)[3]);
@@ -341,49 +322,17 @@ static void nobody_waits(void **state) {
 	begin();
 }
 
-enum { PASSED = 20000, SLOTS = 64 };
-static _Atomic(uintptr_t *) slots[SLOTS];
-static _Atomic int producing;
+static size_t length_by_turns(uintptr_t number) { return (1 + number % SLICES) * SLICE_SIZE - 256; }
 
-static void *produce(void *unused) {
-	(void)unused;
-	for (uintptr_t i = 1; i <= PASSED; i++) {
-		const size_t size = (1 + i % SLICES) * SLICE_SIZE - 256;
-		uintptr_t *block = arenal_test_malloc(size);
-		assert_non_null(block);
-		block[0] = size;
-		block[size / sizeof *block - 1] = block[1] = (uintptr_t)block;
-		arenal_test_free(atomic_exchange(&slots[i % SLOTS], block)); /* what nobody came for */
-	}
-	atomic_fetch_sub(&producing, 1);
-	return NULL;
+static void drain_all(void) {
+	shelves_drain(1);
+	tcache_drain(IDLE_LOOKS);
 }
 
-static void *consume(void *unused) {
-	(void)unused;
-	for (size_t i = 0; atomic_load(&producing) > 0; i++) {
-		uintptr_t *block = atomic_exchange(&slots[i % SLOTS], NULL);
-		if (block == NULL) continue;
-		assert_true(block[1] == (uintptr_t)block && block[block[0] / sizeof *block - 1] == (uintptr_t)block);
-		arenal_test_free(block);
-	}
-	return NULL;
-}
-
-/* No block is two threads' at a time, while all of it is drained again and again. */
 static void passed_on_while_drained(void **state) {
 	(void)state;
 	begin();
-	pthread_t threads[6];
-	atomic_store(&producing, 3);
-	for (int i = 0; i < 6; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, i % 2 ? consume : produce, NULL), 0);
-	while (atomic_load(&producing) > 0) {
-		shelves_drain(1);
-		tcache_drain(IDLE_LOOKS);
-	}
-	for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
-	for (int i = 0; i < SLOTS; i++) arenal_test_free(atomic_exchange(&slots[i], NULL));
+	pass_on(length_by_turns, 20000, drain_all);
 	begin();
 }
 
@@ -415,24 +364,11 @@ static void forks_make_no_allocation_fail(void **state) {
 
 /* ---- with a purger ---- */
 
-static _Atomic bool has_cache, enough;
-
-static void *have_cache(void *unused) {
-	(void)unused;
-	arenal_test_free(arenal_test_malloc(16));
-	has_cache = true;
-	while (!enough) usleep(1000);
-	return NULL;
-}
-
 /* A process in which a purger starts at the next slow moment. */
 static pthread_t two_threads(void) {
-	pthread_t thread;
 	atomic_store(&purged_in_background, false);
 	atomic_store(&wave_highest, 2 * SMALL_PROCESS_MAX);
-	has_cache = enough = false;
-	assert_int_equal(pthread_create(&thread, NULL, have_cache, NULL), 0);
-	while (!has_cache) usleep(1000);
+	const pthread_t thread = other_thread();
 	assert_int_equal(purger_state, PURGER_OFF);
 	conf.background = 1;
 	return thread;
@@ -440,8 +376,7 @@ static pthread_t two_threads(void) {
 
 static void end_two_threads(pthread_t other) {
 	conf.background = 0;
-	enough = true;
-	assert_int_equal(pthread_join(other, NULL), 0);
+	end_other_thread(other);
 }
 
 /* Others come by while one is about to start, which the system refuses. */

@@ -67,9 +67,9 @@ ARENA = (
 CLASS = (
     ("class_spans", "gauge", "", "Spans of the size class.", lambda c: c.spans),
     ("class_spans_bytes", "gauge", "bytes", "Bytes of these spans.", lambda c: c.spans * c.span_bytes),
-    ("class_blocks_out", "gauge", "", "Blocks with the program and in thread caches.", lambda c: c.blocks_out),
+    ("class_blocks_out", "gauge", "", "Blocks with the program, in thread caches, or waiting for other threads.", lambda c: c.blocks_out),
     ("class_blocks_cached", "gauge", "", "Of these, blocks in thread caches, or waiting for other threads.", lambda c: c.blocks_cached),
-    ("class_refills", "counter", "", "Batches taken from arenas.", lambda c: c.refills),
+    ("class_refills", "counter", "", "Batches taken from arenas, or from what waits for other threads.", lambda c: c.refills),
     ("class_flushes", "counter", "", "Batches given back to arenas.", lambda c: c.flushes),
 )
 
