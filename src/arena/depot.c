@@ -16,7 +16,15 @@ struct depot {
 	uint8_t idle_looks;          /* looks that found it unused */
 	void *blocks[DEPOT_LONGEST]; /* the last ones are the next to go */
 } __attribute__((aligned(CACHE_LINE)));
-static struct depot depots[CLASS_COUNT];
+static struct depot depots[CLASS_COUNT - DEPOT_FIRST];
+
+static inline bool has_depot(unsigned class_) { return class_ >= DEPOT_FIRST; }
+
+/* There is no other lock than those that a fork awaits. */
+static inline struct depot *depot_of(unsigned class_) {
+	assert(has_depot(class_));
+	return &depots[class_ - DEPOT_FIRST];
+}
 
 static uint32_t count_of(const struct depot *d) {
 	return atomic_load_explicit(&d->count, memory_order_relaxed);
@@ -40,7 +48,7 @@ static size_t room_in(const struct depot *d, unsigned class_) {
 }
 
 size_t depot_put(const struct arena *arena, unsigned class_, void **blocks, size_t given) {
-	struct depot *d = &depots[class_];
+	struct depot *d = depot_of(class_);
 	if (!may_use(arena) || room_in(d, class_) == 0 || !lock_try(&d->lock, RANK_BIN)) return 0;
 	/* Once more: others came first; or the purger has just ended, and taken all that was there. */
 	const size_t n = depot_is_open(class_) ? min_size(given, room_in(d, class_)) : 0;
@@ -53,7 +61,7 @@ size_t depot_put(const struct arena *arena, unsigned class_, void **blocks, size
 }
 
 size_t depot_take(const struct arena *arena, unsigned class_, void **end, size_t most) {
-	struct depot *d = &depots[class_];
+	struct depot *d = depot_of(class_);
 	if (!may_use(arena) || count_of(d) == 0 || !lock_try(&d->lock, RANK_BIN)) return 0;
 	const size_t n = min_size(most, count_of(d));
 	set_count(d, count_of(d) - n);
@@ -67,7 +75,7 @@ size_t depot_take(const struct arena *arena, unsigned class_, void **end, size_t
 
 /* Takes all, if the depot is idle. Returns how many; *others: some stay. */
 static size_t take_idle(unsigned class_, unsigned looks, void **blocks, bool *others) {
-	struct depot *d = &depots[class_];
+	struct depot *d = depot_of(class_);
 	lock_take(&d->lock, RANK_BIN);
 	const uint32_t there = count_of(d);
 	d->idle_looks = d->used || there == 0 ? 0 : (uint8_t)(d->idle_looks + 1);
@@ -89,7 +97,7 @@ static size_t take_idle(unsigned class_, unsigned looks, void **blocks, bool *ot
 static bool drain(unsigned class_, unsigned looks) {
 	void *blocks[DEPOT_LONGEST];
 	bool more_later = false;
-	if (looks > 0 && count_of(&depots[class_]) == 0) return false;
+	if (looks > 0 && count_of(depot_of(class_)) == 0) return false;
 	if (!gate_try_enter()) return true;
 	const size_t taken = take_idle(class_, looks, blocks, &more_later);
 	for (size_t i = 0; i < taken; i++) annotate_found(blocks[i]);
@@ -105,7 +113,8 @@ bool depots_drain(unsigned looks) {
 }
 
 bool depot_has(const struct span *s, const void *block) {
-	struct depot *d = &depots[s->class_];
+	if (!has_depot(s->class_)) return false;
+	struct depot *d = depot_of(s->class_);
 	bool found = false;
 	if (!lock_try(&d->lock, RANK_BIN)) return false;
 	for (size_t i = 0; i < count_of(d) && !found; i++) found = d->blocks[i] == block;
@@ -114,11 +123,12 @@ bool depot_has(const struct span *s, const void *block) {
 }
 
 void depots_count(size_t blocks[CLASS_COUNT]) {
-	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) blocks[c] += count_of(&depots[c]);
+	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) blocks[c] += count_of(depot_of(c));
 }
 
 void depot_add_batches(unsigned class_, uint64_t *refills, uint64_t *flushes) {
-	struct depot *d = &depots[class_];
+	if (!has_depot(class_)) return;
+	struct depot *d = depot_of(class_);
 	lock_take(&d->lock, RANK_BIN);
 	*refills += d->refills;
 	*flushes += d->flushes;
@@ -127,14 +137,14 @@ void depot_add_batches(unsigned class_, uint64_t *refills, uint64_t *flushes) {
 
 bool depots_are_empty(void) {
 	bool empty = true;
-	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) empty &= count_of(&depots[c]) == 0;
+	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) empty &= count_of(depot_of(c)) == 0;
 	return empty;
 }
 
 void depots_await(void) {
-	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) lock_await(&depots[c].lock);
+	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) lock_await(&depot_of(c)->lock);
 }
 
 void depots_found(void) {
-	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) lock_found(&depots[c].lock);
+	for (unsigned c = DEPOT_FIRST; c < CLASS_COUNT; c++) lock_found(&depot_of(c)->lock);
 }

@@ -296,6 +296,41 @@ static void passed_on_while_drained(void **state) {
 	begin();
 }
 
+static _Atomic bool readers_may_end;
+
+static void read_figures(void) {
+	struct class_stats figures;
+	for (unsigned c = 1; c < CLASS_COUNT; c++) stats_of_class(c, &figures);
+}
+
+static void *read_all_the_time(void *unused) {
+	(void)unused;
+	while (!readers_may_end) {
+		read_figures();
+		tcache_where_free(span_of(blocks[0]), blocks[0]);
+	}
+	return NULL;
+}
+
+/* Who reads is under no lock that the child would wait for, for ever. */
+static void read_in_child(void) {
+	alarm(20);
+	read_figures();
+}
+
+static void forks_beside_readers(void **state) {
+	(void)state;
+	begin();
+	pthread_t readers[2];
+	readers_may_end = false;
+	blocks[0] = arenal_test_malloc(64);
+	for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&readers[i], NULL, read_all_the_time, NULL), 0);
+	for (int i = 0; i < 300; i++) assert_int_equal(status_of(read_in_child), 0);
+	readers_may_end = true;
+	for (int i = 0; i < 2; i++) pthread_join(readers[i], NULL);
+	arenal_test_free(blocks[0]);
+}
+
 /* ---- with a purger ---- */
 
 static bool comes_true(bool (*it)(void)) {
@@ -344,6 +379,7 @@ int main(void) {
 		cmocka_unit_test(all_goes_at_once),          cmocka_unit_test(it_is_counted),
 		cmocka_unit_test(children_and_second_frees), cmocka_unit_test(passed_on_while_drained),
 		cmocka_unit_test(one_block_goes_on),         cmocka_unit_test(the_purger_empties_them),
+		cmocka_unit_test(forks_beside_readers),
 	};
 	return cmocka_run_group_tests(tests, start_alone, NULL);
 }
