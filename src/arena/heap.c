@@ -24,9 +24,7 @@ void region_unlink(struct region *r) {
 
 /* The free slices at the end of window r, up to slice `end`: the first of them. */
 size_t region_free_tail(const struct region *r, size_t end) {
-	size_t first = end;
-	while (first > 0 && bit_get(r->free, first - 1)) first--;
-	return first;
+	return bits_set_before(r->free, end);
 }
 
 /* ---- runs ---- */

@@ -70,15 +70,19 @@ void heap_pause(size_t *looked) {
 	lock_take(&heap.lock, RANK_HEAP);
 }
 
-/* Purges until at most `keep` dirty bytes are left, or until `most` bytes were tried. `now`: nothing lazily,
- * and the scraps of huge pages, too. */
+/* Purges until at most `keep` dirty bytes are left, or until `most` bytes were tried: the next such piece begins
+ * where the last one ended, for each would pass all regions before it again. `now`: nothing lazily, and the
+ * scraps of huge pages, too. */
 static size_t purge_locked(size_t keep, size_t most, bool now) {
 	size_t total = 0, tried = 0, looked = 0;
 	size_t spared = 0; /* not what others free meanwhile, where this look has passed already */
-	for (struct region *r = heap_regions(); r != NULL; r = r->next, heap_pause(&looked)) {
+	struct region *const newest = heap_regions();
+	struct region *const begin = most < SIZE_MAX && heap.purged != NULL ? heap.purged : newest;
+	if (begin == NULL) return 0;
+	struct region *r = begin;
+	do {
 		size_t first = r->slices_dirty > 0 ? bit_find(r->dirty, 0, REGION_SLICES, true) : REGION_SLICES;
 		while (first < REGION_SLICES && heap.stats.dirty > keep) {
-			if (tried >= most) return total;
 			size_t end = bit_find(r->dirty, first, REGION_SLICES, false);
 			const size_t found = (end - first) * SLICE_SIZE, left = ALIGN_UP(most - tried, SLICE_SIZE);
 			size_t count = now ? end - first : thp_spare(r, &first, end - first);
@@ -90,9 +94,16 @@ static size_t purge_locked(size_t keep, size_t most, bool now) {
 			total += purged;
 			tried += count * SLICE_SIZE;
 			spared += found - purged;
+			if (tried >= most) {
+				heap.purged = r;
+				return total;
+			}
 			first = bit_find(r->dirty, end, REGION_SLICES, true);
 		}
-	}
+		r = r->next != NULL ? r->next : newest;
+		heap_pause(&looked);
+	} while (r != begin && heap.stats.dirty > keep);
+	heap.purged = r;
 	if (heap.stats.dirty > keep && tried < most) heap.spared = min_size(spared, heap.stats.dirty);
 	return total;
 }

@@ -130,15 +130,25 @@ static bool extend(struct region *r, size_t slices) {
 		if (!os_commit((void *)start, step * SLICE_SIZE)) return false;
 	}
 	r->committed = (uint16_t)(from + step);
+	heap.extended = r;
 	return add_slices(start, start + step * SLICE_SIZE, REGION_MAPPED);
 }
 
+/* A region that can be opened further is most often the last one that was. A heap may have any number of
+ * regions, and all wait for who grows it: so many are passed at a time, and the next time goes on there. */
+#define REGIONS_PASSED 256
+
 static bool extend_any(size_t slices) {
-	struct region *r = atomic_load_explicit(&heap.regions, memory_order_relaxed);
-	for (; r != NULL; r = r->next)
+	struct region *const newest = atomic_load_explicit(&heap.regions, memory_order_relaxed);
+	struct region *r = heap.extended != NULL ? heap.extended : newest, *const begin = r;
+	for (size_t passed = 0; r != NULL && passed < REGIONS_PASSED; passed++) {
 		if (r->whole && r->kind == REGION_MAPPED && r->committed < REGION_OPEN && region_is_near(r) &&
 		    extend(r, slices))
 			return true;
+		r = r->next != NULL ? r->next : newest;
+		if (r == begin) break;
+	}
+	heap.extended = r;
 	return false;
 }
 

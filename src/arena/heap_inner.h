@@ -48,6 +48,8 @@ struct page_heap {
 	size_t top_purged; /* bytes that went from the top, before the break goes down over them */
 	/* Of with_free: where the last search stopped that took too long. And the region that grew last. */
 	struct region *resume[3], *grown;
+	struct region *extended; /* opened further last, or where the last search for such a one stopped */
+	struct region *purged;   /* where the last piece of a purge ended */
 };
 extern struct page_heap heap __attribute__((visibility("hidden")));
 

@@ -62,24 +62,22 @@ size_t heap_trim_threshold(void) {
 }
 
 /* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel
- * nothing. */
+ * nothing. Looks no further down from the break than the threshold is long: all windows below may be free, and
+ * each free asks. */
 bool heap_trim_is_due(const struct region *r, size_t first) {
 	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
-	size_t end = bit_find(r->free, first, REGION_SLICES, false);
-	uintptr_t start = r->base + region_free_tail(r, end) * SLICE_SIZE, stop = r->base + end * SLICE_SIZE;
-	const uintptr_t top = brk_extent().end;
-	/* The free stretch may begin in a window below, and go on over windows that are all free. */
-	for (const struct region *below = r;
-	     below != NULL && below->kind == REGION_BRK && start == below->base;) {
-		below = page_map_region(start - 1);
-		if (below != NULL) start = below->base + region_free_tail(below, REGION_SLICES) * SLICE_SIZE;
-	}
-	while (stop < top && stop % REGION_SIZE == 0) {
-		r = page_map_region(stop);
-		if (r == NULL || r->kind != REGION_BRK || r->slices_used > 0) return false;
-		stop = min_size(top, stop + REGION_SIZE);
-	}
-	return stop == top && stop - start > heap_trim_threshold();
+	const size_t threshold = heap_trim_threshold();
+	const uintptr_t top = brk_extent().end, freed = r->base + first * SLICE_SIZE;
+	uintptr_t start = top;
+	const struct region *window;
+	do {
+		window = page_map_region(start - 1);
+		if (window == NULL || window->kind != REGION_BRK) break;
+		start = window->base + region_free_tail(window, slice_number(start - 1) + 1) * SLICE_SIZE;
+	} while (start == window->base && top - start <= threshold);
+	if (top - start <= threshold) return false;
+	/* Else it was due before, unless something has held it up, and it is free from here on. */
+	return start <= freed || bit_find(r->free, first, REGION_SLICES, false) == REGION_SLICES;
 }
 
 /* ---- regions ---- */

@@ -51,6 +51,17 @@ static inline size_t bit_find(const uint64_t *map, size_t from, size_t end, bool
 	return end;
 }
 
+/* The first of the bits before `end` that are all set; `end` when the last one is not. */
+static inline size_t bits_set_before(const uint64_t *map, size_t end) {
+	while (end > 0) {
+		const size_t word = (end - 1) / 64;
+		const uint64_t open = ~map[word] & bits_in_word(word, 0, end);
+		if (open != 0) return (word + 1) * 64 - (size_t)__builtin_clzll(open);
+		end = word * 64;
+	}
+	return 0;
+}
+
 /* The first bit at or after `from` with which `count` (1 to 64) begin that are all set, in a map of `words`
  * words; 64 * words: there is none. Whatever lies between, each word takes as many steps as `count` has
  * digits: a map and-ed with itself, shifted by n, tells where n more are set. */

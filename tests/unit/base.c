@@ -69,11 +69,16 @@ static void bitmap_runs(void **state) {
 				expected += length + 1, length = 0;
 		}
 		assert_int_equal(bits_find_run(map, WORDS, from, count), length == count ? expected : BITS);
+		size_t first = from;
+		while (first > 0 && bit_get(map, first - 1)) first--;
+		assert_int_equal(bits_set_before(map, from), first);
 	}
 	const uint64_t full[2] = { ~UINT64_C(0), ~UINT64_C(0) };
 	assert_int_equal(bits_find_run(full, 2, 64, 64), 64);
 	assert_int_equal(bits_find_run(full, 2, 65, 64), 128);
 	assert_int_equal(bits_find_run(full, 2, 128, 1), 128);
+	assert_int_equal(bits_set_before(full, 128), 0);
+	assert_int_equal(bits_set_before(full, 70), 0);
 }
 
 static void formatted_text(void **state) {
