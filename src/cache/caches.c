@@ -372,5 +372,19 @@ size_t tcache_room(bool hot) {
 	return min_size(HOT_TIMES * min_size(room, most), share + most / HOT_SHARE / tcache_hot_count());
 }
 
+void cache_count_extra(struct tcache *tc, bool hot) {
+	const size_t share = tcache_room(false), extra = tc->room - min_size(tc->room, share);
+	if (extra == tc->extra || (extra > tc->extra && !hot)) return;
+	atomic_fetch_add_explicit(&caches.extra, extra - tc->extra, memory_order_relaxed); /* or less than none */
+	tc->extra = extra;
+}
+
+/* A thread that sleeps keeps its slots, which nobody else can take, and whoever frees fills them. */
+size_t cache_hot_room(const struct tcache *tc) {
+	const size_t all = atomic_load_explicit(&pressure.caches, memory_order_relaxed) / HOT_EXTRA_SHARE,
+	             others = atomic_load_explicit(&caches.extra, memory_order_relaxed) - tc->extra;
+	return min_size(tcache_room(true), tcache_room(false) + all - min_size(all, others));
+}
+
 void tcache_lock(void) { lock_take(&caches.lock, RANK_THREADS); }
 void tcache_unlock(void) { lock_drop(&caches.lock, RANK_THREADS); }

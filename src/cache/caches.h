@@ -23,6 +23,8 @@ struct caches {
 	_Atomic size_t hot;
 	_Atomic uint32_t looks;
 	_Atomic size_t starters; /* of caches that started magazines because they were hot: ->starter */
+	_Atomic size_t extra;  /* bytes that caches have room for beyond their shares because they were hot, once:
+	                            sum of ->extra */
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	uint32_t generation; /* one more in the child of each fork */
@@ -146,6 +148,13 @@ static inline bool cache_is_hot(const struct tcache *tc) {
 
 /* May it start a magazine because it is hot? Under its lock, as the next one. */
 bool cache_may_start(struct tcache *tc);
+
+/* Its magazines have another room. `hot`: because it was hot; else nobody's extra becomes more by it. Under
+ * its lock. */
+void cache_count_extra(struct tcache *tc, bool hot);
+
+/* As tcache_room for a cache that is hot, within what the others have left of all extra. Under its lock. */
+size_t cache_hot_room(const struct tcache *tc);
 
 /* It holds no more than any cache may, or ends. */
 static inline void cache_starts_no_more(struct tcache *tc) {

@@ -97,6 +97,7 @@ static void resize(struct tcache *tc, unsigned class_, size_t slots) {
 	m->full = array + slots;
 	tc->slots[class_].count = (uint16_t)slots;
 	tc->room = tc->room - old * size_classes[class_].size + slots * size_classes[class_].size;
+	if (unlikely(tc->extra > 0)) cache_count_extra(tc, false);
 	if (old > 0) free_array(old_array, old);
 }
 
@@ -150,13 +151,14 @@ static void grow(struct tcache *tc, unsigned class_) {
 	tc->slots[class_].events++;
 	const size_t size = size_classes[class_].size;
 	const bool hot = cache_is_hot(tc) && (have > 0 || cache_may_start(tc));
-	const size_t room = tcache_room(hot);
+	const size_t room = hot ? cache_hot_room(tc) : tcache_room(false);
 	if (have > 0 && tc->room > room) {
 		shrink(tc, class_, have / 2);
 	} else if (tc->room + size <= room) {
 		const size_t slots =
 		    have == 0 ? slots_at_first(class_, room) : min_size(have * 2 + 1, most_slots(tc, class_));
 		if (slots > have && tc->room + (slots - have) * size <= room) resize(tc, class_, slots);
+		if (hot) cache_count_extra(tc, true);
 	}
 }
 

@@ -62,7 +62,8 @@ struct tcache {
 	/* Refills and flushes, of runs too, since the purger's last look. Its thread writes it, and who looks, so
 	 * that one may be lost. */
 	_Atomic uint32_t heat;
-	bool starter;              /* counts in caches.starters. Owner: `lock`, as of the next one */
+	bool starter;              /* counts in caches.starters. Owner: `lock`, as of the next ones */
+	size_t extra;              /* bytes of `room` that count in caches.extra */
 	uint32_t warm_look;        /* the last look (caches.looks) that found many */
 	_Atomic uint32_t hot_look; /* the last one of two that did: see cache_is_hot. Written under `lock` */
 	size_t room; /* bytes that the magazines could hold: sum of slots * size, at most tcache_max */

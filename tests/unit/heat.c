@@ -244,6 +244,50 @@ static void few_start_magazines(void **state) {
 	pthread_barrier_destroy(&barrier);
 }
 
+static pthread_barrier_t hot_now, may_end;
+
+static void *becomes_hot(void *unused) {
+	(void)unused;
+	be_hot();
+	work();
+	pthread_barrier_wait(&hot_now);
+	pthread_barrier_wait(&may_end);
+	return NULL;
+}
+
+/* Their room, which nobody takes from them while they sleep, has a bound. */
+static void those_who_were_hot_have_a_bound(void **state) {
+	(void)state;
+	enum { SLEEPERS = 40 };
+	pthread_t threads[SLEEPERS];
+	pthread_barrier_init(&hot_now, NULL, 2);
+	pthread_barrier_init(&may_end, NULL, SLEEPERS + 1);
+	assert_int_equal(caches.extra, 0);
+	size_t after_a_few = 0, without = 0, rooms = 0, extra = 0;
+	for (size_t i = 0; i < SLEEPERS; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, becomes_hot, NULL), 0);
+		pthread_barrier_wait(&hot_now);
+		if (i == 1) after_a_few = caches.extra;
+		/* The next one is the only one that is hot. */
+		for (int look = 0; look < 2; look++) tcache_drain(IDLE_LOOKS);
+		assert_int_equal(caches.hot, 0);
+	}
+	for (const struct tcache *tc = caches.first; tc != NULL; tc = tc->next) {
+		rooms += tc->room;
+		extra += tc->extra;
+		without += tc->extra == 0;
+	}
+	assert_true(after_a_few > 16 * SHARE);
+	assert_int_equal(caches.extra, extra);
+	assert_true(extra <= PRESSURE_CACHES / HOT_EXTRA_SHARE);
+	assert_true(rooms <= extra + (SLEEPERS + 1) * PRESSURE_CACHES / THREADS);
+	assert_true(without > 0); /* the last ones had to do with their shares */
+	pthread_barrier_wait(&may_end);
+	for (size_t i = 0; i < SLEEPERS; i++) pthread_join(threads[i], NULL);
+	tcache_end_parked();
+	assert_int_equal(caches.extra, 0);
+}
+
 /* The last looks tell; and nobody is hot where none comes: in a child, or without a purger. */
 static void heat_is_over(void **state) {
 	(void)state;
@@ -315,6 +359,7 @@ int main(void) {
 		cmocka_unit_test_setup_teardown(all_of_them_have_little_more, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(a_few_have_more_than_all_others, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(few_start_magazines, many_threads, as_before),
+		cmocka_unit_test_setup_teardown(those_who_were_hot_have_a_bound, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(heat_is_over, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(long_magazines_for_few_that_work, many_threads, as_before),
 		cmocka_unit_test_setup_teardown(runs_are_kept, many_threads, as_before),
