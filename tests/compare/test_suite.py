@@ -41,8 +41,8 @@ class Suite(CommandTest):
         self.assertEqual(results["mode"], "suite")
         cases = {case["name"]: case for case in results["cases"]}
         self.assertEqual(set(cases), {f"suite/{name}" for name in (
-            "cfrac", "barnes", "larsonN", "larson16", "rptestN", "rptest16", "glibc-thread", "xmalloc-testN", "mleak10",
-            "mleak100")})
+            "cfrac", "barnes", "larsonN", "larson16", "larson64", "rptestN", "rptest16", "glibc-thread", "xmalloc-testN",
+            "mleak10", "mleak100")})
         for name, time in (("larson16", 2.5), ("rptestN", 2), ("glibc-thread", 500)):
             for allocator in ("arenal", "glibc"):
                 runs = cases[f"suite/{name}"]["results"][allocator]["runs"]
@@ -58,7 +58,8 @@ class Suite(CommandTest):
 
     def test_some_of_it(self):
         listed = self.run_plain("--suite", self.root, "--list", "--only", "larson*,cfrac")
-        self.assertEqual([line.split()[0] for line in listed.splitlines()], ["suite/cfrac", "suite/larsonN", "suite/larson16"])
+        self.assertEqual([line.split()[0] for line in listed.splitlines()], ["suite/cfrac", "suite/larsonN", "suite/larson16",
+                                                                       "suite/larson64"])
 
     def run_plain(self, *arguments):
         return subprocess.run([COMPARE, "--build-dir", BUILD, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout

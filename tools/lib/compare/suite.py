@@ -56,6 +56,9 @@ TESTS = [
     Test("malloc-large", "malloc-large"),
     Test("mleak10", "mleak 5"),
     Test("mleak100", "mleak 50"),
+    # Not lines of bench.sh: many more threads than CPUs.
+    Test("larson64", "larson 5 8 1000 5000 100 4141 64", 64, pattern=LARSON),
+    Test("mstress64", "mstress 64 50 4", 64),
 ]
 
 
