@@ -16,7 +16,8 @@ from support import DEADLINE, MIB, TOOL, WORKLOAD, ToolTest, environment
 
 from arenal import errors, watch
 
-# Takes a block of 200 MiB, touches it, gives it back, and goes on for a moment with little memory.
+# Takes a block of 200 MiB, touches it, gives it back, and goes on for a moment with little memory. It keeps it for longer than
+# two looks take on a busy machine: how long one took decides when the next one comes.
 PEAK_IN_THE_MIDDLE = """
 import ctypes, time
 libc = ctypes.CDLL(None)
@@ -25,7 +26,7 @@ libc.malloc.argtypes = [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 block = libc.malloc(200 << 20)
 ctypes.memset(block, 1, 200 << 20)
-time.sleep(0.5)
+time.sleep(2)
 libc.free(block)
 time.sleep(0.5)
 print("done")
