@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "api/malloc.h"
 #include "arena/arena.h"
 #include "arena/huge.h"
 #include "arena/pressure.h"
@@ -18,8 +19,10 @@
 #include "harden/cap_count.h"
 #include "harden/guard.h"
 #include "harden/harden.h"
+#include "harden/misuse.h"
 #include "observe/profile.h"
 #include "observe/trace.h"
+#include "observe/trace_end.h"
 #include "observe/window.h"
 
 /* Were the locks taken? Written before a fork, read after it by the same thread, in both processes. */
@@ -36,6 +39,7 @@ extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak)
  * it. */
 static void before_fork(void) {
 	if (os_is_single_threaded() || lock_is_ignored()) return;
+	start_lock();
 	if (stdio_lock != NULL) stdio_lock();
 	gate_close();
 	tcache_lock_all();
@@ -70,6 +74,7 @@ static void after_fork(void) {
 		tcache_unlock_all();
 		gate_open();
 		if (stdio_unlock != NULL) stdio_unlock();
+		start_unlock();
 	}
 	window_after_fork_in_parent();
 }
@@ -92,7 +97,12 @@ static void after_fork_in_child(void) {
 		tcache_after_fork();
 		cap_after_fork();
 		if (stdio_reset != NULL) stdio_reset();
+		start_unlock();
 	}
+	lock_heed_in_child();
+	misuse_after_fork();
+	fault_after_fork();
+	trace_end_after_fork();
 	process_after_fork();
 	pressure_after_fork();
 	own_threads_in_new_process();

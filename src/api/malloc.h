@@ -120,6 +120,10 @@ extern const struct front plain_front __attribute__((visibility("hidden")));
  * environment is not known yet, and with it which one serves. */
 bool front_put_before(const struct front *other, const struct front **behind);
 
+/* Around fork: whoever starts Arenal, or puts a front before another, is not in the middle of it. */
+void start_lock(void);
+void start_unlock(void);
+
 /* The front that serves instead of plain; NULL: none does. Slow paths test this, when the process has
  * started. Written once: at start-up, as soon as libc knows the environment, or when a process is to be
  * recorded that runs. */

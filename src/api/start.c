@@ -41,18 +41,22 @@ static void choose_front(void) {
 
 /* ---- start and exit ---- */
 
-static struct lock start_lock;
+static struct lock starting; /* RANK_INIT */
+
+void start_lock(void) { lock_take(&starting, RANK_INIT); }
+void start_unlock(void) { lock_drop(&starting, RANK_INIT); }
 
 bool front_put_before(const struct front *other, const struct front **behind) {
 	ensure_started();
-	lock_take(&start_lock, RANK_INIT);
+	if (front_instead() == other) return true; /* as most often: no lock for a fork to wait for */
+	start_lock();
 	if (!conf_loaded) conf_loaded = conf_load();
 	if (conf_loaded && !chosen) choose_front();
 	if (conf_loaded && front_instead() != other) {
 		*behind = front_instead() != NULL ? front_instead() : &plain_front;
 		front_serve(&front, other);
 	}
-	lock_drop(&start_lock, RANK_INIT);
+	start_unlock();
 	if (conf_loaded && harden_is_on) tcache_started();
 	return conf_loaded;
 }
@@ -64,7 +68,7 @@ static void be_in_sandbox(void) {
 
 void start(void) {
 	libc_find();
-	lock_take(&start_lock, RANK_INIT);
+	start_lock();
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		os_init();
 		cpus_remember();
@@ -77,7 +81,7 @@ void start(void) {
 		choose_front();
 		atomic_store_explicit(&started, true, memory_order_release);
 	}
-	lock_drop(&start_lock, RANK_INIT);
+	start_unlock();
 	if (harden_is_on) tcache_started();
 	if (conf_loaded) pressure_start();
 	fork_expect_early();

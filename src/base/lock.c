@@ -18,6 +18,10 @@ void lock_ignore_from_now_on(void) {
 	atomic_store_explicit(&lock_ignored_by, __builtin_thread_pointer(), memory_order_relaxed);
 }
 
+void lock_heed_in_child(void) {
+	if (!lock_is_ignored()) atomic_store_explicit(&lock_ignored_by, NULL, memory_order_relaxed);
+}
+
 static bool spin(struct lock *lock) {
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t open = 0;

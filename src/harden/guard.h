@@ -78,4 +78,7 @@ void fault_catch(void);
  * and ends the program. */
 _Noreturn COLD void fault_end(const char *what, uintptr_t address, const struct guard_slot *slot);
 
+/* In the child of a fork: nobody is reporting. */
+void fault_after_fork(void);
+
 #endif

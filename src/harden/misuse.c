@@ -11,6 +11,9 @@
 static struct lock reporting;
 static struct stack here;
 
+/* A report waits for who reads stderr; no fork is to wait for that. */
+void misuse_after_fork(void) { reporting = (struct lock){ 0 }; }
+
 _Atomic bool misuse_shrink_failed;
 
 static atomic_flag size_reported = ATOMIC_FLAG_INIT, family_reported = ATOMIC_FLAG_INIT,

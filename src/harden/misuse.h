@@ -57,4 +57,7 @@ COLD void misuse_family(const char *function, const void *block, const char *sou
  * use. Returns when the program is to go on without it. */
 COLD void misuse_lost_mark(const char *function, const void *block);
 
+/* In the child of a fork: nobody is reporting. */
+void misuse_after_fork(void);
+
 #endif

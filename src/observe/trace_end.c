@@ -25,6 +25,8 @@ static struct {
 	struct trace_chunk *_Atomic *latest;
 } traced;
 
+void trace_end_after_fork(void) { lock = (struct lock){ 0 }; }
+
 static void *_Atomic hold;
 static _Atomic bool ending;
 

@@ -27,6 +27,9 @@ void trace_end_expect_exit(bool stays);
  * process is just ending; the file is still needed. */
 bool trace_end_let_go(void);
 
+/* In the child of a fork: nobody else ends it. */
+void trace_end_after_fork(void);
+
 /* It has said that it ends: what is still recorded is of no importance. */
 bool trace_is_ending(void);
 
