@@ -16,7 +16,7 @@ from support import MIB, NOBODY, TOOL, WORKLOAD, ToolTest, as_nobody, environmen
 
 sys.path.insert(0, os.path.join(os.path.dirname(TOOL), "lib"))
 from arenal import facts, proc, window, window_file, window_format      # noqa: E402
-from arenal.errors import Failure               # noqa: E402
+from arenal.errors import Failure, Gone         # noqa: E402
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(TOOL)), "include", "arenal", "arenal.h")
 WORDS = [WORKLOAD, "4", "0", "0", "2"]         # 4 MiB in small blocks, no threads, one block of 2 MiB
@@ -58,6 +58,14 @@ class Refused(unittest.TestCase):
             for sentence in said:
                 self.assertIn(word, sentence)
                 self.assertNotIn(other, sentence)
+
+    def test_what_ends_is_nobody_elses(self):
+        refused = PermissionError(13, "Permission denied")
+        with subprocess.Popen(["true"]) as process:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)       # it has ended, and is not gone
+            self.assertIsInstance(window_file.failure(process.pid, refused), Gone)
+        self.assertIsInstance(window_file.failure(process.pid, refused), Gone)
+        self.assertIsInstance(window_file.failure(os.getpid(), refused), window_file.NotPermitted)
 
 
 class WindowTest(ToolTest):

@@ -164,6 +164,8 @@ def _refused(pid, error):
             return Gone(pid)
         return Failure(f"process {pid} is on an Arenal that opens no window from outside: an older one, or "
                        "one whose file is not to be had any more")
+    if facts.is_ending(pid):
+        return Gone(pid)
     try:
         scope = int(files.head("/proc/sys/kernel/yama/ptrace_scope", 16))
     except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """What the kernel tells of a process in /proc/PID, but for its memory (proc.py): its folder there, names,
 state, start and cgroup; and who may ask."""
 
+import errno
 import os
 import re
 
@@ -9,6 +10,15 @@ from arenal.text import LIMIT, printable
 
 CGROUPS = "/sys/fs/cgroup"
 TASKS = 16                      # threads that are looked at for one that lives
+
+
+def is_ending(pid):
+    """Has it no memory any more? Then all that is left of it is root's."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return file.read().startswith("0 ")
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ESRCH)
 
 
 def who_may():

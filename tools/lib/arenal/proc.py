@@ -60,7 +60,7 @@ class Process:
 
     def _failure(self, error, what):
         """The exception that explains why a file in /proc/PID could not be read."""
-        if error.errno in (errno.ENOENT, errno.ESRCH):
+        if error.errno in (errno.ENOENT, errno.ESRCH) or facts.is_ending(self.pid):
             return Gone(self.pid)
         if error.errno in (errno.EACCES, errno.EPERM):
             return Failure(f"not permitted to read {what} of process {self.pid}: {facts.who_may()}")

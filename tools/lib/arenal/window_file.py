@@ -115,6 +115,8 @@ def _no_window(pid):
 def failure(pid, error):
     """The exception that explains why the window could not be had."""
     if error.errno in (errno.EACCES, errno.EPERM):
+        if facts.is_ending(pid):
+            return Gone(pid)
         more = "" if os.geteuid() == 0 else " (which it must be for a process that has changed its user)"
         return NotPermitted(f"not permitted to look into process {pid}: {facts.who_may()}{more}")
     if error.errno in (errno.ENOENT, errno.ESRCH):
