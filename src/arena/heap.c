@@ -23,9 +23,7 @@ void region_unlink(struct region *r) {
 }
 
 /* The free slices at the end of window r, up to slice `end`: the first of them. */
-size_t region_free_tail(const struct region *r, size_t end) {
-	return bits_set_before(r->free, end);
-}
+size_t region_free_tail(const struct region *r, size_t end) { return bits_set_before(r->free, end); }
 
 /* ---- runs ---- */
 

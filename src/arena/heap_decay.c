@@ -70,9 +70,9 @@ void heap_pause(size_t *looked) {
 	lock_take(&heap.lock, RANK_HEAP);
 }
 
-/* Purges until at most `keep` dirty bytes are left, or until `most` bytes were tried: the next such piece begins
- * where the last one ended, for each would pass all regions before it again. `now`: nothing lazily, and the
- * scraps of huge pages, too. */
+/* Purges until at most `keep` dirty bytes are left, or until `most` bytes were tried: the next such piece
+ * begins where the last one ended, for each would pass all regions before it again. `now`: nothing lazily,
+ * and the scraps of huge pages, too. */
 static size_t purge_locked(size_t keep, size_t most, bool now) {
 	size_t total = 0, tried = 0, looked = 0;
 	size_t spared = 0; /* not what others free meanwhile, where this look has passed already */

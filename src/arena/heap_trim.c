@@ -62,8 +62,8 @@ size_t heap_trim_threshold(void) {
 }
 
 /* Is there more to trim than the threshold, now that the slices from `first` on are free? Asks the kernel
- * nothing. Looks no further down from the break than the threshold is long: all windows below may be free, and
- * each free asks. */
+ * nothing. Looks no further down from the break than the threshold is long: all windows below may be free,
+ * and each free asks. */
 bool heap_trim_is_due(const struct region *r, size_t first) {
 	if (r->kind != REGION_BRK || conf.trim_threshold < 0) return false;
 	const size_t threshold = heap_trim_threshold();

@@ -255,9 +255,9 @@ static_assert(PRESSURE_CACHES / CACHE_LEAST_ROOM >= 1000, "a thousand threads ke
  * so many threads, and others have to wait until these hold less: with all sizes up to 32 KiB, 400 KiB
  * stay. */
 #define HOT_STARTERS 64
-/* All that were hot once, and have room beyond their shares still, have one part in so many of what all caches
- * may hold, together: of threads that were hot one after the other, 64 had 114 MB when others' blocks were
- * freed, and kept 75 where no purger looked any more. */
+/* All that were hot once, and have room beyond their shares still, have one part in so many of what all
+ * caches may hold, together: of threads that were hot one after the other, 64 had 114 MB when others' blocks
+ * were freed, and 40 kept 75 where no drain takes anything. */
 #define HOT_EXTRA_SHARE 1
 static_assert(HOT_EXTRA_SHARE <= HOT_SHARE, "those that are hot have their share, if nobody was before");
 static_assert(HOT_STILL < HOT_EVENTS, "with a longer cache, a thread makes fewer of them");

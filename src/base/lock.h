@@ -101,8 +101,8 @@ extern struct lock_waits {
  * drops none, so that it can report, and handlers of SIGABRT can allocate. There is no way back. */
 void lock_ignore_from_now_on(void);
 
-/* In the child of a fork: that thread is not there, unless it is the one that forked. The next one that starts
- * may get its stack, and so its thread pointer. */
+/* In the child of a fork: that thread is not there, unless it is the one that forked. The next one that
+ * starts may get its stack, and so its thread pointer. */
 void lock_heed_in_child(void);
 
 /* The thread that does, as its thread pointer; NULL when none does. */
