@@ -1,6 +1,7 @@
 #include "jemalloc/figures.h"
 
 #include "arena/arena.h"
+#include "arena/depot.h"
 #include "cache/tcache.h"
 #include "jemalloc/ctl.h"
 #include "jemalloc/made_arenas.h"
@@ -40,6 +41,7 @@ bool bin_figures_get(size_t number, unsigned class_, struct bin_figures *out) {
 	if (arena != NULL) add_bin(arena, class_, out);
 	if (arena == NULL && !ctl_is_all(number)) return false;
 	for (size_t i = 0; arena == NULL && i < ctl_arena_count(); i++) add_bin(arena_list[i], class_, out);
+	if (arena == NULL || number == 0) depot_add_batches(class_, &out->refills, &out->flushes);
 	return true;
 }
 

@@ -14,7 +14,8 @@ struct total_figures {
 void total_figures_get(struct total_figures *out);
 
 /* Of one arena, or of all. Slices and large blocks belong to no arena: the first one's figures are what the
- * others leave of the whole. */
+ * others leave of the whole. Batches that depots served belong to none either, and count as the first
+ * one's. */
 struct arena_figures {
 	struct total_figures memory;
 	size_t threads;
@@ -25,7 +26,7 @@ struct arena_figures {
 /* False: there is no such arena. */
 bool arena_figures_get(size_t number, struct arena_figures *out);
 
-/* Of one size class of it. */
+/* Of one size class of it, or of all arenas. */
 struct bin_figures {
 	size_t spans, blocks;
 	uint64_t refills, flushes;

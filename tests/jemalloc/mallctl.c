@@ -1,6 +1,8 @@
 /* mallctl: nodes, types, sizes and errors, names as numbers, and the figures. */
 #include "jemalloc_support.h"
 
+#include <arenal/arenal.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -180,6 +182,89 @@ static void arenas_add_up(void **state) {
 	for (size_t i = 0; i < COUNT_OF(blocks); i++) free(blocks[i]);
 }
 
+enum { PASSED = 64, PASSED_SIZE = 4096, PASSED_ROUNDS = 20, FREED = 60 };
+static void *passed[PASSED];
+static pthread_barrier_t full, empty;
+
+/* It has a cache first: there is no purger for one thread alone. */
+static void *free_what_is_passed(void *unused) {
+	free(unknown(malloc(100)));
+	pthread_barrier_wait(&empty);
+	for (int round = 0; round < PASSED_ROUNDS; round++) {
+		pthread_barrier_wait(&full);
+		for (size_t i = 0; i < PASSED; i++) free(passed[i]);
+		pthread_barrier_wait(&empty);
+	}
+	return unused;
+}
+
+/* "arenal": the thread that gives memory back. */
+static int purger_runs(void) {
+	char path[300], name[20];
+	int found = 0;
+	DIR *threads = opendir("/proc/self/task");
+	for (struct dirent *d; threads != NULL && (d = readdir(threads)) != NULL;) {
+		snprintf(path, sizeof path, "/proc/self/task/%s/comm", d->d_name);
+		FILE *file = fopen(path, "r");
+		found |= file != NULL && fgets(name, sizeof name, file) != NULL && strcmp(name, "arenal\n") == 0;
+		if (file != NULL) fclose(file);
+	}
+	closedir(threads);
+	return found;
+}
+
+static uint64_t batches(unsigned arena, const char *figure) {
+	char name[64];
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < READ(unsigned, "arenas.nbins"); i++) {
+		snprintf(name, sizeof name, "stats.arenas.%u.bins.%u.n%s", arena, i, figure);
+		sum += READ(uint64_t, name);
+	}
+	snprintf(name, sizeof name, "stats.arenas.%u.small.n%s", arena, figure);
+	assert_int_equal(READ(uint64_t, name), sum);
+	return sum;
+}
+
+/* Also those of blocks that wait for other threads while a purger runs, and come from no arena. */
+static void batches_add_up(void **state) {
+	(void)state;
+	int (*get)(struct arenal_stats *, size_t) = (int (*)(struct arenal_stats *, size_t))find_function("arenal_stats_get");
+	pthread_t thread;
+	char *large[FREED];
+	pthread_barrier_init(&full, NULL, 2);
+	pthread_barrier_init(&empty, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, free_what_is_passed, NULL), 0);
+	pthread_barrier_wait(&empty);
+	for (size_t i = 0; i < FREED; i++) large[i] = memset(malloc(900000), 1, 900000);
+	for (size_t i = 0; i < FREED; i++) free(large[i]);
+	for (int i = 0; i < 10000 && !purger_runs(); i++) usleep(1000);
+	assert_true(purger_runs());
+	for (int round = 0; round < PASSED_ROUNDS; round++) {
+		for (size_t i = 0; i < PASSED; i++) passed[i] = malloc(PASSED_SIZE);
+		pthread_barrier_wait(&full);
+		pthread_barrier_wait(&empty);
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	/* The purger may give some back meanwhile: then it is done again. */
+	struct arenal_stats before, after;
+	uint64_t all_fills, all_flushes, fills, flushes;
+	do {
+		assert_int_equal(get(&before, sizeof before), 0);
+		all_fills = batches(MALLCTL_ARENAS_ALL, "fills");
+		all_flushes = batches(MALLCTL_ARENAS_ALL, "flushes");
+		fills = flushes = 0;
+		for (unsigned i = 0; i < READ(unsigned, "arenas.narenas"); i++) {
+			fills += batches(i, "fills");
+			flushes += batches(i, "flushes");
+		}
+		assert_int_equal(get(&after, sizeof after), 0);
+	} while (before.refills != after.refills || before.flushes != after.flushes);
+	assert_int_equal(all_fills, after.refills);
+	assert_int_equal(all_flushes, after.flushes);
+	assert_int_equal(fills, after.refills);
+	assert_int_equal(flushes, after.flushes);
+}
+
 /* As redis does: all arenas by their number, or by the constant. */
 static void purge_gives_memory_back(void **state) {
 	(void)state;
@@ -306,6 +391,7 @@ int main(void) {
 		cmocka_unit_test(parts_of_numbers_fit_together),
 		cmocka_unit_test(figures_are_those_of_the_epoch),
 		cmocka_unit_test(arenas_add_up),
+		cmocka_unit_test(batches_add_up),
 		cmocka_unit_test(purge_gives_memory_back),
 		cmocka_unit_test(decay_is_our_decay),
 		cmocka_unit_test(old_values_are_told),
