@@ -82,8 +82,9 @@ struct arenal_stats {
 	size_t threads;         /* number of threads that have a cache now */
 	uint64_t purged_total;  /* given back to the kernel by madvise, munmap and the break since the start; what
 	                           went lazily and then at once counts twice */
-	uint64_t refills;       /* times a thread cache took a batch from an arena since the start */
-	uint64_t flushes;       /* times a thread cache gave a batch back since the start */
+	uint64_t refills;       /* times since the start that a thread cache took a batch from an arena, or from
+	                           what waits for other threads */
+	uint64_t flushes;       /* times that one gave a batch back to an arena, or left it for other threads */
 	size_t guarded;         /* number of blocks that lie between inaccessible pages now (the tunable
 	                           guard_sample) */
 	uint64_t guarded_total; /* and since the start */

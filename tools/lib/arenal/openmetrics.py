@@ -32,8 +32,8 @@ PROCESS = {
     "threads": ("threads", "gauge", "", "Threads that have a cache."),
     "guarded": ("guarded_blocks", "gauge", "", "Blocks between inaccessible pages."),
     "purged_total": ("purged_bytes", "counter", "bytes", "Given back to the kernel."),
-    "refills": ("refills", "counter", "", "Batches that thread caches took from arenas."),
-    "flushes": ("flushes", "counter", "", "Batches that thread caches gave back to arenas."),
+    "refills": ("refills", "counter", "", "Batches that thread caches took from arenas, or from what waits for other threads."),
+    "flushes": ("flushes", "counter", "", "Batches that thread caches gave back to arenas, or left for other threads."),
     "purges_total": ("purges", "counter", "", "Times that the kernel took memory back by madvise."),
     "purge_nanoseconds_total": ("purge_seconds", "counter", "seconds", "Time that this took, of all threads together."),
     "failures_total": ("failures", "counter", "", "Allocations that there was no memory for."),
@@ -70,7 +70,7 @@ CLASS = (
     ("class_blocks_out", "gauge", "", "Blocks with the program, in thread caches, or waiting for other threads.", lambda c: c.blocks_out),
     ("class_blocks_cached", "gauge", "", "Of these, blocks in thread caches, or waiting for other threads.", lambda c: c.blocks_cached),
     ("class_refills", "counter", "", "Batches taken from arenas, or from what waits for other threads.", lambda c: c.refills),
-    ("class_flushes", "counter", "", "Batches given back to arenas.", lambda c: c.flushes),
+    ("class_flushes", "counter", "", "Batches given back to arenas, or left for other threads.", lambda c: c.flushes),
 )
 
 # What a process runs; its value is 1.
