@@ -28,8 +28,8 @@ void trace_offer(const struct front *plain, const struct front *_Atomic *place);
 
 /* Records in a new file of this name from now on, so many bytes at most, and for so many milliseconds, or 0.
  * Returns 0 or an errno. EBUSY: calls are recorded already, or somebody writes to the trace before this one
- * still; EOPNOTSUPP: never in this process, as in hardened mode. Called by one of our own threads, as are all
- * of these. */
+ * still; EOPNOTSUPP: another front serves for good, as in hardened mode, or since the program made a heap.
+ * Called by one of our own threads, as are all of these. */
 int trace_open(const char *path, uint64_t most, uint64_t milliseconds);
 
 /* Ends that, if it is on; the file is cut to its length where nobody else writes to it. Returns 0 or an

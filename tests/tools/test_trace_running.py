@@ -266,6 +266,21 @@ class Refused(RunningTest):
     def test_hardened(self):
         self.refuses(self.running(ARENAL_HARDEN="1"), self.trace, "no trace in hardened mode")
 
+    def test_heaps_and_counts_of_its_own(self):
+        for what in ("heap", "count"):
+            with self.subTest(what):
+                process = self.running()
+                self.does(process, what)
+                self.refuses(process, self.trace, "hardened mode, nor, unless .* from its start.* made heaps or arenas, or asked")
+                self.assertFalse(os.path.exists(self.trace))
+                process = self.running(ARENAL_TRACE_FILE=f"{self.trace} {what}")
+                self.does(process, what, "round")
+                self.ends(process)
+        all_sizes = collections.Counter({**{size: 2 * count for size, count in ROUND.items()}, 3000: THREADS})
+        for what in ("heap", "count"):
+            self.trace = os.path.join(self.folder, f"a trace {what}")
+            self.assertEqual(self.sizes() & all_sizes, all_sizes)
+
     def test_recorded_from_the_start(self):
         process = self.running(ARENAL_TRACE_FILE=self.trace)
         with window.Window(process.pid) as opened:

@@ -4,6 +4,8 @@
  *   round    each thread frees a block and moves another one, both from the round before, and calls malloc and free 100 times
  *   race     the threads allocate, resize and free each other's blocks at random until the next line
  *   fork     a child does a round, and 300 more when the next line has come
+ *   heap     makes a heap
+ *   count    asks what the thread has allocated
  *
  * It exits with 3. */
 #include <pthread.h>
@@ -16,6 +18,10 @@
 #include <unistd.h>
 
 enum { THREADS = 4, SLOTS = 512, NOTHING = 0, ROUND, RACE, END };
+
+/* Arenal's, when it is preloaded. */
+struct arenal_heap *arenal_heap_create(const char *name) __attribute__((weak));
+int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size) __attribute__((weak));
 
 static pthread_barrier_t begin, over;
 static _Atomic int what, stop;
@@ -118,6 +124,18 @@ static void with_child(void) {
 	say("done\n");
 }
 
+static void make_heap(void) {
+	if (arenal_heap_create(NULL) == NULL) abort();
+	say("done\n");
+}
+
+static void count(void) {
+	uint64_t bytes;
+	size_t size = sizeof bytes;
+	if (mallctl("thread.allocated", &bytes, &size, NULL, 0) != 0) abort();
+	say("done\n");
+}
+
 int main(void) {
 	pthread_t threads[THREADS];
 	pthread_barrier_init(&begin, NULL, THREADS + 1);
@@ -129,6 +147,8 @@ int main(void) {
 		if (strcmp(line, "round") == 0) all(ROUND);
 		if (strcmp(line, "race") == 0) all(RACE);
 		if (strcmp(line, "fork") == 0) with_child();
+		if (strcmp(line, "heap") == 0) make_heap();
+		if (strcmp(line, "count") == 0) count();
 	}
 	all(END);
 	for (int k = 0; k < THREADS; k++) pthread_join(threads[k], NULL);

@@ -336,7 +336,8 @@ def _trace_refusal(code, path):
     words = {
         errno.EALREADY: "its calls are not recorded",
         errno.EBUSY: "its calls are recorded already, or were until this moment",
-        errno.EOPNOTSUPP: "there is no trace in hardened mode",
+        errno.EOPNOTSUPP: "there is no trace in hardened mode, nor, unless it is recorded from its start (arenal trace -- COMMAND), "
+                          "of a process that has made heaps or arenas, or asked what its threads allocate",
         errno.EEXIST: f"{path} exists already, and traces overwrite nothing",
         errno.ENOSPC: f"there is no room for {path}, or the kernel is older than 5.14",
         errno.EFBIG: f"files may not be so long as {path} would be (RLIMIT_FSIZE), or it has no address space for it",
