@@ -103,6 +103,7 @@ static int begin_file(void *address) {
 	if (wrong != 0) {
 		const int fd = os_lock_file(trace_path, &trace_file);
 		if (fd >= 0) os_cut_file(fd, 0);
+		os_remove_file(trace_path);
 		trace_header = NULL;
 		os_unmap(address, trace_file.size);
 	}
@@ -231,7 +232,6 @@ int trace_open(const char *path, uint64_t most, uint64_t milliseconds) {
 	int error = os_create_mapped(trace_path, size, FILE_MIN, &trace_file, &address);
 	if (error == 0) error = begin_file(address);
 	if (error != 0) {
-		if (address != NULL) os_remove_file(trace_path);
 		trace_path[0] = 0;
 		return error;
 	}

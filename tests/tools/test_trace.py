@@ -67,6 +67,17 @@ class TraceTest(ToolTest):
         self.assertEqual(done.returncode, status, done)
         return done
 
+    def on_a_disk(self, size):
+        """The trace is to lie on a small one."""
+        if os.getuid() != 0:
+            self.skipTest("only root can make a small file system")
+        disk = os.path.join(self.folder, "disk")
+        os.mkdir(disk)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=False, stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no file system can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
+        self.trace = os.path.join(disk, "trace")
+
     def read(self, what, *more, path=None, status=0):
         done = subprocess.run([READER, what, path or self.trace, *map(str, more or (0,))], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, check=False, timeout=60)
@@ -201,14 +212,7 @@ class Refusals(TraceTest):
         self.assertEqual(self.sizes()[1234], 1000)
 
     def test_a_full_disk(self):
-        if os.getuid() != 0:
-            self.skipTest("only root can make a small file system")
-        disk = os.path.join(self.folder, "disk")
-        os.mkdir(disk)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=False, stderr=subprocess.DEVNULL).returncode:
-            self.skipTest("no file system can be mounted here")
-        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
-        self.trace = os.path.join(disk, "trace")
+        self.on_a_disk("2m")
         done = self.record("plain", 1000000)
         self.assertIn("no room", done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1)
@@ -230,6 +234,20 @@ class Tool(TraceTest):
         self.trace, = glob.glob(os.path.join(self.folder, "arenal.*.trace"))
         self.assertEqual(os.stat(self.trace).st_size, 2 * CHUNK)
         self.assertEqual(self.arenal("trace", "--", os.path.join(self.folder, "none")).returncode, 127)
+
+    def test_trace_gives_the_commands_code_when_the_disk_is_full(self):
+        self.on_a_disk("32k")
+        done = self.arenal("trace", "--output", self.trace, "--", "/bin/sh", "-c", "exit 7")
+        self.assertEqual(done.returncode, 7, done)
+        self.assertEqual(done.stderr.count("there is no room for it"), 1, done)
+        self.assertEqual(len(done.stderr.splitlines()), 2, done)
+        self.assertIn("nothing was recorded", done.stderr)
+        self.assertEqual(os.listdir(os.path.dirname(self.trace)), [])
+
+    def test_trace_gives_the_commands_code_when_it_spoilt_the_file(self):
+        done = self.arenal("trace", "--output", self.trace, "--", "/bin/sh", "-c", 'rm "$0"; echo nonsense > "$0"; exit 7', self.trace)
+        self.assertEqual(done.returncode, 7, done)
+        self.assertEqual(done.stderr.count("is not a trace"), 1, done)
 
     def test_a_command_that_is_not_there_is_one_sentence(self):
         self.assert_sentence(self.arenal("trace", "--output", self.trace, "--", "no-such-command"), "no such command", status=127)

@@ -74,11 +74,15 @@ def outcome(summary, command, signalled):
 
 def tell(tool, path, found, command, signalled):
     if not found:
-        print("arenal: nothing was recorded: the command does not run on Arenal, or never allocated", file=sys.stderr)
+        print("arenal: nothing was recorded. If nothing above says why, the command does not run on Arenal, or never allocated", file=sys.stderr)
     for name in found[20:]:
         ends.settle(name)
     for name in found[:20]:
-        summary = trace.ask(tool, "summary", name)
+        try:
+            summary = trace.ask(tool, "summary", name)
+        except Failure as failure:      # the command has run: its exit code is the one that counts
+            print(f"arenal: {printable(str(failure))}", file=sys.stderr)
+            continue
         calls = summary["calls"]
         where = name if name == path else "  " + os.path.basename(name)
         each = f", {summary['bytes'] / calls:.1f} bytes each" if calls else ""
