@@ -265,6 +265,13 @@ class Library(ToolTest):
             self.assertIn(f"unknown: {words[-1]}", done.stderr)
             self.assertEqual('"--"' in done.stderr, hint, done.stderr)
 
+    def test_only_who_takes_a_command_says_where_it_goes(self):
+        for words, hint in ((["stats", "0"], False), (["top", "0"], False), (["report", "--process", "0", "x"], False), (["maps", "0"], True)):
+            done = self.arenal(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("'0' is not a process ID", done.stderr)
+            self.assertEqual('a command goes after "--"' in done.stderr, hint, done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

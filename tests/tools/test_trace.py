@@ -332,7 +332,9 @@ class Damage(TraceTest):
         for command in ("report", "replay"):
             self.assert_sentence(self.arenal(command, self.folder), "no plain file")
             self.assert_sentence(self.arenal(command, pipe), "no plain file")
-        self.assert_sentence(self.arenal("report", os.path.join(self.folder, "none")), "No such file")
+        none = os.path.join(self.folder, "none")
+        for command in ("report", "replay"):
+            self.assertEqual(self.arenal(command, none).stderr, f"arenal: {none}: No such file or directory\n")
 
     def test_a_trace_that_is_cut_is_read_up_to_there(self):
         self.record("plain", 30000)

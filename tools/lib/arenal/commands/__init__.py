@@ -43,8 +43,16 @@ def seconds(text):
 
 def process_id(text):
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process ID; a command goes after \"--\"")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process ID")
     return int(text)
+
+
+def process_id_or_command(text):
+    """A process ID, where a command may be given instead."""
+    try:
+        return process_id(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; a command goes after \"--\"") from None
 
 
 def target(text):

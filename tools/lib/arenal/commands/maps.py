@@ -3,7 +3,7 @@
 import sys
 
 from arenal import look, page_picture, watch
-from arenal.commands import SHAPE, environment_options, process_id, seconds
+from arenal.commands import SHAPE, environment_options, process_id_or_command, seconds
 from arenal.errors import Failure
 
 HELP = """\
@@ -22,7 +22,7 @@ def add(commands):
     parser = commands.add_parser("maps", help="show the memory of a process", description=HELP, epilog=CODES,
                                  usage="arenal maps [options] PID | arenal maps [options] -- COMMAND [ARGUMENT ...]",
                                  **SHAPE)
-    parser.add_argument("pid", nargs="?", type=process_id, metavar="PID", help="the process to look at")
+    parser.add_argument("pid", nargs="?", type=process_id_or_command, metavar="PID", help="the process to look at")
     parser.add_argument("--every", type=seconds, metavar="SECONDS", help="show it again and again until it ends")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per look, sizes in bytes")
     parser.add_argument("--output", metavar="FILE", help="write to FILE instead of stdout (PID) or stderr (COMMAND)")

@@ -50,6 +50,7 @@ def replay(tool, path, process, names, rounds, seconds, as_json):
     runs = {name: [] for name, _ in allocators}
     if len(runs) < len(allocators):
         raise Failure("an allocator is named twice")
+    summary = trace.ask(tool, "summary", path, process or 0)        # what is wrong with the file is no allocator's fault
     for number in range(rounds):
         for name, preload in allocators:    # one after the other, so that all meet the same weather
             if sys.stderr.isatty():
@@ -64,7 +65,6 @@ def replay(tool, path, process, names, rounds, seconds, as_json):
         print(json.dumps({"trace": os.path.abspath(path), "rest_seconds": seconds, "runs": runs}))
     else:
         print(table(runs, seconds))
-        summary = trace.ask(tool, "summary", path, process or 0)
         print(*trace.told(summary), sep="\n")
 
 
