@@ -51,9 +51,6 @@ void register_aligned(void)
         BENCH_ARGS(aligned_alloc, alignment, alignment);
         BENCH_ARGS(posix_memalign, alignment, 100);
     }
-    // Runs, and mappings.
-    BENCH_ARGS(posix_memalign, 4096, 256 << 10);
-    BENCH_ARGS(posix_memalign, 2 << 20, 4 << 20);
     bench_threads(aligned_alloc, 1);
     bench_threads(posix_memalign, 1);
 }
