@@ -39,8 +39,8 @@ extern void stdio_reset(void) __asm__("_IO_list_resetlock") __attribute__((weak)
  * it. */
 static void before_fork(void) {
 	if (os_is_single_threaded() || lock_is_ignored()) return;
-	start_lock();
 	if (stdio_lock != NULL) stdio_lock();
+	start_lock(); /* who has it comes to the gate, too */
 	gate_close();
 	tcache_lock_all();
 	arena_lock_all();
@@ -73,8 +73,8 @@ static void after_fork(void) {
 		lock_open_all();
 		tcache_unlock_all();
 		gate_open();
-		if (stdio_unlock != NULL) stdio_unlock();
 		start_unlock();
+		if (stdio_unlock != NULL) stdio_unlock();
 	}
 	window_after_fork_in_parent();
 }

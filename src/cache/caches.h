@@ -23,8 +23,8 @@ struct caches {
 	_Atomic size_t hot;
 	_Atomic uint32_t looks;
 	_Atomic size_t starters; /* of caches that started magazines because they were hot: ->starter */
-	_Atomic size_t extra;  /* bytes that caches have room for beyond their shares because they were hot, once:
-	                            sum of ->extra */
+	_Atomic size_t extra;    /* bytes that caches have room for beyond their shares because they were hot
+	                            once: sum of ->extra */
 	struct tcache *parked; /* caches of threads that ended, the last one first, by ->next_parked (parked.c) */
 	_Atomic size_t parked_count;
 	uint32_t generation; /* one more in the child of each fork */
