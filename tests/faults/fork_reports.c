@@ -10,23 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* C++'s sized delete, as the library has it. */
 extern void sized_delete(void *block, size_t size) __asm__("_ZdlPvm");
-
-static int status_of(void (*body)(void)) {
-	int status;
-	pid_t child = fork();
-	assert_true(child >= 0);
-	if (child == 0) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return status;
-}
 
 /* ---- a thread that waits for who reads stderr ---- */
 
@@ -62,9 +49,15 @@ static void await_sleep(void) {
 	}
 }
 
-static void *report(void *mistake) {
+/* The first is a thread's, the second its child's. */
+struct mistakes {
+	void (*first)(void), (*second)(void);
+};
+
+static void *report(void *argument) {
+	const struct mistakes *mistakes = argument;
 	atomic_store(&thread_id, (int)syscall(SYS_gettid));
-	(*(void (**)(void))mistake)();
+	mistakes->first();
 	return NULL;
 }
 
@@ -88,31 +81,26 @@ static void use_after_free(void) {
 	}
 }
 
-static void (*mistakes[2])(void);
-
-static void makes_the_second(void) {
+static void makes_the_second(void *argument) {
+	const struct mistakes *mistakes = argument;
 	dup2(own_stderr, 2);
 	alarm(20);
-	mistakes[1]();
+	mistakes->second();
 }
 
-/* Ends with what its child ends with. */
-static void reports_and_forks(void) {
+static void reports_and_forks(void *mistakes) {
 	pthread_t thread;
 	signal(SIGSEGV, SIG_DFL); /* cmocka's would go on */
 	fill_stderr();
-	CHILD_CHECK(pthread_create(&thread, NULL, report, &mistakes[0]) == 0);
+	CHILD_CHECK(pthread_create(&thread, NULL, report, mistakes) == 0);
 	await_sleep();
-	int status = status_of(makes_the_second);
-	_exit(WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+	_exit(run_in_child(makes_the_second, mistakes));
 }
 
+/* How the child ends. */
 static int end_of(void (*first)(void), void (*second)(void)) {
-	mistakes[0] = first;
-	mistakes[1] = second;
-	int status = status_of(reports_and_forks);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
+	struct mistakes mistakes = { first, second };
+	return run_in_child(reports_and_forks, &mistakes);
 }
 
 static void beside_a_report_of_misuse(void **state) {
@@ -122,7 +110,7 @@ static void beside_a_report_of_misuse(void **state) {
 
 static void beside_a_report_of_a_guard(void **state) {
 	(void)state;
-	assert_int_equal(end_of(use_after_free, use_after_free), SIGSEGV);
+	assert_int_equal(end_of(use_after_free, use_after_free), 128 + SIGSEGV);
 }
 
 /* ---- a thread that ends the program ---- */
@@ -156,7 +144,8 @@ static void *allocate(void *unused) {
 }
 
 /* The first of its threads gets the stack of the one that ended the program. */
-static void allocate_in_threads(void) {
+static void allocate_in_threads(void *unused) {
+	(void)unused;
 	pthread_t threads[3];
 	alarm(20);
 	for (size_t i = 0; i < COUNT_OF(threads); i++)
@@ -165,7 +154,8 @@ static void allocate_in_threads(void) {
 		CHILD_CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
-static void ends_and_forks(void) {
+static void ends_and_forks(void *unused) {
+	(void)unused;
 	pthread_t thread;
 	int nowhere = open("/dev/null", O_WRONLY);
 	dup2(nowhere, 2);
@@ -173,19 +163,20 @@ static void ends_and_forks(void) {
 	CHILD_CHECK(pthread_create(&thread, NULL, write_into_free, NULL) == 0);
 	while (!atomic_load(&is_ending))
 		usleep(1000);
-	_exit(status_of(allocate_in_threads) != 0);
+	_exit(run_in_child(allocate_in_threads, NULL));
 }
 
 static void beside_who_ends_the_program(void **state) {
 	(void)state;
-	assert_int_equal(status_of(ends_and_forks), 0);
+	assert_int_equal(run_in_child(ends_and_forks, NULL), 0);
 }
 
 /* ---- threads that make heaps ---- */
 
 static atomic_bool stopped;
 
-static void make_heap(void) {
+static void make_heap(void *unused) {
+	(void)unused;
 	alarm(20);
 	arenal_heap *heap = arenal_heap_create("one");
 	CHILD_CHECK(heap != NULL);
@@ -194,7 +185,7 @@ static void make_heap(void) {
 
 static void *make_heaps(void *unused) {
 	while (!atomic_load(&stopped))
-		make_heap();
+		make_heap(NULL);
 	return unused;
 }
 
@@ -204,7 +195,7 @@ static void beside_who_makes_heaps(void **state) {
 	for (size_t i = 0; i < COUNT_OF(threads); i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, make_heaps, NULL), 0);
 	for (int i = 0; i < 1000; i++)
-		assert_int_equal(status_of(make_heap), 0);
+		assert_int_equal(run_in_child(make_heap, NULL), 0);
 	atomic_store(&stopped, true);
 	for (size_t i = 0; i < COUNT_OF(threads); i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
