@@ -18,8 +18,6 @@ struct depot {
 } __attribute__((aligned(CACHE_LINE)));
 static struct depot depots[CLASS_COUNT - DEPOT_FIRST];
 
-static inline bool has_depot(unsigned class_) { return class_ >= DEPOT_FIRST; }
-
 /* There is no other lock than those that a fork awaits. */
 static inline struct depot *depot_of(unsigned class_) {
 	assert(has_depot(class_));

@@ -15,10 +15,11 @@
 #include "arena/region.h"
 #include "arena/wave.h"
 
+static inline bool has_depot(unsigned class_) { return class_ >= DEPOT_FIRST; }
+
 /* A purger runs, and the class has a depot: to be asked before the next two. */
 static inline bool depot_is_open(unsigned class_) {
-	return class_ >= DEPOT_FIRST &&
-	       unlikely(atomic_load_explicit(&purged_in_background, memory_order_relaxed));
+	return has_depot(class_) && unlikely(atomic_load_explicit(&purged_in_background, memory_order_relaxed));
 }
 
 /* Leaves blocks of the class, from the front, that came from no arena apart, for threads of any arena.
